@@ -1,0 +1,60 @@
+//! Records that the tap writes in the kernel and the agent reads: plain bytes and host-order integers, no padding.
+#![no_std]
+
+/// Entries of the map `FLOWS`: enough for every BIG-IP, port and VNI that a node can meet by mistake, and a bound against a flood
+/// of invented sources.
+pub const FLOWS_MAX: u32 = 1024;
+
+/// Bytes of an outer packet that the tap hands up: outer IPv4 with options, UDP, Geneve with options, Ethernet and ARP fit.
+pub const SNAP_LEN: u32 = 512;
+
+/// One stream of tunnel frames as it comes in on the underlay.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlowKey {
+    /// Outer IPv4 source, network order.
+    pub source: [u8; 4],
+    /// VXLAN network identifier, 24 bits, host order.
+    pub vni: u32,
+    /// Outer UDP destination port, host order.
+    pub port: u16,
+    /// Zero: makes every byte of the key defined.
+    pub reserved: [u8; 2],
+}
+
+/// What one CPU has seen of a stream.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowStats {
+    pub packets: u64,
+    /// Outer IPv4 packets' total length in bytes.
+    pub bytes: u64,
+    /// Nanoseconds of `CLOCK_MONOTONIC` at the last frame.
+    pub last_seen_ns: u64,
+    pub arp_requests: u64,
+    /// Source MAC of the last inner frame.
+    pub inner_mac: [u8; 6],
+    pub reserved: [u8; 2],
+    /// Source of the last inner IPv4 packet, network order; zero when there was none.
+    pub inner_source: [u8; 4],
+    /// Sender of the last inner ARP request or reply, network order; zero when there was none.
+    pub arp_sender: [u8; 4],
+}
+
+/// What the tap counts apart from streams; index into the map `COUNTERS`.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// A stream did not fit into `FLOWS`.
+    Overflow = 0,
+    /// A fragment that carries no UDP header.
+    Fragment = 1,
+    /// A frame on a tunnel port that is no VXLAN or Geneve frame.
+    Malformed = 2,
+}
+
+/// Entries of the map `COUNTERS`.
+pub const COUNTERS: u32 = 3;
+
+const _: () = assert!(size_of::<FlowKey>() == 12);
+const _: () = assert!(size_of::<FlowStats>() == 48);

@@ -1,0 +1,129 @@
+//! Compiles an eBPF crate of this workspace from a build script.
+//!
+//! Two toolchains can do it, and the first that is installed is taken: Debian's `rustc-web`, which ships a ready `core` for
+//! BPF, and rustup's nightly with `rust-src`. Both link with `bpf-linker`. Nothing compiled is kept in git.
+
+#![expect(clippy::print_stdout, reason = "a build script talks to cargo on its standard output")]
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+/// Where Debian's `rustc-web` and `libstd-rust-web-dev-bpf` put the compiler and `core` for BPF.
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_RUSTLIB: &str = "/usr/lib/rustlib";
+
+const WHAT_TO_INSTALL: &str = "the eBPF programs need a compiler for BPF: run `make setup`, or install Debian's `rustc-web` and \
+     `libstd-rust-web-dev-bpf`, or `rustup toolchain install nightly --component rust-src`; and `cargo install bpf-linker`";
+
+/// Compiles the program `bin` of the workspace package `package` and copies it to `$OUT_DIR/<bin>`.
+///
+/// `dir` is the package's folder, relative to the calling package; a change below it runs the build script again. Where no BPF
+/// compiler or linker is installed, or the program does not compile, it ends the build script with a message that says what to do.
+pub fn compile(dir: &str, package: &str, bin: &str) {
+    if let Err(error) = try_compile(dir, package, bin) {
+        // Cargo prints this line alone, without the backtrace that a panic or a returned error would bring.
+        println!("cargo::error={error:#}");
+        std::process::exit(1);
+    }
+}
+
+fn try_compile(dir: &str, package: &str, bin: &str) -> Result<()> {
+    println!("cargo::rerun-if-changed={dir}");
+    println!("cargo::rerun-if-env-changed=PATH");
+    let out_dir = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is set by cargo")?);
+    let target = target_for_host()?;
+    // A target directory of its own: the outer cargo holds the lock on the usual one.
+    let target_dir = out_dir.join("ebpf-target");
+
+    let mut cargo = Toolchain::find(target)?.cargo();
+    cargo
+        .args(["--release", "--features", "program", "--target", target])
+        .args(["--package", package, "--bin", bin])
+        .arg("--target-dir")
+        .arg(&target_dir);
+    let status = cargo.status().with_context(|| format!("failed to start cargo for the eBPF program {bin}"))?;
+    if !status.success() {
+        bail!("the eBPF program {bin} did not compile: the compiler's words stand above");
+    }
+    let built = target_dir.join(target).join("release").join(bin);
+    std::fs::copy(&built, out_dir.join(bin)).with_context(|| format!("failed to copy {}", built.display()))?;
+    Ok(())
+}
+
+/// BPF has the byte order of the machine it runs on.
+fn target_for_host() -> Result<&'static str> {
+    match env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() {
+        Ok("little") => Ok("bpfel-unknown-none"),
+        Ok("big") => Ok("bpfeb-unknown-none"),
+        other => bail!("CARGO_CFG_TARGET_ENDIAN is {other:?}, neither little nor big"),
+    }
+}
+
+/// What the outer cargo (or clippy) set for its own compiler and must not reach the inner one.
+fn inherited_from_outer_cargo() -> impl Iterator<Item = OsString> {
+    const NAMES: [&str; 6] =
+        ["RUSTC", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_ENCODED_RUSTFLAGS"];
+    let profile_overrides = env::vars_os()
+        .map(|(name, _)| name)
+        .filter(|name| name.to_string_lossy().starts_with("CARGO_PROFILE_") || name == "CARGO_BUILD_TARGET");
+    NAMES.into_iter().map(OsString::from).chain(profile_overrides)
+}
+
+enum Toolchain {
+    Debian { linker: PathBuf },
+    Nightly { linker: PathBuf },
+}
+
+impl Toolchain {
+    fn find(target: &str) -> Result<Self> {
+        let linker = bpf_linker().context(WHAT_TO_INSTALL)?;
+        if Path::new(DEBIAN_RUSTC).exists() && Path::new(DEBIAN_RUSTLIB).join(target).exists() {
+            return Ok(Self::Debian { linker });
+        }
+        let nightly = Command::new("rustup").args(["component", "list", "--toolchain", "nightly", "--installed"]).output();
+        match nightly {
+            Ok(output) if String::from_utf8_lossy(&output.stdout).contains("rust-src") => Ok(Self::Nightly { linker }),
+            Ok(_) | Err(_) => bail!(WHAT_TO_INSTALL),
+        }
+    }
+
+    /// A cargo that compiles for BPF, free of what the outer cargo set for its own compiler.
+    fn cargo(self) -> Command {
+        let (mut cargo, linker) = match self {
+            Self::Debian { linker } => {
+                let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+                clear_outer_settings(&mut cargo);
+                // RUSTC_BOOTSTRAP: aya-ebpf needs unstable features, and Debian's is a release compiler.
+                cargo.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
+                cargo.arg("build");
+                (cargo, linker)
+            }
+            Self::Nightly { linker } => {
+                let mut cargo = Command::new("rustup");
+                clear_outer_settings(&mut cargo);
+                cargo.args(["run", "nightly", "cargo", "build", "-Zbuild-std=core"]);
+                (cargo, linker)
+            }
+        };
+        // 0x1f separates flags, so that a path with a blank stays one flag.
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", format!("-Clinker={}\x1f-Clink-arg=--btf", linker.display()));
+        cargo
+    }
+}
+
+fn clear_outer_settings(cargo: &mut Command) {
+    for variable in inherited_from_outer_cargo() {
+        cargo.env_remove(variable);
+    }
+}
+
+fn bpf_linker() -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|dir| dir.join("bpf-linker")).find(|candidate| candidate.exists())
+}
