@@ -1,1 +1,35 @@
-//! agent
+//! vtep-agent keeps BIG-IP tunnels into Cilium's pods working, and names the cause when one does not.
+//!
+//! ```text
+//! cilium-config ─→ config ─→ what is in force ─→ desired ─┐
+//!                                                         ├─→ plan ─→ apply ─→ survey again     (reconcile, datapath)
+//!                                   kernel's own state ───┘
+//!                       └──→ probes through the tunnel, and the tap ─→ evidence                 (probe)
+//!
+//! datapath + evidence ─→ diagnose ─→ status ─→ HTTP, metrics, log                               (monitor, http, metrics)
+//! ```
+//!
+//! - [`config`]: where the configuration comes from, what it says, what is wrong with it
+//! - [`node`]: facts about this node: kernel, devices, routes, capabilities, the running Cilium
+//! - [`datapath`]: Cilium's maps and the host routes: bytes, states, plans, and the kernel
+//! - [`reconcile`]: the loop that keeps the kernel as the configuration wants it
+//! - [`probe`]: what goes through the tunnel and comes back, and what comes by itself
+//! - [`mod@diagnose`]: from evidence to a cause
+//! - [`monitor`]: the loop that diagnoses, and says each change once
+//! - [`status`]: what anyone may know, in one serialisable type
+//! - [`http`], [`metrics`], [`logging`], [`progress`]: how it is told
+//! - [`cli`]: one file per subcommand
+
+pub mod cli;
+pub mod config;
+pub mod datapath;
+pub mod diagnose;
+pub mod http;
+pub mod logging;
+pub mod metrics;
+pub mod monitor;
+pub mod node;
+pub mod probe;
+pub mod progress;
+pub mod reconcile;
+pub mod status;

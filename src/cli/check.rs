@@ -1,0 +1,120 @@
+//! `vtep-agent check`: lints a `cilium-config` before Cilium reads it.
+//!
+//! Reads one input, prints findings, changes nothing and talks to nobody.
+
+mod text;
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, ensure};
+use serde::Serialize;
+
+pub use self::text::render;
+use super::Format;
+use crate::config::{
+    Keys,
+    finding::{Finding, Severity},
+    in_force::in_force,
+    manifest::{self, MAX_BYTES},
+    parse::{Parsed, parse},
+    spec::Vtep,
+};
+
+/// Lint a cilium-config: a manifest, a map of keys, or a directory with one file per key.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example:\n  kubectl -n kube-system get configmap cilium-config -o yaml | vtep-agent check")]
+pub struct Args {
+    /// YAML or JSON, a directory as a ConfigMap is mounted, or `-` (also the default) for standard input
+    #[arg(value_name = "FILE|DIR|-")]
+    pub input: Option<PathBuf>,
+    /// Warnings count as errors
+    #[arg(long)]
+    pub strict: bool,
+    /// How to print the findings
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub output: Format,
+}
+
+/// Exit status 0: no error, 1: at least one error, 2: the input is unusable.
+#[must_use]
+pub fn run(args: &Args) -> ExitCode {
+    let Args { input, strict, output } = args;
+    let input = input.as_deref().filter(|path| *path != Path::new("-"));
+    let keys = match read(input) {
+        Ok(keys) => keys,
+        Err(error) => {
+            // Nobody is left to tell when standard error is gone; the status says it.
+            let _ = writeln!(io::stderr(), "vtep-agent check: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    let parsed = parse(&keys);
+    let report = match output {
+        Format::Text => render(&keys, &parsed),
+        Format::Json => json(&parsed) + "\n",
+    };
+    // A reader that has seen enough (`| head`) is no failure of the check.
+    let _ = io::stdout().write_all(report.as_bytes());
+    let count = Count::of(&parsed);
+    ExitCode::from(u8::from(count.errors > 0 || (*strict && count.warnings > 0)))
+}
+
+fn read(input: Option<&Path>) -> anyhow::Result<Keys> {
+    let Some(path) = input else {
+        return read_text(io::stdin()).context("failed to read standard input");
+    };
+    let is_dir = fs::metadata(path).with_context(|| format!("failed to open {}", path.display()))?.is_dir();
+    if !is_dir {
+        let file = File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
+        return read_text(file).with_context(|| format!("failed to read {}", path.display()));
+    }
+    let keys = manifest::read_dir(path).with_context(|| format!("failed to read the directory {}", path.display()))?;
+    ensure!(!keys.is_empty(), "the directory {} holds no keys", path.display());
+    Ok(keys)
+}
+
+fn read_text(source: impl Read) -> anyhow::Result<Keys> {
+    let mut bytes = Vec::new();
+    source.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    let text = String::from_utf8(bytes).context("the input is not text in UTF-8")?;
+    Ok(manifest::read_documents(&text)?)
+}
+
+/// The VTEPs a node without any earlier configuration would have.
+fn vteps(parsed: &Parsed) -> Vec<Vtep> {
+    in_force(parsed, None).map(|in_force| in_force.spec.vteps).unwrap_or_default()
+}
+
+#[derive(Clone, Copy)]
+struct Count {
+    errors: usize,
+    warnings: usize,
+    infos: usize,
+}
+
+impl Count {
+    fn of(parsed: &Parsed) -> Self {
+        let of = |severity| parsed.findings.iter().filter(|finding| finding.severity == severity).count();
+        Self { errors: of(Severity::Error), warnings: of(Severity::Warning), infos: of(Severity::Info) }
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'p> {
+    findings: &'p [Finding],
+    errors: usize,
+    warnings: usize,
+    vteps: Vec<Vtep>,
+}
+
+fn json(parsed: &Parsed) -> String {
+    let Count { errors, warnings, infos: _ } = Count::of(parsed);
+    let report = Report { findings: &parsed.findings, errors, warnings, vteps: vteps(parsed) };
+    // Strings and numbers under fixed names: there is nothing in it that JSON could not say.
+    serde_json::to_string_pretty(&report).unwrap_or_default()
+}

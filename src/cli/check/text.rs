@@ -1,0 +1,96 @@
+//! Findings the way a good compiler prints them: what, where, the text itself, and what to write instead.
+
+use super::{Count, vteps};
+use crate::config::{
+    Keys,
+    finding::{Finding, Severity},
+    parse::{Parsed, tokens},
+};
+
+/// The report of `check` for a person, ending in a line break.
+#[must_use]
+pub fn render(keys: &Keys, parsed: &Parsed) -> String {
+    let mut out = String::new();
+    for finding in &parsed.findings {
+        out += &render_finding(keys, finding);
+        out.push('\n');
+    }
+    out += &summary(parsed);
+    out
+}
+
+fn render_finding(keys: &Keys, finding: &Finding) -> String {
+    let Finding { rule, severity, key, index, problem, remedy, .. } = finding;
+    let label = match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Info => "info",
+    };
+    let place = printable(&finding.place());
+    let mut text = format!("{label}[{rule}]: {problem}\n  --> {place}\n");
+    if let Some(Excerpt { line, column, width }) = keys.get(key).and_then(|raw| excerpt(raw, *index)) {
+        let marks = "^".repeat(width.max(1));
+        text += &format!("   |\n   | {line}\n   | {:column$}{marks}\n", "");
+    }
+    text += &format!("   = {remedy}\n");
+    text
+}
+
+/// A line of a value, and the part of it that a finding is about, in characters.
+struct Excerpt {
+    line: String,
+    column: usize,
+    width: usize,
+}
+
+/// Shows the line with the value at `index` of the list, or with the beginning of the whole value.
+fn excerpt(raw: &str, index: Option<usize>) -> Option<Excerpt> {
+    const LONGEST: usize = 100;
+    let whole = || Some((raw.len() - raw.trim_start().len(), raw.trim().lines().next().unwrap_or_default()));
+    if raw.trim().is_empty() {
+        return None;
+    }
+    let (start, part) = match index {
+        Some(index) => tokens(raw).nth(index)?,
+        None => whole()?,
+    };
+    let line_start = raw.get(..start)?.rfind(['\n', '\r']).map_or(0, |at| at + 1);
+    let line = raw.get(line_start..)?.lines().next().unwrap_or_default();
+    let before = raw.get(line_start..start)?.chars().count();
+    let width = part.trim_end().chars().count();
+    // A long line is cut so that the part is in view.
+    let skipped = if before + width > LONGEST { before.saturating_sub(LONGEST / 4) } else { 0 };
+    let shown: String = line.chars().skip(skipped).take(LONGEST).collect();
+    let column = before - skipped;
+    let width = width.min(LONGEST.saturating_sub(column));
+    Some(Excerpt { line: printable(shown.trim_end()), column, width })
+}
+
+/// One character for one: no value can move a terminal's cursor.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn summary(parsed: &Parsed) -> String {
+    let Count { errors, warnings, infos } = Count::of(parsed);
+    let mut text = format!("{}, {}, {infos} info\n", plural(errors, "error"), plural(warnings, "warning"));
+    let vteps = vteps(parsed);
+    text += &match vteps.len() {
+        0 if !parsed.enabled => "no VTEP in force: VTEP is off\n".to_owned(),
+        0 if parsed.list_error() => "no VTEP in force: an error concerns the whole configuration\n".to_owned(),
+        0 => "no VTEP in force\n".to_owned(),
+        n => format!("{} in force:\n", plural(n, "VTEP")),
+    };
+    if !vteps.is_empty() {
+        text += &format!("  {:<18}  {:<15}  {}\n", "CIDR", "ENDPOINT", "MAC");
+    }
+    for vtep in vteps {
+        let (cidr, endpoint) = (vtep.cidr.to_string(), vtep.endpoint.to_string());
+        text += &format!("  {cidr:<18}  {endpoint:<15}  {}\n", vtep.mac);
+    }
+    text
+}
+
+fn plural(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}

@@ -1,0 +1,53 @@
+//! The command line: one file per subcommand.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub mod check;
+pub mod plan;
+pub mod run;
+pub mod source;
+pub mod status;
+
+/// How a command prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+/// Keeps BIG-IP tunnels into Cilium's pods working, and names the cause when one does not.
+#[derive(Debug, Parser)]
+#[command(name = "vtep-agent", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch, program, probe and report on this node: the DaemonSet's command.
+    Run(run::Args),
+    /// Lint a cilium-config.
+    Check(check::Args),
+    /// Print what `run` would change in the kernel now; writes nothing.
+    Plan(plan::Args),
+    /// Ask the running agent.
+    Status(status::Args),
+}
+
+impl Cli {
+    /// # Errors
+    ///
+    /// When the command cannot do its work; the message says what to do.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Run(args) => run::run(args).await,
+            Command::Check(args) => Ok(check::run(&args)),
+            Command::Plan(args) => plan::run(&args).await,
+            Command::Status(args) => status::run(&args).await,
+        }
+    }
+}

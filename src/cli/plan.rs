@@ -1,0 +1,80 @@
+//! `vtep-agent plan`: what `run` would change in the kernel now. Writes nothing.
+
+use std::{io::Write, process::ExitCode};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Format, source};
+use crate::{
+    config::{dir, view::View},
+    datapath::survey::{Model, Scope, Survey, survey},
+    logging::chain,
+    node::{facts::Facts, netlink},
+};
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  vtep-agent plan --config-dir /etc/cilium-config\n\nExit status: 0 in sync, 1 changes pending."
+)]
+pub struct Args {
+    #[command(flatten)]
+    source: source::Args,
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Format,
+}
+
+#[derive(Serialize)]
+struct Plan {
+    in_sync: bool,
+    model: Model,
+    pending: Vec<String>,
+    problems: Vec<String>,
+}
+
+/// # Errors
+///
+/// When the configuration or the kernel cannot be read.
+pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let observed = match args.source.config_source {
+        source::Kind::Dir => dir::read(&args.source.config_dir),
+    };
+    let view = View::next(&args.source.name(), &observed, None, Timestamp::now());
+    if view.in_force.is_none() {
+        let errors: Vec<_> = view.findings.iter().map(|finding| finding.message.as_str()).collect();
+        anyhow::bail!("no valid configuration: {}", errors.join("; "));
+    }
+    let netlink = netlink::connect().context("failed to open a netlink socket")?;
+    let facts =
+        Facts::read(&netlink, Some(&view), &args.source.cilium_run).await.context("failed to read this node")?;
+    let plan = Plan::from(survey(&args.source.survey(), &netlink, &view, &facts, Scope::All).await);
+    let mut out = std::io::stdout().lock();
+    match args.output {
+        Format::Text => plan.print(&mut out)?,
+        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&plan)?)?,
+    }
+    Ok(if plan.in_sync { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl From<Survey> for Plan {
+    fn from(found: Survey) -> Self {
+        let map_problem = found.map_problem.as_ref().map(|problem| chain(problem).to_string());
+        let route_problem = found.route_problem.as_ref().map(|problem| chain(problem).to_string());
+        let problems: Vec<_> = map_problem.into_iter().chain(route_problem).collect();
+        let pending: Vec<_> = found.plan.iter().map(ToString::to_string).collect();
+        Self { in_sync: pending.is_empty() && problems.is_empty(), model: found.model, pending, problems }
+    }
+}
+
+impl Plan {
+    fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
+        for problem in &self.problems {
+            writeln!(out, "problem: {problem}")?;
+        }
+        for op in &self.pending {
+            writeln!(out, "{op}")?;
+        }
+        if self.in_sync { writeln!(out, "in sync: nothing to change") } else { Ok(()) }
+    }
+}

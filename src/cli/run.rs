@@ -1,0 +1,233 @@
+//! `vtep-agent run`: reads the settings, wires the loops together, and ends them on SIGTERM or SIGINT.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+use tracing::info;
+
+use super::source;
+use crate::{
+    config::{
+        dir,
+        view::{Observed, View},
+    },
+    http, logging,
+    monitor::{self, Board},
+    node::{self, capabilities, netlink},
+    probe::{
+        health::Thresholds,
+        lane::Pace,
+        prober::{self, Prober},
+    },
+    progress::Progress,
+    reconcile::{self, Mode, Reconciler},
+    status::Identity,
+};
+
+/// How long a person waits at most for a stop.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  vtep-agent run --config-source dir --config-dir /etc/cilium-config --probe-target 10.1.6.0/24=10.1.6.34"
+)]
+pub struct Args {
+    #[command(flatten)]
+    source: source::Args,
+    /// This node's name in Kubernetes.
+    #[arg(long, env = "NODE_NAME", default_value_t = hostname())]
+    node_name: String,
+    /// Whether to write to the kernel.
+    #[arg(long, value_enum, default_value = "enforce", env = "VTEP_AGENT_MODE")]
+    mode: Mode,
+    /// Address of the HTTP endpoints.
+    #[arg(long, default_value = "127.0.0.1:9808", env = "VTEP_AGENT_LISTEN")]
+    listen: SocketAddr,
+    /// How often the map is compared with the configuration.
+    #[arg(long, default_value = "100ms", value_parser = interval, env = "VTEP_AGENT_VERIFY_INTERVAL")]
+    verify_interval: Duration,
+    /// How often each BIG-IP is probed.
+    #[arg(long, default_value = "1s", value_parser = interval, env = "VTEP_AGENT_PROBE_INTERVAL")]
+    probe_interval: Duration,
+    /// How long to wait for the answer to a probe.
+    #[arg(long, default_value = "500ms", value_parser = interval, env = "VTEP_AGENT_PROBE_TIMEOUT")]
+    probe_timeout: Duration,
+    /// Probes in a row that must fail before a cause is raised.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), env = "VTEP_AGENT_PROBE_FAILURES")]
+    probe_failures: u32,
+    /// Probes in a row that must be answered before a cause is cleared.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), env = "VTEP_AGENT_PROBE_SUCCESSES")]
+    probe_successes: u32,
+    /// The tunnel self IP behind a VTEP CIDR; without it, it is learned from BIG-IP's own frames.
+    #[arg(long, value_name = "CIDR=IP", value_parser = probe_target, value_delimiter = ',', env = "VTEP_AGENT_PROBE_TARGET")]
+    probe_target: Vec<(Ipv4Net, Ipv4Addr)>,
+    /// How often the log sums up each VTEP.
+    #[arg(long, default_value = "5m", value_parser = interval, env = "VTEP_AGENT_SUMMARY_INTERVAL")]
+    summary_interval: Duration,
+    #[arg(long, value_enum, default_value = "text", env = "VTEP_AGENT_LOG_FORMAT")]
+    log_format: logging::Format,
+    #[arg(long, default_value = "info", env = "VTEP_AGENT_LOG_LEVEL")]
+    log_level: String,
+}
+
+/// # Errors
+///
+/// When the agent cannot start: a capability is missing, or the HTTP address is taken.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    logging::init(args.log_format, &args.log_level)?;
+    require_capabilities()?;
+    let listener = TcpListener::bind(args.listen).await.with_context(|| {
+        format!("failed to listen on {}: is another agent running? choose another address with --listen", args.listen)
+    })?;
+    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
+    info!(version = env!("CARGO_PKG_VERSION"), node = args.node_name, listen = %listener.local_addr()?, "started");
+
+    let agent = Agent::start(&args).await?;
+    let (stop, stopped) = watch::channel(false);
+    let server = tokio::spawn(http::serve(listener, agent.sources.clone(), wait_for(stopped)));
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM: stopping, the kernel stays as it is"),
+        _ = interrupt.recv() => info!("SIGINT: stopping, the kernel stays as it is"),
+    }
+    stop.send_replace(true);
+    // A client that holds its connection does not hold the agent.
+    let _ = tokio::time::timeout(STOP_WITHIN / 2, server).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The running loops, as far as the rest needs to know.
+struct Agent {
+    sources: http::Sources,
+}
+
+impl Agent {
+    /// Source → view → { facts, reconciler, prober } → monitor: each a task, joined by channels that hold the latest value.
+    async fn start(args: &Args) -> anyhow::Result<Self> {
+        let (config, config_rx) = watch::channel(None);
+        let (facts, facts_rx) = watch::channel(None);
+        let (datapath, datapath_rx) = watch::channel(reconcile::Report::default());
+        let (probes, probes_rx) = watch::channel(Arc::new(prober::Report::default()));
+        let (diagnoses, diagnoses_rx) = watch::channel(Arc::default());
+        let mut progress = Progress::new(Instant::now());
+
+        let handle = netlink::connect().context("failed to open a netlink socket")?;
+        let facts_changes = netlink::watch_changes().context("failed to watch this node's devices")?;
+        let route_changes = netlink::watch_changes().context("failed to watch this node's routes")?;
+
+        let (updates, observed) = mpsc::channel(1);
+        match args.source.config_source {
+            source::Kind::Dir => tokio::spawn(dir::follow(args.source.config_dir.clone(), updates)),
+        };
+        tokio::spawn(follow_config(args.source.name(), observed, config));
+        let cilium_run = args.source.cilium_run.clone();
+        tokio::spawn(node::facts::follow(handle.clone(), cilium_run, config_rx.clone(), facts_changes, facts));
+
+        let reconciler =
+            Reconciler::new(args.reconcile(), handle, config_rx.clone(), facts_rx.clone(), route_changes, datapath);
+        tokio::spawn(reconciler.run(progress.register("reconcile")));
+
+        let prober = Prober::new(args.probing(), config_rx.clone(), facts_rx.clone(), probes).await;
+        let prober = prober.context("failed to open the probe socket")?;
+        tokio::spawn(prober.run(progress.register("probe")));
+
+        let board = Board {
+            identity: Arc::new(args.identity()),
+            config: config_rx,
+            facts: facts_rx,
+            datapath: datapath_rx,
+            probes: probes_rx,
+            diagnoses: diagnoses_rx,
+        };
+        tokio::spawn(monitor::run(board.clone(), diagnoses, args.summary_interval, progress.register("monitor")));
+        Ok(Self { sources: http::Sources { board, progress } })
+    }
+}
+
+/// Turns what the source sees into views.
+async fn follow_config(
+    source: String,
+    mut observed: mpsc::Receiver<Observed>,
+    config: watch::Sender<Option<Arc<View>>>,
+) {
+    while let Some(observed) = observed.recv().await {
+        let previous = config.borrow().clone();
+        let view = View::next(&source, &observed, previous.as_deref(), Timestamp::now());
+        info!(hash = view.hash, valid = view.valid(), stale = view.stale, "configuration read");
+        config.send_replace(Some(Arc::new(view)));
+    }
+}
+
+impl Args {
+    fn reconcile(&self) -> reconcile::Settings {
+        reconcile::Settings { mode: self.mode, tick: self.verify_interval, survey: self.source.survey() }
+    }
+
+    fn probing(&self) -> prober::Settings {
+        let thresholds = Thresholds { raise: self.probe_failures, clear: self.probe_successes };
+        prober::Settings {
+            pace: Pace { interval: self.probe_interval, timeout: self.probe_timeout, thresholds },
+            targets: self.probe_target.iter().copied().collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            node: self.node_name.clone(),
+            mode: self.mode,
+            started_at: Timestamp::now(),
+            kernel: node::kernel::read(),
+        }
+    }
+}
+
+fn require_capabilities() -> anyhow::Result<()> {
+    let missing = capabilities::missing().context("failed to read this process's capabilities")?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing: Vec<_> =
+        missing.iter().map(|capability| format!("{} ({})", capability.name, capability.needed_for)).collect();
+    anyhow::bail!(
+        "missing capabilities: {}; add them to the container's securityContext, or run as root",
+        missing.join(", ")
+    )
+}
+
+async fn wait_for(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is a stop, too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// A duration such as `100ms`, `1s` or `5m`, not zero.
+fn interval(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be more than zero".into()),
+        Ok(interval) => Ok(interval),
+        Err(error) => Err(format!("{error}; write e.g. 250ms, 1s or 5m")),
+    }
+}
+
+fn probe_target(text: &str) -> Result<(Ipv4Net, Ipv4Addr), String> {
+    let (cidr, address) = text.split_once('=').ok_or("write CIDR=IP, e.g. 10.1.6.0/24=10.1.6.34")?;
+    let cidr: Ipv4Net = cidr.trim().parse().map_err(|_| format!("{cidr:?} is not an IPv4 CIDR"))?;
+    let address = address.trim().parse().map_err(|_| format!("{address:?} is not an IPv4 address"))?;
+    if cidr.contains(&address) { Ok((cidr.trunc(), address)) } else { Err(format!("{address} is not inside {cidr}")) }
+}
+
+fn hostname() -> String {
+    nix::unistd::gethostname().map_or_else(|_| "localhost".into(), |name| name.to_string_lossy().into_owned())
+}

@@ -1,0 +1,88 @@
+//! The configuration from a directory with one file per key: a mounted ConfigMap.
+//!
+//! The kubelet writes a new directory and swaps the `..data` symlink, so a notice about the directory itself covers every key.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::{sync::mpsc, time};
+
+use super::{manifest::read_dir, view::Observed};
+
+/// A person's editor writes in several steps: wait until they are over.
+const SETTLE: Duration = Duration::from_millis(20);
+/// How often the directory is looked at where the kernel sends no notices.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often it is looked at anyway.
+const RESYNC: Duration = Duration::from_secs(30);
+
+/// Sends what the directory holds, now and after each change, until the receiver is gone.
+pub async fn follow(dir: PathBuf, updates: mpsc::Sender<Observed>) {
+    let mut last: Option<Observed> = None;
+    let mut watch = None;
+    loop {
+        // Watched before it is read, so that a change in between is not lost.
+        if watch.is_none() {
+            watch = Watch::start(&dir).ok();
+        }
+        let mut observed = read(&dir);
+        if observed.is_err() {
+            // The kubelet may have been in the middle of a swap.
+            time::sleep(SETTLE).await;
+            observed = read(&dir);
+        }
+        if observed.is_err() {
+            // A directory that goes takes its watch with it.
+            watch = None;
+        }
+        if last.as_ref() != Some(&observed) {
+            if updates.send(observed.clone()).await.is_err() {
+                return;
+            }
+            last = Some(observed);
+        }
+        match &mut watch {
+            Some(watch) => {
+                // Either way the directory is read again.
+                let _ = time::timeout(RESYNC, watch.changed()).await;
+            }
+            None => time::sleep(RETRY).await,
+        }
+    }
+}
+
+/// What the directory holds, or why it cannot be read, in a sentence.
+pub fn read(dir: &Path) -> Observed {
+    read_dir(dir).map_err(|error| {
+        format!("cannot read the directory {} ({error}): mount the ConfigMap cilium-config there", dir.display())
+    })
+}
+
+struct Watch {
+    notices: mpsc::Receiver<()>,
+    _watcher: RecommendedWatcher,
+}
+
+impl Watch {
+    fn start(dir: &Path) -> notify::Result<Self> {
+        let (sender, notices) = mpsc::channel(1);
+        let mut watcher = notify::recommended_watcher(move |_| {
+            // Full means that a notice is waiting already.
+            let _ = sender.try_send(());
+        })?;
+        watcher.watch(dir, RecursiveMode::NonRecursive)?;
+        Ok(Self { notices, _watcher: watcher })
+    }
+
+    /// Waits for a change, and for the end of those that follow at once.
+    async fn changed(&mut self) {
+        if self.notices.recv().await.is_none() {
+            return std::future::pending().await;
+        }
+        time::sleep(SETTLE).await;
+        while self.notices.try_recv().is_ok() {}
+    }
+}

@@ -1,0 +1,202 @@
+//! What is wrong, or noteworthy, about a configuration: the public rule ids and the findings that carry them.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Info,
+    /// Programmed as written, but a person should look.
+    Warning,
+    /// Not programmed.
+    Error,
+}
+
+/// What an error takes out of force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The VTEP at the finding's index alone.
+    Vtep,
+    /// The whole list.
+    List,
+}
+
+/// One finding, in words for a person and in fields for a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    pub rule: Rule,
+    pub severity: Severity,
+    /// The ConfigMap key it is about.
+    pub key: String,
+    /// Position of the value in the key's list, from 0.
+    pub index: Option<usize>,
+    /// The offending value as written; `null` when the key is absent.
+    pub value: Option<String>,
+    /// Where, what is wrong and what to write instead, in one sentence: place, problem and remedy.
+    pub message: String,
+    /// What is wrong, for a reader who sees the place.
+    #[serde(skip)]
+    pub problem: String,
+    /// What to write instead, or what follows from it.
+    #[serde(skip)]
+    pub remedy: String,
+}
+
+impl Finding {
+    /// A finding about the value at `index` of the list in `key`, or about the whole key.
+    #[must_use]
+    pub fn new(
+        rule: Rule,
+        key: &str,
+        index: Option<usize>,
+        value: Option<&str>,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        let (problem, remedy) = (problem.into(), remedy.into());
+        let message = format!("{}: {problem}; {remedy}", place(key, index));
+        let (key, value) = (key.to_owned(), value.map(str::to_owned));
+        Self { rule, severity: rule.severity(), key, index, value, message, problem, remedy }
+    }
+
+    /// The key, and the position in it as people count: `vtep-mac, 1st value`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        place(&self.key, self.index)
+    }
+}
+
+fn place(key: &str, index: Option<usize>) -> String {
+    match index {
+        Some(index) => format!("{key}, {} value", ordinal(index)),
+        None => key.to_owned(),
+    }
+}
+
+/// The index as people count: 0 is `1st`.
+#[must_use]
+pub fn ordinal(index: usize) -> String {
+    let n = index.saturating_add(1);
+    let suffix = match (n % 10, n % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    format!("{n}{suffix}")
+}
+
+macro_rules! rules {
+    ($($name:ident $id:literal $severity:ident $scope:ident;)+) => {
+        /// The rules, each a promise to scripts and dashboards (`docs`: interface).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Rule {
+            $(#[doc = concat!("`", $id, "`")] $name,)+
+        }
+
+        impl Rule {
+            /// Every rule, in the order of the interface's table.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The public id.
+            #[must_use]
+            pub const fn id(self) -> &'static str {
+                match self { $(Self::$name => $id,)+ }
+            }
+
+            #[must_use]
+            pub const fn severity(self) -> Severity {
+                match self { $(Self::$name => Severity::$severity,)+ }
+            }
+
+            #[must_use]
+            pub const fn scope(self) -> Scope {
+                match self { $(Self::$name => Scope::$scope,)+ }
+            }
+        }
+    };
+}
+
+rules! {
+    ConfigmapMissing "configmap-missing" Error List;
+    VtepDisabled "vtep-disabled" Info List;
+    VtepListEmpty "vtep-list-empty" Error List;
+    VtepCountMismatch "vtep-count-mismatch" Error List;
+    VtepTooMany "vtep-too-many" Error List;
+    VtepListSeparator "vtep-list-separator" Warning List;
+    VtepEndpointInvalid "vtep-endpoint-invalid" Error Vtep;
+    VtepEndpointNotIpv4 "vtep-endpoint-not-ipv4" Error Vtep;
+    VtepEndpointNotUnicast "vtep-endpoint-not-unicast" Error Vtep;
+    VtepCidrInvalid "vtep-cidr-invalid" Error Vtep;
+    VtepCidrNotIpv4 "vtep-cidr-not-ipv4" Error Vtep;
+    VtepCidrHostBits "vtep-cidr-host-bits" Warning Vtep;
+    VtepMacInvalid "vtep-mac-invalid" Error Vtep;
+    VtepMacZero "vtep-mac-zero" Error Vtep;
+    VtepMacMulticast "vtep-mac-multicast" Warning Vtep;
+    VtepMacPlaceholder "vtep-mac-placeholder" Warning Vtep;
+    VtepMacDuplicate "vtep-mac-duplicate" Warning Vtep;
+    VtepEndpointDuplicate "vtep-endpoint-duplicate" Warning Vtep;
+    VtepMaskInvalid "vtep-mask-invalid" Error List;
+    VtepMaskEmpty "vtep-mask-empty" Error List;
+    VtepCidrMaskMismatch "vtep-cidr-mask-mismatch" Error Vtep;
+    VtepCidrDuplicate "vtep-cidr-duplicate" Error Vtep;
+    VtepCidrOverlap "vtep-cidr-overlap" Error Vtep;
+    VtepCidrInPodPool "vtep-cidr-in-pod-pool" Warning Vtep;
+    VtepEndpointInVtepCidr "vtep-endpoint-in-vtep-cidr" Error Vtep;
+    TunnelDisabled "tunnel-disabled" Error List;
+    TunnelProtocolUnknown "tunnel-protocol-unknown" Error List;
+    TunnelPortNonstandard "tunnel-port-nonstandard" Info List;
+    IpsecEnabled "ipsec-enabled" Error List;
+    WireguardEnabled "wireguard-enabled" Warning List;
+    Ipv4Disabled "ipv4-disabled" Error List;
+    PolicyEnforcementEnabled "policy-enforcement-enabled" Info List;
+    L7ProxyDisabled "l7-proxy-disabled" Info List;
+    UnknownVtepKey "unknown-vtep-key" Warning List;
+}
+
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+impl<'de> Deserialize<'de> for Rule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let id = String::deserialize(deserializer)?;
+        let rule = Self::ALL.iter().copied().find(|rule| rule.id() == id);
+        rule.ok_or_else(|| de::Error::custom(format!("unknown rule {id:?}")))
+    }
+}
+
+impl Serialize for Rule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.id())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_as_people_do() {
+        let cases =
+            [(0, "1st"), (1, "2nd"), (2, "3rd"), (3, "4th"), (10, "11th"), (11, "12th"), (12, "13th"), (20, "21st")];
+        for (index, expected) in cases {
+            assert_eq!(ordinal(index), expected);
+        }
+    }
+
+    #[test]
+    fn message_holds_place_problem_and_remedy() {
+        let finding = Finding::new(Rule::VtepMacZero, "vtep-mac", Some(1), Some("0"), "bad", "write better");
+        let json = serde_json::to_value(&finding).expect("JSON");
+        let expected = serde_json::json!({
+            "rule": "vtep-mac-zero", "severity": "error", "key": "vtep-mac", "index": 1, "value": "0",
+            "message": "vtep-mac, 2nd value: bad; write better",
+        });
+        assert_eq!(json, expected);
+    }
+}

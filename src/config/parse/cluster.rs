@@ -1,0 +1,195 @@
+//! What the rest of `cilium-config` means for VTEPs: the switch, the tunnel, the features, and keys nobody reads.
+
+use ipnet::Ipv4Net;
+
+use super::{
+    lists::tokens,
+    values::{is_quote, quote},
+};
+use crate::config::{
+    Keys,
+    finding::{Finding, Rule},
+    spec::{Tunnel, TunnelProtocol},
+};
+
+/// The keys with `vtep` in their name that Cilium reads.
+const VTEP_KEYS: [&str; 6] =
+    ["enable-vtep", "vtep-endpoint", "vtep-cidr", "vtep-mask", "vtep-mac", "vtep-sync-interval"];
+
+/// `enable-vtep`; reports anything but true.
+pub(super) fn enabled(keys: &Keys, findings: &mut Vec<Finding>) -> bool {
+    const KEY: &str = "enable-vtep";
+    let raw = keys.get(KEY).map(String::as_str);
+    let value = raw.map(|raw| (raw, boolean(raw)));
+    if let Some((_, Some(true))) = value {
+        return true;
+    }
+    let problem = match value {
+        None => "the key is absent, so VTEP is off".to_owned(),
+        Some((_, Some(_))) => "VTEP is off".to_owned(),
+        Some((raw, None)) => format!("{} is not a boolean, so VTEP is off", quote(raw)),
+    };
+    let remedy = match raw {
+        Some(raw) if raw.contains(is_quote) => "remove the quotes inside the value",
+        Some(_) | None => "set it to \"true\" to reach BIG-IP through tunnels",
+    };
+    findings.push(Finding::new(Rule::VtepDisabled, KEY, None, raw, problem, remedy));
+    false
+}
+
+/// Keys that look like VTEP settings and are none.
+pub(super) fn unknown_keys(keys: &Keys, findings: &mut Vec<Finding>) {
+    let unknown = |key: &str| key.to_lowercase().contains("vtep") && !VTEP_KEYS.contains(&key);
+    for (key, value) in keys.iter().filter(|(key, _)| unknown(key)) {
+        let problem = "nobody reads this key: a typo, or a newer Cilium";
+        let nearest = VTEP_KEYS.into_iter().map(|known| (distance(&key.to_lowercase(), known), known)).min();
+        let remedy = match nearest {
+            Some((0..=2, known)) => format!("did you mean {known}?"),
+            Some(_) | None => format!("known are {}", VTEP_KEYS.join(", ")),
+        };
+        findings.push(Finding::new(Rule::UnknownVtepKey, key, None, Some(value), problem, remedy));
+    }
+}
+
+/// Levenshtein's, over bytes; long keys are far from everything.
+fn distance(a: &str, b: &str) -> usize {
+    if a.len().abs_diff(b.len()) > 2 {
+        return usize::MAX;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (y, cell) in b.bytes().zip(row.iter_mut().skip(1)) {
+            let cost = (diagonal + usize::from(x != y)).min(left + 1).min(*cell + 1);
+            diagonal = *cell;
+            *cell = cost;
+            left = cost;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(usize::MAX)
+}
+
+/// `routing-mode` and `tunnel-protocol`, or the `tunnel` of Cilium up to 1.14; and `tunnel-port`.
+pub(super) fn tunnel(keys: &Keys, findings: &mut Vec<Finding>) -> Tunnel {
+    routing(keys, findings);
+    let protocol = match ["tunnel-protocol", "tunnel"].into_iter().find_map(|key| Some((key, filled(keys, key)?))) {
+        None | Some((_, "vxlan")) | Some(("tunnel", "disabled")) => Some(TunnelProtocol::Vxlan),
+        Some((_, "geneve")) => Some(TunnelProtocol::Geneve),
+        Some((key, other)) => {
+            let problem = format!("{} is not a tunnel protocol that VTEP works with", quote(other));
+            let remedy = "write vxlan or geneve, as the BIG-IP's tunnel profile has it";
+            findings.push(Finding::new(Rule::TunnelProtocolUnknown, key, None, Some(other), problem, remedy));
+            None
+        }
+    };
+    let default_port = protocol.unwrap_or(TunnelProtocol::Vxlan).default_port();
+    let port = port(keys, default_port, protocol.is_some(), findings);
+    Tunnel { protocol: protocol.unwrap_or(TunnelProtocol::Vxlan), port }
+}
+
+fn routing(keys: &Keys, findings: &mut Vec<Finding>) {
+    let (key, value, problem) = match (filled(keys, "routing-mode"), filled(keys, "tunnel")) {
+        (Some("tunnel"), _) => return,
+        (Some(value @ "native"), _) => {
+            ("routing-mode", value, "native routing has no tunnel device, so no VTEP".to_owned())
+        }
+        (Some(value), _) => ("routing-mode", value, format!("{} is not a routing mode", quote(value))),
+        (None, Some(value @ "disabled")) => ("tunnel", value, "without tunnels there is no VTEP".to_owned()),
+        (None, Some(_) | None) => return,
+    };
+    let remedy =
+        "set routing-mode to tunnel (before Cilium 1.14: tunnel to vxlan or geneve), or enable-vtep to \"false\"";
+    findings.push(Finding::new(Rule::TunnelDisabled, key, None, Some(value), problem, remedy));
+}
+
+fn port(keys: &Keys, default: u16, report: bool, findings: &mut Vec<Finding>) -> u16 {
+    const KEY: &str = "tunnel-port";
+    let Some(raw) = filled(keys, KEY) else { return default };
+    let (port, problem) = match raw.parse::<u16>() {
+        Ok(0) => return default,
+        Ok(port) if port == default => return port,
+        Ok(port) => (port, format!("the tunnels use port {port} and not {default}, Cilium's default")),
+        Err(_) => (default, format!("{} is not a port, {default} is assumed", quote(raw))),
+    };
+    if report {
+        let remedy = format!("the BIG-IP's tunnel profile must have `port {port}`");
+        findings.push(Finding::new(Rule::TunnelPortNonstandard, KEY, None, Some(raw), problem, remedy));
+    }
+    port
+}
+
+/// The features that VTEP does not work with, or that a person should know of.
+pub(super) fn features(keys: &Keys, findings: &mut Vec<Finding>) {
+    let mut report = |rule, key: &str, problem: String, remedy: &str| {
+        findings.push(Finding::new(rule, key, None, keys.get(key).map(String::as_str), problem, remedy));
+    };
+    if is_on(keys, "enable-ipsec", false) {
+        let problem = "VTEP does not work with IPsec: what goes to BIG-IP is lost".to_owned();
+        report(Rule::IpsecEnabled, "enable-ipsec", problem, "set it to \"false\", or enable-vtep to \"false\"");
+    }
+    if is_on(keys, "enable-wireguard", false) {
+        let problem = "with WireGuard, traffic to a VTEP may be lost".to_owned();
+        report(
+            Rule::WireguardEnabled,
+            "enable-wireguard",
+            problem,
+            "check that pods reach BIG-IP, or set it to \"false\"",
+        );
+    }
+    if !is_on(keys, "enable-ipv4", true) {
+        let problem = format!("VTEPs are IPv4 only, and IPv4 is off{}", no_boolean(keys, "enable-ipv4"));
+        report(Rule::Ipv4Disabled, "enable-ipv4", problem, "set it to \"true\", or enable-vtep to \"false\"");
+    }
+    let policy = filled(keys, "enable-policy").unwrap_or("default");
+    if !policy.eq_ignore_ascii_case("never") {
+        let problem =
+            format!("policy enforcement is {}: where a policy selects a pod, BIG-IP is `world` to it", quote(policy));
+        let remedy = "allow egress `toEntities: [world]` and ingress `fromEntities: [world]` there, or set it to never";
+        report(Rule::PolicyEnforcementEnabled, "enable-policy", problem, remedy);
+    }
+    if !is_on(keys, "enable-l7-proxy", true) {
+        let reason = no_boolean(keys, "enable-l7-proxy");
+        let problem = format!("Cilium installs no host route to the VTEPs without its L7 proxy{reason}");
+        report(Rule::L7ProxyDisabled, "enable-l7-proxy", problem, "nothing to do: this agent installs the route");
+    }
+}
+
+/// The pools Cilium takes the nodes' pod networks from, where it takes them from pools.
+pub(super) fn pod_pools(keys: &Keys) -> Vec<Ipv4Net> {
+    match filled(keys, "ipam") {
+        None | Some("cluster-pool" | "cluster-pool-v2beta") => {
+            let raw = keys.get("cluster-pool-ipv4-cidr").map_or("", String::as_str);
+            tokens(raw).filter_map(|(_, pool)| pool.parse::<Ipv4Net>().ok()).map(|pool| pool.trunc()).collect()
+        }
+        Some(_) => Vec::new(),
+    }
+}
+
+/// The trimmed value of a key that is there and not empty.
+fn filled<'k>(keys: &'k Keys, key: &str) -> Option<&'k str> {
+    keys.get(key).map(|value| value.trim()).filter(|value| !value.is_empty())
+}
+
+/// What is no boolean reads as false, as it does in Cilium.
+fn is_on(keys: &Keys, key: &str, default: bool) -> bool {
+    keys.get(key).map_or(default, |value| boolean(value).unwrap_or(false))
+}
+
+/// Why a key reads as false that does not say so.
+fn no_boolean(keys: &Keys, key: &str) -> String {
+    let odd = keys.get(key).filter(|value| boolean(value).is_none());
+    odd.map(|value| format!(" ({} is not a boolean and reads as false)", quote(value))).unwrap_or_default()
+}
+
+/// Go's `strconv.ParseBool`.
+fn boolean(value: &str) -> Option<bool> {
+    match value.trim() {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}

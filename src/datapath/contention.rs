@@ -1,0 +1,84 @@
+//! Who else writes an entry: more than ten repairs of one key within a minute are a fight, and a fight is left alone for a minute.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use super::abi::VtepKey;
+
+const REPAIRS: usize = 10;
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// The repairs of the last minute, per key.
+#[derive(Clone, Debug, Default)]
+pub struct Contention {
+    repairs: BTreeMap<VtepKey, VecDeque<Instant>>,
+    left_alone: BTreeMap<VtepKey, Instant>,
+}
+
+impl Contention {
+    /// Counts a repair. True when this one is one too many: from now on the key is left alone.
+    pub fn on_repair(&mut self, key: VtepKey, now: Instant) -> bool {
+        let repairs = self.repairs.entry(key).or_default();
+        repairs.push_back(now);
+        while repairs.front().is_some_and(|at| now.duration_since(*at) >= WINDOW) {
+            repairs.pop_front();
+        }
+        let fight = repairs.len() > REPAIRS;
+        if fight {
+            repairs.clear();
+            self.left_alone.insert(key, now + WINDOW);
+        }
+        fight
+    }
+
+    /// The minute of this key is not over.
+    #[must_use]
+    pub fn is_left_alone(&self, key: VtepKey, now: Instant) -> bool {
+        self.left_alone.get(&key).is_some_and(|until| now < *until)
+    }
+
+    /// The keys left alone now.
+    #[must_use]
+    pub fn keys(&self, now: Instant) -> Vec<VtepKey> {
+        self.left_alone.keys().copied().filter(|key| self.is_left_alone(*key, now)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> VtepKey {
+        VtepKey::new("10.1.6.0/24".parse().expect("a CIDR"))
+    }
+
+    /// Repairs `count` times, `gap` apart; true when any of them was one too many.
+    fn fights(count: u32, gap: Duration) -> bool {
+        let start = Instant::now();
+        let mut contention = Contention::default();
+        (0..count).fold(false, |fought, n| contention.on_repair(key(), start + gap * n) || fought)
+    }
+
+    #[test]
+    fn the_eleventh_repair_in_a_minute_is_one_too_many() {
+        assert!(!fights(10, Duration::from_secs(1)));
+        assert!(fights(11, Duration::from_secs(1)));
+        assert!(!fights(100, Duration::from_secs(7)), "Cilium's sync, sped up, is no fight");
+    }
+
+    #[test]
+    fn a_key_is_left_alone_for_a_minute() {
+        let start = Instant::now();
+        let mut contention = Contention::default();
+        for _ in 0..=REPAIRS {
+            contention.on_repair(key(), start);
+        }
+        let other = VtepKey::new("10.1.5.0/24".parse().expect("a CIDR"));
+        assert!(contention.is_left_alone(key(), start + Duration::from_secs(59)));
+        assert!(!contention.is_left_alone(key(), start + Duration::from_secs(60)));
+        assert!(!contention.is_left_alone(other, start));
+        assert!(!contention.on_repair(key(), start + Duration::from_secs(61)), "it starts anew");
+    }
+}

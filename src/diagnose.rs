@@ -1,0 +1,349 @@
+//! From evidence to a cause: what is wrong with one VTEP, in one word, and what a person should do next. Pure.
+//!
+//! The causes are tried from the node outwards – kernel, Cilium, map, wire, BIG-IP – and the first that holds is the verdict's;
+//! the others that hold as well are named under `also`.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::{
+    config::spec::{Tunnel, Vtep},
+    datapath::{
+        abi::{VtepKey, VtepValue},
+        plan::Op,
+        survey::Model,
+    },
+    node::{facts::Facts, kernel::Kernel},
+    probe::{frames::VTEP_VNI, health::ProbeState, lane::Lane},
+    reconcile,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Healthy,
+    Degraded,
+    Unreachable,
+    Misconfigured,
+    Unknown,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Unreachable => "unreachable",
+            Self::Misconfigured => "misconfigured",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+macro_rules! causes {
+    ($($name:ident $id:literal $verdict:ident;)+) => {
+        /// The causes, nearest to the node first: each id is a promise to scripts, dashboards and runbooks.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        pub enum Cause {
+            $(#[doc = concat!("`", $id, "`")] #[serde(rename = $id)] $name,)+
+        }
+
+        impl Cause {
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            #[must_use]
+            pub const fn id(self) -> &'static str {
+                match self { $(Self::$name => $id,)+ }
+            }
+
+            #[must_use]
+            pub const fn verdict(self) -> Verdict {
+                match self { $(Self::$name => Verdict::$verdict,)+ }
+            }
+        }
+    };
+}
+
+causes! {
+    NodeKernelUnsupported "node-kernel-unsupported" Misconfigured;
+    CiliumNotRunning "cilium-not-running" Unknown;
+    CiliumVtepDisabled "cilium-vtep-disabled" Misconfigured;
+    DatapathMissing "datapath-missing" Misconfigured;
+    DatapathContended "datapath-contended" Degraded;
+    EndpointNoRoute "endpoint-no-route" Unreachable;
+    WrongUdpPort "wrong-udp-port" Misconfigured;
+    WrongVni "wrong-vni" Misconfigured;
+    VtepMacMismatch "vtep-mac-mismatch" Misconfigured;
+    EndpointUnreachable "endpoint-unreachable" Unreachable;
+    TunnelSilent "tunnel-silent" Unreachable;
+    NoReturnPath "no-return-path" Degraded;
+    PacketLoss "packet-loss" Degraded;
+    SelfIpUnknown "self-ip-unknown" Unknown;
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+/// What is known of one VTEP at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    pub vtep: &'a Vtep,
+    pub tunnel: Tunnel,
+    pub kernel: &'a Kernel,
+    pub facts: &'a Facts,
+    pub datapath: &'a reconcile::Report,
+    pub lane: Option<&'a Lane>,
+}
+
+/// The verdict about one VTEP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnosis {
+    pub verdict: Verdict,
+    /// The cause nearest to the node; none when healthy, or when it is too early to tell.
+    pub cause: Option<Cause>,
+    /// What holds as well.
+    pub also: Vec<Cause>,
+    /// What a person should do next, with the values seen.
+    pub hint: Option<String>,
+    /// When verdict or cause last changed.
+    pub since: Timestamp,
+}
+
+impl Diagnosis {
+    /// The same verdict for the same cause: the values in the hint may differ.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
+        (self.verdict, self.cause) == (other.verdict, other.cause)
+    }
+}
+
+/// Frames older than this are history, not evidence.
+const RECENT: Duration = Duration::from_secs(10);
+/// Share of lost probes that is worth a verdict.
+const LOSS: f64 = 0.05;
+
+/// Weighs the evidence.
+#[must_use]
+pub fn diagnose(evidence: &Evidence<'_>, now: Instant, at: Timestamp) -> Diagnosis {
+    let mut held = Cause::ALL.iter().filter_map(|&cause| evidence.hint(cause, now).map(|hint| (cause, hint)));
+    let first = held.next();
+    let also = held.map(|(cause, _)| cause).collect();
+    let verdict = first.as_ref().map_or_else(|| evidence.verdict_without_cause(), |(cause, _)| cause.verdict());
+    let (cause, hint) = first.unzip();
+    Diagnosis { verdict, cause, also, hint, since: at }
+}
+
+impl Evidence<'_> {
+    /// Through the tunnel and back, or as far as it is known.
+    fn verdict_without_cause(&self) -> Verdict {
+        let through = self.state(|lane| &lane.icmp);
+        if self.datapath.last_pass.is_some() && through == ProbeState::Ok { Verdict::Healthy } else { Verdict::Unknown }
+    }
+
+    /// Whether this cause holds, and what to do about it.
+    fn hint(&self, cause: Cause, now: Instant) -> Option<String> {
+        match cause {
+            Cause::NodeKernelUnsupported => self.kernel_unsupported(),
+            Cause::CiliumNotRunning => self.cilium_not_running(),
+            Cause::CiliumVtepDisabled => self.cilium_vtep_disabled(),
+            Cause::DatapathMissing => self.datapath_missing(),
+            Cause::DatapathContended => self.datapath_contended(),
+            Cause::EndpointNoRoute => self.endpoint_no_route(),
+            Cause::WrongUdpPort => self.wrong_udp_port(now),
+            Cause::WrongVni => self.wrong_vni(now),
+            Cause::VtepMacMismatch => self.vtep_mac_mismatch(),
+            Cause::EndpointUnreachable => self.endpoint_unreachable(),
+            Cause::TunnelSilent => self.tunnel_silent(),
+            Cause::NoReturnPath => self.no_return_path(),
+            Cause::PacketLoss => self.packet_loss(),
+            Cause::SelfIpUnknown => self.self_ip_unknown(),
+        }
+    }
+
+    fn kernel_unsupported(&self) -> Option<String> {
+        let Kernel { release, supported, reasons } = self.kernel;
+        (!supported).then(|| format!("run this node on Linux 5.4 or newer; it runs {release}: {}", reasons.join("; ")))
+    }
+
+    fn cilium_not_running(&self) -> Option<String> {
+        let cilium = &self.facts.cilium;
+        let mut absent = Vec::new();
+        if cilium.tunnel.is_none() {
+            absent.push(format!("the device {}", self.tunnel.protocol.device()));
+        }
+        if cilium.host.is_none() {
+            absent.push("the device cilium_host".into());
+        }
+        (!absent.is_empty())
+            .then(|| format!("look at Cilium's pod on this node: {} is not there", absent.join(" and ")))
+    }
+
+    fn cilium_vtep_disabled(&self) -> Option<String> {
+        let problem = self.datapath.map_problem.as_ref()?;
+        let devices_there = self.cilium_not_running().is_none();
+        (self.datapath.model == Model::None && devices_there)
+            .then(|| format!("restart the cilium DaemonSet, so that it starts with enable-vtep: {problem}"))
+    }
+
+    fn datapath_missing(&self) -> Option<String> {
+        match (self.datapath.model, &self.datapath.map_problem) {
+            (Model::Unsupported, Some(problem)) => return Some(format!("update this agent: {problem}")),
+            (Model::Unreadable, Some(problem)) => return Some(problem.clone()),
+            (Model::None | Model::VtepHash | Model::Unsupported | Model::Unreadable, _) => {}
+        }
+        let error = self.datapath.entry_errors.get(&VtepKey::new(self.vtep.cidr));
+        let pending = || self.pending_entry().map(|op| format!("not written: {op}"));
+        let reason = error.cloned().or_else(pending)?;
+        self.datapath_contended()
+            .is_none()
+            .then(|| format!("the kernel lacks the entry for {}: {reason}", self.vtep.cidr))
+    }
+
+    fn datapath_contended(&self) -> Option<String> {
+        if !self.datapath.contended.contains(&VtepKey::new(self.vtep.cidr)) {
+            return None;
+        }
+        let found =
+            self.pending_entry().and_then(found_value).map(|found| format!(" (found {found})")).unwrap_or_default();
+        Some(format!(
+            "find out who keeps overwriting the VTEP entry {}{found}: usually Cilium, started with an older configuration; \
+             restart the cilium DaemonSet",
+            self.vtep.cidr
+        ))
+    }
+
+    fn pending_entry(&self) -> Option<&Op> {
+        let key = VtepKey::new(self.vtep.cidr);
+        self.datapath.pending.iter().find(|op| op.entry_key() == Some(key))
+    }
+
+    fn endpoint_no_route(&self) -> Option<String> {
+        let endpoint = self.vtep.endpoint;
+        // Until the node's routes were read for this endpoint, their absence says nothing.
+        let routed =
+            self.facts.underlay.contains_key(&endpoint) || self.state(|lane| &lane.underlay) != ProbeState::Failed;
+        (!routed).then(|| format!("give this node a route to {endpoint}: the kernel has none"))
+    }
+
+    fn wrong_udp_port(&self, now: Instant) -> Option<String> {
+        if self.answers() {
+            return None;
+        }
+        let flow = self.recent_flows(now).find(|flow| flow.port != self.tunnel.port)?;
+        Some(format!(
+            "set `port {}` in the tunnel profile of BIG-IP {}: its frames arrive on UDP port {}",
+            self.tunnel.port, self.vtep.endpoint, flow.port
+        ))
+    }
+
+    fn wrong_vni(&self, now: Instant) -> Option<String> {
+        if self.answers() {
+            return None;
+        }
+        let flow = self.recent_flows(now).find(|flow| flow.port == self.tunnel.port && flow.vni != VTEP_VNI)?;
+        Some(format!(
+            "set `key {VTEP_VNI}` on the tunnel of BIG-IP {}: its frames carry VNI {}",
+            self.vtep.endpoint, flow.vni
+        ))
+    }
+
+    fn vtep_mac_mismatch(&self) -> Option<String> {
+        let configured = self.vtep.mac;
+        if configured.is_multicast() {
+            let seen =
+                self.observed_mac().map(|mac| format!("; BIG-IP's tunnel answers with {mac}")).unwrap_or_default();
+            return Some(format!(
+                "set vtep-mac for {} to the MAC of BIG-IP's tunnel: {configured} is a group address, ping may pass and TCP does not{seen}",
+                self.vtep.cidr
+            ));
+        }
+        let seen = self.observed_mac().filter(|mac| *mac != configured)?;
+        Some(format!(
+            "set vtep-mac for {} to {seen}, which BIG-IP's tunnel answers with, instead of {configured}",
+            self.vtep.cidr
+        ))
+    }
+
+    fn observed_mac(&self) -> Option<crate::config::mac::Mac> {
+        self.lane.and_then(|lane| lane.observed_mac).filter(|_| self.state(|lane| &lane.arp) == ProbeState::Ok)
+    }
+
+    fn endpoint_unreachable(&self) -> Option<String> {
+        let dead = self.silent() && self.state(|lane| &lane.underlay) == ProbeState::Failed;
+        let endpoint = self.vtep.endpoint;
+        (dead && self.endpoint_no_route().is_none()).then(|| {
+            format!("look at BIG-IP {endpoint} and the network to it: it answers neither ping nor through the tunnel")
+        })
+    }
+
+    fn tunnel_silent(&self) -> Option<String> {
+        let silent = self.silent() && self.state(|lane| &lane.underlay) == ProbeState::Ok;
+        let (endpoint, port) = (self.vtep.endpoint, self.tunnel.port);
+        silent.then(|| {
+            format!(
+                "BIG-IP {endpoint} answers ping but nothing comes through the tunnel: check that UDP port {port} is not filtered, \
+                 and that its tunnel has key {VTEP_VNI} and local-address {endpoint}"
+            )
+        })
+    }
+
+    fn no_return_path(&self) -> Option<String> {
+        let one_way =
+            self.state(|lane| &lane.arp) == ProbeState::Ok && self.state(|lane| &lane.icmp) == ProbeState::Failed;
+        let node = self.facts.underlay.get(&self.vtep.endpoint).and_then(|underlay| underlay.source);
+        (one_way && self.vtep_mac_mismatch().is_none()).then(|| {
+            let fdb = node.map_or_else(|| "this node".to_owned(), |node| format!("this node ({node})"));
+            let router = self.facts.cilium.router.map(|router| format!(" that covers {router}")).unwrap_or_default();
+            format!(
+                "the tunnel of BIG-IP {} answers ARP but not ping: check its route to the pod CIDR{router}, its FDB record for {fdb}, \
+                 and that the self IP allows ICMP",
+                self.vtep.endpoint
+            )
+        })
+    }
+
+    fn packet_loss(&self) -> Option<String> {
+        let lane = self.lane?;
+        let loss = lane.icmp.loss();
+        (lane.icmp.state() == ProbeState::Ok && lane.icmp.has_full_picture() && loss > LOSS).then(|| {
+            format!("{:.1} % of the probes to {} are lost: look for drops on the way", loss * 100.0, self.vtep.endpoint)
+        })
+    }
+
+    fn self_ip_unknown(&self) -> Option<String> {
+        let unknown = self.lane.is_some_and(|lane| lane.target.is_none());
+        unknown.then(|| {
+            format!(
+                "set --probe-target {}=<tunnel self IP>: none is known, and BIG-IP has not sent anything from inside {} yet",
+                self.vtep.cidr, self.vtep.cidr
+            )
+        })
+    }
+
+    /// Nothing answers through the tunnel.
+    fn silent(&self) -> bool {
+        let failed = |state| matches!(state, ProbeState::Failed | ProbeState::Unsupported);
+        failed(self.state(|lane| &lane.arp)) && failed(self.state(|lane| &lane.icmp))
+    }
+
+    fn answers(&self) -> bool {
+        self.state(|lane| &lane.icmp) == ProbeState::Ok
+    }
+
+    fn state(&self, of: impl Fn(&Lane) -> &crate::probe::health::Health) -> ProbeState {
+        self.lane.map_or(ProbeState::Pending, |lane| of(lane).state())
+    }
+
+    fn recent_flows(&self, now: Instant) -> impl Iterator<Item = &crate::probe::tap::Flow> {
+        let flows = self.lane.into_iter().flat_map(|lane| &lane.flows);
+        flows.filter(move |flow| now.duration_since(flow.last_seen) < RECENT)
+    }
+}
+
+fn found_value(op: &Op) -> Option<VtepValue> {
+    if let Op::ReplaceEntry { found, .. } = op { Some(*found) } else { None }
+}

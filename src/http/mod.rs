@@ -1,0 +1,157 @@
+//! The HTTP endpoints. GET only: nothing here changes state.
+//!
+//! `/livez` looks at our own loops alone, `/readyz` at configuration, first pass and layout, `/healthz` at the tunnels. They never
+//! mix: a BIG-IP that is down must not restart this agent.
+
+use std::time::Instant;
+
+use axum::{
+    Json, Router,
+    extract::{RawQuery, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::net::TcpListener;
+
+use crate::{
+    datapath::survey::Model,
+    diagnose::{Cause, Verdict},
+    metrics,
+    monitor::Board,
+    progress::Progress,
+    status::Status,
+};
+
+/// What the endpoints read.
+#[derive(Clone)]
+pub struct Sources {
+    pub board: Board,
+    pub progress: Progress,
+}
+
+/// Serves until `shutdown` completes.
+///
+/// # Errors
+///
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    sources: Sources,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(sources)).with_graceful_shutdown(shutdown).await
+}
+
+fn router(sources: Sources) -> Router {
+    Router::new()
+        .route("/", get(|| async { INDEX }))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/healthz", get(healthz))
+        .route("/status", get(status))
+        .route("/metrics", get(metrics))
+        .with_state(sources)
+}
+
+const INDEX: &str = "vtep-agent\n\n/healthz\n/status\n/metrics\n/livez\n/readyz\n";
+
+/// A named check, and the reason why it fails.
+type Check = (&'static str, Result<(), String>);
+
+async fn livez(State(sources): State<Sources>, RawQuery(query): RawQuery) -> Response {
+    report(&sources.progress.check(Instant::now()), query.as_deref())
+}
+
+async fn readyz(State(sources): State<Sources>, RawQuery(query): RawQuery) -> Response {
+    report(&readiness(&sources.board.status()), query.as_deref())
+}
+
+fn readiness(status: &Status) -> Vec<Check> {
+    let config = match (status.config.observed_at, status.config.enabled) {
+        (None, _) => Err("no configuration seen yet".to_owned()),
+        (Some(_), None) => Err(first_error(status)),
+        (Some(_), Some(_)) => Ok(()),
+    };
+    let supported = match status.datapath.model {
+        Model::VtepHash => Ok(()),
+        // With VTEP off, Cilium has no map to wait for.
+        Model::None if status.config.enabled == Some(false) => Ok(()),
+        Model::None | Model::Unreadable | Model::Unsupported => Err(status
+            .datapath
+            .problems
+            .first()
+            .cloned()
+            .unwrap_or_else(|| "the datapath was not looked at yet".into())),
+    };
+    let pass = match status.datapath.last_pass {
+        Some(_) => Ok(()),
+        None => Err("the first pass is not done".to_owned()),
+    };
+    vec![("config", config), ("first-pass", pass), ("datapath", supported)]
+}
+
+fn first_error(status: &Status) -> String {
+    let error =
+        status.config.findings.iter().find(|finding| finding.severity == crate::config::finding::Severity::Error);
+    let why = error.map(|finding| format!(": {}", finding.message)).unwrap_or_default();
+    format!("no valid configuration yet{why}")
+}
+
+/// `ok`, or one line per reason; every check with `?verbose`.
+fn report(checks: &[Check], query: Option<&str>) -> Response {
+    let failed = checks.iter().any(|(_, result)| result.is_err());
+    let code = if failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let verbose = query.is_some_and(|query| query.split('&').any(|part| part.split('=').next() == Some("verbose")));
+    let line = |(name, result): &Check| match result {
+        Ok(()) if verbose => format!("[+] {name} ok\n"),
+        Err(reason) if verbose => format!("[-] {name} failed: {reason}\n"),
+        Ok(()) => String::new(),
+        Err(reason) => format!("{reason}\n"),
+    };
+    let mut body: String = checks.iter().map(line).collect();
+    if !failed {
+        body.push_str("ok\n");
+    }
+    (code, body).into_response()
+}
+
+#[derive(serde::Serialize)]
+struct Healthz {
+    healthy: bool,
+    vteps: Vec<VtepVerdict>,
+}
+
+#[derive(serde::Serialize)]
+struct VtepVerdict {
+    cidr: ipnet::Ipv4Net,
+    endpoint: std::net::Ipv4Addr,
+    verdict: Verdict,
+    cause: Option<Cause>,
+    hint: Option<String>,
+}
+
+async fn healthz(State(sources): State<Sources>) -> Response {
+    let status = sources.board.status();
+    let healthy = status.healthy();
+    let code = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let vteps = status.vteps.into_iter().map(|vtep| VtepVerdict {
+        cidr: vtep.cidr,
+        endpoint: vtep.endpoint,
+        verdict: vtep.verdict,
+        cause: vtep.cause,
+        hint: vtep.hint,
+    });
+    (code, Json(Healthz { healthy, vteps: vteps.collect() })).into_response()
+}
+
+async fn status(State(sources): State<Sources>) -> Json<Status> {
+    Json(sources.board.status())
+}
+
+async fn metrics(State(sources): State<Sources>) -> Response {
+    match metrics::encode(&sources.board.status()) {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}

@@ -1,0 +1,185 @@
+//! The loop that diagnoses: weighs the evidence whenever some of it changed, and says each change once.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use tokio::{
+    sync::watch,
+    time::{self, MissedTickBehavior},
+};
+use tracing::{info, warn};
+
+use crate::{
+    config::{finding::Finding, view::View},
+    diagnose::{Diagnosis, Evidence, Verdict, diagnose},
+    node::facts::Facts,
+    probe::{health::Health, prober},
+    progress::Beat,
+    reconcile,
+    status::{Identity, Parts, Status},
+};
+
+/// What the other loops publish, and what this one adds.
+#[derive(Clone)]
+pub struct Board {
+    pub identity: Arc<Identity>,
+    pub config: watch::Receiver<Option<Arc<View>>>,
+    pub facts: watch::Receiver<Option<Arc<Facts>>>,
+    pub datapath: watch::Receiver<reconcile::Report>,
+    pub probes: watch::Receiver<Arc<prober::Report>>,
+    pub diagnoses: watch::Receiver<Arc<BTreeMap<Ipv4Net, Diagnosis>>>,
+}
+
+impl Board {
+    /// The status as of now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let parts = Parts {
+            identity: &self.identity,
+            view: self.config.borrow().clone(),
+            facts: self.facts.borrow().clone(),
+            datapath: self.datapath.borrow().clone(),
+            probes: self.probes.borrow().clone(),
+            diagnoses: self.diagnoses.borrow().clone(),
+        };
+        Status::assemble(&parts, Instant::now(), Timestamp::now())
+    }
+}
+
+/// Diagnoses until the configuration's sender is gone.
+pub async fn run(
+    mut board: Board,
+    diagnoses: watch::Sender<Arc<BTreeMap<Ipv4Net, Diagnosis>>>,
+    summary_interval: Duration,
+    beat: Beat,
+) {
+    let mut summary = time::interval(summary_interval);
+    summary.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick is immediate, and there is nothing to sum up yet.
+    summary.tick().await;
+    let mut current = BTreeMap::new();
+    let mut findings = Vec::new();
+    loop {
+        beat.now();
+        let now = Instant::now();
+        say_findings(&mut findings, board.config.borrow_and_update().as_deref());
+        board.facts.borrow_and_update();
+        board.datapath.borrow_and_update();
+        board.probes.borrow_and_update();
+        let next = diagnose_all(&board, &current, now, Timestamp::now());
+        let changed = say_changes(&current, &next);
+        if current != next {
+            diagnoses.send_replace(Arc::new(next.clone()));
+            current = next;
+        }
+        if changed {
+            say_summary(&board);
+        }
+        tokio::select! {
+            biased;
+            changed = board.config.changed() => if changed.is_err() { return },
+            Ok(()) = board.facts.changed() => {}
+            Ok(()) = board.datapath.changed() => {}
+            Ok(()) = board.probes.changed() => {}
+            _ = summary.tick() => say_summary(&board),
+        }
+    }
+}
+
+fn diagnose_all(
+    board: &Board,
+    before: &BTreeMap<Ipv4Net, Diagnosis>,
+    now: Instant,
+    at: Timestamp,
+) -> BTreeMap<Ipv4Net, Diagnosis> {
+    let view = board.config.borrow().clone();
+    let facts = board.facts.borrow().clone();
+    let (Some(spec), Some(facts)) = (view.as_ref().and_then(|view| view.in_force.as_ref()), facts) else {
+        return BTreeMap::new();
+    };
+    let datapath = board.datapath.borrow();
+    let probes = board.probes.borrow().clone();
+    let of = |vtep| {
+        let evidence = Evidence {
+            vtep,
+            tunnel: spec.tunnel,
+            kernel: &board.identity.kernel,
+            facts: &facts,
+            datapath: &datapath,
+            lane: probes.lanes.get(&vtep.cidr),
+        };
+        let mut diagnosis = diagnose(&evidence, now, at);
+        if let Some(previous) = before.get(&vtep.cidr).filter(|previous| previous.same_as(&diagnosis)) {
+            diagnosis.since = previous.since;
+        }
+        (vtep.cidr, diagnosis)
+    };
+    spec.vteps.iter().map(of).collect()
+}
+
+/// One line for each change of verdict or cause; true when there was one.
+fn say_changes(before: &BTreeMap<Ipv4Net, Diagnosis>, after: &BTreeMap<Ipv4Net, Diagnosis>) -> bool {
+    let mut changed = false;
+    for (cidr, diagnosis) in after {
+        if before.get(cidr).is_some_and(|previous| previous.same_as(diagnosis)) {
+            continue;
+        }
+        changed = true;
+        let Diagnosis { verdict, cause, hint, .. } = diagnosis;
+        match (verdict, cause, hint) {
+            (Verdict::Healthy | Verdict::Unknown, None, _) => info!(%cidr, %verdict, "verdict changed"),
+            (_, Some(cause), Some(hint)) => warn!(%cidr, %verdict, %cause, hint, "verdict changed"),
+            (_, _, _) => warn!(%cidr, %verdict, "verdict changed"),
+        }
+    }
+    changed
+}
+
+/// One line for each finding that was not there before.
+fn say_findings(known: &mut Vec<Finding>, view: Option<&View>) {
+    let Some(view) = view else { return };
+    for finding in view.findings.iter().filter(|finding| !known.contains(finding)) {
+        let Finding { rule, severity, key, message, .. } = finding;
+        match severity {
+            crate::config::finding::Severity::Error => {
+                warn!(%rule, key, message, stale = view.stale, "configuration error: the last good value stays in force");
+            }
+            crate::config::finding::Severity::Warning => warn!(%rule, key, message, "configuration warning"),
+            crate::config::finding::Severity::Info => info!(%rule, key, message, "configuration note"),
+        }
+    }
+    if known.iter().any(|finding| finding.severity == crate::config::finding::Severity::Error) && view.valid() {
+        info!(hash = view.hash, "the configuration is valid again");
+    }
+    known.clone_from(&view.findings);
+}
+
+/// The lines that tell the state to somebody who reads nothing but the log.
+fn say_summary(board: &Board) {
+    let status = board.status();
+    let probes = board.probes.borrow().clone();
+    for vtep in &status.vteps {
+        let rtt = |health: Option<&Health>| {
+            let rtt = health.filter(|health| health.state() == crate::probe::health::ProbeState::Ok)?.rtt?;
+            Some(format!("{:.2}ms", rtt.as_secs_f64() * 1e3))
+        };
+        let lane = probes.lanes.get(&vtep.cidr);
+        let arp = rtt(lane.map(|lane| &lane.arp)).unwrap_or_else(|| "-".into());
+        let icmp = rtt(lane.map(|lane| &lane.icmp)).unwrap_or_else(|| "-".into());
+        let cause = vtep.cause.map(|cause| format!(" cause={cause}")).unwrap_or_default();
+        // The whole line is the interface: people grep it.
+        info!(
+            "vtep cidr={} endpoint={} verdict={}{cause} arp={arp} icmp={icmp} loss={:.1}% datapath={}",
+            vtep.cidr,
+            vtep.endpoint,
+            vtep.verdict,
+            vtep.probes.icmp.loss * 100.0,
+            vtep.datapath.state,
+        );
+    }
+}

@@ -1,0 +1,64 @@
+//! The capabilities this process has, against those it needs.
+
+use std::fs;
+
+/// A capability, by its number in `linux/capability.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capability {
+    pub name: &'static str,
+    bit: u8,
+    /// What the agent cannot do without it.
+    pub needed_for: &'static str,
+}
+
+const CAP_SYS_ADMIN: u8 = 21;
+
+/// What `run` cannot work without.
+pub const NEEDED: [Capability; 3] = [
+    Capability { name: "CAP_BPF", bit: 39, needed_for: "reading and writing Cilium's BPF maps" },
+    Capability { name: "CAP_NET_ADMIN", bit: 12, needed_for: "host routes and the tap on the underlay" },
+    Capability { name: "CAP_NET_RAW", bit: 13, needed_for: "probing through the tunnel" },
+];
+
+/// Those of [`NEEDED`] that this process lacks. `CAP_SYS_ADMIN` includes `CAP_BPF`, as it did before Linux 5.8.
+///
+/// # Errors
+///
+/// When `/proc/self/status` cannot be read or has no `CapEff` line.
+pub fn missing() -> std::io::Result<Vec<Capability>> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let effective = parse_effective(&status)
+        .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidData, "no CapEff line in /proc/self/status"))?;
+    Ok(NEEDED.into_iter().filter(|capability| !has(effective, *capability)).collect())
+}
+
+fn has(effective: u64, capability: Capability) -> bool {
+    let bit = |n: u8| effective >> n & 1 == 1;
+    bit(capability.bit) || (capability.name == "CAP_BPF" && bit(CAP_SYS_ADMIN))
+}
+
+fn parse_effective(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_effective_set() {
+        let table = [
+            ("CapPrm:\t0\nCapEff:\t000001ffffffffff\n", vec![]),
+            ("CapEff:\t0000000000000000\n", vec!["CAP_BPF", "CAP_NET_ADMIN", "CAP_NET_RAW"]),
+            ("CapEff:\t0000008000002000\n", vec!["CAP_NET_ADMIN"]),
+            ("CapEff:\t0000000000203000\n", vec![]),
+        ];
+        for (status, expected) in table {
+            let effective = parse_effective(status).expect("a CapEff line");
+            let missing: Vec<_> = NEEDED.iter().filter(|c| !has(effective, **c)).map(|c| c.name).collect();
+            assert_eq!(missing, expected, "{status}");
+        }
+        assert_eq!(parse_effective("Name:\tx\n"), None);
+    }
+}

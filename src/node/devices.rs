@@ -1,0 +1,146 @@
+//! Devices, addresses and routes of this node that tunnels depend on, read over rtnetlink.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures_util::TryStreamExt;
+use rtnetlink::{
+    Error as NetlinkError, Handle, RouteMessageBuilder,
+    packet_route::{
+        address::AddressAttribute,
+        link::{LinkAttribute, LinkMessage},
+        route::{RouteAddress, RouteAttribute, RouteMessage},
+    },
+};
+
+use super::netlink::is_absent;
+use crate::config::{mac::Mac, spec::TunnelProtocol};
+
+/// Bytes that a tunnel adds to an inner IPv4 packet: outer IPv4 (20), UDP (8), VXLAN or Geneve without options (8), inner
+/// Ethernet (14).
+pub const TUNNEL_OVERHEAD: u32 = 50;
+
+/// The device that carries Cilium's router address.
+pub const CILIUM_HOST: &str = "cilium_host";
+
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    #[error("failed to read device {name}")]
+    Link { name: String, source: NetlinkError },
+    #[error("failed to read the addresses of {CILIUM_HOST}")]
+    Address { source: NetlinkError },
+    #[error("failed to read the route to {address}")]
+    Route { address: Ipv4Addr, source: NetlinkError },
+}
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    pub index: u32,
+    pub name: String,
+    pub mac: Mac,
+    /// Bytes of the packet behind the link-layer header.
+    pub mtu: u32,
+}
+
+/// Cilium's own devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CiliumDevices {
+    /// `cilium_vxlan` or `cilium_geneve`.
+    pub tunnel: Option<Device>,
+    pub host: Option<Device>,
+    /// The router address on `cilium_host`.
+    pub router: Option<Ipv4Addr>,
+}
+
+impl CiliumDevices {
+    /// # Errors
+    ///
+    /// When the kernel does not answer; a device that does not exist is `None`.
+    pub async fn read(netlink: &Handle, protocol: TunnelProtocol) -> Result<Self, DeviceError> {
+        let tunnel = device(netlink, protocol.device()).await?;
+        let host = device(netlink, CILIUM_HOST).await?;
+        let router = match &host {
+            Some(host) => first_address(netlink, host.index).await?,
+            None => None,
+        };
+        Ok(Self { tunnel, host, router })
+    }
+}
+
+/// How this node reaches an address on the underlay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Underlay {
+    pub device: Device,
+    /// The source address the kernel chooses.
+    pub source: Option<Ipv4Addr>,
+}
+
+/// Asks the kernel for its route to `address`; `None` when it has none.
+///
+/// # Errors
+///
+/// When the kernel does not answer.
+pub async fn underlay(netlink: &Handle, address: Ipv4Addr) -> Result<Option<Underlay>, DeviceError> {
+    let fail = |source| DeviceError::Route { address, source };
+    let mut query = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).build();
+    // A look-up, not a listing: strict checking wants a header that is empty but for family and length.
+    query.header.protocol = 0.into();
+    query.header.scope = 0.into();
+    query.header.kind = 0.into();
+    query.header.table = 0;
+    let route: Option<RouteMessage> = match netlink.route().get(query).execute().try_next().await {
+        Ok(route) => route,
+        Err(error) if is_absent(&error) || is_unreachable(&error) => None,
+        Err(error) => return Err(fail(error)),
+    };
+    let Some(route) = route else { return Ok(None) };
+    let index =
+        route.attributes.iter().find_map(|a| if let RouteAttribute::Oif(index) = a { Some(*index) } else { None });
+    let source = route.attributes.iter().find_map(|a| {
+        if let RouteAttribute::PrefSource(RouteAddress::Inet(source)) = a { Some(*source) } else { None }
+    });
+    let Some(index) = index else { return Ok(None) };
+    let link = netlink.link().get().match_index(index).execute().try_next().await.map_err(fail)?;
+    Ok(link.and_then(|link| parse_link(&link)).map(|device| Underlay { device, source }))
+}
+
+fn is_unreachable(error: &NetlinkError) -> bool {
+    let unreachable = [nix::errno::Errno::ENETUNREACH, nix::errno::Errno::EHOSTUNREACH];
+    if let NetlinkError::NetlinkError(message) = error {
+        unreachable.into_iter().any(|errno| message.raw_code() == -(errno as i32))
+    } else {
+        false
+    }
+}
+
+async fn device(netlink: &Handle, name: &str) -> Result<Option<Device>, DeviceError> {
+    match netlink.link().get().match_name(name).execute().try_next().await {
+        Ok(link) => Ok(link.and_then(|link| parse_link(&link))),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(source) => Err(DeviceError::Link { name: name.into(), source }),
+    }
+}
+
+async fn first_address(netlink: &Handle, index: u32) -> Result<Option<Ipv4Addr>, DeviceError> {
+    let request = netlink.address().get().set_link_index_filter(index);
+    let messages: Vec<_> = request.execute().try_collect().await.map_err(|source| DeviceError::Address { source })?;
+    let addresses = messages.iter().flat_map(|message| &message.attributes);
+    Ok(addresses.into_iter().find_map(|attribute| {
+        if let AddressAttribute::Local(IpAddr::V4(address)) = attribute { Some(*address) } else { None }
+    }))
+}
+
+fn parse_link(message: &LinkMessage) -> Option<Device> {
+    let (mut name, mut mac, mut mtu) = (None, Mac::default(), 0);
+    for attribute in &message.attributes {
+        if let LinkAttribute::IfName(value) = attribute {
+            name = Some(value.clone());
+        } else if let LinkAttribute::Address(value) = attribute {
+            // Not six bytes: a device without Ethernet addresses.
+            mac = <[u8; 6]>::try_from(value.as_slice()).map(Mac::from).unwrap_or_default();
+        } else if let LinkAttribute::Mtu(value) = attribute {
+            mtu = *value;
+        }
+    }
+    Some(Device { index: message.header.index, name: name?, mac, mtu })
+}

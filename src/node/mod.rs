@@ -1,0 +1,8 @@
+//! Facts about this node: its devices and routes, its capabilities, and what Cilium runs with. Read only.
+
+pub mod capabilities;
+pub mod cilium;
+pub mod devices;
+pub mod facts;
+pub mod kernel;
+pub mod netlink;

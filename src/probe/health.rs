@@ -1,0 +1,240 @@
+//! One probe's record: what was sent, what came back, and whether that counts as health. A function of events and of `now`.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+/// How a probe stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProbeState {
+    /// No answer is in yet, and not enough were missed to say more.
+    Pending,
+    Ok,
+    Failed,
+    /// No address to probe is known.
+    NoTarget,
+    /// It cannot run here; the log says why.
+    Unsupported,
+}
+
+/// How many results in a row change a state.
+#[derive(Clone, Copy, Debug)]
+pub struct Thresholds {
+    /// Failures that turn `ok` or `pending` into `failed`.
+    pub raise: u32,
+    /// Answers that turn `failed` into `ok`.
+    pub clear: u32,
+}
+
+/// Results kept to compute the loss.
+const WINDOW: usize = 100;
+
+/// The record of one probe of one VTEP.
+#[derive(Clone, Debug)]
+pub struct Health {
+    thresholds: Thresholds,
+    timeout: Duration,
+    state: ProbeState,
+    /// Results in a row that contradict `state`.
+    contrary: u32,
+    /// Sequence number and time of each probe that is still awaited, oldest first.
+    awaited: VecDeque<(u16, Instant)>,
+    window: VecDeque<bool>,
+    pub sent: u64,
+    pub received: u64,
+    /// Answers to something already answered, or given up: flooded frames reach several nodes, and each may forward them.
+    pub duplicates: u64,
+    pub rtt: Option<Duration>,
+    /// Why the last probe could not be sent.
+    pub send_error: Option<String>,
+}
+
+impl Health {
+    #[must_use]
+    pub fn new(thresholds: Thresholds, timeout: Duration) -> Self {
+        Self {
+            thresholds,
+            timeout,
+            state: ProbeState::Pending,
+            contrary: 0,
+            awaited: VecDeque::new(),
+            window: VecDeque::new(),
+            sent: 0,
+            received: 0,
+            duplicates: 0,
+            rtt: None,
+            send_error: None,
+        }
+    }
+
+    #[must_use]
+    pub fn state(&self) -> ProbeState {
+        self.state
+    }
+
+    /// Share of the last probes that were lost, 0 to 1.
+    #[must_use]
+    pub fn loss(&self) -> f64 {
+        let lost = self.window.iter().filter(|answered| !**answered).count();
+        if self.window.is_empty() { 0.0 } else { lost as f64 / self.window.len() as f64 }
+    }
+
+    /// Enough results are in for [`Self::loss`] to mean something.
+    #[must_use]
+    pub fn has_full_picture(&self) -> bool {
+        self.window.len() >= WINDOW / 5
+    }
+
+    /// A probe left.
+    pub fn on_sent(&mut self, sequence: u16, now: Instant) {
+        self.sent += 1;
+        self.send_error = None;
+        self.awaited.push_back((sequence, now));
+    }
+
+    /// A probe could not leave: it failed without waiting.
+    pub fn on_send_error(&mut self, error: String) {
+        self.sent += 1;
+        self.send_error = Some(error);
+        self.record(false);
+    }
+
+    /// The answer to the probe `sequence` came.
+    pub fn on_reply(&mut self, sequence: u16, now: Instant) {
+        match self.awaited.iter().position(|(awaited, _)| *awaited == sequence) {
+            Some(position) => {
+                let sent_at = self.awaited.remove(position).map_or(now, |(_, sent_at)| sent_at);
+                self.received += 1;
+                self.rtt = Some(now.duration_since(sent_at));
+                self.record(true);
+            }
+            None => self.duplicates += 1,
+        }
+    }
+
+    /// An answer that carries no sequence number came (ARP): it is taken for the newest probe's.
+    pub fn on_reply_to_newest(&mut self, now: Instant) {
+        match self.awaited.back() {
+            Some(&(sequence, _)) => self.on_reply(sequence, now),
+            None => self.duplicates += 1,
+        }
+    }
+
+    /// Gives up what has been awaited for too long.
+    pub fn on_time(&mut self, now: Instant) {
+        while let Some(&(_, sent_at)) = self.awaited.front() {
+            if now.duration_since(sent_at) < self.timeout {
+                break;
+            }
+            self.awaited.pop_front();
+            self.record(false);
+        }
+    }
+
+    /// When [`Self::on_time`] has something to do next.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.awaited.front().map(|(_, sent_at)| *sent_at + self.timeout)
+    }
+
+    fn record(&mut self, answered: bool) {
+        if self.window.len() == WINDOW {
+            self.window.pop_front();
+        }
+        self.window.push_back(answered);
+        let (agrees, threshold, other) = match self.state {
+            ProbeState::Ok => (answered, self.thresholds.raise, ProbeState::Failed),
+            ProbeState::Failed => (!answered, self.thresholds.clear, ProbeState::Ok),
+            // The first answer says all; silence needs as many misses as it takes to lose health.
+            ProbeState::Pending | ProbeState::NoTarget | ProbeState::Unsupported => {
+                if answered {
+                    (false, 1, ProbeState::Ok)
+                } else {
+                    (false, self.thresholds.raise, ProbeState::Failed)
+                }
+            }
+        };
+        self.contrary = if agrees { 0 } else { self.contrary + 1 };
+        if self.contrary >= threshold {
+            if other == ProbeState::Ok {
+                // An outage that is over is not loss.
+                self.window.clear();
+                self.window.push_back(true);
+            }
+            self.state = other;
+            self.contrary = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_millis(500);
+
+    /// Runs one probe a second: `+` answered after 1 ms, `-` never, `x` could not be sent. Gives the state after each.
+    fn states(script: &str) -> (Health, String) {
+        let mut health = Health::new(Thresholds { raise: 3, clear: 3 }, TIMEOUT);
+        let mut now = Instant::now();
+        let mut states = String::new();
+        for (sequence, step) in (0..).zip(script.chars()) {
+            match step {
+                'x' => health.on_send_error("no buffer space".into()),
+                _ => health.on_sent(sequence, now),
+            }
+            if step == '+' {
+                health.on_reply(sequence, now + Duration::from_millis(1));
+            }
+            now += Duration::from_secs(1);
+            health.on_time(now);
+            states.push(match health.state() {
+                ProbeState::Pending => 'p',
+                ProbeState::Ok => 'o',
+                ProbeState::Failed => 'f',
+                ProbeState::NoTarget | ProbeState::Unsupported => '?',
+            });
+        }
+        (health, states)
+    }
+
+    #[test]
+    fn three_in_a_row_change_the_state() {
+        let table = [
+            ("+", "o"),
+            ("--+", "ppo"),
+            ("---", "ppf"),
+            ("+--+---", "oooooof"),
+            ("---++-+++", "ppfffffFo"),
+            ("xxx", "ppf"),
+            ("+xx", "ooo"),
+        ];
+        for (script, expected) in table {
+            assert_eq!(states(script).1, expected.to_lowercase(), "{script}");
+        }
+    }
+
+    #[test]
+    fn counts_and_loss() {
+        let (health, _) = states("++-+");
+        assert_eq!((health.sent, health.received, health.duplicates), (4, 3, 0));
+        assert!((health.loss() - 0.25).abs() < f64::EPSILON);
+        assert_eq!(health.rtt, Some(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_second_answer_is_a_duplicate_and_a_late_one_no_success() {
+        let mut health = Health::new(Thresholds { raise: 3, clear: 3 }, TIMEOUT);
+        let now = Instant::now();
+        health.on_sent(7, now);
+        assert_eq!(health.deadline(), Some(now + TIMEOUT));
+        health.on_reply(7, now);
+        health.on_reply(7, now);
+        health.on_sent(8, now);
+        health.on_time(now + TIMEOUT);
+        health.on_reply(8, now + TIMEOUT);
+        assert_eq!((health.received, health.duplicates, health.deadline()), (1, 2, None));
+    }
+}

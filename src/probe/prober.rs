@@ -1,0 +1,314 @@
+//! The probe loop: sends what is due, takes in what comes back, and publishes what both say.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::Ipv4Addr,
+    sync::Arc,
+    time::Instant,
+};
+
+use ipnet::Ipv4Net;
+use nix::time::{ClockId, clock_gettime};
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
+use tracing::{info, warn};
+
+use super::{
+    arp::{ArpSocket, Asker},
+    frames::Echo,
+    icmp::{IcmpSocket, Path},
+    lane::{Lane, Pace},
+    tap::{Answer, Flow, Tap},
+};
+use crate::{
+    config::{
+        spec::{Spec, Tunnel},
+        view::View,
+    },
+    logging::chain,
+    node::facts::Facts,
+    progress::Beat,
+};
+
+/// ARP answers that may wait: more than eight BIG-IPs can send in one turn of the loop.
+const ANSWERS: usize = 64;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub pace: Pace,
+    /// `--probe-target`: VTEP CIDR → tunnel self IP.
+    pub targets: BTreeMap<Ipv4Net, Ipv4Addr>,
+}
+
+/// What the probes know.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub lanes: BTreeMap<Ipv4Net, Lane>,
+    pub tap_loaded: bool,
+    /// Why the tap is not there, if it should be.
+    pub tap_error: Option<String>,
+    /// Streams that did not fit into the tap's map, fragments, malformed frames.
+    pub tap_counters: [u64; vtep_agent_ebpf::COUNTERS as usize],
+}
+
+pub struct Prober {
+    settings: Settings,
+    config: watch::Receiver<Option<Arc<View>>>,
+    facts: watch::Receiver<Option<Arc<Facts>>>,
+    report: watch::Sender<Arc<Report>>,
+    /// Identifies this process's echoes among others'.
+    echo_id: u16,
+    sequence: u16,
+    lanes: BTreeMap<Ipv4Net, Lane>,
+    tunnel: Tunnel,
+    asker: Option<Asker>,
+    arp: ArpSocket,
+    through_tunnel: Option<IcmpSocket>,
+    beside_tunnel: Option<IcmpSocket>,
+    tap: Option<Tap>,
+    tap_error: Option<String>,
+    flows_due: Instant,
+    answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
+}
+
+/// Why the loop turned.
+enum Event {
+    Rewire,
+    Arp(Answer),
+    ThroughTunnel(io::Result<(Ipv4Addr, Echo)>),
+    BesideTunnel(io::Result<(Ipv4Addr, Echo)>),
+    Time,
+}
+
+impl Prober {
+    /// # Errors
+    ///
+    /// When the socket for ARP cannot be opened.
+    pub async fn new(
+        settings: Settings,
+        config: watch::Receiver<Option<Arc<View>>>,
+        facts: watch::Receiver<Option<Arc<Facts>>>,
+        report: watch::Sender<Arc<Report>>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            settings,
+            config,
+            facts,
+            report,
+            echo_id: fastrand::u16(..),
+            sequence: 0,
+            lanes: BTreeMap::new(),
+            tunnel: Tunnel::default(),
+            asker: None,
+            arp: ArpSocket::open().await?,
+            through_tunnel: None,
+            beside_tunnel: None,
+            tap: None,
+            tap_error: None,
+            flows_due: Instant::now(),
+            answers: mpsc::channel(ANSWERS),
+        })
+    }
+
+    /// Runs until the configuration's sender is gone.
+    pub async fn run(mut self, beat: Beat) {
+        self.rewire();
+        loop {
+            beat.now();
+            let Some(event) = self.next_event().await else { return };
+            let now = Instant::now();
+            match event {
+                Event::Rewire => self.rewire(),
+                Event::Arp((at, reply)) => {
+                    let lanes = self.lanes.values_mut().filter(|lane| lane.vtep.endpoint == reply.endpoint);
+                    lanes.for_each(|lane| lane.on_arp_reply(reply.arp.sender, reply.arp.sender_mac, at));
+                }
+                Event::ThroughTunnel(Ok((from, echo))) if echo.id == self.echo_id => {
+                    let lane = self.lanes.values_mut().find(|lane| lane.target.is_some_and(|t| t.address == from));
+                    lane.into_iter().for_each(|lane| lane.icmp.on_reply(echo.sequence, now));
+                }
+                Event::BesideTunnel(Ok((from, echo))) if echo.id == self.echo_id => {
+                    let lanes = self.lanes.values_mut().filter(|lane| lane.vtep.endpoint == from);
+                    lanes.for_each(|lane| lane.underlay.on_reply(echo.sequence, now));
+                }
+                // Somebody else's echo.
+                Event::ThroughTunnel(Ok(_)) | Event::BesideTunnel(Ok(_)) => continue,
+                Event::ThroughTunnel(Err(error)) => {
+                    warn!(%error, "the tunnel's ICMP socket failed; opening another");
+                    self.through_tunnel = None;
+                    self.rewire();
+                }
+                Event::BesideTunnel(Err(error)) => {
+                    warn!(%error, "the underlay's ICMP socket failed; opening another");
+                    self.beside_tunnel = None;
+                    self.rewire();
+                }
+                Event::Time => self.on_time(now),
+            }
+            self.publish();
+        }
+    }
+
+    async fn next_event(&mut self) -> Option<Event> {
+        let now = Instant::now();
+        // With nothing to probe, the flows and the heart beat still want a turn a second.
+        let deadline = self.lanes.values().map(Lane::deadline).fold(self.flows_due.max(now), Instant::min);
+        tokio::select! {
+            biased;
+            changed = self.config.changed() => changed.ok().map(|()| Event::Rewire),
+            Ok(()) = self.facts.changed() => Some(Event::Rewire),
+            Some(answer) = self.answers.1.recv() => Some(Event::Arp(answer)),
+            reply = receive(self.through_tunnel.as_ref()) => Some(Event::ThroughTunnel(reply)),
+            reply = receive(self.beside_tunnel.as_ref()) => Some(Event::BesideTunnel(reply)),
+            () = time::sleep_until(deadline.into()) => Some(Event::Time),
+        }
+    }
+
+    /// Fits lanes, sockets and the tap to the configuration and the node as they are now.
+    fn rewire(&mut self) {
+        let view = self.config.borrow_and_update().clone();
+        let facts = self.facts.borrow_and_update().clone().unwrap_or_default();
+        let spec = view.as_ref().and_then(|view| view.in_force.as_ref());
+        self.tunnel = spec.map_or(self.tunnel, |spec| spec.tunnel);
+        self.fit_lanes(spec);
+        self.fit_sockets(&facts);
+        self.fit_tap(&facts);
+    }
+
+    /// A VTEP that did not change keeps its records.
+    fn fit_lanes(&mut self, spec: Option<&Spec>) {
+        let now = Instant::now();
+        let mut previous = std::mem::take(&mut self.lanes);
+        for &vtep in spec.iter().flat_map(|spec| &spec.vteps) {
+            let kept = previous.remove(&vtep.cidr).filter(|lane| lane.vtep == vtep);
+            let configured = self.settings.targets.get(&vtep.cidr).copied();
+            let lane = kept.unwrap_or_else(|| Lane::new(vtep, configured, self.settings.pace, now));
+            self.lanes.insert(vtep.cidr, lane);
+        }
+    }
+
+    fn fit_sockets(&mut self, facts: &Facts) {
+        let cilium = &facts.cilium;
+        self.asker = match (&cilium.tunnel, cilium.router) {
+            (Some(tunnel), Some(address)) => Some(Asker { mac: tunnel.mac, address }),
+            (None, _) | (_, None) => None,
+        };
+        let path = match (&cilium.host, cilium.router) {
+            (Some(host), Some(source)) => Some(Path { source, device: host.index }),
+            (None, _) | (_, None) => None,
+        };
+        if self.through_tunnel.as_ref().map(IcmpSocket::path) != path.map(Some) {
+            self.through_tunnel = path.and_then(|path| open_icmp(Some(path)));
+        }
+        if self.beside_tunnel.is_none() {
+            self.beside_tunnel = open_icmp(None);
+        }
+    }
+
+    fn fit_tap(&mut self, facts: &Facts) {
+        if self.tap.as_ref().map(Tap::tunnel) != Some(self.tunnel) && !self.lanes.is_empty() {
+            let loaded = Tap::load(self.tunnel);
+            if let (Err(error), None) = (&loaded, &self.tap_error) {
+                warn!(error = %chain(error), "the tap cannot be loaded: no ARP probe, nothing seen of BIG-IP's own frames");
+            }
+            self.tap_error = loaded.as_ref().err().map(|error| chain(error).to_string());
+            self.tap = loaded.ok();
+        }
+        let devices: BTreeSet<u32> = facts.underlay.values().map(|underlay| underlay.device.index).collect();
+        if let Some(tap) = &mut self.tap {
+            for error in tap.listen_on(&devices, &self.answers.0) {
+                warn!(error = %chain(&error), "the tap does not hear this device");
+            }
+        }
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        if now >= self.flows_due {
+            self.flows_due = now + self.settings.pace.interval;
+            let flows = self.read_flows(now);
+            self.lanes.values_mut().for_each(|lane| lane.on_flows(&flows));
+        }
+        let mut lanes = std::mem::take(&mut self.lanes);
+        for lane in lanes.values_mut() {
+            lane.on_time(now);
+            if now >= lane.due {
+                lane.schedule(self.settings.pace, now, fastrand::f64());
+                self.send(lane, now);
+            }
+        }
+        self.lanes = lanes;
+    }
+
+    fn send(&mut self, lane: &mut Lane, now: Instant) {
+        self.sequence = self.sequence.wrapping_add(1);
+        let sequence = self.sequence;
+        let echo = Echo { id: self.echo_id, sequence };
+        let endpoint = lane.vtep.endpoint;
+        if let Some(socket) = &self.beside_tunnel {
+            record(&mut lane.underlay, sequence, now, socket.send(echo, endpoint));
+        }
+        let Some(target) = lane.target else { return };
+        if let (Some(asker), Some(_)) = (self.asker, &self.tap) {
+            let sent = self.arp.send(self.tunnel, asker, endpoint, target.address);
+            record(&mut lane.arp, sequence, now, sent);
+        }
+        if let Some(socket) = &self.through_tunnel {
+            record(&mut lane.icmp, sequence, now, socket.send(echo, target.address));
+        }
+    }
+
+    fn read_flows(&self, now: Instant) -> Vec<Flow> {
+        let Some(tap) = &self.tap else { return Vec::new() };
+        tap.flows(now, monotonic_ns()).unwrap_or_else(|error| {
+            warn!(error = %chain(&error), "cannot read what the tap counted");
+            Vec::new()
+        })
+    }
+
+    fn publish(&self) {
+        self.report.send_replace(Arc::new(Report {
+            lanes: self.lanes.clone(),
+            tap_loaded: self.tap.is_some(),
+            tap_error: self.tap_error.clone(),
+            tap_counters: self.tap.as_ref().and_then(|tap| tap.counters().ok()).unwrap_or_default(),
+        }));
+    }
+}
+
+async fn receive(socket: Option<&IcmpSocket>) -> io::Result<(Ipv4Addr, Echo)> {
+    match socket {
+        Some(socket) => socket.receive().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn open_icmp(path: Option<Path>) -> Option<IcmpSocket> {
+    match IcmpSocket::open(path) {
+        Ok(socket) => {
+            if let Some(Path { source, .. }) = path {
+                info!(%source, "probing through the tunnel");
+            }
+            Some(socket)
+        }
+        Err(error) => {
+            warn!(%error, ?path, "cannot open an ICMP socket");
+            None
+        }
+    }
+}
+
+fn record(health: &mut super::health::Health, sequence: u16, now: Instant, sent: io::Result<()>) {
+    match sent {
+        Ok(()) => health.on_sent(sequence, now),
+        Err(error) => health.on_send_error(error.to_string()),
+    }
+}
+
+/// `CLOCK_MONOTONIC`, which the tap stamps its records with.
+fn monotonic_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |now| now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
+}

@@ -1,0 +1,92 @@
+//! Raw and packet sockets on the event loop: the few things that need `unsafe`, or that no crate offers.
+
+use std::{io, os::fd::AsRawFd};
+
+use nix::{
+    libc, setsockopt_impl, sockopt_impl,
+    sys::socket::{MsgFlags, recv, setsockopt},
+};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::io::unix::AsyncFd;
+
+/// A socket that the event loop watches.
+pub struct EventSocket(AsyncFd<Socket>);
+
+impl EventSocket {
+    /// A raw ICMP socket.
+    ///
+    /// # Errors
+    ///
+    /// Without `CAP_NET_RAW`.
+    pub fn icmp() -> io::Result<Self> {
+        Self::watch(Socket::new(Domain::IPV4, Type::RAW.nonblocking().cloexec(), Some(Protocol::ICMPV4))?)
+    }
+
+    /// A socket for copies of the IPv4 packets that come in on a device, from their IPv4 header on. `prepare` may put a filter
+    /// on it before it gets the first.
+    ///
+    /// # Errors
+    ///
+    /// Without `CAP_NET_RAW`, when the device is gone, and what `prepare` fails with.
+    pub fn packets<E: From<io::Error>>(device: u32, prepare: impl FnOnce(&Socket) -> Result<(), E>) -> Result<Self, E> {
+        // Without a protocol it gets nothing; the address brings it.
+        let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking().cloexec(), None)?;
+        // Keeps it off the transmit path altogether.
+        setsockopt(&socket, IgnoreOutgoing, &true).map_err(io::Error::from)?;
+        prepare(&socket)?;
+        socket.bind(&packet_address(device)?)?;
+        Ok(Self::watch(socket)?)
+    }
+
+    #[expect(unsafe_code, reason = "the event loop wants a promise about the descriptor")]
+    fn watch(socket: Socket) -> io::Result<Self> {
+        // SAFETY: a Socket owns its descriptor, which stays open and the same until the AsyncFd that owns it is dropped.
+        Ok(Self(unsafe { AsyncFd::register(socket) }?))
+    }
+
+    #[must_use]
+    pub fn get(&self) -> &Socket {
+        self.0.get_ref()
+    }
+
+    /// Waits for the next packet and gives its length, which `buffer` may cut.
+    ///
+    /// # Errors
+    ///
+    /// When the socket fails, e.g. because its device went down.
+    pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let mut ready = self.0.readable().await?;
+            let received = ready.try_io(|socket| Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::empty())?));
+            if let Ok(received) = received {
+                return received;
+            }
+        }
+    }
+}
+
+sockopt_impl!(
+    /// `PACKET_IGNORE_OUTGOING` (Linux 4.20).
+    IgnoreOutgoing,
+    SetOnly,
+    libc::SOL_PACKET,
+    libc::PACKET_IGNORE_OUTGOING,
+    bool
+);
+
+/// The address of all IPv4 packets of a device.
+#[expect(unsafe_code, reason = "no crate in use builds a sockaddr_ll without")]
+fn packet_address(device: u32) -> io::Result<SockAddr> {
+    // SAFETY: the storage is zeroed and larger than sockaddr_ll, the family says that it holds one, and the length is its size.
+    let ((), address) = unsafe {
+        SockAddr::try_init(|storage, length| {
+            let address = storage.cast::<libc::sockaddr_ll>();
+            (*address).sll_family = libc::AF_PACKET as u16;
+            (*address).sll_protocol = (libc::ETH_P_IP as u16).to_be();
+            (*address).sll_ifindex = device.cast_signed();
+            *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            Ok(())
+        })
+    }?;
+    Ok(address)
+}

@@ -1,0 +1,225 @@
+//! The tap: loads the eBPF socket filter (`ebpf/src/tap.rs`), hangs it on the underlay devices, and reads what it counted.
+//!
+//! Nothing is pinned, and nothing is attached to a device's own hooks: it all goes with this process.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use aya::{
+    EbpfError, EbpfLoader, include_bytes_aligned,
+    maps::{MapData, MapError, PerCpuArray, PerCpuHashMap},
+    programs::{ProgramError, SocketFilter},
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+use vtep_agent_ebpf::{COUNTERS, SNAP_LEN};
+
+use super::{
+    frames::{TunnelArpReply, tunnel_arp_reply},
+    socket::EventSocket,
+};
+use crate::{
+    config::{
+        mac::Mac,
+        spec::{Tunnel, TunnelProtocol},
+    },
+    datapath::abi::{FlowKey, FlowStats},
+};
+
+static PROGRAM: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tap"));
+
+#[derive(Debug, thiserror::Error)]
+pub enum TapError {
+    #[error("the kernel refused the tap's eBPF program")]
+    Load(#[source] EbpfError),
+    #[error("the tap's eBPF object lacks {0}")]
+    Incomplete(&'static str),
+    #[error("the kernel refused the tap's eBPF program")]
+    Program(#[source] ProgramError),
+    #[error("failed to use the tap's map")]
+    Map(#[source] MapError),
+    #[error("failed to open a packet socket on interface #{device}")]
+    Socket { device: u32, source: io::Error },
+}
+
+/// One stream of tunnel frames, all CPUs together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Outer source.
+    pub source: Ipv4Addr,
+    /// Outer UDP destination port.
+    pub port: u16,
+    pub vni: u32,
+    pub packets: u64,
+    /// Outer IPv4 bytes.
+    pub bytes: u64,
+    pub last_seen: Instant,
+    pub inner_mac: Mac,
+    /// Source of the last inner IPv4 packet.
+    pub inner_source: Option<Ipv4Addr>,
+    /// Sender of the last inner ARP packet.
+    pub arp_sender: Option<Ipv4Addr>,
+}
+
+/// An answer that the tap handed up, and when.
+pub type Answer = (Instant, TunnelArpReply);
+
+/// The loaded tap and its sockets.
+pub struct Tap {
+    tunnel: Tunnel,
+    ebpf: aya::Ebpf,
+    listeners: BTreeMap<u32, JoinHandle<()>>,
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.listeners.values().for_each(JoinHandle::abort);
+    }
+}
+
+impl Tap {
+    /// Loads the program for this tunnel port.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses it.
+    pub fn load(tunnel: Tunnel) -> Result<Self, TapError> {
+        let is_geneve = u8::from(tunnel.protocol == TunnelProtocol::Geneve);
+        let mut ebpf = EbpfLoader::new()
+            .override_global("TUNNEL_PORT", &tunnel.port, true)
+            .override_global("TUNNEL_IS_GENEVE", &is_geneve, true)
+            .load(PROGRAM)
+            .map_err(TapError::Load)?;
+        Self::program(&mut ebpf)?.load().map_err(TapError::Program)?;
+        Ok(Self { tunnel, ebpf, listeners: BTreeMap::new() })
+    }
+
+    #[must_use]
+    pub fn tunnel(&self) -> Tunnel {
+        self.tunnel
+    }
+
+    /// Listens on exactly these devices. A device that fails is left out and reported; the others go on.
+    pub fn listen_on(&mut self, devices: &BTreeSet<u32>, answers: &mpsc::Sender<Answer>) -> Vec<TapError> {
+        self.listeners.retain(|device, listener| {
+            let keep = devices.contains(device) && !listener.is_finished();
+            if !keep {
+                listener.abort();
+            }
+            keep
+        });
+        let mut errors = Vec::new();
+        for &device in devices {
+            if self.listeners.contains_key(&device) {
+                continue;
+            }
+            match self.open(device) {
+                Ok(socket) => {
+                    let listener = tokio::spawn(listen(socket, self.tunnel, answers.clone()));
+                    self.listeners.insert(device, listener);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        errors
+    }
+
+    /// What was counted since the tap was loaded. `now_ns` is `CLOCK_MONOTONIC` at `now`.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    pub fn flows(&self, now: Instant, now_ns: u64) -> Result<Vec<Flow>, TapError> {
+        let map = self.ebpf.map("FLOWS").ok_or(TapError::Incomplete("the map FLOWS"))?;
+        let map = PerCpuHashMap::<&MapData, FlowKey, FlowStats>::try_from(map).map_err(TapError::Map)?;
+        let flows = map.iter().map(|entry| entry.map(|(key, per_cpu)| sum(key, &per_cpu, now, now_ns)));
+        flows.collect::<Result<_, _>>().map_err(TapError::Map)
+    }
+
+    /// Streams that did not fit, fragments, malformed frames: as `vtep_agent_ebpf::Counter` numbers them.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    pub fn counters(&self) -> Result<[u64; COUNTERS as usize], TapError> {
+        let map = self.ebpf.map("COUNTERS").ok_or(TapError::Incomplete("the map COUNTERS"))?;
+        let map = PerCpuArray::<&MapData, u64>::try_from(map).map_err(TapError::Map)?;
+        let mut counters = [0; COUNTERS as usize];
+        for (index, counter) in (0..).zip(&mut counters) {
+            *counter = map.get(&index, 0).map_err(TapError::Map)?.iter().sum();
+        }
+        Ok(counters)
+    }
+
+    fn program(ebpf: &mut aya::Ebpf) -> Result<&mut SocketFilter, TapError> {
+        let program = ebpf.program_mut("tap").ok_or(TapError::Incomplete("the program tap"))?;
+        program.try_into().map_err(TapError::Program)
+    }
+
+    fn open(&mut self, device: u32) -> Result<EventSocket, TapError> {
+        let program = Self::program(&mut self.ebpf)?;
+        EventSocket::packets(device, |socket| program.attach(socket).map_err(OpenError::Program)).map_err(|error| {
+            match error {
+                OpenError::Socket(source) => TapError::Socket { device, source },
+                OpenError::Program(source) => TapError::Program(source),
+            }
+        })
+    }
+}
+
+enum OpenError {
+    Socket(io::Error),
+    Program(ProgramError),
+}
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        Self::Socket(error)
+    }
+}
+
+/// Ends with the socket: when the device is gone or down, `listen_on` opens another as soon as there is a route through it.
+async fn listen(socket: EventSocket, tunnel: Tunnel, answers: mpsc::Sender<Answer>) {
+    let mut buffer = [0; SNAP_LEN as usize];
+    while let Ok(length) = socket.receive(&mut buffer).await {
+        let at = Instant::now();
+        if let Some(reply) = buffer.get(..length).and_then(|packet| tunnel_arp_reply(packet, tunnel)) {
+            // Full: the prober is behind, and a lost answer is a lost probe, no more.
+            let _ = answers.try_send((at, reply));
+        }
+    }
+}
+
+fn sum(FlowKey(key): FlowKey, per_cpu: &aya::maps::PerCpuValues<FlowStats>, now: Instant, now_ns: u64) -> Flow {
+    let mut flow = Flow {
+        source: key.source.into(),
+        port: key.port,
+        vni: key.vni,
+        packets: 0,
+        bytes: 0,
+        last_seen: now,
+        inner_mac: Mac::default(),
+        inner_source: None,
+        arp_sender: None,
+    };
+    let mut newest = 0;
+    for FlowStats(stats) in per_cpu.iter() {
+        flow.packets += stats.packets;
+        flow.bytes += stats.bytes;
+        let known = |address: [u8; 4]| (address != [0; 4]).then(|| Ipv4Addr::from(address));
+        if stats.last_seen_ns >= newest {
+            newest = stats.last_seen_ns;
+            flow.inner_mac = stats.inner_mac.into();
+            flow.inner_source = known(stats.inner_source).or(flow.inner_source);
+            flow.arp_sender = known(stats.arp_sender).or(flow.arp_sender);
+        } else {
+            flow.inner_source = flow.inner_source.or(known(stats.inner_source));
+            flow.arp_sender = flow.arp_sender.or(known(stats.arp_sender));
+        }
+    }
+    flow.last_seen = now.checked_sub(Duration::from_nanos(now_ns.saturating_sub(newest))).unwrap_or(now);
+    flow
+}

@@ -1,0 +1,83 @@
+//! Whether our own loops make progress: all that `/livez` asks.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// A loop that has not turned for this long hangs: each turns at least once a second.
+const HANGS: Duration = Duration::from_secs(15);
+
+/// The heart beats of the named loops.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    start: Instant,
+    beats: Vec<(&'static str, Arc<AtomicU64>)>,
+}
+
+/// One loop's hold on its heart beat.
+#[derive(Clone, Debug)]
+pub struct Beat {
+    start: Instant,
+    last_ms: Arc<AtomicU64>,
+}
+
+impl Progress {
+    #[must_use]
+    pub fn new(start: Instant) -> Self {
+        Self { start, beats: Vec::new() }
+    }
+
+    /// A new loop, counted as turning from now on.
+    pub fn register(&mut self, name: &'static str) -> Beat {
+        let beat = Beat { start: self.start, last_ms: Arc::default() };
+        beat.now();
+        self.beats.push((name, Arc::clone(&beat.last_ms)));
+        beat
+    }
+
+    /// Each loop, and why it counts as hanging if it does.
+    #[must_use]
+    pub fn check(&self, now: Instant) -> Vec<(&'static str, Result<(), String>)> {
+        let age = |last_ms: u64| now.duration_since(self.start).saturating_sub(Duration::from_millis(last_ms));
+        let check = |(name, last): &(&'static str, Arc<AtomicU64>)| {
+            let age = age(last.load(Ordering::Relaxed));
+            (
+                *name,
+                if age < HANGS {
+                    Ok(())
+                } else {
+                    Err(format!("the {name} loop has not turned for {} s", age.as_secs()))
+                },
+            )
+        };
+        self.beats.iter().map(check).collect()
+    }
+}
+
+impl Beat {
+    /// The loop turned.
+    pub fn now(&self) {
+        let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_ms.store(elapsed, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_stops_is_named() {
+        let start = Instant::now();
+        let mut progress = Progress::new(start);
+        let _beat = progress.register("reconcile");
+        assert_eq!(progress.check(start + Duration::from_secs(1)), [("reconcile", Ok(()))]);
+        let (name, verdict) = progress.check(start + Duration::from_secs(60)).remove(0);
+        assert_eq!(name, "reconcile");
+        assert!(verdict.is_err_and(|reason| reason.contains("reconcile loop has not turned for")));
+    }
+}

@@ -1,0 +1,316 @@
+//! The loop that keeps the kernel as the configuration wants it: survey, apply, survey again.
+//!
+//! Ten times a second the map is compared with the configuration; routes are compared when the kernel tells of a change, and
+//! every few seconds. Nothing is remembered of what was applied: what failed is simply still in the next plan.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use rtnetlink::Handle;
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
+use tracing::{info, warn};
+
+use crate::{
+    config::view::View,
+    datapath::{
+        abi::VtepKey,
+        contention::Contention,
+        maps::{MapError, VtepMap},
+        plan::Op,
+        routes::{self, RouteError},
+        survey::{self, Model, Scope, survey},
+    },
+    logging::chain,
+    node::facts::Facts,
+    progress::Beat,
+};
+
+/// Routes are compared at least this often, should a notice of a change be lost.
+const ROUTES_INTERVAL: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Looks and probes; writes nothing.
+    Observe,
+    Enforce,
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub mode: Mode,
+    /// How often the map is compared.
+    pub tick: Duration,
+    pub survey: survey::Settings,
+}
+
+/// Why a pass was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    ConfigChanged,
+    NodeChanged,
+    RoutesChanged,
+    Tick,
+}
+
+/// What the last pass found and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pass {
+    pub at: Timestamp,
+    pub reason: Reason,
+    pub took: Duration,
+    pub applied: usize,
+    pub failed: usize,
+}
+
+/// How the datapath stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub model: Model,
+    /// Operations that are still to do: all of them in observe mode, those that failed otherwise.
+    pub pending: Vec<Op>,
+    /// Why there is no map to write to, in words.
+    pub map_problem: Option<String>,
+    /// Why routes could not be compared, in words.
+    pub route_problem: Option<String>,
+    /// Why an entry could not be written.
+    pub entry_errors: BTreeMap<VtepKey, String>,
+    /// Repairs of drift since the start, per entry.
+    pub repairs: BTreeMap<VtepKey, u64>,
+    /// Repairs of drift since the start, routes and rules included.
+    pub repairs_total: u64,
+    /// Entries that somebody keeps overwriting, left alone for now.
+    pub contended: Vec<VtepKey>,
+    pub last_pass: Option<Pass>,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            model: Model::None,
+            pending: Vec::new(),
+            map_problem: None,
+            route_problem: None,
+            entry_errors: BTreeMap::new(),
+            repairs: BTreeMap::new(),
+            repairs_total: 0,
+            contended: Vec::new(),
+            last_pass: None,
+        }
+    }
+}
+
+impl Report {
+    #[must_use]
+    pub fn in_sync(&self) -> bool {
+        self.last_pass.is_some() && self.pending.is_empty() && self.problems().next().is_none()
+    }
+
+    /// What could not be read or written, in words.
+    pub fn problems(&self) -> impl Iterator<Item = &String> {
+        self.map_problem.iter().chain(&self.route_problem).chain(self.entry_errors.values())
+    }
+
+    /// Differs in more than the time of the last pass.
+    fn differs(&self, other: &Self) -> bool {
+        let timeless = |report: &Self| Self { last_pass: None, ..report.clone() };
+        self.last_pass.is_some() != other.last_pass.is_some() || timeless(self) != timeless(other)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ApplyError {
+    #[error(transparent)]
+    Map(#[from] MapError),
+    #[error(transparent)]
+    Route(#[from] RouteError),
+}
+
+pub struct Reconciler {
+    settings: Settings,
+    netlink: Handle,
+    config: watch::Receiver<Option<Arc<View>>>,
+    facts: watch::Receiver<Option<Arc<Facts>>>,
+    route_changes: mpsc::Receiver<()>,
+    report: watch::Sender<Report>,
+    contention: Contention,
+    map_id: Option<u32>,
+    /// The configuration of the last pass: what differs from it in the kernel now is drift.
+    applied: Option<Arc<View>>,
+    routes_due: Instant,
+    current: Report,
+}
+
+impl Reconciler {
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        netlink: Handle,
+        config: watch::Receiver<Option<Arc<View>>>,
+        facts: watch::Receiver<Option<Arc<Facts>>>,
+        route_changes: mpsc::Receiver<()>,
+        report: watch::Sender<Report>,
+    ) -> Self {
+        Self {
+            settings,
+            netlink,
+            config,
+            facts,
+            route_changes,
+            report,
+            contention: Contention::default(),
+            map_id: None,
+            applied: None,
+            routes_due: Instant::now(),
+            current: Report::default(),
+        }
+    }
+
+    /// Runs until the configuration's sender is gone.
+    pub async fn run(mut self, beat: Beat) {
+        let mut tick = time::interval(self.settings.tick);
+        tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        loop {
+            let reason = tokio::select! {
+                biased;
+                changed = self.config.changed() => if changed.is_ok() { Reason::ConfigChanged } else { return },
+                Ok(()) = self.facts.changed() => Reason::NodeChanged,
+                Some(()) = self.route_changes.recv() => Reason::RoutesChanged,
+                _ = tick.tick() => Reason::Tick,
+            };
+            self.pass(reason).await;
+            beat.now();
+        }
+    }
+
+    async fn pass(&mut self, reason: Reason) {
+        let start = Instant::now();
+        let view = self.config.borrow_and_update().clone();
+        let facts = self.facts.borrow_and_update().clone();
+        // Before the first valid configuration there is nothing to compare with, and nothing to delete.
+        let (Some(view), Some(facts)) = (view, facts) else { return };
+        if view.in_force.is_none() {
+            return;
+        }
+        let scope = self.scope(reason, start);
+        let mut found = survey(&self.settings.survey, &self.netlink, &view, &facts, scope).await;
+        self.note_map(found.map.as_ref());
+        let (mut applied, mut failed) = (0, 0);
+        let mut report = Report { entry_errors: BTreeMap::new(), ..self.current.clone() };
+        if !found.plan.is_empty() && self.settings.mode == Mode::Enforce {
+            let drift = self.applied.as_ref().is_some_and(|applied| Arc::ptr_eq(applied, &view));
+            for op in std::mem::take(&mut found.plan) {
+                if op.entry_key().is_some_and(|key| self.contention.is_left_alone(key, start)) {
+                    continue;
+                }
+                match self.apply(op, found.map.as_mut()).await {
+                    Ok(()) => {
+                        applied += 1;
+                        info!(change = %op, reason = ?reason, "kernel changed");
+                        if drift {
+                            self.count_repair(&op, start, &mut report);
+                        }
+                    }
+                    Err(error) => {
+                        failed += 1;
+                        self.note_failure(&op, chain(&error).to_string(), &mut report);
+                    }
+                }
+            }
+            // Planning again is the verification.
+            found = survey(&self.settings.survey, &self.netlink, &view, &facts, scope).await;
+        }
+        self.applied = Some(view);
+        let at = Timestamp::now();
+        report.last_pass = Some(Pass { at, reason, took: start.elapsed(), applied, failed });
+        self.publish(report, found, scope, start);
+    }
+
+    fn scope(&mut self, reason: Reason, now: Instant) -> Scope {
+        if reason == Reason::Tick && now < self.routes_due {
+            return Scope::Map;
+        }
+        self.routes_due = now + ROUTES_INTERVAL;
+        Scope::All
+    }
+
+    /// Another id is another map: Cilium restarted.
+    fn note_map(&mut self, map: Option<&VtepMap>) {
+        let id = map.map(|map| map.id);
+        if id != self.map_id {
+            match (self.map_id, id) {
+                (_, Some(id)) => info!(id, "programming the VTEP map"),
+                (Some(id), None) => warn!(id, "the VTEP map is gone"),
+                (None, None) => {}
+            }
+            self.map_id = id;
+        }
+    }
+
+    async fn apply(&self, op: Op, map: Option<&mut VtepMap>) -> Result<(), ApplyError> {
+        match op {
+            Op::ReplaceEntry { key, value, .. } | Op::AddEntry { key, value } => {
+                map.map_or(Ok(()), |map| map.put(key, value))?;
+            }
+            Op::DeleteEntry { key, .. } => map.map_or(Ok(()), |map| map.delete(key))?,
+            Op::PutRoute { cidr, route } => routes::put_route(&self.netlink, cidr, route).await?,
+            Op::DeleteRoute { cidr, .. } => routes::delete_route(&self.netlink, cidr).await?,
+            Op::AddRule(rule) => routes::add_rule(&self.netlink, rule).await?,
+            Op::DeleteRule(rule) => routes::delete_rule(&self.netlink, rule).await?,
+        }
+        Ok(())
+    }
+
+    fn count_repair(&mut self, op: &Op, now: Instant, report: &mut Report) {
+        report.repairs_total += 1;
+        let Some(key) = op.entry_key() else { return };
+        *report.repairs.entry(key).or_default() += 1;
+        if self.contention.on_repair(key, now) {
+            warn!(network = %key.network(), "somebody keeps overwriting this VTEP entry; leaving it alone for a minute");
+        }
+    }
+
+    /// One line for a failure, not one for every tick that it lasts.
+    fn note_failure(&self, op: &Op, error: String, report: &mut Report) {
+        if !self.current.entry_errors.values().any(|known| *known == error) {
+            warn!(change = %op, %error, "the kernel refused a change");
+        }
+        if let Some(key) = op.entry_key() {
+            report.entry_errors.insert(key, error);
+        }
+    }
+
+    fn publish(&mut self, mut report: Report, found: survey::Survey, scope: Scope, now: Instant) {
+        report.model = found.model;
+        // A look at the map alone says nothing of routes: what was known of them stays.
+        let known_routes = |op: &&Op| scope == Scope::Map && op.entry_key().is_none();
+        let routes: Vec<_> = self.current.pending.iter().filter(known_routes).copied().collect();
+        report.pending = found.plan.into_iter().chain(routes).collect();
+        report.contended = self.contention.keys(now);
+        report.map_problem = found.map_problem.as_ref().map(|problem| chain(problem).to_string());
+        if scope == Scope::All {
+            report.route_problem = found.route_problem.as_ref().map(|problem| chain(problem).to_string());
+        }
+        for (problem, before) in
+            [(&report.map_problem, &self.current.map_problem), (&report.route_problem, &self.current.route_problem)]
+        {
+            if let (Some(problem), true) = (problem, problem != before) {
+                warn!(%problem, "datapath not ready");
+            }
+        }
+        self.report.send_if_modified(|published| {
+            let differs = published.differs(&report);
+            published.clone_from(&report);
+            differs
+        });
+        self.current = report;
+    }
+}

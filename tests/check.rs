@@ -1,0 +1,141 @@
+//! `vtep-agent check`, the program: exit status, input and output.
+
+use std::{
+    io::Write,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+const GOOD: &str = "enable-vtep: true
+vtep-endpoint: 10.169.72.34        10.169.72.36
+vtep-cidr:     10.1.6.0/24         10.1.5.0/24
+vtep-mac:      00:50:56:A0:7D:D8   00:50:56:86:6b:28
+enable-policy: never
+";
+
+fn check(args: &[&str], stdin: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vtep-agent"))
+        .arg("check")
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    // Where the input is a file the program may be gone before it has read anything.
+    let _ = child.stdin.take().expect("a pipe").write_all(stdin.as_bytes());
+    child.wait_with_output().expect("the program ends")
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).expect("UTF-8")
+}
+
+fn fixture(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).display().to_string()
+}
+
+#[test]
+fn a_good_configuration_passes() {
+    for args in [&[][..], &["-"], &["--strict"]] {
+        let output = check(args, GOOD);
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(output.stderr.is_empty(), "{args:?}");
+        assert_eq!(
+            stdout(&output),
+            "0 errors, 0 warnings, 0 info
+2 VTEPs in force:
+  CIDR                ENDPOINT         MAC
+  10.1.6.0/24         10.169.72.34     00:50:56:a0:7d:d8
+  10.1.5.0/24         10.169.72.36     00:50:56:86:6b:28
+"
+        );
+    }
+}
+
+#[test]
+fn an_error_is_shown_where_it_is() {
+    let output = check(&[], &GOOD.replace("00:50:56:86:6b:28", "00:50:56:86:6b"));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        stdout(&output),
+        "error[vtep-mac-invalid]: \"00:50:56:86:6b\" is not a MAC address
+  --> vtep-mac, 2nd value
+   |
+   | 00:50:56:A0:7D:D8   00:50:56:86:6b
+   |                     ^^^^^^^^^^^^^^
+   = write six octets, e.g. 00:50:56:a0:7d:d8, as `tmsh show net tunnels tunnel … all-properties` prints it
+
+1 error, 0 warnings, 0 info
+1 VTEP in force:
+  CIDR                ENDPOINT         MAC
+  10.1.6.0/24         10.169.72.34     00:50:56:a0:7d:d8
+"
+    );
+}
+
+#[test]
+fn a_warning_fails_only_when_strict() {
+    let multicast = GOOD.replace("00:50:56:A0", "01:50:56:A0");
+    assert_eq!(check(&[], &multicast).status.code(), Some(0));
+    assert_eq!(check(&["--strict"], &multicast).status.code(), Some(1));
+    let info = GOOD.replace("enable-policy: never", "");
+    assert_eq!(check(&["--strict"], &info).status.code(), Some(0));
+}
+
+#[test]
+fn what_helm_renders_stops_cilium() {
+    let output = check(&[&fixture("cilium-config-helm.yaml"), "-o", "json"], "");
+    assert_eq!(output.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let rules: Vec<&str> =
+        report["findings"].as_array().expect("a list").iter().filter_map(|f| f["rule"].as_str()).collect();
+    let expected = ["vtep-mac-multicast", "vtep-mask-empty", "vtep-cidr-in-pod-pool", "vtep-cidr-in-pod-pool"];
+    assert_eq!(rules, expected);
+    assert_eq!((&report["errors"], &report["warnings"]), (&1.into(), &3.into()));
+    assert_eq!(report["vteps"], serde_json::json!([]));
+    assert_eq!(report["findings"][0]["index"], 0);
+    assert_eq!(report["findings"][1]["index"], serde_json::Value::Null);
+}
+
+#[test]
+fn json_lists_what_is_in_force() {
+    let output = check(&["-", "--output", "json"], &GOOD.replace("10.1.5.0/24", "10.1.5.0"));
+    assert_eq!(output.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let vtep = serde_json::json!({"cidr": "10.1.6.0/24", "endpoint": "10.169.72.34", "mac": "00:50:56:a0:7d:d8"});
+    assert_eq!(report["vteps"], serde_json::json!([vtep]));
+    assert_eq!(report["findings"][0]["value"], "10.1.5.0");
+}
+
+#[test]
+fn a_mounted_directory_is_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for line in GOOD.lines() {
+        let (key, value) = line.split_once(':').expect("a key");
+        std::fs::write(dir.path().join(key), value).expect("a file");
+    }
+    let output = check(&[&dir.path().display().to_string()], "");
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+}
+
+#[test]
+fn unusable_input_is_told_apart() {
+    let empty = tempfile::tempdir().expect("a directory");
+    let empty = empty.path().display().to_string();
+    let cases: [(&[&str], &str, &str); 6] = [
+        (&["no-such-file"], "", "failed to open no-such-file"),
+        (&[&empty], "", "holds no keys"),
+        (&[], "", "the input is empty"),
+        (&[], "a: [", "not YAML"),
+        (&[], "apiVersion: v1\nkind: Secret\n", "only Secret"),
+        (&["-o", "json"], "hello", "the text \"hello\""),
+    ];
+    for (args, stdin, expected) in cases {
+        let output = check(args, stdin);
+        assert_eq!(output.status.code(), Some(2), "{args:?} {stdin}");
+        assert!(output.stdout.is_empty(), "{args:?} {stdin}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains(expected), "{args:?} {stdin}: {stderr}");
+    }
+}
