@@ -1,1 +1,155 @@
-//! lab
+//! One Kubernetes node with Cilium, one pod and two BIG-IPs, in network namespaces of this machine.
+//!
+//! ```text
+//!   pod ── lxc… ┐                                      ┌ eth0  BIG-IP 1  flannel_vxlan
+//!               ├ node ── eth0 ── underlay (switch) ──┤
+//!   cilium_host ┘  cilium_vxlan                        └ eth0  BIG-IP 2  flannel_vxlan
+//! ```
+//!
+//! The kernel, the maps, the tunnels and the packets are real; Cilium is played by a small eBPF datapath (`ebpf/`) with the same
+//! pins, the same layouts and the same answers, and by [`Cilium`], which does what its agent does to them.
+//!
+//! - [`Topology`]: the addresses, F5's by default.
+//! - [`Host`]: a namespace, and how to run things inside it.
+//! - [`Cilium`], [`RunningConfig`], [`Faults`]: what a test makes Cilium do.
+//! - [`Config`]: the mounted ConfigMap.
+//! - [`ping()`], [`arp()`], [`proxy()`]: ways to look from outside.
+//!
+//! Nothing is left when the process ends, however it ends: namespaces have no names, mounts are private to the lab's thread, programs
+//! are attached through descriptors, and child processes die with the thread that started them. The machine's own network gets no
+//! device and no address, and no packet leaves through it.
+
+use std::{marker::PhantomData, net::SocketAddr, path::Path, process::Command};
+
+use anyhow::{Result, ensure};
+
+mod arp;
+mod builder;
+mod cilium;
+mod config;
+mod datapath;
+mod host;
+mod mounts;
+mod namespace;
+mod network;
+mod ping;
+mod proxy;
+mod running;
+mod topology;
+
+pub use crate::{
+    arp::{ArpRequest, arp},
+    builder::Builder,
+    cilium::{Cilium, Faults},
+    config::Config,
+    host::{Host, Link},
+    mounts::{BPF_FS, CILIUM_RUN, CONFIG, FILES, PINS},
+    network::{BIGIP_TUNNEL, POD_DEVICE},
+    ping::{PingResult, ping},
+    proxy::{Proxy, proxy},
+    running::RunningConfig,
+    topology::{BigIpAddresses, Topology, Vtep},
+};
+use crate::{mounts::Mounts, network::Network};
+
+/// The running lab. Dropping it takes everything down.
+///
+/// It belongs to the thread that made it, which is the one whose mounts show the lab's pins and files, together with the threads and
+/// processes that it starts afterwards. Other threads may have labs of their own at the same time; one thread, only one after the
+/// other.
+#[derive(Debug)]
+pub struct Lab {
+    // The order is that of the fields' drops: programs first, mounts last.
+    pub cilium: Cilium,
+    pub node: Host,
+    pub pod: Host,
+    pub bigips: Vec<BigIp>,
+    /// The switch between them, with the router's address.
+    pub underlay: Host,
+    pub config: Config,
+    pub topology: Topology,
+    _mounts: Mounts,
+    _not_send: PhantomData<*const ()>,
+}
+
+impl Lab {
+    /// The lab of F5's document, with Cilium running and its VTEP map empty.
+    ///
+    /// # Errors
+    ///
+    /// Not root, or the kernel or a tool lacks something that the lab needs.
+    pub fn start() -> Result<Self> {
+        Self::builder().start()
+    }
+
+    /// A lab with choices.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    fn build(builder: Builder) -> Result<Self> {
+        let Builder { topology, mut running, faults, vteps, fill_map, cilium_running } = builder;
+        ensure!(nix::unistd::geteuid().is_root(), "the lab needs root: it makes namespaces, mounts and eBPF programs");
+        let mounts = Mounts::new()?;
+        let Network { underlay, node, pod, bigips } = Network::new(&topology)?;
+        running.vteps = vteps.unwrap_or_else(|| topology.vteps());
+        running.tunnel_port = topology.tunnel_port;
+        let mut cilium = Cilium::new(node.clone(), pod.clone(), topology.clone(), running, faults, fill_map);
+        if cilium_running {
+            cilium.start()?;
+        }
+        let bigips = bigips
+            .into_iter()
+            .zip(&topology.bigips)
+            .map(|((host, port), addresses)| BigIp {
+                host,
+                addresses: addresses.clone(),
+                underlay: underlay.clone(),
+                port,
+            })
+            .collect();
+        let (config, _not_send) = (Config::new(), PhantomData);
+        Ok(Self { cilium, node, pod, bigips, underlay, config, topology, _mounts: mounts, _not_send })
+    }
+
+    /// The agent's command line for this lab, to be run inside the node.
+    #[must_use]
+    pub fn agent_command(&self, agent: &Path, listen: SocketAddr) -> Command {
+        let mut command = self.node.command(agent);
+        command.args(["run", "--config-source", "dir", "--config-dir", CONFIG, "--cilium-run", CILIUM_RUN]);
+        command.args(["--node-name", "worker-1", "--listen", &listen.to_string()]);
+        for BigIpAddresses { self_ip, .. } in &self.topology.bigips {
+            command.args(["--probe-target", &format!("{}={}", self_ip.trunc(), self_ip.addr())]);
+        }
+        command
+    }
+}
+
+/// A BIG-IP: a Linux VXLAN device that behaves like its tunnel.
+#[derive(Debug)]
+pub struct BigIp {
+    pub host: Host,
+    pub addresses: BigIpAddresses,
+    underlay: Host,
+    port: String,
+}
+
+impl BigIp {
+    /// Cuts its link to the underlay.
+    ///
+    /// # Errors
+    ///
+    /// The switch refused.
+    pub fn down(&self) -> Result<()> {
+        self.underlay.ip(&format!("link set {} down", self.port)).map(drop)
+    }
+
+    /// Restores its link to the underlay.
+    ///
+    /// # Errors
+    ///
+    /// The switch refused.
+    pub fn up(&self) -> Result<()> {
+        self.underlay.ip(&format!("link set {} up", self.port)).map(drop)
+    }
+}

@@ -1,1 +1,71 @@
-fn main() {}
+//! The lab for people: `up` to look around, `demo` to watch the agent at work.
+
+#![expect(clippy::print_stdout, reason = "a program that talks to a person")]
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use vtep_lab::{CONFIG, Config, Host, Lab};
+
+mod demo;
+mod http;
+mod stop;
+
+use stop::Stop;
+
+/// A Cilium node, a pod and two BIG-IPs on this machine, gone when the program ends.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Subcommand)]
+enum Subcommands {
+    /// Start the lab, say how to look inside, and keep it until Ctrl-C.
+    Up,
+    /// Start the lab and the agent in it, and show the agent's status until Ctrl-C.
+    Demo {
+        /// The agent's program.
+        #[arg(long)]
+        agent: PathBuf,
+        /// End as soon as all tunnels are healthy; fail if they are not within a minute.
+        #[arg(long)]
+        once: bool,
+    },
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    // Before any thread starts: they inherit what is blocked here.
+    let stop = Stop::listen()?;
+    match arguments.command {
+        Subcommands::Up => up(&stop),
+        Subcommands::Demo { agent, once } => demo::run(&agent, once, &stop),
+    }
+}
+
+fn up(stop: &Stop) -> Result<ExitCode> {
+    let lab = Lab::builder().l7_proxy(true).fill_map(true).start()?;
+    lab.config.write(&Config::seed_keys())?;
+    let topology = &lab.topology;
+    describe(&lab.node, &format!("{}, router IP {}", topology.node_ip, topology.router_ip));
+    describe(&lab.pod, &topology.pod_ip.to_string());
+    for bigip in &lab.bigips {
+        let addresses = &bigip.addresses;
+        let text = format!("{}, self IP {}, MAC {}", addresses.underlay_ip, addresses.self_ip, addresses.mac);
+        describe(&bigip.host, &text);
+    }
+    describe(&lab.underlay, &format!("router {}", topology.underlay.addr()));
+    println!("VTEP map: {}, ConfigMap: {CONFIG} (both only inside)", lab.cilium.vtep_pin().display());
+    println!("Ctrl-C takes everything down");
+    stop.wait();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(host: &Host, addresses: &str) {
+    let pid = std::process::id();
+    println!("{}: {addresses}\n    nsenter --target {pid} --mount --net={}", host.name(), host.path().display());
+}

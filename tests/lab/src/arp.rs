@@ -1,0 +1,123 @@
+//! ARP requests with any sender, through any device: what a BIG-IP asks, and what it might ask by mistake.
+
+use std::{
+    io::{self, Read},
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use macaddr::MacAddr6;
+use nix::libc;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::host::Host;
+
+const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
+/// Ethernet, IPv4, address lengths, request.
+const REQUEST: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 1];
+const REPLY: u8 = 2;
+const FRAME_LEN: usize = 42;
+
+/// An ARP request.
+#[derive(Debug, Clone, Copy)]
+pub struct ArpRequest {
+    /// Destination of the frame. Cilium answers broadcasts, and what is sent to `cilium_vxlan`'s MAC.
+    pub to: MacAddr6,
+    pub sender: Ipv4Addr,
+    pub target: Ipv4Addr,
+}
+
+impl ArpRequest {
+    /// The usual kind: to everybody.
+    #[must_use]
+    pub fn broadcast(sender: Ipv4Addr, target: Ipv4Addr) -> Self {
+        Self { to: MacAddr6::broadcast(), sender, target }
+    }
+}
+
+/// Sends one request through a host's device, from the device's MAC, and waits for the answer: the MAC it carries. None is silence.
+///
+/// # Errors
+///
+/// There is no such device, or the socket failed.
+pub fn arp(from: &Host, device: &str, request: ArpRequest, patience: Duration) -> Result<Option<MacAddr6>> {
+    let link = from.link(device)?;
+    let frame = encode(link.mac, request);
+    from.run(|| {
+        let address = link_layer(link.index)?;
+        let protocol = Protocol::from(i32::from(u16::from_ne_bytes(ETHERTYPE_ARP)));
+        let socket =
+            Socket::new(Domain::PACKET, Type::RAW, Some(protocol)).context("failed to open a packet socket")?;
+        socket.bind(&address).with_context(|| format!("failed to bind to {device}"))?;
+        socket.send_to(&frame, &address).with_context(|| format!("failed to send through {device}"))?;
+        receive(socket, request, Instant::now() + patience).context("failed to wait for an ARP reply")
+    })
+}
+
+fn receive(mut socket: Socket, request: ArpRequest, deadline: Instant) -> io::Result<Option<MacAddr6>> {
+    let mut frame = [0; FRAME_LEN];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        socket.set_read_timeout(Some(left))?;
+        match socket.read(&mut frame) {
+            Ok(FRAME_LEN) => {
+                if let Some(mac) = decode(&frame, request) {
+                    return Ok(Some(mac));
+                }
+            }
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+fn encode(mac: MacAddr6, request: ArpRequest) -> Vec<u8> {
+    let ArpRequest { to, sender, target } = request;
+    let nobody = MacAddr6::nil();
+    [
+        to.as_bytes(),
+        mac.as_bytes(),
+        &ETHERTYPE_ARP,
+        &REQUEST,
+        mac.as_bytes(),
+        &sender.octets(),
+        nobody.as_bytes(),
+        &target.octets(),
+    ]
+    .concat()
+}
+
+/// The sender's MAC of a reply to this request.
+fn decode(frame: &[u8; FRAME_LEN], request: ArpRequest) -> Option<MacAddr6> {
+    let is_reply = frame[12..14] == ETHERTYPE_ARP && frame[14..21] == REQUEST[..7] && frame[21] == REPLY;
+    let is_ours = frame[28..32] == request.target.octets() && frame[38..42] == request.sender.octets();
+    let [a, b, c, d, e, f] = *frame[22..].first_chunk()?;
+    (is_reply && is_ours).then_some(MacAddr6::new(a, b, c, d, e, f))
+}
+
+/// The address of a device for ARP frames.
+fn link_layer(index: u32) -> Result<SockAddr> {
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: u16::from_ne_bytes(ETHERTYPE_ARP),
+        sll_ifindex: i32::try_from(index)?,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 6,
+        sll_addr: [0; 8],
+    };
+    #[expect(unsafe_code, reason = "socket2 has no safe constructor for packet addresses")]
+    // SAFETY: the storage is at least as large as a `sockaddr_ll`, which is plain bytes, and the length is that of what was written.
+    let ((), address) = unsafe {
+        SockAddr::try_init(|storage, length| {
+            storage.cast::<libc::sockaddr_ll>().write(address);
+            *length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
+            Ok(())
+        })
+    }?;
+    Ok(address)
+}

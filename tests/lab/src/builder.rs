@@ -1,0 +1,82 @@
+//! What can be chosen before a lab starts.
+
+use anyhow::Result;
+
+use crate::{
+    Lab,
+    cilium::Faults,
+    running::RunningConfig,
+    topology::{Topology, Vtep},
+};
+
+/// A lab to be started. See [`Lab::builder`].
+#[derive(Debug)]
+#[must_use]
+pub struct Builder {
+    pub(crate) topology: Topology,
+    pub(crate) running: RunningConfig,
+    pub(crate) faults: Faults,
+    pub(crate) vteps: Option<Vec<Vtep>>,
+    pub(crate) fill_map: bool,
+    pub(crate) cilium_running: bool,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            topology: Topology::default(),
+            running: RunningConfig::default(),
+            faults: Faults::default(),
+            vteps: None,
+            fill_map: false,
+            cilium_running: true,
+        }
+    }
+}
+
+impl Builder {
+    /// Other addresses than F5's.
+    pub fn topology(mut self, topology: Topology) -> Self {
+        self.topology = topology;
+        self
+    }
+
+    /// Whether Cilium has started; false is a node without pins, programs and running configuration. On by default.
+    pub fn cilium_running(mut self, running: bool) -> Self {
+        self.cilium_running = running;
+        self
+    }
+
+    /// Whether Cilium adds its host routes for VTEP CIDRs, as it does with `enable-l7-proxy`. Off by default, as in F5's guide.
+    pub fn l7_proxy(mut self, enabled: bool) -> Self {
+        self.running.enable_l7_proxy = enabled;
+        self
+    }
+
+    /// The VTEPs of Cilium's *running* configuration. All BIG-IPs of the topology by default.
+    pub fn vteps(mut self, vteps: &[Vtep]) -> Self {
+        self.vteps = Some(vteps.to_vec());
+        self
+    }
+
+    /// Whether Cilium writes its entries when it starts. Off by default: the map stays empty for somebody else to fill.
+    pub fn fill_map(mut self, fill: bool) -> Self {
+        self.fill_map = fill;
+        self
+    }
+
+    /// What is wrong with Cilium's programs. Nothing by default.
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// Starts the lab on the calling thread, to which it belongs from then on.
+    ///
+    /// # Errors
+    ///
+    /// Not root, or the kernel or a tool lacks something that the lab needs.
+    pub fn start(self) -> Result<Lab> {
+        Lab::build(self)
+    }
+}

@@ -1,0 +1,225 @@
+//! Plays Cilium's agent: its pins, its programs, its routes and its running configuration.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::{Context, Result};
+use aya::maps::{HashMap, Map, MapData, MapInfo, PerCpuHashMap};
+use vtep_lab_ebpf::{DROP_INCORRECT_VNI, DROP_UNROUTABLE, MetricsKey, MetricsValue, VtepKey, VtepValue};
+
+use crate::{
+    datapath::{self, Datapath, METRICS_MAP, Record, VTEP_MAP, pin},
+    host::Host,
+    running::RunningConfig,
+    topology::{Topology, Vtep},
+};
+
+/// Mistakes of Cilium's own that its datapath can be given at the next start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// ARP replies carry no MAC, as in 1.18.0 to 1.18.7 and 1.19.0 to 1.19.1.
+    pub zero_mac_arp: bool,
+    /// What comes from a VTEP is not checked for its VNI.
+    pub accept_any_vni: bool,
+}
+
+/// Cilium on the lab's node. The pins are only visible on the lab's thread and on threads that it started.
+#[derive(Debug)]
+pub struct Cilium {
+    /// What the next [`Cilium::start`] reads as its configuration.
+    pub running: RunningConfig,
+    /// What is wrong with the programs from the next [`Cilium::start`] or [`Cilium::replace_pin`] on.
+    pub faults: Faults,
+    /// Whether a start writes the VTEP map. Off, the map stays empty until somebody else fills it.
+    pub fill_map: bool,
+    node: Host,
+    pod: Host,
+    topology: Topology,
+    datapath: Option<Datapath>,
+}
+
+impl Cilium {
+    pub(crate) fn new(
+        node: Host,
+        pod: Host,
+        topology: Topology,
+        running: RunningConfig,
+        faults: Faults,
+        fill_map: bool,
+    ) -> Self {
+        Self { running, faults, fill_map, node, pod, topology, datapath: None }
+    }
+
+    /// A start of Cilium's agent, also a restart: new empty maps at the pins, programs that use them, host routes, and the running
+    /// configuration. No packet is lost over it, where it fills the map.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused a map, a program or a route.
+    pub fn start(&mut self) -> Result<()> {
+        let entries = if self.fill_map { self.running.vteps.clone() } else { Vec::new() };
+        self.load(&entries)?;
+        if self.running.enable_l7_proxy && self.running.enable_vtep {
+            self.add_host_routes()?;
+        }
+        self.write_running_config()
+    }
+
+    /// Programs detached, pins and running configuration removed: a node on which Cilium has not started yet.
+    ///
+    /// # Errors
+    ///
+    /// A pin or a file could not be removed.
+    pub fn stop(&mut self) -> Result<()> {
+        self.datapath = None;
+        datapath::remove_all_pins()?;
+        RunningConfig::remove()
+    }
+
+    /// Removes the VTEP map's pin and nothing else: programs keep the map.
+    ///
+    /// # Errors
+    ///
+    /// The pin could not be removed.
+    pub fn remove_pin(&self) -> Result<()> {
+        datapath::remove_pin(VTEP_MAP)
+    }
+
+    /// New empty maps at the pins and programs that use them: a restart as traffic sees it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused a map or a program.
+    pub fn replace_pin(&mut self) -> Result<()> {
+        self.load(&[])
+    }
+
+    /// Pins a hash of 24-byte values, a layout that nobody knows, in the VTEP map's place. Programs keep their map.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused the map.
+    pub fn pin_foreign_layout(&self) -> Result<()> {
+        self.remove_pin()?;
+        let map = HashMap::<MapData, [u8; 4], [u8; 24]>::create(8, 1).context("failed to create a foreign map")?;
+        map.pin(pin(VTEP_MAP)).context("failed to pin a foreign map")
+    }
+
+    /// What Cilium does every minute: writes the entries of its running configuration, deletes none.
+    ///
+    /// # Errors
+    ///
+    /// There is no VTEP map, or it takes no more entries.
+    pub fn sync(&self) -> Result<()> {
+        self.running.vteps.iter().try_for_each(|vtep| self.put_vtep(vtep.key(), vtep.value()))
+    }
+
+    /// Where the VTEP map is pinned.
+    #[must_use]
+    pub fn vtep_pin(&self) -> PathBuf {
+        pin(VTEP_MAP)
+    }
+
+    /// What the kernel says of the pinned VTEP map.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn vtep_map_info(&self) -> Result<MapInfo> {
+        MapInfo::from_pin(pin(VTEP_MAP)).context("failed to open the pinned VTEP map")
+    }
+
+    /// What the pinned VTEP map holds.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it has another layout.
+    pub fn vtep_entries(&self) -> Result<BTreeMap<VtepKey, VtepValue>> {
+        self.vtep_map()?.iter().collect::<Result<_, _>>().context("failed to read the VTEP map")
+    }
+
+    /// Writes an entry of the pinned VTEP map.
+    ///
+    /// # Errors
+    ///
+    /// There is none, it has another layout, or it takes no more entries.
+    pub fn put_vtep(&self, key: VtepKey, value: VtepValue) -> Result<()> {
+        self.vtep_map()?.insert(key, value, 0).with_context(|| format!("failed to write the VTEP entry {key:?}"))
+    }
+
+    /// Deletes an entry of the pinned VTEP map.
+    ///
+    /// # Errors
+    ///
+    /// There is no such map or no such entry.
+    pub fn delete_vtep(&self, key: VtepKey) -> Result<()> {
+        self.vtep_map()?.remove(&key).with_context(|| format!("failed to delete the VTEP entry {key:?}"))
+    }
+
+    /// Packets dropped as "Incorrect VNI from VTEP".
+    ///
+    /// # Errors
+    ///
+    /// The metrics map is not pinned.
+    pub fn dropped_for_vni(&self) -> Result<u64> {
+        self.dropped(DROP_INCORRECT_VNI)
+    }
+
+    /// Packets of the node dropped as "Stale or unroutable IP".
+    ///
+    /// # Errors
+    ///
+    /// The metrics map is not pinned.
+    pub fn dropped_as_unroutable(&self) -> Result<u64> {
+        self.dropped(DROP_UNROUTABLE)
+    }
+
+    /// Writes [`Cilium::running`] to the run directory, without a start.
+    ///
+    /// # Errors
+    ///
+    /// A file could not be written.
+    pub fn write_running_config(&self) -> Result<()> {
+        self.running.write(self.node.link("cilium_vxlan")?.index)
+    }
+
+    fn load(&mut self, entries: &[Vtep]) -> Result<()> {
+        let mask = self.running.enable_vtep.then_some(self.running.vtep_mask);
+        // The new programs are behind the old ones, and so unused, until those go: no packet passes without either.
+        self.datapath = Some(Datapath::load(&self.node, &self.pod, &self.topology, mask, entries, self.faults)?);
+        Ok(())
+    }
+
+    /// As Cilium does, it takes an intact route to mean that the rule is there too.
+    fn add_host_routes(&self) -> Result<()> {
+        let mtu = self.topology.tunnel_mtu;
+        for cidr in self.running.vteps.iter().map(|vtep| vtep.cidr) {
+            // Fails where the table does not exist yet.
+            let present = self.node.ip(&format!("route show table 202 {cidr}")).unwrap_or_default();
+            if present.is_empty() {
+                self.node.ip(&format!(
+                    "route add {cidr} dev cilium_host scope link mtu {mtu} table 202
+                     rule add priority 112 to {cidr} lookup 202"
+                ))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn vtep_map(&self) -> Result<HashMap<MapData, VtepKey, VtepValue>> {
+        let data = MapData::from_pin(pin(VTEP_MAP)).context("failed to open the pinned VTEP map")?;
+        HashMap::try_from(Map::from_map_data(data)?).context("the pinned VTEP map has another layout")
+    }
+
+    fn dropped(&self, reason: u8) -> Result<u64> {
+        let data = MapData::from_pin(pin(METRICS_MAP)).context("failed to open the pinned metrics map")?;
+        let map: PerCpuHashMap<_, Record<MetricsKey>, Record<MetricsValue>> = Map::from_map_data(data)?.try_into()?;
+        let mut packets = 0;
+        for entry in map.iter() {
+            let (Record(key), values) = entry.context("failed to read the metrics map")?;
+            if key.reason == reason {
+                packets += values.iter().map(|Record(value)| value.packets).sum::<u64>();
+            }
+        }
+        Ok(packets)
+    }
+}

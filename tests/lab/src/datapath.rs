@@ -1,0 +1,264 @@
+//! The loaded eBPF programs, attached to the node's devices, and their maps.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    fs, io,
+    net::Ipv4Addr,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use aya::{
+    Ebpf, EbpfLoader, Pod, include_bytes_aligned,
+    maps::{HashMap, LpmTrie, lpm_trie::Key},
+    programs::{SchedClassifier, TcAttachType, tc},
+};
+use macaddr::MacAddr6;
+use vtep_lab_ebpf::{
+    ENDPOINT_HOST, EndpointInfo, EndpointKey, IPCACHE_STATIC_PREFIX, IpcacheKey, IpcacheValue, Settings, VtepKey,
+    VtepValue, endpoint_key, ipcache_key,
+};
+
+use crate::{
+    cilium::Faults,
+    host::{Host, Link},
+    mounts::PINS,
+    network::POD_DEVICE,
+    topology::{Topology, Vtep},
+};
+
+pub(crate) const VTEP_MAP: &str = "cilium_vtep_map";
+const IPCACHE_MAP: &str = "cilium_ipcache_v2";
+const ENDPOINT_MAP: &str = "cilium_lxc";
+pub(crate) const METRICS_MAP: &str = "cilium_metrics";
+
+/// Identities that Cilium reserves, and one of a pod, as in a captured ipcache.
+const IDENTITY_HOST: u32 = 1;
+const IDENTITY_WORLD: u32 = 2;
+const IDENTITY_POD: u32 = 14_142;
+const POD_ENDPOINT_ID: u16 = 1;
+
+/// More than a child process needs to start.
+const DETACH_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Each program, its device and its side of it.
+const PROGRAMS: [(&str, &str, TcAttachType); 3] = [
+    ("from_pod", POD_DEVICE, TcAttachType::Ingress),
+    ("from_host", "cilium_host", TcAttachType::Egress),
+    ("from_overlay", "cilium_vxlan", TcAttachType::Ingress),
+];
+
+/// A record of the datapath that may be copied into a map byte by byte.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Record<T>(pub(crate) T);
+
+#[expect(unsafe_code, reason = "aya's mark for plain bytes")]
+// SAFETY: `repr(C)`, integers only, no padding: the sizes are asserted beside their definition.
+unsafe impl Pod for Record<EndpointInfo> {}
+#[expect(unsafe_code, reason = "aya's mark for plain bytes")]
+// SAFETY: as above.
+unsafe impl Pod for Record<Settings> {}
+#[expect(unsafe_code, reason = "aya's mark for plain bytes")]
+// SAFETY: as above.
+unsafe impl Pod for Record<vtep_lab_ebpf::MetricsKey> {}
+#[expect(unsafe_code, reason = "aya's mark for plain bytes")]
+// SAFETY: as above.
+unsafe impl Pod for Record<vtep_lab_ebpf::MetricsValue> {}
+
+/// Attached until dropped.
+#[derive(Debug)]
+pub(crate) struct Datapath {
+    node: Host,
+    /// None only while it is dropped.
+    ebpf: Option<Ebpf>,
+}
+
+impl Datapath {
+    /// Creates new maps, pins them, fills them, and attaches the programs.
+    ///
+    /// Without `vtep_mask`, as in Cilium with VTEP disabled, the programs know no VTEP and the map's pin stays as it is.
+    pub(crate) fn load(
+        node: &Host,
+        pod: &Host,
+        topology: &Topology,
+        vtep_mask: Option<Ipv4Addr>,
+        vteps: &[Vtep],
+        faults: Faults,
+    ) -> Result<Self> {
+        let settings = Record(settings(node, vtep_mask, faults)?);
+        let mut loader = EbpfLoader::new();
+        loader.override_global("SETTINGS", &settings, true);
+        for map in [IPCACHE_MAP, ENDPOINT_MAP] {
+            remove_pin(map)?;
+            loader.map_pin_path(map, Cow::Owned(pin(map)));
+        }
+        loader.map_pin_path(METRICS_MAP, Cow::Owned(pin(METRICS_MAP)));
+        if vtep_mask.is_some() {
+            remove_pin(VTEP_MAP)?;
+            loader.map_pin_path(VTEP_MAP, Cow::Owned(pin(VTEP_MAP)));
+        }
+        let mut ebpf = loader
+            .load(include_bytes_aligned!(concat!(env!("OUT_DIR"), "/datapath")))
+            .context("failed to load the lab's datapath")?;
+        fill_endpoints(&mut ebpf, node.link(POD_DEVICE)?, pod.link("eth0")?.mac, topology)?;
+        fill_ipcache(&mut ebpf, topology)?;
+        if vtep_mask.is_some() {
+            fill_vteps(&mut ebpf, vteps)?;
+        }
+        // From here on dropping detaches inside the node.
+        let mut datapath = Self { node: node.clone(), ebpf: Some(ebpf) };
+        datapath.attach()?;
+        Ok(datapath)
+    }
+
+    fn attach(&mut self) -> Result<()> {
+        let Self { node, ebpf } = self;
+        let ebpf = ebpf.as_mut().context("the datapath is being dropped")?;
+        node.run(|| {
+            for (name, device, side) in PROGRAMS {
+                let program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
+                let program: &mut SchedClassifier = program.try_into()?;
+                program.load().with_context(|| format!("the kernel refused {name}"))?;
+                // Only kernels before tcx need it; elsewhere, and the second time, its failure means nothing.
+                let _ = tc::qdisc_add_clsact(device);
+                program.attach(device, side).with_context(|| format!("failed to attach {name} to {device}"))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Drop for Datapath {
+    fn drop(&mut self) {
+        let Some(ebpf) = self.ebpf.take() else { return };
+        // Filters of kernels before tcx are removed by device index, which means something only inside the node.
+        let _ = self.node.run(|| {
+            let ids: BTreeSet<_> = ebpf.programs().filter_map(|(_, program)| Some(program.info().ok()?.id())).collect();
+            drop(ebpf);
+            await_detached(&ids);
+            Ok(())
+        });
+    }
+}
+
+/// Waits until none of these programs is attached any more.
+///
+/// A child process of another thread holds every descriptor between its `fork` and its `exec`, and so keeps programs attached for that
+/// moment after they are dropped here.
+fn await_detached(ids: &BTreeSet<u32>) {
+    let deadline = Instant::now() + DETACH_PATIENCE;
+    while PROGRAMS.iter().any(|(_, device, side)| is_attached(ids, device, *side)) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether one of these programs is attached by tcx. Without tcx none is, and filters are gone as soon as they are dropped.
+fn is_attached(ids: &BTreeSet<u32>, device: &str, side: TcAttachType) -> bool {
+    let attached = SchedClassifier::query_tcx(device, side);
+    attached.is_ok_and(|(_, programs)| programs.iter().any(|program| ids.contains(&program.id())))
+}
+
+/// Where a map of Cilium's is pinned.
+pub(crate) fn pin(map: &str) -> PathBuf {
+    PathBuf::from(PINS).join(map)
+}
+
+/// Removes a map's pin, if there is one. Programs that use the map keep it.
+pub(crate) fn remove_pin(map: &str) -> Result<()> {
+    let path = pin(map);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to remove {}", path.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+pub(crate) fn remove_all_pins() -> Result<()> {
+    [VTEP_MAP, IPCACHE_MAP, ENDPOINT_MAP, METRICS_MAP].into_iter().try_for_each(remove_pin)
+}
+
+fn settings(node: &Host, vtep_mask: Option<Ipv4Addr>, faults: Faults) -> Result<Settings> {
+    let vxlan = node.link("cilium_vxlan")?;
+    let Faults { zero_mac_arp, accept_any_vni } = faults;
+    Ok(Settings {
+        // An unpinned map stays empty, and in an empty map any mask finds nothing.
+        vtep_mask: vtep_mask.map_or([0; 4], |mask| mask.octets()),
+        vxlan_ifindex: vxlan.index,
+        net_ifindex: node.link("cilium_net")?.index,
+        pod_identity: IDENTITY_POD,
+        vxlan_mac: vxlan.mac.into_array(),
+        host_mac: node.link("cilium_host")?.mac.into_array(),
+        check_vni: u8::from(!accept_any_vni),
+        zero_mac_arp: u8::from(zero_mac_arp),
+        reserved: [0; 2],
+    })
+}
+
+fn fill_endpoints(ebpf: &mut Ebpf, device: Link, pod_mac: MacAddr6, topology: &Topology) -> Result<()> {
+    let map = ebpf.map_mut(ENDPOINT_MAP).context("the object has no endpoint map")?;
+    let mut map: HashMap<_, EndpointKey, Record<EndpointInfo>> = map.try_into()?;
+    let pod = EndpointInfo {
+        ifindex: device.index,
+        unused: 0,
+        id: POD_ENDPOINT_ID,
+        flags: 0,
+        padding: 0,
+        mac: pad(pod_mac.into_array()),
+        node_mac: pad(device.mac.into_array()),
+        identity: IDENTITY_POD,
+        parent_ifindex: 0,
+        padding2: [0; 8],
+    };
+    let host = EndpointInfo {
+        ifindex: 0,
+        id: 0,
+        flags: ENDPOINT_HOST,
+        mac: [0; 8],
+        node_mac: [0; 8],
+        identity: IDENTITY_HOST,
+        ..pod
+    };
+    for (ip, info) in [(topology.pod_ip, pod), (topology.router_ip, host), (topology.node_ip, host)] {
+        map.insert(endpoint_key(ip.octets()), Record(info), 0).context("failed to write a local endpoint")?;
+    }
+    Ok(())
+}
+
+fn fill_vteps(ebpf: &mut Ebpf, vteps: &[Vtep]) -> Result<()> {
+    let map = ebpf.map_mut(VTEP_MAP).context("the object has no VTEP map")?;
+    let mut map: HashMap<_, VtepKey, VtepValue> = map.try_into()?;
+    for vtep in vteps {
+        map.insert(vtep.key(), vtep.value(), 0).context("failed to write a VTEP entry")?;
+    }
+    Ok(())
+}
+
+/// As in a captured ipcache: local addresses, and the world. No VTEP is in it.
+fn fill_ipcache(ebpf: &mut Ebpf, topology: &Topology) -> Result<()> {
+    let map = ebpf.map_mut(IPCACHE_MAP).context("the object has no ipcache")?;
+    let mut map: LpmTrie<_, IpcacheKey, IpcacheValue> = map.try_into()?;
+    for (ip, prefix_len, identity) in [
+        (topology.pod_ip, 32, IDENTITY_POD),
+        (topology.router_ip, 32, IDENTITY_HOST),
+        (topology.node_ip, 32, IDENTITY_HOST),
+        (Ipv4Addr::UNSPECIFIED, 0, IDENTITY_WORLD),
+    ] {
+        let mut value = [0; 24];
+        value[..4].copy_from_slice(&identity.to_ne_bytes());
+        let key = Key::new(IPCACHE_STATIC_PREFIX + prefix_len, ipcache_key(ip.octets()));
+        map.insert(&key, value, 0).context("failed to write an ipcache entry")?;
+    }
+    Ok(())
+}
+
+/// A MAC in the eight bytes that it has in Cilium's records.
+fn pad(mac: [u8; 6]) -> [u8; 8] {
+    let mut padded = [0; 8];
+    padded[..6].copy_from_slice(&mac);
+    padded
+}

@@ -1,0 +1,74 @@
+//! Pings between hosts of the lab, by iputils.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use anyhow::{Context, Result};
+
+use crate::host::Host;
+
+/// How long a ping waits for its last answer.
+const LINGER: &str = "0.5";
+
+/// What a ping saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PingResult {
+    pub sent: u32,
+    pub received: u32,
+    /// Mean round trip of those that were answered.
+    pub rtt: Option<Duration>,
+    /// What ping complained about, such as "No buffer space available". Empty where it did not.
+    pub errors: String,
+}
+
+impl PingResult {
+    /// Everything that was sent came back.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.sent > 0 && self.received == self.sent
+    }
+}
+
+/// Sends `count` echo requests, `interval` apart, and waits for the answers; half a second for the last.
+///
+/// # Errors
+///
+/// Ping could not run, or said something that is no result. An unanswered ping is a result.
+pub fn ping(from: &Host, source: Option<Ipv4Addr>, to: Ipv4Addr, count: u32, interval: Duration) -> Result<PingResult> {
+    let mut command = from.command("ping");
+    command.args(["-n", "-W", LINGER, "-c", &count.to_string(), "-i", &interval.as_secs_f64().to_string()]);
+    if let Some(source) = source {
+        command.args(["-I", &source.to_string()]);
+    }
+    let output = command.arg(to.to_string()).output().context("failed to run ping (is iputils-ping installed?)")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    parse(&text, errors).with_context(|| format!("ping from {} to {to} gave no result: {text}", from.name()))
+}
+
+fn parse(text: &str, errors: String) -> Option<PingResult> {
+    let summary = text.lines().find(|line| line.contains("packets transmitted"))?;
+    let number = |part: &str| summary.split(", ").find(|item| item.contains(part))?.split(' ').next()?.parse().ok();
+    let mean =
+        text.lines().find(|line| line.starts_with("rtt ")).and_then(|line| line.split('/').nth(4)?.parse::<f64>().ok());
+    Some(PingResult {
+        sent: number("transmitted")?,
+        received: number("received")?,
+        rtt: mean.map(|milliseconds| Duration::from_secs_f64(milliseconds / 1e3)),
+        errors,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_is_read() {
+        let text = "3 packets transmitted, 2 received, +1 duplicates, 33.3333% packet loss, time 20ms\n\
+                    rtt min/avg/max/mdev = 0.031/0.064/0.128/0.045 ms\n";
+        let expected =
+            PingResult { sent: 3, received: 2, rtt: Some(Duration::from_micros(64)), errors: "ping: sendmsg".into() };
+        assert_eq!(parse(text, "ping: sendmsg".into()), Some(expected));
+        assert_eq!(parse("ping: unknown host", String::new()), None);
+    }
+}

@@ -1,0 +1,141 @@
+//! What Cilium's agent read at its last start, and the files in which it says so.
+
+use std::{fs, net::Ipv4Addr, path::Path};
+
+use anyhow::{Context, Result};
+use ipnet::Ipv4Net;
+use serde_json::{Value, json};
+
+use crate::{mounts::CILIUM_RUN, topology::Vtep};
+
+/// Cilium's running configuration, as far as VTEPs are concerned.
+#[derive(Debug, Clone)]
+pub struct RunningConfig {
+    pub enable_vtep: bool,
+    pub vteps: Vec<Vtep>,
+    /// `vtep-mask`: one for all VTEPs, whatever their prefix lengths.
+    pub vtep_mask: Ipv4Addr,
+    pub enable_l7_proxy: bool,
+    pub enable_policy: String,
+    pub routing_mode: String,
+    pub tunnel_port: u16,
+    pub enable_ipsec: bool,
+    pub enable_wireguard: bool,
+}
+
+impl Default for RunningConfig {
+    fn default() -> Self {
+        Self {
+            enable_vtep: true,
+            vteps: Vec::new(),
+            vtep_mask: Ipv4Addr::new(255, 255, 255, 0),
+            enable_l7_proxy: false,
+            enable_policy: "never".into(),
+            routing_mode: "tunnel".into(),
+            tunnel_port: 8472,
+            enable_ipsec: false,
+            enable_wireguard: false,
+        }
+    }
+}
+
+impl RunningConfig {
+    /// Writes `state/agent-runtime-config.json` and `state/globals/node_config.h`. `encap_ifindex` is `cilium_vxlan`'s index.
+    pub(crate) fn write(&self, encap_ifindex: u32) -> Result<()> {
+        let state = Path::new(CILIUM_RUN).join("state");
+        fs::create_dir_all(state.join("globals")).context("failed to make Cilium's state directory")?;
+        let json = serde_json::to_string_pretty(&self.to_json())?;
+        replace(&state.join("agent-runtime-config.json"), &json)?;
+        replace(&state.join("globals/node_config.h"), &self.to_header(encap_ifindex))
+    }
+
+    pub(crate) fn remove() -> Result<()> {
+        let state = Path::new(CILIUM_RUN).join("state");
+        if state.exists() {
+            fs::remove_dir_all(&state).context("failed to remove Cilium's state directory")?;
+        }
+        Ok(())
+    }
+
+    fn to_json(&self) -> Value {
+        let cidrs: Vec<_> = self.vteps.iter().map(|vtep| cidr(vtep.cidr)).collect();
+        let endpoints: Vec<_> = self.vteps.iter().map(|vtep| vtep.endpoint.to_string()).collect();
+        let macs: Vec<_> = self.vteps.iter().map(|vtep| vtep.mac.to_string().to_lowercase()).collect();
+        json!({
+            "CreationTime": jiff::Timestamp::now().to_string(),
+            "BpfDir": "/var/lib/cilium/bpf",
+            "RunDir": "/var/run/cilium",
+            "StateDir": "/var/run/cilium/state",
+            "BPFRoot": "/sys/fs/bpf",
+            "EnableTCX": true,
+            "DatapathMode": "veth",
+            "RoutingMode": self.routing_mode,
+            "EnableIPv4": true,
+            "EnableIPv6": false,
+            "EnableL7Proxy": self.enable_l7_proxy,
+            "EnablePolicy": self.enable_policy,
+            "EnableIPSec": self.enable_ipsec,
+            "EnableWireguard": self.enable_wireguard,
+            "EnableVTEP": self.enable_vtep,
+            "VtepEndpoints": endpoints,
+            "VtepCIDRs": cidrs,
+            "VtepCidrMask": self.vtep_mask.to_string(),
+            "VtepMACs": macs,
+        })
+    }
+
+    fn to_header(&self, encap_ifindex: u32) -> String {
+        let mut header = String::new();
+        if self.enable_vtep {
+            header += "#define ENABLE_VTEP 1\n";
+        }
+        header += &format!(
+            "#define ENCAP_IFINDEX {encap_ifindex}\n\
+             #define TUNNEL_MODE 1\n\
+             #define TUNNEL_PORT {}\n\
+             #define TUNNEL_PROTOCOL 1\n\
+             #define TUNNEL_PROTOCOL_GENEVE 2\n\
+             #define TUNNEL_PROTOCOL_VXLAN 1\n\
+             #define TUNNEL_SRC_PORT_HIGH 0\n\
+             #define TUNNEL_SRC_PORT_LOW 0\n",
+            self.tunnel_port
+        );
+        if self.enable_vtep {
+            // The mask's bytes in network order, read as a number of the machine's order.
+            let mask = u32::from_ne_bytes(self.vtep_mask.octets());
+            header += &format!("#define VTEP_MAP_SIZE 8\n#define VTEP_MASK {mask:#x}\n");
+        }
+        header
+    }
+}
+
+/// A Go `net.IPNet`: the mask is bytes, and so base64.
+fn cidr(cidr: Ipv4Net) -> Value {
+    json!({ "IP": cidr.network().to_string(), "Mask": base64_of_four(cidr.netmask().octets()) })
+}
+
+fn base64_of_four([a, b, c, d]: [u8; 4]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits = u64::from(u32::from_be_bytes([a, b, c, d])) << 4;
+    let digits = (0..6).rev().map(|digit| DIGITS[(bits >> (6 * digit) & 0x3f) as usize] as char);
+    digits.chain("==".chars()).collect()
+}
+
+/// Writes a file so that a reader sees the old one or the new one.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, text).with_context(|| format!("failed to write {}", new.display()))?;
+    fs::rename(&new, path).with_context(|| format!("failed to replace {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base64_of_four;
+
+    #[test]
+    fn masks_in_base64() {
+        assert_eq!(base64_of_four([255, 255, 255, 0]), "////AA==");
+        assert_eq!(base64_of_four([255, 255, 0, 0]), "//8AAA==");
+        assert_eq!(base64_of_four([255, 255, 255, 128]), "////gA==");
+    }
+}

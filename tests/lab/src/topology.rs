@@ -1,0 +1,113 @@
+//! The addresses of the lab, as plain values. The defaults are those of F5's document for BIG-IP and Cilium.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use macaddr::MacAddr6;
+use vtep_lab_ebpf::{VtepKey, VtepValue};
+
+/// Every address and number that the lab is built from.
+#[derive(Debug, Clone)]
+pub struct Topology {
+    /// The router's address on the underlay, with the underlay's prefix length.
+    pub underlay: Ipv4Net,
+    pub node_ip: Ipv4Addr,
+    /// Cilium's own address on the node, on `cilium_host`.
+    pub router_ip: Ipv4Addr,
+    pub pod_cidr: Ipv4Net,
+    pub pod_ip: Ipv4Addr,
+    /// What BIG-IP routes into its tunnel: the pods of all nodes.
+    pub cluster_cidr: Ipv4Net,
+    /// UDP port of VXLAN, on the node and on every BIG-IP.
+    pub tunnel_port: u16,
+    /// MTU of the routes that lead through the tunnel.
+    pub tunnel_mtu: u32,
+    pub bigips: Vec<BigIpAddresses>,
+}
+
+/// One BIG-IP.
+#[derive(Debug, Clone)]
+pub struct BigIpAddresses {
+    /// Its address on the underlay, in the underlay's prefix.
+    pub underlay_ip: Ipv4Addr,
+    /// Its self IP in the tunnel, with the prefix length of the CIDR that it stands for.
+    pub self_ip: Ipv4Net,
+    /// MAC of its tunnel.
+    pub mac: MacAddr6,
+    /// VNI of its tunnel. Cilium takes 2 and no other.
+    pub vni: u32,
+}
+
+/// A VTEP as Cilium's configuration names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vtep {
+    pub endpoint: Ipv4Addr,
+    pub cidr: Ipv4Net,
+    pub mac: MacAddr6,
+}
+
+impl Default for Topology {
+    fn default() -> Self {
+        Self {
+            underlay: net([10, 169, 72, 10], 24),
+            node_ip: Ipv4Addr::new(10, 169, 72, 239),
+            router_ip: Ipv4Addr::new(10, 0, 0, 126),
+            pod_cidr: net([10, 0, 0, 0], 24),
+            pod_ip: Ipv4Addr::new(10, 0, 0, 130),
+            cluster_cidr: net([10, 0, 0, 0], 16),
+            tunnel_port: 8472,
+            tunnel_mtu: 1450,
+            bigips: vec![
+                BigIpAddresses {
+                    underlay_ip: Ipv4Addr::new(10, 169, 72, 34),
+                    self_ip: net([10, 1, 6, 34], 24),
+                    mac: MacAddr6::new(0x00, 0x50, 0x56, 0xa0, 0x7d, 0xd8),
+                    vni: 2,
+                },
+                BigIpAddresses {
+                    underlay_ip: Ipv4Addr::new(10, 169, 72, 36),
+                    self_ip: net([10, 1, 5, 36], 24),
+                    mac: MacAddr6::new(0x00, 0x50, 0x56, 0x86, 0x6b, 0x28),
+                    vni: 2,
+                },
+            ],
+        }
+    }
+}
+
+impl Topology {
+    /// What a correct configuration for this topology names.
+    #[must_use]
+    pub fn vteps(&self) -> Vec<Vtep> {
+        self.bigips.iter().map(BigIpAddresses::vtep).collect()
+    }
+}
+
+impl BigIpAddresses {
+    /// What a correct configuration says of this BIG-IP.
+    #[must_use]
+    pub fn vtep(&self) -> Vtep {
+        Vtep { endpoint: self.underlay_ip, cidr: self.self_ip.trunc(), mac: self.mac }
+    }
+}
+
+impl Vtep {
+    /// Its key in `cilium_vtep_map`.
+    #[must_use]
+    pub fn key(&self) -> VtepKey {
+        self.cidr.network().octets()
+    }
+
+    /// Its value in `cilium_vtep_map`.
+    #[must_use]
+    pub fn value(&self) -> VtepValue {
+        let mut value = [0; 16];
+        value[..6].copy_from_slice(self.mac.as_bytes());
+        value[8..12].copy_from_slice(&self.endpoint.octets());
+        value
+    }
+}
+
+const fn net([a, b, c, d]: [u8; 4], prefix_len: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix_len)
+}
