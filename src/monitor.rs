@@ -1,7 +1,7 @@
 //! The loop that diagnoses: weighs the evidence whenever some of it changed, and says each change once.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,13 +15,16 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    config::{finding::Finding, view::View},
+    config::{
+        finding::{Finding, Severity},
+        view::View,
+    },
     diagnose::{Diagnosis, Evidence, Verdict, diagnose},
     node::facts::Facts,
-    probe::{health::Health, prober},
+    probe::{health::ProbeState, prober},
     progress::Beat,
     reconcile,
-    status::{Identity, Parts, Status},
+    status::{Identity, Parts, Probe, Status},
 };
 
 /// What the other loops publish, and what this one adds.
@@ -77,8 +80,8 @@ pub async fn run(
             diagnoses.send_replace(Arc::new(next.clone()));
             current = next;
         }
-        if changed {
-            say_summary(&board);
+        if !changed.is_empty() {
+            say_summary(&board, |cidr| changed.contains(&cidr));
         }
         tokio::select! {
             biased;
@@ -86,7 +89,7 @@ pub async fn run(
             Ok(()) = board.facts.changed() => {}
             Ok(()) = board.datapath.changed() => {}
             Ok(()) = board.probes.changed() => {}
-            _ = summary.tick() => say_summary(&board),
+            _ = summary.tick() => say_summary(&board, |_| true),
         }
     }
 }
@@ -122,19 +125,23 @@ fn diagnose_all(
     spec.vteps.iter().map(of).collect()
 }
 
-/// One line for each change of verdict or cause; true when there was one.
-fn say_changes(before: &BTreeMap<Ipv4Net, Diagnosis>, after: &BTreeMap<Ipv4Net, Diagnosis>) -> bool {
-    let mut changed = false;
-    for (cidr, diagnosis) in after {
-        if before.get(cidr).is_some_and(|previous| previous.same_as(diagnosis)) {
+/// One line for each change of verdict or cause; the VTEPs it was about.
+fn say_changes(before: &BTreeMap<Ipv4Net, Diagnosis>, after: &BTreeMap<Ipv4Net, Diagnosis>) -> BTreeSet<Ipv4Net> {
+    let mut changed = BTreeSet::new();
+    for (&cidr, diagnosis) in after {
+        let Diagnosis { verdict, cause, hint, .. } = diagnosis;
+        let is_news = match before.get(&cidr) {
+            Some(previous) => !previous.same_as(diagnosis),
+            // At the start nothing is known, and that is no news.
+            None => *verdict != Verdict::Unknown || cause.is_some(),
+        };
+        if !is_news {
             continue;
         }
-        changed = true;
-        let Diagnosis { verdict, cause, hint, .. } = diagnosis;
-        match (verdict, cause, hint) {
-            (Verdict::Healthy | Verdict::Unknown, None, _) => info!(%cidr, %verdict, "verdict changed"),
-            (_, Some(cause), Some(hint)) => warn!(%cidr, %verdict, %cause, hint, "verdict changed"),
-            (_, _, _) => warn!(%cidr, %verdict, "verdict changed"),
+        changed.insert(cidr);
+        match (cause, hint) {
+            (Some(cause), Some(hint)) => warn!(%cidr, %verdict, %cause, hint, "verdict changed"),
+            (None, _) | (_, None) => info!(%cidr, %verdict, "verdict changed"),
         }
     }
     changed
@@ -144,33 +151,31 @@ fn say_changes(before: &BTreeMap<Ipv4Net, Diagnosis>, after: &BTreeMap<Ipv4Net, 
 fn say_findings(known: &mut Vec<Finding>, view: Option<&View>) {
     let Some(view) = view else { return };
     for finding in view.findings.iter().filter(|finding| !known.contains(finding)) {
-        let Finding { rule, severity, key, message, .. } = finding;
+        let Finding { rule, severity, key, index, message: detail, .. } = finding;
         match severity {
-            crate::config::finding::Severity::Error => {
-                warn!(%rule, key, message, stale = view.stale, "configuration error: the last good value stays in force");
+            Severity::Error if view.stale => {
+                warn!(%rule, key, index, detail, "configuration error: last good values stay")
             }
-            crate::config::finding::Severity::Warning => warn!(%rule, key, message, "configuration warning"),
-            crate::config::finding::Severity::Info => info!(%rule, key, message, "configuration note"),
+            Severity::Error => warn!(%rule, key, index, detail, "configuration error"),
+            Severity::Warning => warn!(%rule, key, index, detail, "configuration warning"),
+            Severity::Info => info!(%rule, key, index, detail, "configuration note"),
         }
     }
-    if known.iter().any(|finding| finding.severity == crate::config::finding::Severity::Error) && view.valid() {
+    if known.iter().any(|finding| finding.severity == Severity::Error) && view.valid() {
         info!(hash = view.hash, "the configuration is valid again");
     }
     known.clone_from(&view.findings);
 }
 
 /// The lines that tell the state to somebody who reads nothing but the log.
-fn say_summary(board: &Board) {
+fn say_summary(board: &Board, wanted: impl Fn(Ipv4Net) -> bool) {
     let status = board.status();
-    let probes = board.probes.borrow().clone();
-    for vtep in &status.vteps {
-        let rtt = |health: Option<&Health>| {
-            let rtt = health.filter(|health| health.state() == crate::probe::health::ProbeState::Ok)?.rtt?;
-            Some(format!("{:.2}ms", rtt.as_secs_f64() * 1e3))
+    for vtep in status.vteps.iter().filter(|vtep| wanted(vtep.cidr)) {
+        let rtt = |probe: &Probe| match (probe.state, probe.rtt_us) {
+            (ProbeState::Ok, Some(rtt_us)) => format!("{:.2}ms", rtt_us as f64 / 1e3),
+            (_, _) => "-".to_owned(),
         };
-        let lane = probes.lanes.get(&vtep.cidr);
-        let arp = rtt(lane.map(|lane| &lane.arp)).unwrap_or_else(|| "-".into());
-        let icmp = rtt(lane.map(|lane| &lane.icmp)).unwrap_or_else(|| "-".into());
+        let (arp, icmp) = (rtt(&vtep.probes.arp), rtt(&vtep.probes.icmp));
         let cause = vtep.cause.map(|cause| format!(" cause={cause}")).unwrap_or_default();
         // The whole line is the interface: people grep it.
         info!(

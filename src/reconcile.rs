@@ -61,6 +61,17 @@ pub enum Reason {
     Tick,
 }
 
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ConfigChanged => "config-changed",
+            Self::NodeChanged => "node-changed",
+            Self::RoutesChanged => "routes-changed",
+            Self::Tick => "tick",
+        })
+    }
+}
+
 /// What the last pass found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pass {
@@ -214,7 +225,7 @@ impl Reconciler {
                 match self.apply(op, found.map.as_mut()).await {
                     Ok(()) => {
                         applied += 1;
-                        info!(change = %op, reason = ?reason, "kernel changed");
+                        info!(change = %op, %reason, "kernel changed");
                         if drift {
                             self.count_repair(&op, start, &mut report);
                         }

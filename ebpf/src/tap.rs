@@ -85,7 +85,8 @@ enum Tunnel {
 
 fn tunnel_of(port: u16) -> Option<Tunnel> {
     // SAFETY: both are constants of the loaded program; volatile keeps the compiler from using the values above.
-    let (configured, geneve) = unsafe { ((&raw const TUNNEL_PORT).read_volatile(), (&raw const TUNNEL_IS_GENEVE).read_volatile()) };
+    let (configured, geneve) =
+        unsafe { ((&raw const TUNNEL_PORT).read_volatile(), (&raw const TUNNEL_IS_GENEVE).read_volatile()) };
     if port == configured {
         return Some(if geneve != 0 { Tunnel::Geneve } else { Tunnel::Vxlan });
     }

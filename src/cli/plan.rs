@@ -20,7 +20,7 @@ use crate::{
 )]
 pub struct Args {
     #[command(flatten)]
-    source: source::Args,
+    source: source::Source,
     #[arg(short, long, value_enum, default_value = "text")]
     output: Format,
 }

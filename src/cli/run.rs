@@ -46,7 +46,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(2);
 )]
 pub struct Args {
     #[command(flatten)]
-    source: source::Args,
+    source: source::Source,
     /// This node's name in Kubernetes.
     #[arg(long, env = "NODE_NAME", default_value_t = hostname())]
     node_name: String,

@@ -11,7 +11,7 @@ pub enum Kind {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-pub struct Args {
+pub struct Source {
     /// Where the configuration comes from.
     #[arg(long, value_enum, default_value = "dir", env = "VTEP_AGENT_CONFIG_SOURCE")]
     pub config_source: Kind,
@@ -29,7 +29,7 @@ pub struct Args {
     pub host_routes: HostRoutes,
 }
 
-impl Args {
+impl Source {
     /// The source as `/status` names it.
     #[must_use]
     pub fn name(&self) -> String {

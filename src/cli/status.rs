@@ -15,6 +15,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use super::Format;
 use crate::{
     config::finding::Severity,
+    probe::health::ProbeState,
     status::{Probe, Status, VtepStatus},
 };
 
@@ -76,7 +77,7 @@ fn table(status: &Status) -> Result<String, fmt::Error> {
     if !status.vteps.is_empty() {
         writeln!(
             out,
-            "\n{:<18} {:<15} {:<13} {:>8} {:>8} {:>6}  MAP",
+            "\n{:<18} {:<15} {:<13} {:>6} {:>6} {:>5} MAP",
             "VTEP", "ENDPOINT", "VERDICT", "ARP", "PING", "LOSS"
         )?;
     }
@@ -123,7 +124,7 @@ fn header(out: &mut String, status: &Status) -> fmt::Result {
 fn row(out: &mut String, vtep: &VtepStatus) -> fmt::Result {
     writeln!(
         out,
-        "{:<18} {:<15} {:<13} {:>8} {:>8} {:>5.1}%  {}",
+        "{:<18} {:<15} {:<13} {:>6} {:>6} {:>4.0}% {}",
         vtep.cidr.to_string(),
         vtep.endpoint.to_string(),
         vtep.verdict.to_string(),
@@ -138,15 +139,21 @@ fn row(out: &mut String, vtep: &VtepStatus) -> fmt::Result {
     }
 }
 
-/// The round-trip time where the probe is answered, the state where it is not.
+/// The round-trip time where the probe is answered, the state where it is not: six columns.
 fn rtt(probe: &Probe) -> String {
-    use crate::probe::health::ProbeState;
     match (probe.state, probe.rtt_us) {
-        (ProbeState::Ok, Some(rtt_us)) => format!("{:.2}ms", rtt_us as f64 / 1e3),
+        (ProbeState::Ok, Some(rtt_us)) => milliseconds(rtt_us),
         (ProbeState::Ok, None) => "ok".into(),
         (ProbeState::Pending, _) => "…".into(),
         (ProbeState::Failed, _) => "failed".into(),
         (ProbeState::NoTarget, _) => "-".into(),
         (ProbeState::Unsupported, _) => "n/a".into(),
     }
+}
+
+/// Three digits that matter.
+fn milliseconds(us: u64) -> String {
+    let ms = us as f64 / 1e3;
+    let digits = if ms < 10.0 { 2 } else { usize::from(ms < 100.0) };
+    format!("{ms:.digits$}ms")
 }

@@ -202,6 +202,9 @@ impl Prober {
         };
         if self.through_tunnel.as_ref().map(IcmpSocket::path) != path.map(Some) {
             self.through_tunnel = path.and_then(|path| open_icmp(Some(path)));
+            // What could not be probed until now is probed at once.
+            let now = Instant::now();
+            self.lanes.values_mut().for_each(|lane| lane.due = now);
         }
         if self.beside_tunnel.is_none() {
             self.beside_tunnel = open_icmp(None);

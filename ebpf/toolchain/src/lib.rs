@@ -67,8 +67,14 @@ fn target_for_host() -> Result<&'static str> {
 
 /// What the outer cargo (or clippy) set for its own compiler and must not reach the inner one.
 fn inherited_from_outer_cargo() -> impl Iterator<Item = OsString> {
-    const NAMES: [&str; 6] =
-        ["RUSTC", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_ENCODED_RUSTFLAGS"];
+    const NAMES: [&str; 6] = [
+        "RUSTC",
+        "RUSTFLAGS",
+        "RUSTUP_TOOLCHAIN",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CARGO_ENCODED_RUSTFLAGS",
+    ];
     let profile_overrides = env::vars_os()
         .map(|(name, _)| name)
         .filter(|name| name.to_string_lossy().starts_with("CARGO_PROFILE_") || name == "CARGO_BUILD_TARGET");
@@ -86,7 +92,8 @@ impl Toolchain {
         if Path::new(DEBIAN_RUSTC).exists() && Path::new(DEBIAN_RUSTLIB).join(target).exists() {
             return Ok(Self::Debian { linker });
         }
-        let nightly = Command::new("rustup").args(["component", "list", "--toolchain", "nightly", "--installed"]).output();
+        let nightly =
+            Command::new("rustup").args(["component", "list", "--toolchain", "nightly", "--installed"]).output();
         match nightly {
             Ok(output) if String::from_utf8_lossy(&output.stdout).contains("rust-src") => Ok(Self::Nightly { linker }),
             Ok(_) | Err(_) => bail!(WHAT_TO_INSTALL),

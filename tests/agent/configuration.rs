@@ -1,0 +1,116 @@
+//! Edits of the mounted ConfigMap, good and bad.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Result, ensure};
+use vtep_lab::{Config, Lab};
+
+use crate::support::{Agent, HEALTHY_WITHIN, all_healthy, eventually, in_kernel};
+
+/// Promised: 100 ms after the file system's event.
+const PROGRAMMED_WITHIN: Duration = Duration::from_secs(1);
+
+fn edited(key: &str, value: &str) -> BTreeMap<String, String> {
+    let mut keys = Config::seed_keys();
+    keys.insert(key.into(), value.into());
+    keys
+}
+
+#[test]
+fn an_edit_reaches_the_kernel() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let [first, second] = lab.topology.vteps()[..] else { anyhow::bail!("two VTEPs") };
+    let moved = vtep_lab::Vtep { endpoint: [10, 169, 72, 77].into(), ..second };
+    lab.config.write(&Config::keys_for(&[first, moved]))?;
+    eventually("the new endpoint is programmed", PROGRAMMED_WITHIN, || {
+        Ok(in_kernel(&lab, &[first, moved])?.then_some(()))
+    })?;
+    lab.config.write(&Config::seed_keys())?;
+    eventually("the old endpoint is back", PROGRAMMED_WITHIN, || Ok(in_kernel(&lab, &[first, second])?.then_some(())))?;
+    agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    Ok(())
+}
+
+#[test]
+fn a_broken_edit_changes_nothing_and_is_said_once() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let seed = lab.topology.vteps();
+    for (key, value, rule) in [
+        ("vtep-mac", "00:50:56:A0:7D    00:50:56:86:6b:28", "vtep-mac-invalid"),
+        ("vtep-cidr", "10.1.6.0/24", "vtep-count-mismatch"),
+        ("vtep-mask", "", "vtep-mask-empty"),
+    ] {
+        lab.config.write(&edited(key, value))?;
+        let status = agent.wait_for("the finding is reported", HEALTHY_WITHIN, |status| {
+            status.config.findings.iter().any(|finding| finding.rule.id() == rule)
+        })?;
+        ensure!(status.config.stale && !status.config.valid, "{:?}", status.config);
+        // Passes since the edit: what it would do to the kernel, it would have done.
+        let passes = status.datapath.last_pass.map(|pass| pass.at);
+        let later = agent.wait_for("more passes", HEALTHY_WITHIN, |status| {
+            status.datapath.last_pass.as_ref().map(|pass| pass.at) > passes
+        })?;
+        ensure!(in_kernel(&lab, &seed)? && later.datapath.in_sync, "{:?}", lab.cilium.vtep_entries()?);
+        ensure!(later.vteps.len() == 2, "both are still in force: {:?}", later.vteps);
+        let said = agent.lines(rule);
+        ensure!(said.len() == 1, "said once: {said:?}");
+        ensure!(agent.code("/readyz")? == 200, "{rule}");
+
+        lab.config.write(&Config::seed_keys())?;
+        agent.wait_for("it is valid again", HEALTHY_WITHIN, |status| status.config.valid && !status.config.stale)?;
+    }
+    ensure!(agent.lines("the configuration is valid again").len() == 3, "{}", agent.log().join("\n"));
+    Ok(())
+}
+
+#[test]
+fn an_error_in_one_vtep_concerns_that_one_alone() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let [first, second] = lab.topology.vteps()[..] else { anyhow::bail!("two VTEPs") };
+    let mut keys = edited("vtep-endpoint", "10.169.72.77 10.169.72.36");
+    keys.insert("vtep-mac".into(), "00:50:56:A0:7D:D8 00:00:00:00:00:00".into());
+    lab.config.write(&keys)?;
+    let moved = vtep_lab::Vtep { endpoint: [10, 169, 72, 77].into(), ..first };
+    eventually("the first is moved, the second stays", PROGRAMMED_WITHIN, || {
+        Ok(in_kernel(&lab, &[moved, second])?.then_some(()))
+    })?;
+    let status = agent.wait_for("the finding is reported", HEALTHY_WITHIN, |status| status.config.stale)?;
+    ensure!(
+        status.config.findings.iter().any(|finding| finding.rule.id() == "vtep-mac-zero" && finding.index == Some(1))
+    );
+    Ok(())
+}
+
+#[test]
+fn a_removed_directory_changes_nothing() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    std::fs::rename(lab.config.dir(), "/mnt/moved")?;
+    let status = agent.wait_for("it is reported", HEALTHY_WITHIN, |status| {
+        status.config.findings.iter().any(|finding| finding.rule.id() == "configmap-missing")
+    })?;
+    ensure!(status.config.stale && in_kernel(&lab, &lab.topology.vteps())?, "{status:?}");
+    std::fs::rename("/mnt/moved", lab.config.dir())?;
+    agent.wait_for("it is valid again", HEALTHY_WITHIN, |status| status.config.valid)?;
+    Ok(())
+}
+
+#[test]
+fn a_vtep_that_is_taken_out_goes() -> Result<()> {
+    let mut lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let first = lab.topology.vteps()[0];
+    // As long as Cilium was started with the other, it stays: Cilium would write it again.
+    lab.config.write(&Config::keys_for(&[first]))?;
+    agent.wait_for("one VTEP is left", HEALTHY_WITHIN, |status| status.vteps.len() == 1 && status.datapath.in_sync)?;
+    ensure!(in_kernel(&lab, &lab.topology.vteps())?, "{:?}", lab.cilium.vtep_entries()?);
+    lab.cilium.running.vteps = vec![first];
+    lab.cilium.write_running_config()?;
+    eventually("the entry goes", HEALTHY_WITHIN, || Ok(in_kernel(&lab, &[first])?.then_some(())))?;
+    let routes = lab.node.ip("route show table 2021")?;
+    ensure!(!routes.contains("10.1.5.0/24") && routes.contains("10.1.6.0/24"), "{routes}");
+    Ok(())
+}

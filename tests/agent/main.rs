@@ -1,0 +1,10 @@
+//! The whole agent in the lab: the real kernel, real maps, real tunnels, real sockets. Needs root, and fails without it.
+//!
+//! Deadlines are ten times what the agent promises, so that a busy machine fails nothing; `make bench` prints the real figures.
+
+mod commands;
+mod configuration;
+mod outage;
+mod repair;
+mod start;
+mod support;

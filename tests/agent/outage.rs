@@ -1,0 +1,78 @@
+//! A BIG-IP that is away, or not what the configuration says.
+
+use anyhow::{Context, Result, ensure};
+use vtep_agent::diagnose::{Cause, Verdict};
+use vtep_lab::{Config, Lab};
+
+use crate::support::{Agent, NOTICED_WITHIN, all_healthy};
+
+#[test]
+fn a_bigip_that_is_down_is_unreachable_and_nothing_else() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    lab.bigips[0].down()?;
+    let status = agent.wait_for("it is unreachable", NOTICED_WITHIN, |status| {
+        status.vteps[0].verdict == Verdict::Unreachable && status.vteps[0].cause == Some(Cause::EndpointUnreachable)
+    })?;
+    ensure!(status.vteps[1].verdict == Verdict::Healthy, "{:?}", status.vteps[1]);
+    let hint = status.vteps[0].hint.as_deref().context("a hint")?;
+    ensure!(hint.contains("10.169.72.34"), "{hint}");
+    let (code, body) = agent.get("/healthz")?.context("an answer")?;
+    ensure!(code == 503 && body.contains("endpoint-unreachable"), "{code} {body}");
+    ensure!(agent.code("/livez")? == 200 && agent.code("/readyz")? == 200, "a dead peer is no reason to restart us");
+    ensure!(status.datapath.in_sync && status.datapath.repairs_total == 0, "{:?}", status.datapath);
+
+    lab.bigips[0].up()?;
+    agent.wait_for("it is healthy again", NOTICED_WITHIN, all_healthy)?;
+    ensure!(agent.code("/healthz")? == 200, "healthy");
+    let changes = agent.lines("verdict changed cidr=10.1.6.0/24");
+    ensure!(changes.len() <= 4, "one line per change: {changes:?}");
+    Ok(())
+}
+
+#[test]
+fn a_wrong_mac_is_named_with_the_right_one() -> Result<()> {
+    let lab = Lab::start()?;
+    let mut keys = Config::seed_keys();
+    keys.insert("vtep-mac".into(), "00:50:56:A0:7D:D9 00:50:56:86:6b:28".into());
+    lab.config.write(&keys)?;
+    let agent = Agent::start(&lab)?;
+    let status = agent.wait_for("the mismatch is named", NOTICED_WITHIN, |status| {
+        status.vteps.iter().any(|vtep| vtep.cause == Some(Cause::VtepMacMismatch))
+    })?;
+    let hint = status.vteps[0].hint.as_deref().context("a hint")?;
+    ensure!(status.vteps[0].verdict == Verdict::Misconfigured && hint.contains("00:50:56:a0:7d:d8"), "{hint}");
+    lab.config.write(&Config::seed_keys())?;
+    agent.wait_for("both VTEPs are healthy", NOTICED_WITHIN, all_healthy)?;
+    Ok(())
+}
+
+#[test]
+fn a_wrong_vni_is_named() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let bigip = &lab.bigips[0];
+    let device = vtep_lab::BIGIP_TUNNEL;
+    let address = bigip.addresses.self_ip;
+    let local = bigip.addresses.underlay_ip;
+    let mac = bigip.addresses.vtep().mac;
+    bigip.host.ip(&format!("link del {device}"))?;
+    bigip.host.ip(&format!(
+        "link add {device} address {mac} type vxlan id 3 local {local} dev eth0 dstport 8472 nolearning\n\
+         link set {device} up\naddress add {address} dev {device}\nroute add 10.0.0.0/16 dev {device}"
+    ))?;
+    bigip.host.bridge(&format!("fdb append 00:00:00:00:00:00 dev {device} dst 10.169.72.239"))?;
+    // BIG-IP's monitors, in short: something that makes it send frames.
+    let mut monitor = bigip.host.command("ping");
+    let mut monitor =
+        monitor.args(["-q", "-i", "0.5", "-w", "60", "10.0.0.130"]).stdout(std::process::Stdio::null()).spawn()?;
+    let status =
+        agent.wait_for("the VNI is named", NOTICED_WITHIN, |status| status.vteps[0].cause == Some(Cause::WrongVni));
+    monitor.kill()?;
+    monitor.wait()?;
+    let status = status?;
+    let hint = status.vteps[0].hint.as_deref().context("a hint")?;
+    ensure!(hint.contains("VNI 3") && hint.contains("key 2"), "{hint}");
+    ensure!(status.vteps[1].verdict == Verdict::Healthy, "{:?}", status.vteps[1]);
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! What others do to the kernel behind the agent's back, and how soon it is mended.
+
+use anyhow::{Result, ensure};
+use vtep_lab::Lab;
+
+use crate::support::{Agent, HEALTHY_WITHIN, REPAIRED_WITHIN, all_healthy, bpftool, eventually, in_kernel};
+
+const PIN: &str = "/sys/fs/bpf/tc/globals/cilium_vtep_map";
+/// 10.1.6.0 as bpftool takes a key.
+const KEY: &str = "10 1 6 0";
+
+fn repaired(lab: &Lab) -> Result<()> {
+    eventually("the map is as configured", REPAIRED_WITHIN, || Ok(in_kernel(lab, &lab.topology.vteps())?.then_some(())))
+}
+
+#[test]
+fn entries_are_mended() -> Result<()> {
+    let lab = Lab::start()?;
+    // Somebody else's map, of the same shape.
+    let other = "/sys/fs/bpf/tc/globals/somebody_elses_map";
+    bpftool(&lab, &format!("map create {other} type hash key 4 value 16 entries 8 name other flags 1"))?;
+    bpftool(&lab, &format!("map update pinned {other} key 10 9 9 0 value 0 1 2 3 4 5 0 0 10 9 9 9 0 0 0 0"))?;
+    let others = bpftool(&lab, &format!("-j map dump pinned {other}"))?;
+    let agent = Agent::healthy(&lab)?;
+
+    bpftool(&lab, &format!("map delete pinned {PIN} key {KEY}"))?;
+    repaired(&lab)?;
+    // Another endpoint, another MAC, padding that is not zero.
+    for value in [
+        "0 80 86 160 125 216 0 0 10 169 72 99 0 0 0 0",
+        "0 80 86 1 2 3 0 0 10 169 72 34 0 0 0 0",
+        "0 80 86 160 125 216 1 0 10 169 72 34 0 0 0 0",
+    ] {
+        bpftool(&lab, &format!("map update pinned {PIN} key {KEY} value {value}"))?;
+        repaired(&lab)?;
+    }
+    // Nobody's configuration names it.
+    bpftool(&lab, &format!("map update pinned {PIN} key 10 9 9 0 value 0 1 2 3 4 5 0 0 10 9 9 9 0 0 0 0"))?;
+    repaired(&lab)?;
+
+    let status =
+        agent.wait_for("the repairs are counted", HEALTHY_WITHIN, |status| status.datapath.repairs_total >= 5)?;
+    ensure!(status.vteps.iter().any(|vtep| vtep.datapath.repairs >= 4), "{status:?}");
+    ensure!(!agent.lines("delete stale vtep entry 10.9.9.0").is_empty(), "{}", agent.log().join("\n"));
+    ensure!(bpftool(&lab, &format!("-j map dump pinned {other}"))? == others, "somebody else's map is as it was");
+    Ok(())
+}
+
+#[test]
+fn what_cilium_was_started_with_is_not_stale() -> Result<()> {
+    let mut lab = Lab::start()?;
+    let mut named = lab.topology.vteps();
+    let mut third = named.remove(0);
+    third.cidr = "10.1.7.0/24".parse()?;
+    named.push(third);
+    lab.cilium.running.vteps = named;
+    lab.cilium.write_running_config()?;
+    lab.cilium.put_vtep(third.key(), third.value())?;
+    let _agent = Agent::healthy(&lab)?;
+    bpftool(&lab, &format!("map delete pinned {PIN} key {KEY}"))?;
+    let mut expected = lab.topology.vteps();
+    expected.push(third);
+    eventually("the entry is back", REPAIRED_WITHIN, || Ok(in_kernel(&lab, &expected)?.then_some(())))
+}
+
+#[test]
+fn a_new_empty_map_is_filled() -> Result<()> {
+    let mut lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    for _ in 0..3 {
+        lab.cilium.replace_pin()?;
+        repaired(&lab)?;
+    }
+    agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    Ok(())
+}
+
+#[test]
+fn host_routes_are_mended() -> Result<()> {
+    let lab = Lab::start()?;
+    let _agent = Agent::healthy(&lab)?;
+    let route = "10.1.6.0/24 dev cilium_host scope link mtu 1450";
+    let routes = || lab.node.ip("route show table 2021");
+    ensure!(routes()?.contains("10.1.6.0/24") && routes()?.contains("mtu 1450"), "{}", routes()?);
+    lab.node.ip("route del 10.1.6.0/24 table 2021")?;
+    lab.node.ip("rule del priority 113 to 10.1.6.0/24 lookup 2021")?;
+    eventually("route and rule are back", REPAIRED_WITHIN, || {
+        let there = routes()?.contains(route)
+            || routes()?.contains("10.1.6.0/24 dev cilium_host proto static scope link mtu 1450");
+        Ok((there && lab.node.ip("rule show")?.contains("113:\tfrom all to 10.1.6.0/24 lookup 2021")).then_some(()))
+    })
+}
+
+#[test]
+fn ciliums_missing_rule_is_restored_and_nothing_is_added() -> Result<()> {
+    let lab = Lab::builder().l7_proxy(true).start()?;
+    let _agent = Agent::healthy(&lab)?;
+    let rule = "112:\tfrom all to 10.1.6.0/24 lookup 202";
+    ensure!(lab.node.ip("rule show")?.contains(rule), "{}", lab.node.ip("rule show")?);
+    lab.node.ip("rule del priority 112 to 10.1.6.0/24 lookup 202")?;
+    eventually("Cilium's rule is back", REPAIRED_WITHIN, || {
+        Ok(lab.node.ip("rule show")?.contains(rule).then_some(()))
+    })?;
+    ensure!(!lab.node.ip("rule show")?.contains("113:"), "Cilium routes them: {}", lab.node.ip("rule show")?);
+    Ok(())
+}

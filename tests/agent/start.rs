@@ -1,0 +1,162 @@
+//! Starting: the main job end to end, and everything that may not be there yet.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use vtep_agent::{datapath::survey::Model, probe::health::ProbeState};
+use vtep_lab::{Config, Lab, ping};
+
+use crate::support::{
+    AGENT, Agent, HEALTHY_WITHIN, LISTEN, REPAIRED_WITHIN, all_healthy, bpftool, eventually, in_kernel,
+};
+
+#[test]
+fn the_seed_configuration_becomes_healthy() -> Result<()> {
+    let lab = Lab::start()?;
+    let mut agent = Agent::healthy(&lab)?;
+    let status = agent.wait_for("every probe is answered, and seen by the tap", HEALTHY_WITHIN, |status| {
+        status.vteps.iter().filter(|vtep| vtep.seen.packets > 0).count() == 2
+            && status.vteps.iter().all(|vtep| {
+                let probes = [&vtep.probes.underlay, &vtep.probes.arp, &vtep.probes.icmp];
+                probes.iter().all(|probe| probe.state == ProbeState::Ok && probe.rtt_us.is_some())
+            })
+    })?;
+    ensure!(in_kernel(&lab, &lab.topology.vteps())?, "the map holds {:?}", lab.cilium.vtep_entries()?);
+    for (vtep, bigip) in status.vteps.iter().zip(&lab.bigips) {
+        ensure!(vtep.mac.octets() == bigip.addresses.vtep().mac.into_array(), "{vtep:?}");
+        ensure!(vtep.probes.arp.observed_mac == Some(vtep.mac), "ARP is answered with the real MAC: {vtep:?}");
+        ensure!(vtep.seen.packets > 0 && vtep.seen.vnis == [2] && vtep.seen.ports == [8472], "{:?}", vtep.seen);
+        let self_ip = bigip.addresses.self_ip.addr();
+        ensure!(ping(&lab.pod, None, self_ip, 3, Duration::from_millis(100))?.is_complete(), "pod to {self_ip}");
+        // An ordinary socket, routed as the node routes: the host route works.
+        ensure!(ping(&lab.node, None, self_ip, 3, Duration::from_millis(100))?.is_complete(), "node to {self_ip}");
+    }
+    ensure!(status.config.valid && !status.config.stale && status.datapath.in_sync, "{status:?}");
+    let record = status.bigip.fdb_record.context("the node's address is known")?;
+    ensure!(
+        record.mac.to_string() == "0a:0a:0a:a9:48:ef" && record.endpoint.to_string() == "10.169.72.239",
+        "{record:?}"
+    );
+    for path in ["/livez", "/readyz", "/healthz"] {
+        ensure!(agent.code(path)? == 200, "{path}");
+    }
+    let (_, metrics) = agent.get("/metrics")?.context("an answer")?;
+    for line in [
+        "vtep_agent_vtep_healthy{cidr=\"10.1.6.0/24\",endpoint=\"10.169.72.34\"} 1",
+        "vtep_agent_config_valid 1",
+        "vtep_agent_vtep_cause{cidr=\"10.1.5.0/24\",endpoint=\"10.169.72.36\",cause=\"tunnel-silent\"} 0",
+    ] {
+        ensure!(metrics.lines().any(|seen| seen == line), "no line {line} in\n{metrics}");
+    }
+    let summaries = agent.lines("vtep cidr=10.1.6.0/24 endpoint=10.169.72.34 verdict=healthy arp=");
+    ensure!(!summaries.is_empty(), "{}", agent.log().join("\n"));
+
+    let before = lab.cilium.vtep_entries()?;
+    ensure!(agent.terminate()?.success(), "SIGTERM is a clean end");
+    ensure!(lab.cilium.vtep_entries()? == before, "the map stays as it is");
+    Ok(())
+}
+
+#[test]
+fn waits_for_cilium_to_create_its_map() -> Result<()> {
+    let mut lab = Lab::builder().cilium_running(false).start()?;
+    lab.config.write(&Config::seed_keys())?;
+    let agent = Agent::start(&lab)?;
+    agent.wait_for("the missing pin is named", HEALTHY_WITHIN, |status| {
+        status.datapath.model == Model::None
+            && status.datapath.problems.iter().any(|problem| problem.contains("cilium_vtep_map"))
+    })?;
+    let (code, body) = agent.get("/readyz")?.context("an answer")?;
+    ensure!(code == 503 && body.contains("no map is pinned at /sys/fs/bpf/tc/globals/cilium_vtep_map"), "{body}");
+    ensure!(agent.code("/livez")? == 200, "waiting is no reason to be restarted");
+
+    lab.cilium.start()?;
+    agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    ensure!(agent.code("/readyz")? == 200, "ready");
+    Ok(())
+}
+
+#[test]
+fn an_unknown_layout_is_left_alone() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.cilium.pin_foreign_layout()?;
+    lab.config.write(&Config::seed_keys())?;
+    let agent = Agent::start(&lab)?;
+    let status =
+        agent.wait_for("the layout is named", HEALTHY_WITHIN, |status| status.datapath.model == Model::Unsupported)?;
+    let problem = status.datapath.problems.join("\n");
+    ensure!(problem.contains("hash with 4-byte keys and") && problem.contains("does not know"), "{problem}");
+    ensure!(agent.code("/readyz")? == 503 && agent.code("/livez")? == 200, "not ready, and alive");
+    let dump = bpftool(&lab, "-j map dump pinned /sys/fs/bpf/tc/globals/cilium_vtep_map")?;
+    ensure!(dump.trim() == "[]", "nothing is written: {dump}");
+    Ok(())
+}
+
+#[test]
+fn an_unreadable_directory_is_waited_for() -> Result<()> {
+    let lab = Lab::start()?;
+    let missing = Path::new("/mnt/not-mounted-yet");
+    let mut command = lab.node.command(AGENT);
+    command.args(["run", "--config-dir", "/mnt/not-mounted-yet", "--listen", &LISTEN.to_string()]);
+    command.args(["--probe-target", "10.1.6.0/24=10.1.6.34,10.1.5.0/24=10.1.5.36"]);
+    let agent = Agent::spawn(&lab, command)?;
+    let (code, body) = eventually("it says why it is not ready", HEALTHY_WITHIN, || {
+        Ok(agent.get("/readyz")?.filter(|(_, body)| body.contains("not-mounted-yet")))
+    })?;
+    ensure!(code == 503 && body.contains("mount the ConfigMap cilium-config"), "{body}");
+    ensure!(lab.cilium.vtep_entries()?.is_empty(), "nothing is written");
+
+    lab.config.write(&Config::seed_keys())?;
+    std::os::unix::fs::symlink(lab.config.dir(), missing)?;
+    agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    Ok(())
+}
+
+#[test]
+fn a_taken_port_ends_it_with_advice() -> Result<()> {
+    let lab = Lab::start()?;
+    let mut first = Agent::healthy(&lab)?;
+    let output = lab.agent_command(Path::new(AGENT), LISTEN).output()?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1), "{words}");
+    ensure!(words.contains("failed to listen on 127.0.0.1:9808") && words.contains("--listen"), "{words}");
+    ensure!(first.terminate()?.success(), "the first one goes on until it is told");
+    Ok(())
+}
+
+#[test]
+fn each_missing_capability_is_named() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.config.write(&Config::seed_keys())?;
+    for (dropped, named) in [
+        ("cap_bpf,cap_sys_admin", "CAP_BPF (reading and writing Cilium's BPF maps)"),
+        ("cap_net_admin", "CAP_NET_ADMIN (host routes and the tap on the underlay)"),
+        ("cap_net_raw", "CAP_NET_RAW (probing through the tunnel)"),
+    ] {
+        let mut command = lab.node.command("capsh");
+        command.args([&format!("--drop={dropped}"), "--", "-c", "exec \"$0\" \"$@\"", AGENT]);
+        command.args(["run", "--config-dir", vtep_lab::CONFIG, "--listen", &LISTEN.to_string()]);
+        let output = command.output()?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(1) && words.contains(named), "without {dropped}: {words}");
+    }
+    ensure!(lab.cilium.vtep_entries()?.is_empty(), "nothing is written");
+    Ok(())
+}
+
+#[test]
+fn observing_writes_nothing() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.config.write(&Config::seed_keys())?;
+    let mut command = lab.agent_command(Path::new(AGENT), LISTEN);
+    command.args(["--mode", "observe"]);
+    let agent = Agent::spawn(&lab, command)?;
+    agent.wait_for("the changes it would make are listed", HEALTHY_WITHIN, |status| {
+        status.datapath.pending.len() >= 4
+    })?;
+    // Several of the passes that would have repaired it.
+    std::thread::sleep(REPAIRED_WITHIN);
+    ensure!(lab.cilium.vtep_entries()?.is_empty(), "nothing is written");
+    ensure!(!lab.node.ip("rule show")?.contains("113:"), "no rule is written");
+    Ok(())
+}

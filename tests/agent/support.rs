@@ -1,0 +1,175 @@
+//! The agent as a child process inside the lab's node, and ways to wait for what it should do.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    path::Path,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use vtep_agent::{diagnose::Verdict, status::Status};
+use vtep_lab::{Config, Host, Lab};
+
+/// The program under test.
+pub(crate) const AGENT: &str = env!("CARGO_BIN_EXE_vtep-agent");
+/// In a namespace of its own, any port is free.
+pub(crate) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9808);
+
+/// Promised: 3 s.
+pub(crate) const HEALTHY_WITHIN: Duration = Duration::from_secs(30);
+/// Promised: 150 ms.
+pub(crate) const REPAIRED_WITHIN: Duration = Duration::from_millis(1500);
+/// Promised: 5 s.
+pub(crate) const NOTICED_WITHIN: Duration = Duration::from_secs(50);
+
+/// Calls `probe` until it gives a value.
+pub(crate) fn eventually<T>(what: &str, within: Duration, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + within;
+    loop {
+        if let Some(value) = probe().with_context(|| format!("while waiting until {what}"))? {
+            return Ok(value);
+        }
+        ensure!(Instant::now() < deadline, "not within {within:?}: {what}");
+        // The kernel's maps and routes send no events to a test.
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The running agent. It dies with the test.
+pub(crate) struct Agent {
+    child: Child,
+    node: Host,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Agent {
+    /// Starts it with the seed's configuration and waits until both VTEPs are healthy.
+    pub(crate) fn healthy(lab: &Lab) -> Result<Self> {
+        lab.config.write(&Config::seed_keys())?;
+        let agent = Self::start(lab)?;
+        agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+        Ok(agent)
+    }
+
+    pub(crate) fn start(lab: &Lab) -> Result<Self> {
+        Self::spawn(lab, lab.agent_command(Path::new(AGENT), LISTEN))
+    }
+
+    pub(crate) fn spawn(lab: &Lab, mut command: Command) -> Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).spawn().context("failed to start the agent")?;
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = BufReader::new(child.stdout.take().context("the agent has a standard output")?).lines();
+        let sink = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                sink.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+        });
+        Ok(Self { child, node: lab.node.clone(), log })
+    }
+
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lines that contain `text`.
+    pub(crate) fn lines(&self, text: &str) -> Vec<String> {
+        self.log().into_iter().filter(|line| line.contains(text)).collect()
+    }
+
+    /// Status code and body; `None` while nobody listens.
+    pub(crate) fn get(&self, path: &str) -> Result<Option<(u16, String)>> {
+        let path = path.to_owned();
+        let answer = self.node.run(move || {
+            let Ok(mut stream) = TcpStream::connect(LISTEN) else { return Ok(None) };
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: {LISTEN}\r\nConnection: close\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(Some(answer))
+        })?;
+        let Some(answer) = answer else { return Ok(None) };
+        let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
+        let code = head.split(' ').nth(1).context("the answer has no status code")?.parse()?;
+        Ok(Some((code, body.to_owned())))
+    }
+
+    /// The status code of an endpoint that must answer.
+    pub(crate) fn code(&self, path: &str) -> Result<u16> {
+        Ok(self.get(path)?.with_context(|| format!("nobody answers {path}"))?.0)
+    }
+
+    pub(crate) fn status(&self) -> Result<Option<Status>> {
+        match self.get("/status")? {
+            Some((200, body)) => {
+                Ok(Some(serde_json::from_str(&body).context("/status is not what the agent says it is")?))
+            }
+            Some((code, body)) => bail!("/status answered {code}: {body}"),
+            None => Ok(None),
+        }
+    }
+
+    /// Waits for a status, and prints the last one and the log where it does not come.
+    pub(crate) fn wait_for(&self, what: &str, within: Duration, wanted: impl Fn(&Status) -> bool) -> Result<Status> {
+        let mut last = None;
+        let status = eventually(what, within, || {
+            last = self.status()?;
+            Ok(last.clone().filter(&wanted))
+        });
+        status.with_context(|| format!("last status: {last:#?}\nlog:\n{}", self.log().join("\n")))
+    }
+
+    pub(crate) fn pid(&self) -> Result<Pid> {
+        Ok(Pid::from_raw(i32::try_from(self.child.id())?))
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn terminate(&mut self) -> Result<ExitStatus> {
+        kill(self.pid()?, Signal::SIGTERM)?;
+        self.wait_for_end()
+    }
+
+    /// Waits until it has ended by itself or by a signal. Promised: 2 s.
+    pub(crate) fn wait_for_end(&mut self) -> Result<ExitStatus> {
+        eventually("the agent ends", Duration::from_secs(20), || Ok(self.child.try_wait()?))
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // A test that failed leaves it running; one that did not has seen it end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn all_healthy(status: &Status) -> bool {
+    status.vteps.len() == 2 && status.vteps.iter().all(|vtep| vtep.verdict == Verdict::Healthy)
+}
+
+/// Runs a command of the agent to its end, inside the node.
+pub(crate) fn run(lab: &Lab, args: &[&str]) -> Result<Output> {
+    lab.node.command(AGENT).args(args).output().context("failed to run the agent")
+}
+
+/// Changes maps with another tool, as somebody on the node would. Words are as bpftool takes them.
+pub(crate) fn bpftool(lab: &Lab, words: &str) -> Result<String> {
+    let output =
+        lab.node.command("bpftool").args(words.split_whitespace()).output().context("failed to run bpftool")?;
+    ensure!(output.status.success(), "bpftool {words}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The VTEP map holds exactly what these VTEPs need.
+pub(crate) fn in_kernel(lab: &Lab, vteps: &[vtep_lab::Vtep]) -> Result<bool> {
+    let wanted = vteps.iter().map(|vtep| (vtep.key(), vtep.value())).collect();
+    Ok(lab.cilium.vtep_entries()? == wanted)
+}
