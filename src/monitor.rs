@@ -154,7 +154,7 @@ fn say_findings(known: &mut Vec<Finding>, view: Option<&View>) {
         let Finding { rule, severity, key, index, message: detail, .. } = finding;
         match severity {
             Severity::Error if view.stale => {
-                warn!(%rule, key, index, detail, "configuration error: last good values stay")
+                warn!(%rule, key, index, detail, "configuration error: last good values stay");
             }
             Severity::Error => warn!(%rule, key, index, detail, "configuration error"),
             Severity::Warning => warn!(%rule, key, index, detail, "configuration warning"),

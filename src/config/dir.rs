@@ -69,7 +69,11 @@ struct Watch {
 impl Watch {
     fn start(dir: &Path) -> notify::Result<Self> {
         let (sender, notices) = mpsc::channel(1);
-        let mut watcher = notify::recommended_watcher(move |_| {
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Our own reading sends notices, too: taking those for changes, it would never end.
+            if event.is_ok_and(|event| event.kind.is_access()) {
+                return;
+            }
             // Full means that a notice is waiting already.
             let _ = sender.try_send(());
         })?;

@@ -58,7 +58,7 @@ mod tests {
     fn fights(count: u32, gap: Duration) -> bool {
         let start = Instant::now();
         let mut contention = Contention::default();
-        (0..count).fold(false, |fought, n| contention.on_repair(key(), start + gap * n) || fought)
+        (0..count).map(|n| contention.on_repair(key(), start + gap * n)).filter(|fight| *fight).count() > 0
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub struct HostRoutes {
 ///
 /// When the kernel does not answer a listing.
 pub async fn read(netlink: &Handle) -> Result<HostRoutes, RouteError> {
-    let ours = list(netlink, Table::Ours).await?.iter().filter_map(|message| parse_route(message)).collect();
+    let ours = list(netlink, Table::Ours).await?.iter().filter_map(parse_route).collect();
     let cilium = list(netlink, Table::Cilium).await?.iter().filter_map(destination).collect();
     let rules: Vec<_> = netlink
         .rule()

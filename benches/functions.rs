@@ -1,0 +1,63 @@
+//! How long the pure parts take.
+
+use std::{collections::BTreeSet, hint::black_box};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use vtep_agent::{
+    config::{
+        Keys,
+        parse::parse,
+        spec::{Tunnel, Vtep},
+    },
+    datapath::{plan::plan, state},
+    probe::frames::{arp_request, tunnel_arp_reply},
+};
+
+fn eight_vteps() -> Keys {
+    let list = |value: fn(usize) -> String| (0..8).map(value).collect::<Vec<_>>().join("   ");
+    Keys::from([
+        ("enable-vtep".into(), "true".into()),
+        ("vtep-endpoint".into(), list(|n| format!("10.169.72.{}", 34 + n))),
+        ("vtep-cidr".into(), list(|n| format!("10.1.{n}.0/24"))),
+        ("vtep-mac".into(), list(|n| format!("00:50:56:a0:7d:{n:02x}"))),
+        ("vtep-mask".into(), "255.255.255.0".into()),
+    ])
+}
+
+fn vteps() -> Vec<Vtep> {
+    parse(&eight_vteps()).lines.iter().filter_map(|line| line.vtep).collect()
+}
+
+fn configuration(c: &mut Criterion) {
+    let keys = eight_vteps();
+    c.bench_function("parse 8 VTEPs with all rules", |b| b.iter(|| parse(black_box(&keys))));
+}
+
+fn planning(c: &mut Criterion) {
+    let desired = state::State { entries: state::entries(&vteps()), ..state::State::default() };
+    let empty = state::State::default();
+    let keep = BTreeSet::new();
+    c.bench_function("plan 8 entries, in sync", |b| {
+        b.iter(|| plan(black_box(&desired), black_box(&desired), &keep));
+    });
+    c.bench_function("plan 8 entries, empty map", |b| b.iter(|| plan(black_box(&empty), black_box(&desired), &keep)));
+}
+
+fn frames(c: &mut Criterion) {
+    let tunnel = Tunnel::default();
+    let request = || arp_request(tunnel.protocol, [2; 6].into(), [10, 0, 0, 126].into(), [10, 1, 6, 34].into());
+    c.bench_function("encode an ARP request", |b| b.iter(|| black_box(request())));
+    let mut payload = request();
+    // VXLAN header, Ethernet header, and the low byte of ARP's operation.
+    payload[8 + 14 + 7] = 2;
+    let mut packet = Vec::new();
+    etherparse::PacketBuilder::ipv4([10, 169, 72, 34], [10, 169, 72, 239], 64)
+        .udp(40000, tunnel.port)
+        .write(&mut packet, &payload)
+        .expect("a Vec takes all");
+    assert!(tunnel_arp_reply(&packet, tunnel).is_some());
+    c.bench_function("decode an ARP reply", |b| b.iter(|| tunnel_arp_reply(black_box(&packet), tunnel)));
+}
+
+criterion_group!(benches, configuration, planning, frames);
+criterion_main!(benches);

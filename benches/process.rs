@@ -1,0 +1,143 @@
+//! The whole agent in the lab, in steady state and under repair: memory, processor time, and how soon it acts. Needs root.
+//!
+//! `VTEP_BENCH_SECONDS` shortens the steady state (60 s).
+#![expect(clippy::print_stdout, reason = "the figures are what it is for")]
+
+use std::{
+    env, fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    process::{Child, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use vtep_lab::{Config, Lab, Vtep};
+
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9808);
+const REPAIRS: u32 = 200;
+const EDITS: u32 = 100;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn main() -> Result<()> {
+    let seconds = env::var("VTEP_BENCH_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let lab = Lab::start()?;
+    lab.config.write(&Config::seed_keys())?;
+    let start = Instant::now();
+    let mut agent =
+        lab.agent_command(Path::new(env!("CARGO_BIN_EXE_vtep-agent")), LISTEN).stdout(Stdio::null()).spawn()?;
+    let measured = measure(&lab, &agent, start, Duration::from_secs(seconds));
+    agent.kill()?;
+    agent.wait()?;
+    measured
+}
+
+fn measure(lab: &Lab, agent: &Child, start: Instant, steady: Duration) -> Result<()> {
+    println!("{:<44} {:>10} {:>10}   promised", "whole process, 2 VTEPs, release build", "p50", "p99");
+    let programmed = wait_for(lab, &lab.topology.vteps())? - start;
+    println!("{:<44} {:>10}", "start to both entries in the kernel", milliseconds(programmed));
+    wait_until_healthy(lab)?;
+    println!("{:<44} {:>10} {:>10}   3 s", "start to both BIG-IPs healthy", milliseconds(start.elapsed()), "");
+
+    let before = cpu_time(agent.id())?;
+    let (begin, mut largest) = (Instant::now(), 0);
+    while begin.elapsed() < steady {
+        thread::sleep(Duration::from_millis(500));
+        largest = largest.max(resident_kb(agent.id())?);
+    }
+    let share = (cpu_time(agent.id())? - before).as_secs_f64() / begin.elapsed().as_secs_f64() * 100.0;
+    let label = format!("steady state over {} s: share of one core", steady.as_secs());
+    println!("{label:<44} {:>9.3}% {:>10}   0.5 %", share, "");
+    println!("{:<44} {:>7.1} MB {:>10}   12 MB", "steady state: largest resident memory", largest as f64 / 1024.0, "");
+
+    report("deleted or stale entry to repaired", "150 ms", repairs(lab)?);
+    report("edit of the directory to the kernel", "100 ms", edits(lab)?);
+    println!("{:<44} {:>7.1} MB", "resident memory after that", resident_kb(agent.id())? as f64 / 1024.0);
+    Ok(())
+}
+
+/// Spoils the map at moments that bear no relation to the agent's tick.
+fn repairs(lab: &Lab) -> Result<Vec<Duration>> {
+    let vteps = lab.topology.vteps();
+    let [first, second] = vteps[..] else { anyhow::bail!("two VTEPs") };
+    let mut times = Vec::new();
+    for n in 0..REPAIRS {
+        thread::sleep(Duration::from_micros(u64::from(n) * 997 % 100_000));
+        let begin = Instant::now();
+        match n {
+            0..10 => lab.cilium.delete_vtep(first.key())?,
+            10..20 => lab.cilium.delete_vtep(second.key())?,
+            // An entry repaired more than ten times in a minute is left alone: from here on each is another stale one.
+            _ => {
+                let stale = Vtep { cidr: ipnet::Ipv4Net::new([10, 9, n as u8, 0].into(), 24)?, ..first };
+                lab.cilium.put_vtep(stale.key(), stale.value())?;
+            }
+        }
+        times.push(wait_for(lab, &vteps)? - begin);
+    }
+    Ok(times)
+}
+
+fn edits(lab: &Lab) -> Result<Vec<Duration>> {
+    let vteps = lab.topology.vteps();
+    let [first, second] = vteps[..] else { anyhow::bail!("two VTEPs") };
+    let mut times = Vec::new();
+    for n in 0..EDITS {
+        let moved = Vtep { endpoint: [10, 169, 72, 100 + (n % 100) as u8].into(), ..second };
+        thread::sleep(Duration::from_micros(u64::from(n) * 1997 % 100_000));
+        let begin = Instant::now();
+        lab.config.write(&Config::keys_for(&[first, moved]))?;
+        times.push(wait_for(lab, &[first, moved])? - begin);
+    }
+    Ok(times)
+}
+
+/// When the map held exactly these.
+fn wait_for(lab: &Lab, vteps: &[Vtep]) -> Result<Instant> {
+    let wanted = vteps.iter().map(|vtep| (vtep.key(), vtep.value())).collect();
+    let begin = Instant::now();
+    while lab.cilium.vtep_entries()? != wanted {
+        ensure!(begin.elapsed() < PATIENCE, "the map does not come to hold {wanted:?}");
+        thread::sleep(Duration::from_micros(100));
+    }
+    Ok(Instant::now())
+}
+
+fn wait_until_healthy(lab: &Lab) -> Result<()> {
+    let begin = Instant::now();
+    let url = format!("http://{LISTEN}");
+    loop {
+        let status = lab.node.command(env!("CARGO_BIN_EXE_vtep-agent")).args(["status", "--url", &url]).output()?;
+        if status.status.success() {
+            return Ok(());
+        }
+        ensure!(begin.elapsed() < PATIENCE, "{}", String::from_utf8_lossy(&status.stdout));
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn report(label: &str, promised: &str, mut times: Vec<Duration>) {
+    times.sort_unstable();
+    let percentile = |p: usize| times.get((times.len() * p / 100).min(times.len() - 1)).copied().unwrap_or_default();
+    println!("{label:<44} {:>10} {:>10}   {promised}", milliseconds(percentile(50)), milliseconds(percentile(99)));
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1e3)
+}
+
+/// User and system time of a process.
+fn cpu_time(pid: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // Behind the name in parentheses, utime and stime are the 12th and 13th word, in hundredths of a second.
+    let words: Vec<_> = stat.rsplit_once(')').context("a name in parentheses")?.1.split_whitespace().collect();
+    let ticks = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok()).context("a number of ticks");
+    Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
+}
+
+fn resident_kb(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a VmRSS line")?;
+    line.split_whitespace().next().and_then(|kb| kb.parse().ok()).context("a number of kB")
+}
