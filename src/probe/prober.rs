@@ -70,6 +70,7 @@ pub struct Prober {
     beside_tunnel: Option<IcmpSocket>,
     tap: Option<Tap>,
     tap_error: Option<String>,
+    tap_counters: [u64; vtep_agent_ebpf::COUNTERS as usize],
     flows_due: Instant,
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
 }
@@ -108,6 +109,7 @@ impl Prober {
             beside_tunnel: None,
             tap: None,
             tap_error: None,
+            tap_counters: Default::default(),
             flows_due: Instant::now(),
             answers: mpsc::channel(ANSWERS),
         })
@@ -231,7 +233,7 @@ impl Prober {
     fn on_time(&mut self, now: Instant) {
         if now >= self.flows_due {
             self.flows_due = now + self.settings.pace.interval;
-            let flows = self.read_flows(now);
+            let flows = self.read_tap(now);
             self.lanes.values_mut().for_each(|lane| lane.on_flows(&flows));
         }
         let mut lanes = std::mem::take(&mut self.lanes);
@@ -263,12 +265,19 @@ impl Prober {
         }
     }
 
-    fn read_flows(&self, now: Instant) -> Vec<Flow> {
+    fn read_tap(&mut self, now: Instant) -> Vec<Flow> {
         let Some(tap) = &self.tap else { return Vec::new() };
-        tap.flows(now, monotonic_ns()).unwrap_or_else(|error| {
-            warn!(error = %chain(&error), "cannot read what the tap counted");
-            Vec::new()
-        })
+        let read = tap.flows(now, monotonic_ns()).and_then(|flows| Ok((flows, tap.counters()?)));
+        match read {
+            Ok((flows, counters)) => {
+                self.tap_counters = counters;
+                flows
+            }
+            Err(error) => {
+                warn!(error = %chain(&error), "cannot read what the tap counted");
+                Vec::new()
+            }
+        }
     }
 
     fn publish(&self) {
@@ -276,7 +285,7 @@ impl Prober {
             lanes: self.lanes.clone(),
             tap_loaded: self.tap.is_some(),
             tap_error: self.tap_error.clone(),
-            tap_counters: self.tap.as_ref().and_then(|tap| tap.counters().ok()).unwrap_or_default(),
+            tap_counters: self.tap_counters,
         }));
     }
 }

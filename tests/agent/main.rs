@@ -5,6 +5,7 @@
 mod commands;
 mod configuration;
 mod outage;
+mod readme;
 mod repair;
 mod start;
 mod support;
