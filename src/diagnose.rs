@@ -195,9 +195,9 @@ impl Evidence<'_> {
             (Model::Unreadable, Some(problem)) => return Some(problem.clone()),
             (Model::None | Model::VtepHash | Model::Unsupported | Model::Unreadable, _) => {}
         }
-        let error = self.datapath.entry_errors.get(&VtepKey::new(self.vtep.cidr));
+        let error = self.datapath.entry_error(VtepKey::new(self.vtep.cidr));
         let pending = || self.pending_entry().map(|op| format!("not written: {op}"));
-        let reason = error.cloned().or_else(pending)?;
+        let reason = error.map(str::to_owned).or_else(pending)?;
         self.datapath_contended()
             .is_none()
             .then(|| format!("the kernel lacks the entry for {}: {reason}", self.vtep.cidr))

@@ -34,6 +34,8 @@ use crate::{
 
 /// Routes are compared at least this often, should a notice of a change be lost.
 const ROUTES_INTERVAL: Duration = Duration::from_secs(5);
+/// Notices that come sooner than this after routes were compared wait for the next tick.
+const ROUTES_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -92,8 +94,8 @@ pub struct Report {
     pub map_problem: Option<String>,
     /// Why routes could not be compared, in words.
     pub route_problem: Option<String>,
-    /// Why an entry could not be written.
-    pub entry_errors: BTreeMap<VtepKey, String>,
+    /// Operations that the kernel refused; they are pending, too.
+    pub failures: Vec<Failure>,
     /// Repairs of drift since the start, per entry.
     pub repairs: BTreeMap<VtepKey, u64>,
     /// Repairs of drift since the start, routes and rules included.
@@ -103,6 +105,13 @@ pub struct Report {
     pub last_pass: Option<Pass>,
 }
 
+/// An operation that the kernel refused, and its words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub op: Op,
+    pub error: String,
+}
+
 impl Default for Report {
     fn default() -> Self {
         Self {
@@ -110,7 +119,7 @@ impl Default for Report {
             pending: Vec::new(),
             map_problem: None,
             route_problem: None,
-            entry_errors: BTreeMap::new(),
+            failures: Vec::new(),
             repairs: BTreeMap::new(),
             repairs_total: 0,
             contended: Vec::new(),
@@ -127,7 +136,14 @@ impl Report {
 
     /// What could not be read or written, in words.
     pub fn problems(&self) -> impl Iterator<Item = &String> {
-        self.map_problem.iter().chain(&self.route_problem).chain(self.entry_errors.values())
+        let failures = self.failures.iter().map(|failure| &failure.error);
+        self.map_problem.iter().chain(&self.route_problem).chain(failures)
+    }
+
+    /// Why this entry could not be written.
+    #[must_use]
+    pub fn entry_error(&self, key: VtepKey) -> Option<&str> {
+        self.failures.iter().find(|failure| failure.op.entry_key() == Some(key)).map(|failure| failure.error.as_str())
     }
 
     /// Differs in more than the time of the last pass.
@@ -157,6 +173,7 @@ pub struct Reconciler {
     /// The configuration of the last pass: what differs from it in the kernel now is drift.
     applied: Option<Arc<View>>,
     routes_due: Instant,
+    routes_read: Instant,
     current: Report,
 }
 
@@ -181,6 +198,7 @@ impl Reconciler {
             map_id: None,
             applied: None,
             routes_due: Instant::now(),
+            routes_read: Instant::now(),
             current: Report::default(),
         }
     }
@@ -197,6 +215,11 @@ impl Reconciler {
                 Some(()) = self.route_changes.recv() => Reason::RoutesChanged,
                 _ = tick.tick() => Reason::Tick,
             };
+            if reason == Reason::RoutesChanged && self.routes_read.elapsed() < ROUTES_PAUSE {
+                // A node with many pods changes routes all the time: the next tick looks at them.
+                self.routes_due = Instant::now();
+                continue;
+            }
             self.pass(reason).await;
             beat.now();
         }
@@ -215,7 +238,7 @@ impl Reconciler {
         let mut found = survey(&self.settings.survey, &self.netlink, &view, &facts, scope).await;
         self.note_map(found.map.as_ref());
         let (mut applied, mut failed) = (0, 0);
-        let mut report = Report { entry_errors: BTreeMap::new(), ..self.current.clone() };
+        let mut report = Report { failures: Vec::new(), ..self.current.clone() };
         if !found.plan.is_empty() && self.settings.mode == Mode::Enforce {
             let drift = self.applied.as_ref().is_some_and(|applied| Arc::ptr_eq(applied, &view));
             for op in std::mem::take(&mut found.plan) {
@@ -232,7 +255,7 @@ impl Reconciler {
                     }
                     Err(error) => {
                         failed += 1;
-                        self.note_failure(&op, chain(&error).to_string(), &mut report);
+                        report.failures.push(Failure { op, error: chain(&error).to_string() });
                     }
                 }
             }
@@ -249,6 +272,7 @@ impl Reconciler {
         if reason == Reason::Tick && now < self.routes_due {
             return Scope::Map;
         }
+        self.routes_read = now;
         self.routes_due = now + ROUTES_INTERVAL;
         Scope::All
     }
@@ -289,39 +313,36 @@ impl Reconciler {
         }
     }
 
-    /// One line for a failure, not one for every tick that it lasts.
-    fn note_failure(&self, op: &Op, error: String, report: &mut Report) {
-        if !self.current.entry_errors.values().any(|known| *known == error) {
-            warn!(change = %op, %error, "the kernel refused a change");
-        }
-        if let Some(key) = op.entry_key() {
-            report.entry_errors.insert(key, error);
-        }
-    }
-
     fn publish(&mut self, mut report: Report, found: survey::Survey, scope: Scope, now: Instant) {
         report.model = found.model;
-        // A look at the map alone says nothing of routes: what was known of them stays.
-        let known_routes = |op: &&Op| scope == Scope::Map && op.entry_key().is_none();
-        let routes: Vec<_> = self.current.pending.iter().filter(known_routes).copied().collect();
-        report.pending = found.plan.into_iter().chain(routes).collect();
+        report.pending = found.plan;
         report.contended = self.contention.keys(now);
         report.map_problem = found.map_problem.as_ref().map(|problem| chain(problem).to_string());
-        if scope == Scope::All {
-            report.route_problem = found.route_problem.as_ref().map(|problem| chain(problem).to_string());
+        match scope {
+            Scope::All => report.route_problem = found.route_problem.as_ref().map(|problem| chain(problem).to_string()),
+            Scope::Map => self.keep_routes(&mut report),
         }
-        for (problem, before) in
-            [(&report.map_problem, &self.current.map_problem), (&report.route_problem, &self.current.route_problem)]
-        {
-            if let (Some(problem), true) = (problem, problem != before) {
-                warn!(%problem, "datapath not ready");
-            }
-        }
+        self.say_problems(&report);
         self.report.send_if_modified(|published| {
             let differs = published.differs(&report);
             published.clone_from(&report);
             differs
         });
         self.current = report;
+    }
+
+    /// A look at the map alone says nothing of routes: what was known of them stays.
+    fn keep_routes(&self, report: &mut Report) {
+        let is_route = |op: &Op| op.entry_key().is_none();
+        report.pending.extend(self.current.pending.iter().filter(|op| is_route(op)).copied());
+        report.failures.extend(self.current.failures.iter().filter(|failure| is_route(&failure.op)).cloned());
+    }
+
+    /// One line for each problem, not one for every pass that it lasts.
+    fn say_problems(&self, report: &Report) {
+        let known: Vec<_> = self.current.problems().collect();
+        for problem in report.problems().filter(|problem| !known.contains(problem)) {
+            warn!(%problem, "datapath not as configured");
+        }
     }
 }

@@ -342,7 +342,7 @@ fn vtep_status(
         datapath: VtepDatapath {
             state: entry_state(datapath, key),
             repairs: datapath.repairs.get(&key).copied().unwrap_or(0),
-            error: datapath.entry_errors.get(&key).cloned(),
+            error: datapath.entry_error(key).map(str::to_owned),
         },
         probes: probes(lane),
         seen: seen(lane.map(|lane| lane.flows.as_slice()).unwrap_or_default(), now, at),
