@@ -125,6 +125,8 @@ impl Diagnosis {
 const RECENT: Duration = Duration::from_secs(10);
 /// Share of lost probes that is worth a verdict.
 const LOSS: f64 = 0.05;
+/// As with every cause, fewer misses than this say nothing.
+const LOST: usize = 3;
 
 /// Weighs the evidence.
 #[must_use]
@@ -309,7 +311,7 @@ impl Evidence<'_> {
     fn packet_loss(&self) -> Option<String> {
         let lane = self.lane?;
         let loss = lane.icmp.loss();
-        (lane.icmp.state() == ProbeState::Ok && lane.icmp.has_full_picture() && loss > LOSS).then(|| {
+        (lane.icmp.state() == ProbeState::Ok && lane.icmp.lost() >= LOST && loss > LOSS).then(|| {
             format!("{:.1} % of the probes to {} are lost: look for drops on the way", loss * 100.0, self.vtep.endpoint)
         })
     }
@@ -347,3 +349,6 @@ impl Evidence<'_> {
 fn found_value(op: &Op) -> Option<VtepValue> {
     if let Op::ReplaceEntry { found, .. } = op { Some(*found) } else { None }
 }
+
+#[cfg(test)]
+mod tests;

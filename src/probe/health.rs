@@ -77,14 +77,13 @@ impl Health {
     /// Share of the last probes that were lost, 0 to 1.
     #[must_use]
     pub fn loss(&self) -> f64 {
-        let lost = self.window.iter().filter(|answered| !**answered).count();
-        if self.window.is_empty() { 0.0 } else { lost as f64 / self.window.len() as f64 }
+        if self.window.is_empty() { 0.0 } else { self.lost() as f64 / self.window.len() as f64 }
     }
 
-    /// Enough results are in for [`Self::loss`] to mean something.
+    /// How many of the last probes were lost.
     #[must_use]
-    pub fn has_full_picture(&self) -> bool {
-        self.window.len() >= WINDOW / 5
+    pub fn lost(&self) -> usize {
+        self.window.iter().filter(|answered| !**answered).count()
     }
 
     /// A probe left.

@@ -1,0 +1,322 @@
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use super::*;
+use crate::{
+    config::mac::Mac,
+    node::devices::{CiliumDevices, Device, Underlay},
+    probe::{
+        health::Thresholds,
+        lane::{Pace, Target},
+        tap::Flow,
+    },
+    reconcile::{Failure, Pass, Reason},
+};
+
+/// All that is known of one VTEP, healthy to begin with.
+struct Case {
+    vtep: Vtep,
+    kernel: Kernel,
+    facts: Facts,
+    datapath: reconcile::Report,
+    lane: Lane,
+}
+
+const ENDPOINT: Ipv4Addr = Ipv4Addr::new(10, 169, 72, 34);
+
+fn device(index: u32, name: &str) -> Device {
+    Device { index, name: name.into(), mac: [2; 6].into(), mtu: 1500 }
+}
+
+impl Case {
+    fn healthy() -> Self {
+        let vtep = Vtep {
+            cidr: "10.1.6.0/24".parse().expect("a CIDR"),
+            endpoint: ENDPOINT,
+            mac: [0, 0x50, 0x56, 0xa0, 0x7d, 0xd8].into(),
+        };
+        let pass = Pass { at: Timestamp::now(), reason: Reason::Tick, took: Duration::ZERO, applied: 0, failed: 0 };
+        let pace = Pace {
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_millis(500),
+            thresholds: Thresholds { raise: 3, clear: 3 },
+        };
+        let mut case = Self {
+            vtep,
+            kernel: Kernel { release: "6.1.0".into(), supported: true, reasons: vec![] },
+            facts: Facts {
+                cilium: CiliumDevices {
+                    tunnel: Some(device(5, "cilium_vxlan")),
+                    host: Some(device(4, "cilium_host")),
+                    router: Some([10, 0, 0, 126].into()),
+                },
+                underlay: BTreeMap::from([(
+                    ENDPOINT,
+                    Underlay { device: device(2, "eth0"), source: Some([10, 169, 72, 239].into()) },
+                )]),
+                running: None,
+            },
+            datapath: reconcile::Report {
+                model: Model::VtepHash,
+                last_pass: Some(pass),
+                ..reconcile::Report::default()
+            },
+            lane: Lane::new(vtep, None, pace, Instant::now()),
+        };
+        case.lane.target =
+            Some(Target { address: [10, 1, 6, 34].into(), origin: crate::probe::lane::Origin::Configured });
+        case.lane.observed_mac = Some(vtep.mac);
+        case.answer(&[Wire::Underlay, Wire::Arp, Wire::Icmp], 30);
+        case
+    }
+
+    fn health(&mut self, wire: Wire) -> &mut crate::probe::health::Health {
+        match wire {
+            Wire::Underlay => &mut self.lane.underlay,
+            Wire::Arp => &mut self.lane.arp,
+            Wire::Icmp => &mut self.lane.icmp,
+        }
+    }
+
+    fn answer(&mut self, wires: &[Wire], times: u16) {
+        let now = Instant::now();
+        for &wire in wires {
+            for sequence in 0..times {
+                self.health(wire).on_sent(sequence, now);
+                self.health(wire).on_reply(sequence, now);
+            }
+        }
+    }
+
+    fn lose(&mut self, wires: &[Wire], times: u16) {
+        for &wire in wires {
+            (0..times).for_each(|_| self.health(wire).on_send_error("lost".into()));
+        }
+    }
+
+    fn see(&mut self, port: u16, vni: u32) {
+        self.lane.flows.push(Flow {
+            source: ENDPOINT,
+            port,
+            vni,
+            packets: 1,
+            bytes: 100,
+            last_seen: Instant::now(),
+            inner_mac: Mac::default(),
+            inner_source: None,
+            arp_sender: None,
+        });
+    }
+
+    fn diagnose(&self) -> Diagnosis {
+        self.diagnose_at(Instant::now())
+    }
+
+    fn diagnose_at(&self, now: Instant) -> Diagnosis {
+        let Self { vtep, kernel, facts, datapath, lane } = self;
+        let evidence = Evidence { vtep, tunnel: Tunnel::default(), kernel, facts, datapath, lane: Some(lane) };
+        diagnose(&evidence, now, Timestamp::now())
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Wire {
+    Underlay,
+    Arp,
+    Icmp,
+}
+
+use Wire::{Arp, Icmp, Underlay as Beside};
+
+/// A fault, the cause it must be given, and what its hint must say.
+type Row = (&'static str, fn(&mut Case), Option<Cause>, Verdict, &'static str);
+
+#[test]
+fn each_fault_is_named() {
+    let table: &[Row] = &[
+        ("nothing", |_| {}, None, Verdict::Healthy, ""),
+        (
+            "an old kernel",
+            |case| case.kernel = Kernel { release: "5.3.18".into(), supported: false, reasons: vec!["too old".into()] },
+            Some(Cause::NodeKernelUnsupported),
+            Verdict::Misconfigured,
+            "5.3.18",
+        ),
+        (
+            "no tunnel device",
+            |case| case.facts.cilium.tunnel = None,
+            Some(Cause::CiliumNotRunning),
+            Verdict::Unknown,
+            "cilium_vxlan",
+        ),
+        (
+            "no pinned map",
+            |case| {
+                case.datapath.model = Model::None;
+                case.datapath.map_problem = Some("no map is pinned".into());
+            },
+            Some(Cause::CiliumVtepDisabled),
+            Verdict::Misconfigured,
+            "restart the cilium DaemonSet",
+        ),
+        (
+            "an unknown layout",
+            |case| {
+                case.datapath.model = Model::Unsupported;
+                case.datapath.map_problem = Some("a hash with 4-byte keys".into());
+            },
+            Some(Cause::DatapathMissing),
+            Verdict::Misconfigured,
+            "a hash with 4-byte keys",
+        ),
+        (
+            "a full map",
+            |case| {
+                let op = Op::AddEntry {
+                    key: VtepKey::new(case.vtep.cidr),
+                    value: VtepValue::new(case.vtep.mac, case.vtep.endpoint),
+                };
+                case.datapath.pending.push(op);
+                case.datapath.failures.push(Failure { op, error: "argument list too long".into() });
+            },
+            Some(Cause::DatapathMissing),
+            Verdict::Misconfigured,
+            "argument list too long",
+        ),
+        (
+            "a fight",
+            |case| {
+                let key = VtepKey::new(case.vtep.cidr);
+                let found = VtepValue::new(case.vtep.mac, [10, 169, 72, 99].into());
+                let value = VtepValue::new(case.vtep.mac, case.vtep.endpoint);
+                case.datapath.contended.push(key);
+                case.datapath.pending.push(Op::ReplaceEntry { key, found, value });
+            },
+            Some(Cause::DatapathContended),
+            Verdict::Degraded,
+            "10.169.72.99",
+        ),
+        (
+            "no route to the endpoint",
+            |case| {
+                case.facts.underlay.clear();
+                case.lose(&[Beside, Arp, Icmp], 3);
+            },
+            Some(Cause::EndpointNoRoute),
+            Verdict::Unreachable,
+            "10.169.72.34",
+        ),
+        (
+            "another UDP port",
+            |case| {
+                case.see(4789, 2);
+                case.lose(&[Arp, Icmp], 3);
+            },
+            Some(Cause::WrongUdpPort),
+            Verdict::Misconfigured,
+            "UDP port 4789",
+        ),
+        (
+            "another VNI",
+            |case| {
+                case.see(8472, 68);
+                case.lose(&[Arp, Icmp], 3);
+            },
+            Some(Cause::WrongVni),
+            Verdict::Misconfigured,
+            "VNI 68",
+        ),
+        (
+            "another MAC",
+            |case| {
+                case.lane.observed_mac = Some([0, 0x50, 0x56, 1, 2, 3].into());
+                case.lose(&[Icmp], 3);
+            },
+            Some(Cause::VtepMacMismatch),
+            Verdict::Misconfigured,
+            "00:50:56:01:02:03",
+        ),
+        (
+            "a group address, while ping passes",
+            |case| case.vtep.mac = [1, 0x50, 0x56, 0xa0, 0x7d, 0xd8].into(),
+            Some(Cause::VtepMacMismatch),
+            Verdict::Misconfigured,
+            "group address",
+        ),
+        (
+            "a dead BIG-IP",
+            |case| case.lose(&[Beside, Arp, Icmp], 3),
+            Some(Cause::EndpointUnreachable),
+            Verdict::Unreachable,
+            "10.169.72.34",
+        ),
+        (
+            "a filtered port",
+            |case| case.lose(&[Arp, Icmp], 3),
+            Some(Cause::TunnelSilent),
+            Verdict::Unreachable,
+            "UDP port 8472",
+        ),
+        (
+            "no way back",
+            |case| case.lose(&[Icmp], 3),
+            Some(Cause::NoReturnPath),
+            Verdict::Degraded,
+            "FDB record for this node (10.169.72.239)",
+        ),
+        (
+            "loss",
+            |case| {
+                for _ in 0..5 {
+                    case.lose(&[Icmp], 2);
+                    case.answer(&[Icmp], 8);
+                }
+            },
+            Some(Cause::PacketLoss),
+            Verdict::Degraded,
+            "%",
+        ),
+        (
+            "no self IP",
+            |case| {
+                case.lane.target = None;
+                case.lane.arp = case.lane.underlay.clone();
+            },
+            Some(Cause::SelfIpUnknown),
+            Verdict::Unknown,
+            "--probe-target 10.1.6.0/24=",
+        ),
+    ];
+    for (what, fault, cause, verdict, words) in table {
+        let mut case = Case::healthy();
+        fault(&mut case);
+        let diagnosis = case.diagnose();
+        assert_eq!((diagnosis.cause, diagnosis.verdict), (*cause, *verdict), "{what}: {diagnosis:?}");
+        assert!(diagnosis.hint.clone().unwrap_or_default().contains(words), "{what}: {diagnosis:?}");
+    }
+}
+
+#[test]
+fn two_misses_name_nothing() {
+    let mut case = Case::healthy();
+    case.lose(&[Beside, Arp, Icmp], 2);
+    assert_eq!(case.diagnose().verdict, Verdict::Healthy);
+}
+
+#[test]
+fn the_nearer_cause_comes_first_and_the_other_is_named_too() {
+    let mut case = Case::healthy();
+    case.kernel.supported = false;
+    case.lose(&[Beside, Arp, Icmp], 3);
+    let diagnosis = case.diagnose();
+    assert_eq!(diagnosis.cause, Some(Cause::NodeKernelUnsupported));
+    assert_eq!(diagnosis.also, [Cause::EndpointUnreachable]);
+}
+
+#[test]
+fn old_frames_are_no_evidence() {
+    let mut case = Case::healthy();
+    case.see(8472, 68);
+    case.lose(&[Beside, Arp, Icmp], 3);
+    let later = Instant::now() + RECENT + Duration::from_secs(1);
+    assert_eq!(case.diagnose_at(later).cause, Some(Cause::EndpointUnreachable));
+}
