@@ -1,6 +1,6 @@
 //! How long the pure parts take.
 
-use std::{collections::BTreeSet, hint::black_box};
+use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use vtep_agent::{
@@ -9,7 +9,10 @@ use vtep_agent::{
         parse::parse,
         spec::{Tunnel, Vtep},
     },
-    datapath::{plan::plan, state},
+    datapath::{
+        plan::{Keep, plan},
+        state,
+    },
     probe::frames::{arp_request, tunnel_arp_reply},
 };
 
@@ -36,7 +39,7 @@ fn configuration(c: &mut Criterion) {
 fn planning(c: &mut Criterion) {
     let desired = state::State { entries: state::entries(&vteps()), ..state::State::default() };
     let empty = state::State::default();
-    let keep = BTreeSet::new();
+    let keep = Keep::default();
     c.bench_function("plan 8 entries, in sync", |b| {
         b.iter(|| plan(black_box(&desired), black_box(&desired), &keep));
     });

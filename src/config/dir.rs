@@ -3,6 +3,7 @@
 //! The kubelet writes a new directory and swaps the `..data` symlink, so a notice about the directory itself covers every key.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -56,7 +57,11 @@ pub async fn follow(dir: PathBuf, updates: mpsc::Sender<Observed>) {
 
 /// What the directory holds, or why it cannot be read, in a sentence.
 pub fn read(dir: &Path) -> Observed {
-    read_dir(dir).map_err(|error| {
+    let keys = read_dir(dir).and_then(|keys| {
+        // Cilium's has more than a hundred: what has none is not mounted yet.
+        if keys.is_empty() { Err(io::Error::new(io::ErrorKind::NotFound, "it has no file")) } else { Ok(keys) }
+    });
+    keys.map_err(|error| {
         format!("cannot read the directory {} ({error}): mount the ConfigMap cilium-config there", dir.display())
     })
 }

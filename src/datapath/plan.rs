@@ -59,14 +59,20 @@ impl fmt::Display for HostRule {
     }
 }
 
+/// What is not stale although nothing in force wants it: left as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    pub entries: BTreeSet<VtepKey>,
+    /// CIDRs whose routes and rules stay.
+    pub routes: BTreeSet<Ipv4Net>,
+}
+
 /// The operations that turn `actual` into `desired`, in an order that leaves no gap in traffic: replace in place, add, delete.
 /// Only where the map would overflow do deletions come first.
-///
-/// `keep` names entries that are not stale although `desired` lacks them; they are left as they are.
 #[must_use]
-pub fn plan(actual: &State, desired: &State, keep: &BTreeSet<VtepKey>) -> Vec<Op> {
-    let mut ops = entry_ops(actual, desired, keep);
-    ops.extend(route_ops(actual, desired));
+pub fn plan(actual: &State, desired: &State, keep: &Keep) -> Vec<Op> {
+    let mut ops = entry_ops(actual, desired, &keep.entries);
+    ops.extend(route_ops(actual, desired, &keep.routes));
     ops
 }
 
@@ -92,13 +98,13 @@ fn entry_ops(actual: &State, desired: &State, keep: &BTreeSet<VtepKey>) -> Vec<O
 
 /// A rule is added after its route and removed before it: a rule whose table is empty is harmless, a route that no rule
 /// reaches is, too, but in this order no packet meets a half-made path.
-fn route_ops(actual: &State, desired: &State) -> Vec<Op> {
+fn route_ops(actual: &State, desired: &State, keep: &BTreeSet<Ipv4Net>) -> Vec<Op> {
     let put = desired.routes.iter().filter(|(cidr, route)| actual.routes.get(cidr) != Some(route));
     let put = put.map(|(&cidr, &route)| Op::PutRoute { cidr, route });
     let add_rules = desired.rules.difference(&actual.rules).map(|&rule| Op::AddRule(rule));
-    let delete_rules = actual.rules.difference(&desired.rules).filter(|rule| rule.table == Table::Ours);
-    let delete_rules = delete_rules.map(|&rule| Op::DeleteRule(rule));
-    let delete = actual.routes.iter().filter(|(cidr, _)| !desired.routes.contains_key(cidr));
+    let is_stale = |rule: &&HostRule| rule.table == Table::Ours && !keep.contains(&rule.cidr);
+    let delete_rules = actual.rules.difference(&desired.rules).filter(is_stale).map(|&rule| Op::DeleteRule(rule));
+    let delete = actual.routes.iter().filter(|(cidr, _)| !desired.routes.contains_key(cidr) && !keep.contains(cidr));
     let delete = delete.map(|(&cidr, &route)| Op::DeleteRoute { cidr, route });
     put.chain(add_rules).chain(delete_rules).chain(delete).collect()
 }
@@ -140,8 +146,8 @@ mod tests {
     }
 
     /// Both states and the keys to keep, one case per key.
-    fn states(entries: &BTreeMap<u8, Case>, routes: &BTreeMap<u8, Case>) -> (State, State, BTreeSet<VtepKey>) {
-        let (mut actual, mut desired, mut keep) = (State::default(), State::default(), BTreeSet::new());
+    fn states(entries: &BTreeMap<u8, Case>, routes: &BTreeMap<u8, Case>) -> (State, State, Keep) {
+        let (mut actual, mut desired, mut keep) = (State::default(), State::default(), Keep::default());
         for (&n, &case) in entries {
             let key = VtepKey::new(cidr(n));
             let (found, wanted) = match case {
@@ -153,18 +159,21 @@ mod tests {
             actual.entries.extend(found.map(|value| (key, value)));
             desired.entries.extend(wanted.map(|value| (key, value)));
             if matches!(case, Case::Kept) {
-                keep.insert(key);
+                keep.entries.insert(key);
             }
         }
         for (&n, &case) in routes {
             let route = HostRoute { device: 4, mtu: 1450 };
             let rule = HostRule { cidr: cidr(n), table: if n % 2 == 0 { Table::Ours } else { Table::Cilium } };
             let (found, wanted) = match case {
-                Case::OnlyActual => (Some(route), None),
+                Case::OnlyActual | Case::Kept => (Some(route), None),
                 Case::OnlyDesired => (None, Some(route)),
-                Case::Same | Case::Kept => (Some(route), Some(route)),
+                Case::Same => (Some(route), Some(route)),
                 Case::Differs => (Some(HostRoute { device: 4, mtu: 1500 }), Some(route)),
             };
+            if matches!(case, Case::Kept) {
+                keep.routes.insert(rule.cidr);
+            }
             for (state, route) in [(&mut actual, found), (&mut desired, wanted)] {
                 if let Some(route) = route {
                     state.rules.insert(rule);
@@ -217,8 +226,9 @@ mod tests {
         ) {
             let (mut actual, desired, keep) = states(&entries, &routes);
             let mut expected = desired.clone();
-            expected.entries.extend(actual.entries.iter().filter(|(key, _)| keep.contains(key)).map(|(&k, &v)| (k, v)));
-            expected.rules.extend(actual.rules.iter().filter(|rule| rule.table == Table::Cilium));
+            expected.entries.extend(actual.entries.iter().filter(|(key, _)| keep.entries.contains(key)).map(|(&k, &v)| (k, v)));
+            expected.routes.extend(actual.routes.iter().filter(|(cidr, _)| keep.routes.contains(cidr)).map(|(&k, &v)| (k, v)));
+            expected.rules.extend(actual.rules.iter().filter(|rule| rule.table == Table::Cilium || keep.routes.contains(&rule.cidr)));
             let fits = actual.entries.len() + expected.entries.keys().filter(|key| !actual.entries.contains_key(key)).count()
                 <= VTEP_MAP_CAPACITY;
 

@@ -5,9 +5,8 @@ use std::{collections::BTreeSet, path::PathBuf};
 use rtnetlink::Handle;
 
 use super::{
-    abi::VtepKey,
     maps::{MapError, VtepMap},
-    plan::{Op, plan},
+    plan::{Keep, Op, plan},
     routes::{self, RouteError},
     state::{self, HostRoute, State},
 };
@@ -103,13 +102,14 @@ pub async fn survey(settings: &Settings, netlink: &Handle, view: &View, facts: &
 
 /// Entries that are not stale although nothing in force names them: the document mentions them, if only in error, or Cilium
 /// was started with them and would write them again. With VTEP disabled the map is Cilium's alone.
-fn kept(view: &View, facts: &Facts, actual: &State) -> BTreeSet<VtepKey> {
+fn kept(view: &View, facts: &Facts, actual: &State) -> Keep {
     if view.in_force.as_ref().is_none_or(|spec| !spec.enabled) {
-        return actual.entries.keys().copied().collect();
+        return Keep { entries: actual.entries.keys().copied().collect(), routes: BTreeSet::new() };
     }
     let running = facts.running.iter().flat_map(|running| &running.vtep_networks);
     let named: BTreeSet<_> = view.mentioned.iter().map(|cidr| cidr.network()).chain(running.copied()).collect();
-    actual.entries.keys().copied().filter(|key| named.contains(&key.network())).collect()
+    let entries = actual.entries.keys().copied().filter(|key| named.contains(&key.network())).collect();
+    Keep { entries, routes: view.mentioned.clone() }
 }
 
 async fn plan_routes(

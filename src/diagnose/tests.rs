@@ -12,6 +12,8 @@ use crate::{
     reconcile::{Failure, Pass, Reason},
 };
 
+use Wire::{Arp, Beside, Icmp};
+
 /// All that is known of one VTEP, healthy to begin with.
 struct Case {
     vtep: Vtep,
@@ -65,15 +67,15 @@ impl Case {
         case.lane.target =
             Some(Target { address: [10, 1, 6, 34].into(), origin: crate::probe::lane::Origin::Configured });
         case.lane.observed_mac = Some(vtep.mac);
-        case.answer(&[Wire::Underlay, Wire::Arp, Wire::Icmp], 30);
+        case.answer(&[Beside, Arp, Icmp], 30);
         case
     }
 
     fn health(&mut self, wire: Wire) -> &mut crate::probe::health::Health {
         match wire {
-            Wire::Underlay => &mut self.lane.underlay,
-            Wire::Arp => &mut self.lane.arp,
-            Wire::Icmp => &mut self.lane.icmp,
+            Beside => &mut self.lane.underlay,
+            Arp => &mut self.lane.arp,
+            Icmp => &mut self.lane.icmp,
         }
     }
 
@@ -120,12 +122,10 @@ impl Case {
 
 #[derive(Clone, Copy)]
 enum Wire {
-    Underlay,
+    Beside,
     Arp,
     Icmp,
 }
-
-use Wire::{Arp, Icmp, Underlay as Beside};
 
 /// A fault, the cause it must be given, and what its hint must say.
 type Row = (&'static str, fn(&mut Case), Option<Cause>, Verdict, &'static str);

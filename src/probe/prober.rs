@@ -14,7 +14,7 @@ use tokio::{
     sync::{mpsc, watch},
     time,
 };
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
     arp::{ArpSocket, Asker},
@@ -65,10 +65,15 @@ pub struct Prober {
     lanes: BTreeMap<Ipv4Net, Lane>,
     tunnel: Tunnel,
     asker: Option<Asker>,
+    /// The way of echoes through the tunnel.
+    path: Option<Path>,
     arp: ArpSocket,
     through_tunnel: Option<IcmpSocket>,
     beside_tunnel: Option<IcmpSocket>,
+    socket_errors: Vec<String>,
     tap: Option<Tap>,
+    /// The devices that the tap listens on.
+    underlay: BTreeSet<u32>,
     tap_error: Option<String>,
     tap_counters: [u64; vtep_agent_ebpf::COUNTERS as usize],
     flows_due: Instant,
@@ -104,10 +109,13 @@ impl Prober {
             lanes: BTreeMap::new(),
             tunnel: Tunnel::default(),
             asker: None,
+            path: None,
             arp: ArpSocket::open().await?,
             through_tunnel: None,
             beside_tunnel: None,
+            socket_errors: Vec::new(),
             tap: None,
+            underlay: BTreeSet::new(),
             tap_error: None,
             tap_counters: Default::default(),
             flows_due: Instant::now(),
@@ -139,14 +147,12 @@ impl Prober {
                 // Somebody else's echo.
                 Event::ThroughTunnel(Ok(_)) | Event::BesideTunnel(Ok(_)) => continue,
                 Event::ThroughTunnel(Err(error)) => {
-                    warn!(%error, "the tunnel's ICMP socket failed; opening another");
+                    warn!(%error, "the tunnel's ICMP socket failed; another is opened within a second");
                     self.through_tunnel = None;
-                    self.rewire();
                 }
                 Event::BesideTunnel(Err(error)) => {
-                    warn!(%error, "the underlay's ICMP socket failed; opening another");
+                    warn!(%error, "the underlay's ICMP socket failed; another is opened within a second");
                     self.beside_tunnel = None;
-                    self.rewire();
                 }
                 Event::Time => self.on_time(now),
             }
@@ -176,7 +182,7 @@ impl Prober {
         let spec = view.as_ref().and_then(|view| view.in_force.as_ref());
         self.tunnel = spec.map_or(self.tunnel, |spec| spec.tunnel);
         self.fit_lanes(spec);
-        self.fit_sockets(&facts);
+        self.fit_path(&facts);
         self.fit_tap(&facts);
     }
 
@@ -192,47 +198,73 @@ impl Prober {
         }
     }
 
-    fn fit_sockets(&mut self, facts: &Facts) {
+    fn fit_path(&mut self, facts: &Facts) {
         let cilium = &facts.cilium;
         self.asker = match (&cilium.tunnel, cilium.router) {
             (Some(tunnel), Some(address)) => Some(Asker { mac: tunnel.mac, address }),
             (None, _) | (_, None) => None,
         };
-        let path = match (&cilium.host, cilium.router) {
+        self.path = match (&cilium.host, cilium.router) {
             (Some(host), Some(source)) => Some(Path { source, device: host.index }),
             (None, _) | (_, None) => None,
         };
-        if self.through_tunnel.as_ref().map(IcmpSocket::path) != path.map(Some) {
-            self.through_tunnel = path.and_then(|path| open_icmp(Some(path)));
+        self.open_sockets();
+    }
+
+    /// Opens what is not open and could be. What failed is tried again every second.
+    fn open_sockets(&mut self) {
+        let mut errors = Vec::new();
+        if self.through_tunnel.as_ref().map(IcmpSocket::path) != self.path.map(Some) {
+            let opened = self.path.map(|path| IcmpSocket::open(Some(path))).transpose();
+            self.through_tunnel = opened.unwrap_or_else(|error| {
+                errors.push(format!("cannot probe through the tunnel: {error}"));
+                None
+            });
             // What could not be probed until now is probed at once.
             let now = Instant::now();
             self.lanes.values_mut().for_each(|lane| lane.due = now);
         }
         if self.beside_tunnel.is_none() {
-            self.beside_tunnel = open_icmp(None);
+            let opened = IcmpSocket::open(None);
+            self.beside_tunnel =
+                opened.map_err(|error| errors.push(format!("cannot probe the underlay: {error}"))).ok();
+        }
+        if errors != self.socket_errors {
+            errors.iter().for_each(|error| warn!(error, "no ICMP socket"));
+            self.socket_errors = errors;
         }
     }
 
     fn fit_tap(&mut self, facts: &Facts) {
         if self.tap.as_ref().map(Tap::tunnel) != Some(self.tunnel) && !self.lanes.is_empty() {
             let loaded = Tap::load(self.tunnel);
-            if let (Err(error), None) = (&loaded, &self.tap_error) {
-                warn!(error = %chain(error), "the tap cannot be loaded: no ARP probe, nothing seen of BIG-IP's own frames");
-            }
-            self.tap_error = loaded.as_ref().err().map(|error| chain(error).to_string());
+            self.note_tap_error(loaded.as_ref().err().map(|error| chain(error).to_string()));
             self.tap = loaded.ok();
         }
-        let devices: BTreeSet<u32> = facts.underlay.values().map(|underlay| underlay.device.index).collect();
-        if let Some(tap) = &mut self.tap {
-            for error in tap.listen_on(&devices, &self.answers.0) {
-                warn!(error = %chain(&error), "the tap does not hear this device");
-            }
+        self.underlay = facts.underlay.values().map(|underlay| underlay.device.index).collect();
+        self.listen();
+    }
+
+    /// A socket ends when its device goes down: it is opened again as soon as that can be.
+    fn listen(&mut self) {
+        let Some(tap) = &mut self.tap else { return };
+        let errors = tap.listen_on(&self.underlay, &self.answers.0);
+        self.note_tap_error(errors.first().map(|error| chain(error).to_string()));
+    }
+
+    /// One line for each change, not one for each second.
+    fn note_tap_error(&mut self, error: Option<String>) {
+        if let (Some(error), true) = (&error, error != self.tap_error) {
+            warn!(%error, "the tap is deaf: no ARP probe, nothing seen of what BIG-IP sends by itself");
         }
+        self.tap_error = error;
     }
 
     fn on_time(&mut self, now: Instant) {
         if now >= self.flows_due {
             self.flows_due = now + self.settings.pace.interval;
+            self.open_sockets();
+            self.listen();
             let flows = self.read_tap(now);
             self.lanes.values_mut().for_each(|lane| lane.on_flows(&flows));
         }
@@ -274,7 +306,8 @@ impl Prober {
                 flows
             }
             Err(error) => {
-                warn!(error = %chain(&error), "cannot read what the tap counted");
+                let error = chain(&error).to_string();
+                self.note_tap_error(Some(error));
                 Vec::new()
             }
         }
@@ -294,21 +327,6 @@ async fn receive(socket: Option<&IcmpSocket>) -> io::Result<(Ipv4Addr, Echo)> {
     match socket {
         Some(socket) => socket.receive().await,
         None => std::future::pending().await,
-    }
-}
-
-fn open_icmp(path: Option<Path>) -> Option<IcmpSocket> {
-    match IcmpSocket::open(path) {
-        Ok(socket) => {
-            if let Some(Path { source, .. }) = path {
-                info!(%source, "probing through the tunnel");
-            }
-            Some(socket)
-        }
-        Err(error) => {
-            warn!(%error, ?path, "cannot open an ICMP socket");
-            None
-        }
     }
 }
 

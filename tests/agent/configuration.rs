@@ -117,3 +117,36 @@ fn a_vtep_that_is_taken_out_goes() -> Result<()> {
     ensure!(!routes.contains("10.1.5.0/24") && routes.contains("10.1.6.0/24"), "{routes}");
     Ok(())
 }
+
+#[test]
+fn a_line_in_error_at_the_start_leaves_what_is_there() -> Result<()> {
+    let lab = Lab::start()?;
+    ensure!(Agent::healthy(&lab)?.terminate()?.success());
+    let routes = lab.node.ip("route show table 2021")?;
+    lab.config.write(&edited("vtep-mac", "00:50:56:A0:7D    00:50:56:86:6b:28"))?;
+    let agent = Agent::start(&lab)?;
+    let status = agent.wait_for("the other VTEP is in force", HEALTHY_WITHIN, |status| status.datapath.in_sync)?;
+    ensure!(status.vteps.len() == 1 && status.config.stale, "{status:?}");
+    ensure!(in_kernel(&lab, &lab.topology.vteps())?, "{:?}", lab.cilium.vtep_entries()?);
+    ensure!(lab.node.ip("route show table 2021")? == routes, "{}", lab.node.ip("route show table 2021")?);
+    ensure!(lab.node.ip("rule show")?.contains("113:\tfrom all to 10.1.6.0/24 lookup 2021"), "the rule stays, too");
+    Ok(())
+}
+
+#[test]
+fn switching_vtep_off_leaves_ciliums_map_alone() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    lab.config.write(&edited("enable-vtep", "false"))?;
+    let status =
+        agent.wait_for("it is off", HEALTHY_WITHIN, |status| status.vteps.is_empty() && status.datapath.in_sync)?;
+    ensure!(status.config.enabled == Some(false) && status.config.valid, "{:?}", status.config);
+    ensure!(
+        in_kernel(&lab, &lab.topology.vteps())?,
+        "Cilium removes its entries itself: {:?}",
+        lab.cilium.vtep_entries()?
+    );
+    ensure!(!lab.node.ip("rule show")?.contains("113:"), "our rules go");
+    ensure!(agent.code("/healthz")? == 200 && agent.code("/readyz")? == 200, "nothing to be unhealthy about");
+    Ok(())
+}
