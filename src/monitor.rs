@@ -24,7 +24,7 @@ use crate::{
     probe::{health::ProbeState, prober},
     progress::Beat,
     reconcile,
-    status::{Identity, Parts, Probe, Status},
+    status::{Identity, Probe, Status, assembly::Parts},
 };
 
 /// What the other loops publish, and what this one adds.

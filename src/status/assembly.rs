@@ -1,0 +1,240 @@
+//! Puts the status together from what the loops published last.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+
+use super::{
+    Bigip, Cilium, Config, Datapath, EntryState, FdbRecord, Identity, LastPass, Probe, Probes, Seen, Status, Tap,
+    VtepDatapath, VtepStatus,
+};
+use crate::{
+    config::{
+        spec::{Tunnel, Vtep},
+        view::View,
+    },
+    datapath::{abi::VtepKey, plan::Op, survey::Model},
+    diagnose::{Diagnosis, Verdict},
+    node::facts::Facts,
+    probe::{
+        health::{Health, ProbeState},
+        lane::Lane,
+        prober,
+        tap::Flow,
+    },
+    reconcile,
+};
+
+/// What the loops published last.
+#[derive(Clone, Debug)]
+pub struct Parts<'a> {
+    pub identity: &'a Identity,
+    pub view: Option<Arc<View>>,
+    pub facts: Option<Arc<Facts>>,
+    pub datapath: reconcile::Report,
+    pub probes: Arc<prober::Report>,
+    pub diagnoses: Arc<BTreeMap<Ipv4Net, Diagnosis>>,
+}
+
+impl Status {
+    /// Puts the parts together as they are at `now`, which is `at` on the clock.
+    #[must_use]
+    pub fn assemble(parts: &Parts<'_>, now: Instant, at: Timestamp) -> Self {
+        let Parts { identity, view, facts, datapath, probes, diagnoses } = parts;
+        let Identity { node, mode, started_at, kernel } = identity;
+        let spec = view.as_ref().and_then(|view| view.in_force.as_ref());
+        let vteps = spec
+            .iter()
+            .flat_map(|spec| &spec.vteps)
+            .map(|vtep| vtep_status(vtep, diagnoses.get(&vtep.cidr), probes.lanes.get(&vtep.cidr), datapath, now, at));
+        Self {
+            node: node.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            mode: *mode,
+            started_at: *started_at,
+            config: config(view.as_deref()),
+            kernel: kernel.clone(),
+            cilium: cilium(facts.as_deref(), spec.map(|spec| spec.tunnel)),
+            datapath: self::datapath(datapath),
+            tap: tap(probes),
+            vteps: vteps.collect(),
+            bigip: Bigip { fdb_record: node_address(facts.as_deref()).map(FdbRecord::of_node) },
+        }
+    }
+}
+
+fn config(view: Option<&View>) -> Config {
+    let Some(view) = view else {
+        return Config {
+            source: String::new(),
+            hash: None,
+            observed_at: None,
+            valid: false,
+            stale: false,
+            enabled: None,
+            findings: Vec::new(),
+        };
+    };
+    Config {
+        source: view.source.clone(),
+        hash: (!view.hash.is_empty()).then(|| view.hash.clone()),
+        observed_at: Some(view.observed_at),
+        valid: view.valid(),
+        stale: view.stale,
+        enabled: view.in_force.as_ref().map(|spec| spec.enabled),
+        findings: view.findings.clone(),
+    }
+}
+
+fn cilium(facts: Option<&Facts>, tunnel: Option<Tunnel>) -> Cilium {
+    let devices = facts.map(|facts| &facts.cilium);
+    Cilium {
+        running: devices.is_some_and(|devices| devices.tunnel.is_some() && devices.host.is_some()),
+        tunnel_protocol: tunnel.map(|tunnel| tunnel.protocol.to_string()),
+        tunnel_port: tunnel.map(|tunnel| tunnel.port),
+        vtep_mask: facts.and_then(|facts| facts.running.as_ref()).and_then(|running| running.vtep_mask),
+        router: devices.and_then(|devices| devices.router),
+    }
+}
+
+fn datapath(report: &reconcile::Report) -> Datapath {
+    Datapath {
+        model: report.model,
+        in_sync: report.in_sync(),
+        pending: report.pending.iter().map(Op::to_string).collect(),
+        problems: report.problems().cloned().collect(),
+        last_pass: report.last_pass.as_ref().map(|pass| LastPass {
+            at: pass.at,
+            reason: pass.reason,
+            took_us: micros(pass.took),
+            applied: pass.applied,
+            failed: pass.failed,
+        }),
+        repairs_total: report.repairs_total,
+        contended: report.contended.iter().map(|key| key.network()).collect(),
+    }
+}
+
+fn tap(probes: &prober::Report) -> Tap {
+    let [overflows, fragments, malformed] = probes.tap_counters;
+    Tap { loaded: probes.tap_loaded, error: probes.tap_error.clone(), overflows, fragments, malformed }
+}
+
+fn vtep_status(
+    vtep: &Vtep,
+    diagnosis: Option<&Diagnosis>,
+    lane: Option<&Lane>,
+    datapath: &reconcile::Report,
+    now: Instant,
+    at: Timestamp,
+) -> VtepStatus {
+    let key = VtepKey::new(vtep.cidr);
+    VtepStatus {
+        cidr: vtep.cidr,
+        endpoint: vtep.endpoint,
+        mac: vtep.mac,
+        verdict: diagnosis.map_or(Verdict::Unknown, |diagnosis| diagnosis.verdict),
+        cause: diagnosis.and_then(|diagnosis| diagnosis.cause),
+        also: diagnosis.map(|diagnosis| diagnosis.also.clone()).unwrap_or_default(),
+        since: diagnosis.map(|diagnosis| diagnosis.since),
+        hint: diagnosis.and_then(|diagnosis| diagnosis.hint.clone()),
+        datapath: VtepDatapath {
+            state: entry_state(datapath, key),
+            repairs: datapath.repairs.get(&key).copied().unwrap_or(0),
+            error: datapath.entry_error(key).map(str::to_owned),
+        },
+        probes: probes(lane),
+        seen: seen(lane.map(|lane| lane.flows.as_slice()).unwrap_or_default(), now, at),
+    }
+}
+
+fn entry_state(datapath: &reconcile::Report, key: VtepKey) -> EntryState {
+    let pending = datapath.pending.iter().any(|op| op.entry_key() == Some(key));
+    match datapath.model {
+        _ if datapath.contended.contains(&key) => EntryState::Contended,
+        Model::VtepHash if datapath.last_pass.is_none() => EntryState::Unknown,
+        Model::VtepHash if pending => EntryState::Pending,
+        Model::VtepHash => EntryState::InSync,
+        Model::None | Model::Unreadable | Model::Unsupported => EntryState::Unknown,
+    }
+}
+
+fn probes(lane: Option<&Lane>) -> Probes {
+    let target = lane.and_then(|lane| lane.target);
+    let in_tunnel = |health: fn(&Lane) -> &Health| Probe {
+        target: target.map(|target| target.address),
+        target_origin: target.map(|target| target.origin),
+        ..lane.map_or_else(Probe::none, |lane| Probe::new(lane.state_of(health(lane)), health(lane)))
+    };
+    Probes {
+        underlay: lane.map_or_else(Probe::none, |lane| Probe {
+            target: Some(lane.vtep.endpoint),
+            ..Probe::new(lane.underlay.state(), &lane.underlay)
+        }),
+        arp: Probe { observed_mac: lane.and_then(|lane| lane.observed_mac), ..in_tunnel(|lane| &lane.arp) },
+        icmp: in_tunnel(|lane| &lane.icmp),
+    }
+}
+
+impl Probe {
+    fn new(state: ProbeState, health: &Health) -> Self {
+        Self {
+            state,
+            rtt_us: health.rtt.map(micros),
+            target: None,
+            target_origin: None,
+            observed_mac: None,
+            sent: health.sent,
+            received: health.received,
+            duplicates: health.duplicates,
+            loss: health.loss(),
+            error: health.send_error.clone(),
+        }
+    }
+
+    fn none() -> Self {
+        Self {
+            state: ProbeState::Pending,
+            rtt_us: None,
+            target: None,
+            target_origin: None,
+            observed_mac: None,
+            sent: 0,
+            received: 0,
+            duplicates: 0,
+            loss: 0.0,
+            error: None,
+        }
+    }
+}
+
+fn seen(flows: &[Flow], now: Instant, at: Timestamp) -> Seen {
+    let newest = flows.iter().map(|flow| flow.last_seen).max();
+    Seen {
+        packets: flows.iter().map(|flow| flow.packets).sum(),
+        bytes: flows.iter().map(|flow| flow.bytes).sum(),
+        last_seen_at: newest.and_then(|newest| at.checked_sub(now.duration_since(newest)).ok()),
+        vnis: distinct(flows, |flow| flow.vni),
+        ports: distinct(flows, |flow| flow.port),
+        macs: distinct(flows, |flow| flow.inner_mac),
+    }
+}
+
+fn distinct<T: Ord>(flows: &[Flow], of: impl Fn(&Flow) -> T) -> Vec<T> {
+    flows.iter().map(of).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The address that BIG-IP reaches this node at: the source towards it.
+fn node_address(facts: Option<&Facts>) -> Option<Ipv4Addr> {
+    facts?.underlay.values().find_map(|underlay| underlay.source)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
