@@ -9,13 +9,12 @@ use jiff::Timestamp;
 
 use crate::{
     config::spec::{Tunnel, Vtep},
-    datapath::{
-        abi::{VtepKey, VtepValue},
-        plan::Op,
-        survey::Model,
-    },
+    datapath::{abi::VtepKey, plan::Op, survey::Model},
     node::{facts::Facts, kernel::Kernel},
-    probe::{frames::VTEP_VNI, health::ProbeState, lane::Lane},
+    probe::{
+        frames::VTEP_VNI,
+        lane::{Lane, ProbeState},
+    },
     reconcile,
 };
 
@@ -142,7 +141,7 @@ pub fn diagnose(evidence: &Evidence<'_>, now: Instant, at: Timestamp) -> Diagnos
 impl Evidence<'_> {
     /// Through the tunnel and back, or as far as it is known.
     fn verdict_without_cause(&self) -> Verdict {
-        let through = self.state(|lane| &lane.icmp);
+        let through = self.state(Lane::icmp_state);
         if self.datapath.last_pass.is_some() && through == ProbeState::Ok { Verdict::Healthy } else { Verdict::Unknown }
     }
 
@@ -172,13 +171,19 @@ impl Evidence<'_> {
     }
 
     fn cilium_not_running(&self) -> Option<String> {
+        // Facts about another tunnel are of an earlier configuration, and say nothing of this one.
+        if self.facts.tunnel != self.tunnel {
+            return None;
+        }
         let cilium = &self.facts.cilium;
         let mut absent = Vec::new();
         if cilium.tunnel.is_none() {
             absent.push(format!("the device {}", self.tunnel.protocol.device()));
         }
-        if cilium.host.is_none() {
-            absent.push("the device cilium_host".into());
+        match (&cilium.host, cilium.router) {
+            (None, _) => absent.push("the device cilium_host".into()),
+            (Some(_), None) => absent.push("the router address on cilium_host".into()),
+            (Some(_), Some(_)) => {}
         }
         (!absent.is_empty())
             .then(|| format!("look at Cilium's pod on this node: {} is not there", absent.join(" and ")))
@@ -206,14 +211,11 @@ impl Evidence<'_> {
     }
 
     fn datapath_contended(&self) -> Option<String> {
-        if !self.datapath.contended.contains(&VtepKey::new(self.vtep.cidr)) {
-            return None;
-        }
-        let found =
-            self.pending_entry().and_then(found_value).map(|found| format!(" (found {found})")).unwrap_or_default();
+        let found = self.datapath.contended.get(&VtepKey::new(self.vtep.cidr))?;
+        let found = found.map_or_else(|| "deleting it".to_owned(), |found| format!("writing {found}"));
         Some(format!(
-            "find out who keeps overwriting the VTEP entry {}{found}: usually Cilium, started with an older configuration; \
-             restart the cilium DaemonSet",
+            "find out who keeps changing the VTEP entry {}, {found}: usually Cilium, started with an older configuration; restart \
+             the cilium DaemonSet",
             self.vtep.cidr
         ))
     }
@@ -227,12 +229,12 @@ impl Evidence<'_> {
         let endpoint = self.vtep.endpoint;
         // Until the node's routes were read for this endpoint, their absence says nothing.
         let routed =
-            self.facts.underlay.contains_key(&endpoint) || self.state(|lane| &lane.underlay) != ProbeState::Failed;
+            self.facts.underlay.contains_key(&endpoint) || self.state(Lane::underlay_state) != ProbeState::Failed;
         (!routed).then(|| format!("give this node a route to {endpoint}: the kernel has none"))
     }
 
     fn wrong_udp_port(&self, now: Instant) -> Option<String> {
-        if self.answers() {
+        if !self.unanswered() {
             return None;
         }
         let flow = self.recent_flows(now).find(|flow| flow.port != self.tunnel.port)?;
@@ -243,7 +245,7 @@ impl Evidence<'_> {
     }
 
     fn wrong_vni(&self, now: Instant) -> Option<String> {
-        if self.answers() {
+        if !self.unanswered() {
             return None;
         }
         let flow = self.recent_flows(now).find(|flow| flow.port == self.tunnel.port && flow.vni != VTEP_VNI)?;
@@ -254,28 +256,22 @@ impl Evidence<'_> {
     }
 
     fn vtep_mac_mismatch(&self) -> Option<String> {
-        let configured = self.vtep.mac;
+        let (configured, cidr) = (self.vtep.mac, self.vtep.cidr);
+        let seen = self.lane.and_then(Lane::foreign_mac);
         if configured.is_multicast() {
-            let seen =
-                self.observed_mac().map(|mac| format!("; BIG-IP's tunnel answers with {mac}")).unwrap_or_default();
+            let seen = seen.map(|mac| format!("; BIG-IP's tunnel answers with {mac}")).unwrap_or_default();
             return Some(format!(
-                "set vtep-mac for {} to the MAC of BIG-IP's tunnel: {configured} is a group address, ping may pass and TCP does not{seen}",
-                self.vtep.cidr
+                "set vtep-mac for {cidr} to the MAC of BIG-IP's tunnel: {configured} is a group address, ping may pass and TCP \
+                 does not{seen}"
             ));
         }
-        let seen = self.observed_mac().filter(|mac| *mac != configured)?;
-        Some(format!(
-            "set vtep-mac for {} to {seen}, which BIG-IP's tunnel answers with, instead of {configured}",
-            self.vtep.cidr
-        ))
-    }
-
-    fn observed_mac(&self) -> Option<crate::config::mac::Mac> {
-        self.lane.and_then(|lane| lane.observed_mac).filter(|_| self.state(|lane| &lane.arp) == ProbeState::Ok)
+        seen.map(|seen| {
+            format!("set vtep-mac for {cidr} to {seen}, which BIG-IP's tunnel answers with, instead of {configured}")
+        })
     }
 
     fn endpoint_unreachable(&self) -> Option<String> {
-        let dead = self.silent() && self.state(|lane| &lane.underlay) == ProbeState::Failed;
+        let dead = self.silent() && self.state(Lane::underlay_state) == ProbeState::Failed;
         let endpoint = self.vtep.endpoint;
         (dead && self.endpoint_no_route().is_none()).then(|| {
             format!("look at BIG-IP {endpoint} and the network to it: it answers neither ping nor through the tunnel")
@@ -283,7 +279,7 @@ impl Evidence<'_> {
     }
 
     fn tunnel_silent(&self) -> Option<String> {
-        let silent = self.silent() && self.state(|lane| &lane.underlay) == ProbeState::Ok;
+        let silent = self.silent() && self.state(Lane::underlay_state) == ProbeState::Ok;
         let (endpoint, port) = (self.vtep.endpoint, self.tunnel.port);
         silent.then(|| {
             format!(
@@ -295,7 +291,7 @@ impl Evidence<'_> {
 
     fn no_return_path(&self) -> Option<String> {
         let one_way =
-            self.state(|lane| &lane.arp) == ProbeState::Ok && self.state(|lane| &lane.icmp) == ProbeState::Failed;
+            self.state(Lane::arp_state) == ProbeState::Ok && self.state(Lane::icmp_state) == ProbeState::Failed;
         let node = self.facts.underlay.get(&self.vtep.endpoint).and_then(|underlay| underlay.source);
         (one_way && self.vtep_mac_mismatch().is_none()).then(|| {
             let fdb = node.map_or_else(|| "this node".to_owned(), |node| format!("this node ({node})"));
@@ -311,43 +307,54 @@ impl Evidence<'_> {
     fn packet_loss(&self) -> Option<String> {
         let lane = self.lane?;
         let loss = lane.icmp.loss();
-        (lane.icmp.state() == ProbeState::Ok && lane.icmp.lost() >= LOST && loss > LOSS).then(|| {
+        (lane.icmp_state() == ProbeState::Ok && lane.icmp.lost() >= LOST && loss > LOSS).then(|| {
             format!("{:.1} % of the probes to {} are lost: look for drops on the way", loss * 100.0, self.vtep.endpoint)
         })
     }
 
     fn self_ip_unknown(&self) -> Option<String> {
-        let unknown = self.lane.is_some_and(|lane| lane.target.is_none());
-        unknown.then(|| {
-            format!(
-                "set --probe-target {}=<tunnel self IP>: none is known, and BIG-IP has not sent anything from inside {} yet",
-                self.vtep.cidr, self.vtep.cidr
-            )
-        })
+        let Vtep { cidr, endpoint, .. } = self.vtep;
+        match self.lane?.target {
+            None => Some(format!(
+                "set --probe-target {cidr}=<tunnel self IP>: none is known, and BIG-IP has not sent anything from inside {cidr} yet"
+            )),
+            Some(target) if self.no_answer() && self.seen_since() => Some(format!(
+                "check --probe-target {cidr}={}: it does not answer while BIG-IP {endpoint} sends through the tunnel; if it is the \
+                 tunnel self IP, look for a filter on UDP port {} towards BIG-IP",
+                target.address, self.tunnel.port
+            )),
+            Some(_) => None,
+        }
     }
 
     /// Nothing answers through the tunnel.
+    fn no_answer(&self) -> bool {
+        let arp = matches!(self.state(Lane::arp_state), ProbeState::Failed | ProbeState::Unsupported);
+        arp && self.state(Lane::icmp_state) == ProbeState::Failed
+    }
+
+    /// Nothing answers, and nothing has come by itself since.
     fn silent(&self) -> bool {
-        let failed = |state| matches!(state, ProbeState::Failed | ProbeState::Unsupported);
-        failed(self.state(|lane| &lane.arp)) && failed(self.state(|lane| &lane.icmp))
+        self.no_answer() && !self.seen_since()
     }
 
-    fn answers(&self) -> bool {
-        self.state(|lane| &lane.icmp) == ProbeState::Ok
+    fn seen_since(&self) -> bool {
+        self.lane.is_some_and(|lane| lane.seen_since_unanswered(self.tunnel))
     }
 
-    fn state(&self, of: impl Fn(&Lane) -> &crate::probe::health::Health) -> ProbeState {
-        self.lane.map_or(ProbeState::Pending, |lane| of(lane).state())
+    /// Ping through the tunnel has failed often enough, or there is nothing to ping.
+    fn unanswered(&self) -> bool {
+        matches!(self.state(Lane::icmp_state), ProbeState::Failed | ProbeState::NoTarget)
+    }
+
+    fn state(&self, of: fn(&Lane) -> ProbeState) -> ProbeState {
+        self.lane.map_or(ProbeState::Pending, of)
     }
 
     fn recent_flows(&self, now: Instant) -> impl Iterator<Item = &crate::probe::tap::Flow> {
         let flows = self.lane.into_iter().flat_map(|lane| &lane.flows);
         flows.filter(move |flow| now.duration_since(flow.last_seen) < RECENT)
     }
-}
-
-fn found_value(op: &Op) -> Option<VtepValue> {
-    if let Op::ReplaceEntry { found, .. } = op { Some(*found) } else { None }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use prometheus_client::{
 use crate::{
     config::finding::Severity,
     diagnose::Cause,
-    probe::health::ProbeState,
+    probe::lane::ProbeState,
     status::{EntryState, Probe, Status, VtepStatus},
 };
 

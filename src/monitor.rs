@@ -21,7 +21,7 @@ use crate::{
     },
     diagnose::{Diagnosis, Evidence, Verdict, diagnose},
     node::facts::Facts,
-    probe::{health::ProbeState, prober},
+    probe::{lane::ProbeState, prober},
     progress::Beat,
     reconcile,
     status::{Identity, Probe, Status, assembly::Parts},

@@ -15,7 +15,7 @@ use crate::{
     datapath::survey::Model,
     diagnose::{Cause, Verdict},
     node::kernel::Kernel,
-    probe::{health::ProbeState, lane::Origin},
+    probe::lane::{Origin, ProbeState},
     reconcile::{Mode, Reason},
 };
 

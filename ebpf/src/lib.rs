@@ -1,9 +1,12 @@
 //! Records that the tap writes in the kernel and the agent reads: plain bytes and host-order integers, no padding.
 #![no_std]
 
-/// Entries of the map `FLOWS`: enough for every BIG-IP, port and VNI that a node can meet by mistake, and a bound against a flood
-/// of invented sources.
-pub const FLOWS_MAX: u32 = 1024;
+/// Entries of the map `ENDPOINTS`: twice what `cilium_vtep_map` holds, so that old and new fit while one follows the other.
+pub const ENDPOINTS_MAX: u32 = 16;
+
+/// Entries of the map `FLOWS`: several ports and VNIs for every endpoint, and a bound against one that invents more. Other
+/// sources are not recorded: between Cilium's nodes the VNI is the sender's identity, and a cluster has thousands.
+pub const FLOWS_MAX: u32 = 256;
 
 /// Bytes of an outer packet that the tap hands up: outer IPv4 with options, UDP, Geneve with options, Ethernet and ARP fit.
 pub const SNAP_LEN: u32 = 512;
@@ -26,6 +29,7 @@ pub struct FlowKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlowStats {
+    /// As the packet socket sees them: what the NIC or GRO merged is one.
     pub packets: u64,
     /// Outer IPv4 packets' total length in bytes.
     pub bytes: u64,
@@ -37,7 +41,7 @@ pub struct FlowStats {
     pub reserved: [u8; 2],
     /// Source of the last inner IPv4 packet, network order; zero when there was none.
     pub inner_source: [u8; 4],
-    /// Sender of the last inner ARP request or reply, network order; zero when there was none.
+    /// Sender of the last inner ARP packet, network order; zero when there was none.
     pub arp_sender: [u8; 4],
 }
 

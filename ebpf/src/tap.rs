@@ -1,6 +1,6 @@
 //! The tap: a socket filter on an `AF_PACKET`/`SOCK_DGRAM` socket of the underlay device.
 //!
-//! Counts tunnel frames per outer source, port and VNI, and passes only inner ARP replies to user space. It sees copies:
+//! Counts the tunnel frames of the VTEP endpoints per source, port and VNI, and passes only their inner ARP replies to user space. It sees copies:
 //! nothing that it does changes, delays or drops a packet. Data starts at the outer IPv4 header, whatever the link layer is.
 #![no_std]
 #![no_main]
@@ -8,10 +8,10 @@
 use aya_ebpf::{
     helpers::generated::bpf_ktime_get_ns,
     macros::{map, socket_filter},
-    maps::{PerCpuArray, PerCpuHashMap},
+    maps::{HashMap, PerCpuArray, PerCpuHashMap},
     programs::SkBuffContext,
 };
-use vtep_agent_ebpf::{COUNTERS, Counter, FLOWS_MAX, FlowKey, FlowStats, SNAP_LEN};
+use vtep_agent_ebpf::{COUNTERS, Counter, ENDPOINTS_MAX, FLOWS_MAX, FlowKey, FlowStats, SNAP_LEN};
 
 const PACKET_OTHERHOST: u32 = 3;
 const PACKET_OUTGOING: u32 = 4;
@@ -31,6 +31,9 @@ static TUNNEL_PORT: u16 = PORT_VXLAN_LINUX;
 #[unsafe(no_mangle)]
 static TUNNEL_IS_GENEVE: u8 = 0;
 
+/// The outer sources to look at, filled by the agent: the configured VTEP endpoints.
+#[map]
+static ENDPOINTS: HashMap<[u8; 4], u8> = HashMap::with_max_entries(ENDPOINTS_MAX, 0);
 #[map]
 static FLOWS: PerCpuHashMap<FlowKey, FlowStats> = PerCpuHashMap::with_max_entries(FLOWS_MAX, 0);
 #[map(name = "COUNTERS")]
@@ -60,6 +63,10 @@ fn look(ctx: &SkBuffContext) -> Result<u32, Ignored> {
     if version_ihl >> 4 != 4 || header < 20 || protocol != IPPROTO_UDP {
         return Ok(0);
     }
+    let source: [u8; 4] = load(ctx, 12)?;
+    if ENDPOINTS.get_ptr(&source).is_none() {
+        return Ok(0);
+    }
     if load_u16(ctx, 6)? & 0x1fff != 0 {
         count(Counter::Fragment);
         return Ok(0);
@@ -71,7 +78,7 @@ fn look(ctx: &SkBuffContext) -> Result<u32, Ignored> {
         Some(Tunnel::Geneve) => geneve(ctx, tunnel)?,
         None => return Ok(0),
     };
-    let key = FlowKey { source: load(ctx, 12)?, vni, port, reserved: [0; 2] };
+    let key = FlowKey { source, vni, port, reserved: [0; 2] };
     let frame = Inner::read(ctx, inner)?;
     let keep = frame.arp_operation == ARP_REPLY;
     record(&key, &frame, u64::from(length));

@@ -15,7 +15,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use super::Format;
 use crate::{
     config::finding::Severity,
-    probe::health::ProbeState,
+    probe::lane::ProbeState,
     status::{Probe, Status, VtepStatus},
 };
 

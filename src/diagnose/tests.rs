@@ -3,8 +3,10 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use super::*;
 use crate::{
     config::mac::Mac,
+    datapath::abi::VtepValue,
     node::devices::{CiliumDevices, Device, Underlay},
     probe::{
+        frames::{Arp, TunnelArpReply},
         health::Thresholds,
         lane::{Pace, Target},
         tap::Flow,
@@ -12,7 +14,7 @@ use crate::{
     reconcile::{Failure, Pass, Reason},
 };
 
-use Wire::{Arp, Beside, Icmp};
+use Wire::{Beside, Icmp, InArp};
 
 /// All that is known of one VTEP, healthy to begin with.
 struct Case {
@@ -36,7 +38,14 @@ impl Case {
             endpoint: ENDPOINT,
             mac: [0, 0x50, 0x56, 0xa0, 0x7d, 0xd8].into(),
         };
-        let pass = Pass { at: Timestamp::now(), reason: Reason::Tick, took: Duration::ZERO, applied: 0, failed: 0 };
+        let pass = Pass {
+            at: Timestamp::now(),
+            config_hash: String::new(),
+            reason: Reason::Tick,
+            took: Duration::ZERO,
+            applied: 0,
+            failed: 0,
+        };
         let pace = Pace {
             interval: Duration::from_secs(1),
             timeout: Duration::from_millis(500),
@@ -46,6 +55,7 @@ impl Case {
             vtep,
             kernel: Kernel { release: "6.1.0".into(), supported: true, reasons: vec![] },
             facts: Facts {
+                tunnel: Tunnel::default(),
                 cilium: CiliumDevices {
                     tunnel: Some(device(5, "cilium_vxlan")),
                     host: Some(device(4, "cilium_host")),
@@ -55,7 +65,7 @@ impl Case {
                     ENDPOINT,
                     Underlay { device: device(2, "eth0"), source: Some([10, 169, 72, 239].into()) },
                 )]),
-                running: None,
+                running: crate::node::cilium::Running::Absent,
             },
             datapath: reconcile::Report {
                 model: Model::VtepHash,
@@ -66,15 +76,14 @@ impl Case {
         };
         case.lane.target =
             Some(Target { address: [10, 1, 6, 34].into(), origin: crate::probe::lane::Origin::Configured });
-        case.lane.observed_mac = Some(vtep.mac);
-        case.answer(&[Beside, Arp, Icmp], 30);
+        case.answer(&[Beside, InArp, Icmp], 30);
         case
     }
 
     fn health(&mut self, wire: Wire) -> &mut crate::probe::health::Health {
         match wire {
             Beside => &mut self.lane.underlay,
-            Arp => &mut self.lane.arp,
+            InArp => &mut self.lane.arp,
             Icmp => &mut self.lane.icmp,
         }
     }
@@ -89,9 +98,16 @@ impl Case {
         }
     }
 
+    fn answer_arp(&mut self, mac: Mac, times: u16) {
+        let (router, self_ip) = ([10, 0, 0, 126].into(), [10, 1, 6, 34].into());
+        let arp = Arp { sender_mac: mac, sender: self_ip, target_mac: [2; 6].into(), target: router };
+        let reply = TunnelArpReply { endpoint: ENDPOINT, vni: VTEP_VNI, arp };
+        (0..times).for_each(|_| self.lane.on_arp_reply(&reply, router, Instant::now()));
+    }
+
     fn lose(&mut self, wires: &[Wire], times: u16) {
         for &wire in wires {
-            (0..times).for_each(|_| self.health(wire).on_send_error("lost".into()));
+            (0..times).for_each(|_| self.health(wire).on_send_error("lost".into(), Instant::now()));
         }
     }
 
@@ -102,7 +118,8 @@ impl Case {
             vni,
             packets: 1,
             bytes: 100,
-            last_seen: Instant::now(),
+            // After everything that was sent so far.
+            last_seen: Instant::now() + Duration::from_millis(1),
             inner_mac: Mac::default(),
             inner_source: None,
             arp_sender: None,
@@ -123,7 +140,7 @@ impl Case {
 #[derive(Clone, Copy)]
 enum Wire {
     Beside,
-    Arp,
+    InArp,
     Icmp,
 }
 
@@ -188,7 +205,7 @@ fn each_fault_is_named() {
                 let key = VtepKey::new(case.vtep.cidr);
                 let found = VtepValue::new(case.vtep.mac, [10, 169, 72, 99].into());
                 let value = VtepValue::new(case.vtep.mac, case.vtep.endpoint);
-                case.datapath.contended.push(key);
+                case.datapath.contended.insert(key, Some(found));
                 case.datapath.pending.push(Op::ReplaceEntry { key, found, value });
             },
             Some(Cause::DatapathContended),
@@ -199,7 +216,7 @@ fn each_fault_is_named() {
             "no route to the endpoint",
             |case| {
                 case.facts.underlay.clear();
-                case.lose(&[Beside, Arp, Icmp], 3);
+                case.lose(&[Beside, InArp, Icmp], 3);
             },
             Some(Cause::EndpointNoRoute),
             Verdict::Unreachable,
@@ -209,7 +226,7 @@ fn each_fault_is_named() {
             "another UDP port",
             |case| {
                 case.see(4789, 2);
-                case.lose(&[Arp, Icmp], 3);
+                case.lose(&[InArp, Icmp], 3);
             },
             Some(Cause::WrongUdpPort),
             Verdict::Misconfigured,
@@ -219,7 +236,7 @@ fn each_fault_is_named() {
             "another VNI",
             |case| {
                 case.see(8472, 68);
-                case.lose(&[Arp, Icmp], 3);
+                case.lose(&[InArp, Icmp], 3);
             },
             Some(Cause::WrongVni),
             Verdict::Misconfigured,
@@ -228,7 +245,7 @@ fn each_fault_is_named() {
         (
             "another MAC",
             |case| {
-                case.lane.observed_mac = Some([0, 0x50, 0x56, 1, 2, 3].into());
+                case.answer_arp([0, 0x50, 0x56, 1, 2, 3].into(), 3);
                 case.lose(&[Icmp], 3);
             },
             Some(Cause::VtepMacMismatch),
@@ -244,17 +261,44 @@ fn each_fault_is_named() {
         ),
         (
             "a dead BIG-IP",
-            |case| case.lose(&[Beside, Arp, Icmp], 3),
+            |case| case.lose(&[Beside, InArp, Icmp], 3),
             Some(Cause::EndpointUnreachable),
             Verdict::Unreachable,
             "10.169.72.34",
         ),
         (
             "a filtered port",
-            |case| case.lose(&[Arp, Icmp], 3),
+            |case| case.lose(&[InArp, Icmp], 3),
             Some(Cause::TunnelSilent),
             Verdict::Unreachable,
             "UDP port 8472",
+        ),
+        (
+            "a filtered port, and no tap",
+            |case| {
+                case.lane.heard = false;
+                case.lose(&[Icmp], 3);
+            },
+            Some(Cause::TunnelSilent),
+            Verdict::Unreachable,
+            "UDP port 8472",
+        ),
+        (
+            "a wrong probe target, while BIG-IP sends",
+            |case| {
+                case.lose(&[InArp, Icmp], 3);
+                case.see(8472, VTEP_VNI);
+            },
+            Some(Cause::SelfIpUnknown),
+            Verdict::Unknown,
+            "--probe-target 10.1.6.0/24=10.1.6.34",
+        ),
+        (
+            "no router address",
+            |case| case.facts.cilium.router = None,
+            Some(Cause::CiliumNotRunning),
+            Verdict::Unknown,
+            "router address on cilium_host",
         ),
         (
             "no way back",
@@ -298,7 +342,7 @@ fn each_fault_is_named() {
 #[test]
 fn two_misses_name_nothing() {
     let mut case = Case::healthy();
-    case.lose(&[Beside, Arp, Icmp], 2);
+    case.lose(&[Beside, InArp, Icmp], 2);
     assert_eq!(case.diagnose().verdict, Verdict::Healthy);
 }
 
@@ -306,7 +350,7 @@ fn two_misses_name_nothing() {
 fn the_nearer_cause_comes_first_and_the_other_is_named_too() {
     let mut case = Case::healthy();
     case.kernel.supported = false;
-    case.lose(&[Beside, Arp, Icmp], 3);
+    case.lose(&[Beside, InArp, Icmp], 3);
     let diagnosis = case.diagnose();
     assert_eq!(diagnosis.cause, Some(Cause::NodeKernelUnsupported));
     assert_eq!(diagnosis.also, [Cause::EndpointUnreachable]);
@@ -316,7 +360,7 @@ fn the_nearer_cause_comes_first_and_the_other_is_named_too() {
 fn old_frames_are_no_evidence() {
     let mut case = Case::healthy();
     case.see(8472, 68);
-    case.lose(&[Beside, Arp, Icmp], 3);
+    case.lose(&[Beside, InArp, Icmp], 3);
     let later = Instant::now() + RECENT + Duration::from_secs(1);
     assert_eq!(case.diagnose_at(later).cause, Some(Cause::EndpointUnreachable));
 }

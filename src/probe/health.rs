@@ -5,18 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How a probe stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProbeState {
-    /// No answer is in yet, and not enough were missed to say more.
+/// What the answers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// None is in yet, and not enough were missed to say more.
     Pending,
     Ok,
     Failed,
-    /// No address to probe is known.
-    NoTarget,
-    /// It cannot run here; the log says why.
-    Unsupported,
 }
 
 /// How many results in a row change a state.
@@ -36,12 +31,14 @@ const WINDOW: usize = 100;
 pub struct Health {
     thresholds: Thresholds,
     timeout: Duration,
-    state: ProbeState,
+    state: Answers,
     /// Results in a row that contradict `state`.
     contrary: u32,
     /// Sequence number and time of each probe that is still awaited, oldest first.
     awaited: VecDeque<(u16, Instant)>,
     window: VecDeque<bool>,
+    /// When the first probe of those left that were not answered since.
+    unanswered_since: Option<Instant>,
     pub sent: u64,
     pub received: u64,
     /// Answers to something already answered, or given up: flooded frames reach several nodes, and each may forward them.
@@ -57,10 +54,11 @@ impl Health {
         Self {
             thresholds,
             timeout,
-            state: ProbeState::Pending,
+            state: Answers::Pending,
             contrary: 0,
             awaited: VecDeque::new(),
             window: VecDeque::new(),
+            unanswered_since: None,
             sent: 0,
             received: 0,
             duplicates: 0,
@@ -70,7 +68,7 @@ impl Health {
     }
 
     #[must_use]
-    pub fn state(&self) -> ProbeState {
+    pub fn state(&self) -> Answers {
         self.state
     }
 
@@ -86,16 +84,24 @@ impl Health {
         self.window.iter().filter(|answered| !**answered).count()
     }
 
+    /// When the first probe left of those that were not answered since the last answer.
+    #[must_use]
+    pub fn unanswered_since(&self) -> Option<Instant> {
+        self.unanswered_since
+    }
+
     /// A probe left.
     pub fn on_sent(&mut self, sequence: u16, now: Instant) {
         self.sent += 1;
         self.send_error = None;
+        self.unanswered_since.get_or_insert(now);
         self.awaited.push_back((sequence, now));
     }
 
     /// A probe could not leave: it failed without waiting.
-    pub fn on_send_error(&mut self, error: String) {
+    pub fn on_send_error(&mut self, error: String, now: Instant) {
         self.sent += 1;
+        self.unanswered_since.get_or_insert(now);
         self.send_error = Some(error);
         self.record(false);
     }
@@ -106,6 +112,7 @@ impl Health {
             Some(position) => {
                 let sent_at = self.awaited.remove(position).map_or(now, |(_, sent_at)| sent_at);
                 self.received += 1;
+                self.unanswered_since = None;
                 self.rtt = Some(now.duration_since(sent_at));
                 self.record(true);
             }
@@ -144,20 +151,15 @@ impl Health {
         }
         self.window.push_back(answered);
         let (agrees, threshold, other) = match self.state {
-            ProbeState::Ok => (answered, self.thresholds.raise, ProbeState::Failed),
-            ProbeState::Failed => (!answered, self.thresholds.clear, ProbeState::Ok),
+            Answers::Ok => (answered, self.thresholds.raise, Answers::Failed),
+            Answers::Failed => (!answered, self.thresholds.clear, Answers::Ok),
             // The first answer says all; silence needs as many misses as it takes to lose health.
-            ProbeState::Pending | ProbeState::NoTarget | ProbeState::Unsupported => {
-                if answered {
-                    (false, 1, ProbeState::Ok)
-                } else {
-                    (false, self.thresholds.raise, ProbeState::Failed)
-                }
-            }
+            Answers::Pending if answered => (false, 1, Answers::Ok),
+            Answers::Pending => (false, self.thresholds.raise, Answers::Failed),
         };
         self.contrary = if agrees { 0 } else { self.contrary + 1 };
         if self.contrary >= threshold {
-            if other == ProbeState::Ok {
+            if other == Answers::Ok {
                 // An outage that is over is not loss.
                 self.window.clear();
                 self.window.push_back(true);
@@ -181,7 +183,7 @@ mod tests {
         let mut states = String::new();
         for (sequence, step) in (0..).zip(script.chars()) {
             match step {
-                'x' => health.on_send_error("no buffer space".into()),
+                'x' => health.on_send_error("no buffer space".into(), now),
                 _ => health.on_sent(sequence, now),
             }
             if step == '+' {
@@ -190,10 +192,9 @@ mod tests {
             now += Duration::from_secs(1);
             health.on_time(now);
             states.push(match health.state() {
-                ProbeState::Pending => 'p',
-                ProbeState::Ok => 'o',
-                ProbeState::Failed => 'f',
-                ProbeState::NoTarget | ProbeState::Unsupported => '?',
+                Answers::Pending => 'p',
+                Answers::Ok => 'o',
+                Answers::Failed => 'f',
             });
         }
         (health, states)
@@ -206,12 +207,12 @@ mod tests {
             ("--+", "ppo"),
             ("---", "ppf"),
             ("+--+---", "oooooof"),
-            ("---++-+++", "ppfffffFo"),
+            ("---++-+++", "ppffffffo"),
             ("xxx", "ppf"),
             ("+xx", "ooo"),
         ];
         for (script, expected) in table {
-            assert_eq!(states(script).1, expected.to_lowercase(), "{script}");
+            assert_eq!(states(script).1, expected, "{script}");
         }
     }
 

@@ -6,11 +6,14 @@ use std::{
 };
 
 use super::{
-    frames::VTEP_VNI,
-    health::{Health, ProbeState, Thresholds},
+    frames::{TunnelArpReply, VTEP_VNI},
+    health::{Answers, Health, Thresholds},
     tap::Flow,
 };
-use crate::config::{mac::Mac, spec::Vtep};
+use crate::config::{
+    mac::Mac,
+    spec::{Tunnel, Vtep},
+};
 
 /// How often and how patiently to probe.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +40,30 @@ pub struct Target {
     pub origin: Origin,
 }
 
+/// How a probe stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProbeState {
+    /// No answer is in yet, and not enough were missed to say more.
+    Pending,
+    Ok,
+    Failed,
+    /// No address to probe is known.
+    NoTarget,
+    /// It cannot run here; `tap.error` says why.
+    Unsupported,
+}
+
+impl From<Answers> for ProbeState {
+    fn from(answers: Answers) -> Self {
+        match answers {
+            Answers::Pending => Self::Pending,
+            Answers::Ok => Self::Ok,
+            Answers::Failed => Self::Failed,
+        }
+    }
+}
+
 /// The probes of one VTEP.
 #[derive(Clone, Debug)]
 pub struct Lane {
@@ -45,8 +72,13 @@ pub struct Lane {
     pub underlay: Health,
     pub arp: Health,
     pub icmp: Health,
+    /// The tap hears this endpoint's answers to ARP.
+    pub heard: bool,
     /// The MAC that answered ARP last.
     pub observed_mac: Option<Mac>,
+    /// Answers in a row with another MAC than the configured one.
+    foreign_macs: u32,
+    thresholds: Thresholds,
     /// Streams from this endpoint.
     pub flows: Vec<Flow>,
     /// When to probe next.
@@ -63,7 +95,10 @@ impl Lane {
             underlay: health(),
             arp: health(),
             icmp: health(),
+            heard: true,
             observed_mac: None,
+            foreign_macs: 0,
+            thresholds: pace.thresholds,
             flows: Vec::new(),
             due: now,
         }
@@ -74,12 +109,32 @@ impl Lane {
         self.due = now + pace.interval.mul_f64(0.9 + 0.2 * random);
     }
 
-    /// An ARP answer came from this lane's endpoint.
-    pub fn on_arp_reply(&mut self, sender: Ipv4Addr, mac: Mac, now: Instant) {
-        if self.target.is_some_and(|target| target.address == sender) {
-            self.observed_mac = Some(mac);
-            self.arp.on_reply_to_newest(now);
+    /// An ARP answer came from this lane's endpoint. It counts when it answers what `asker` asked, inside the right tunnel:
+    /// BIG-IP also announces itself unasked.
+    pub fn on_arp_reply(&mut self, reply: &TunnelArpReply, asker: Ipv4Addr, now: Instant) {
+        let asked = self.target.is_some_and(|target| target.address == reply.arp.sender);
+        if !asked || reply.vni != VTEP_VNI || reply.arp.target != asker {
+            return;
         }
+        let mac = reply.arp.sender_mac;
+        self.observed_mac = Some(mac);
+        self.foreign_macs = if mac == self.vtep.mac { 0 } else { self.foreign_macs.saturating_add(1) };
+        self.arp.on_reply_to_newest(now);
+    }
+
+    /// The MAC that BIG-IP's tunnel answers with, where it is not the configured one: after as many answers as any cause takes.
+    #[must_use]
+    pub fn foreign_mac(&self) -> Option<Mac> {
+        self.observed_mac.filter(|_| self.foreign_macs >= self.thresholds.raise)
+    }
+
+    /// A frame of this endpoint's tunnel came in since the probes through it are unanswered: the tunnel lives.
+    #[must_use]
+    pub fn seen_since_unanswered(&self, tunnel: Tunnel) -> bool {
+        let since = self.arp.unanswered_since().max(self.icmp.unanswered_since());
+        let is_of_tunnel = |flow: &&Flow| flow.vni == VTEP_VNI && flow.port == tunnel.port;
+        let newest = self.flows.iter().filter(is_of_tunnel).map(|flow| flow.last_seen).max();
+        matches!((newest, since), (Some(newest), Some(since)) if newest > since)
     }
 
     /// What the tap has counted so far.
@@ -90,7 +145,7 @@ impl Lane {
         }
     }
 
-    /// An ARP request's sender is a self IP; the source of other packets may be a client behind BIG-IP.
+    /// Who speaks ARP is a self IP; the source of other packets may be a client behind BIG-IP.
     fn learn(&self) -> Option<Target> {
         let inside = |address: &Ipv4Addr| self.vtep.cidr.contains(address);
         let flows = || self.flows.iter().filter(|flow| flow.vni == VTEP_VNI);
@@ -112,16 +167,30 @@ impl Lane {
         timeouts.fold(self.due, Instant::min)
     }
 
-    /// The state of a probe that needs a target.
     #[must_use]
-    pub fn state_of(&self, health: &Health) -> ProbeState {
-        if self.target.is_some() { health.state() } else { ProbeState::NoTarget }
+    pub fn underlay_state(&self) -> ProbeState {
+        self.underlay.state().into()
+    }
+
+    #[must_use]
+    pub fn arp_state(&self) -> ProbeState {
+        match self.target {
+            _ if !self.heard => ProbeState::Unsupported,
+            Some(_) => self.arp.state().into(),
+            None => ProbeState::NoTarget,
+        }
+    }
+
+    #[must_use]
+    pub fn icmp_state(&self) -> ProbeState {
+        if self.target.is_some() { self.icmp.state().into() } else { ProbeState::NoTarget }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::frames::Arp;
 
     const PACE: Pace = Pace {
         interval: Duration::from_secs(1),
@@ -178,7 +247,7 @@ mod tests {
         assert_eq!(lane.target.map(|target| target.origin), Some(Origin::Configured));
 
         let mut lane = Lane::new(vtep(), None, PACE, now);
-        assert_eq!(lane.state_of(&lane.arp), ProbeState::NoTarget);
+        assert_eq!((lane.arp_state(), lane.icmp_state()), (ProbeState::NoTarget, ProbeState::NoTarget));
         for self_ip in [[10, 1, 6, 34], [10, 1, 6, 35]] {
             lane.on_flows(&[flow([10, 169, 72, 34], 2, None, Some(self_ip))]);
             assert_eq!(lane.target.map(|target| target.address), Some(self_ip.into()));
@@ -187,15 +256,48 @@ mod tests {
         assert!(lane.target.is_some(), "silence does not make forget");
     }
 
+    fn reply(vni: u32, sender: [u8; 4], target: [u8; 4], mac: Mac) -> TunnelArpReply {
+        let arp = Arp { sender_mac: mac, sender: sender.into(), target_mac: [2; 6].into(), target: target.into() };
+        TunnelArpReply { endpoint: [10, 169, 72, 34].into(), vni, arp }
+    }
+
     #[test]
-    fn an_arp_answer_counts_only_from_the_target() {
+    fn an_arp_answer_counts_only_when_it_answers_us() {
+        const SELF_IP: [u8; 4] = [10, 1, 6, 34];
+        const ASKER: [u8; 4] = [10, 0, 0, 126];
         let now = Instant::now();
-        let mac: Mac = [2; 6].into();
+        let mac = vtep().mac;
+        let table = [
+            ("the answer", reply(2, SELF_IP, ASKER, mac), 1),
+            ("another sender", reply(2, [10, 1, 6, 35], ASKER, mac), 0),
+            ("an announcement", reply(2, SELF_IP, SELF_IP, mac), 0),
+            ("another VNI", reply(3, SELF_IP, ASKER, mac), 0),
+        ];
+        for (what, reply, received) in table {
+            let mut lane = Lane::new(vtep(), Some(SELF_IP.into()), PACE, now);
+            lane.arp.on_sent(1, now);
+            lane.on_arp_reply(&reply, ASKER.into(), now);
+            assert_eq!((lane.arp.received, lane.observed_mac.is_some()), (received, received == 1), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_mac_is_believed_the_third_time() {
+        let now = Instant::now();
         let mut lane = Lane::new(vtep(), Some([10, 1, 6, 34].into()), PACE, now);
-        lane.arp.on_sent(1, now);
-        lane.on_arp_reply([10, 1, 6, 35].into(), mac, now);
-        assert_eq!((lane.arp.received, lane.observed_mac), (0, None));
-        lane.on_arp_reply([10, 1, 6, 34].into(), mac, now);
-        assert_eq!((lane.arp.received, lane.observed_mac), (1, Some(mac)));
+        let other: Mac = [4; 6].into();
+        let mut answer = |mac| {
+            lane.on_arp_reply(&reply(2, [10, 1, 6, 34], [10, 0, 0, 126], mac), [10, 0, 0, 126].into(), now);
+            lane.foreign_mac()
+        };
+        assert_eq!([answer(other), answer(other), answer(other)], [None, None, Some(other)]);
+        assert_eq!(answer(vtep().mac), None);
+    }
+
+    #[test]
+    fn without_the_tap_arp_is_unsupported() {
+        let mut lane = Lane::new(vtep(), Some([10, 1, 6, 34].into()), PACE, Instant::now());
+        lane.heard = false;
+        assert_eq!((lane.arp_state(), lane.icmp_state()), (ProbeState::Unsupported, ProbeState::Pending));
     }
 }

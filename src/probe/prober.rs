@@ -5,7 +5,7 @@ use std::{
     io,
     net::Ipv4Addr,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ipnet::Ipv4Net;
@@ -21,7 +21,7 @@ use super::{
     frames::Echo,
     icmp::{IcmpSocket, Path},
     lane::{Lane, Pace},
-    tap::{Answer, Flow, Tap},
+    tap::{Answer, Tap},
 };
 use crate::{
     config::{
@@ -33,6 +33,8 @@ use crate::{
     progress::Beat,
 };
 
+/// How often sockets are looked after and the tap is read, however seldom BIG-IP is probed.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// ARP answers that may wait: more than eight BIG-IPs can send in one turn of the loop.
 const ANSWERS: usize = 64;
 
@@ -63,6 +65,8 @@ pub struct Prober {
     echo_id: u16,
     sequence: u16,
     lanes: BTreeMap<Ipv4Net, Lane>,
+    /// Probe targets that belong to no VTEP, as they were said last.
+    idle_targets: BTreeSet<Ipv4Net>,
     tunnel: Tunnel,
     asker: Option<Asker>,
     /// The way of echoes through the tunnel.
@@ -72,11 +76,12 @@ pub struct Prober {
     beside_tunnel: Option<IcmpSocket>,
     socket_errors: Vec<String>,
     tap: Option<Tap>,
+    tap_load_error: Option<String>,
     /// The devices that the tap listens on.
     underlay: BTreeSet<u32>,
     tap_error: Option<String>,
     tap_counters: [u64; vtep_agent_ebpf::COUNTERS as usize],
-    flows_due: Instant,
+    housekeeping_due: Instant,
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
 }
 
@@ -107,6 +112,7 @@ impl Prober {
             echo_id: fastrand::u16(..),
             sequence: 0,
             lanes: BTreeMap::new(),
+            idle_targets: BTreeSet::new(),
             tunnel: Tunnel::default(),
             asker: None,
             path: None,
@@ -115,10 +121,11 @@ impl Prober {
             beside_tunnel: None,
             socket_errors: Vec::new(),
             tap: None,
+            tap_load_error: None,
             underlay: BTreeSet::new(),
             tap_error: None,
             tap_counters: Default::default(),
-            flows_due: Instant::now(),
+            housekeeping_due: Instant::now(),
             answers: mpsc::channel(ANSWERS),
         })
     }
@@ -133,8 +140,9 @@ impl Prober {
             match event {
                 Event::Rewire => self.rewire(),
                 Event::Arp((at, reply)) => {
+                    let Some(asker) = self.asker else { continue };
                     let lanes = self.lanes.values_mut().filter(|lane| lane.vtep.endpoint == reply.endpoint);
-                    lanes.for_each(|lane| lane.on_arp_reply(reply.arp.sender, reply.arp.sender_mac, at));
+                    lanes.for_each(|lane| lane.on_arp_reply(&reply, asker.address, at));
                 }
                 Event::ThroughTunnel(Ok((from, echo))) if echo.id == self.echo_id => {
                     let lane = self.lanes.values_mut().find(|lane| lane.target.is_some_and(|t| t.address == from));
@@ -161,9 +169,8 @@ impl Prober {
     }
 
     async fn next_event(&mut self) -> Option<Event> {
-        let now = Instant::now();
-        // With nothing to probe, the flows and the heart beat still want a turn a second.
-        let deadline = self.lanes.values().map(Lane::deadline).fold(self.flows_due.max(now), Instant::min);
+        // With nothing to probe, the sockets, the tap and the heart beat still want a turn a second.
+        let deadline = self.lanes.values().map(Lane::deadline).fold(self.housekeeping_due, Instant::min);
         tokio::select! {
             biased;
             changed = self.config.changed() => changed.ok().map(|()| Event::Rewire),
@@ -182,6 +189,7 @@ impl Prober {
         let spec = view.as_ref().and_then(|view| view.in_force.as_ref());
         self.tunnel = spec.map_or(self.tunnel, |spec| spec.tunnel);
         self.fit_lanes(spec);
+        self.say_idle_targets();
         self.fit_path(&facts);
         self.fit_tap(&facts);
     }
@@ -195,6 +203,16 @@ impl Prober {
             let configured = self.settings.targets.get(&vtep.cidr).copied();
             let lane = kept.unwrap_or_else(|| Lane::new(vtep, configured, self.settings.pace, now));
             self.lanes.insert(vtep.cidr, lane);
+        }
+    }
+
+    /// A slip in `--probe-target` would look as if none were set.
+    fn say_idle_targets(&mut self) {
+        let idle: BTreeSet<_> =
+            self.settings.targets.keys().filter(|cidr| !self.lanes.contains_key(cidr)).copied().collect();
+        if idle != self.idle_targets && !self.lanes.is_empty() {
+            idle.iter().for_each(|cidr| warn!(%cidr, "--probe-target is for no VTEP CIDR that is in force"));
+            self.idle_targets = idle;
         }
     }
 
@@ -238,35 +256,45 @@ impl Prober {
     fn fit_tap(&mut self, facts: &Facts) {
         if self.tap.as_ref().map(Tap::tunnel) != Some(self.tunnel) && !self.lanes.is_empty() {
             let loaded = Tap::load(self.tunnel);
-            self.note_tap_error(loaded.as_ref().err().map(|error| chain(error).to_string()));
+            self.tap_load_error = loaded.as_ref().err().map(|error| chain(error).to_string());
             self.tap = loaded.ok();
         }
         self.underlay = facts.underlay.values().map(|underlay| underlay.device.index).collect();
-        self.listen();
+        self.tend_tap(Instant::now());
     }
 
-    /// A socket ends when its device goes down: it is opened again as soon as that can be.
-    fn listen(&mut self) {
-        let Some(tap) = &mut self.tap else { return };
-        let errors = tap.listen_on(&self.underlay, &self.answers.0);
-        self.note_tap_error(errors.first().map(|error| chain(error).to_string()));
-    }
-
-    /// One line for each change, not one for each second.
-    fn note_tap_error(&mut self, error: Option<String>) {
+    /// Keeps the tap's ears where they belong, and reads what it counted. One line for each change of what ails it.
+    fn tend_tap(&mut self, now: Instant) {
+        let endpoints: BTreeSet<_> = self.lanes.values().map(|lane| lane.vtep.endpoint).collect();
+        let tended = match &mut self.tap {
+            // A socket ends when its device goes down: it is opened again as soon as that can be.
+            Some(tap) => tap.look_at(&endpoints).and_then(|()| {
+                let deaf = tap.listen_on(&self.underlay, &self.answers.0).into_iter().next();
+                deaf.map_or_else(|| Ok((tap.flows(now, monotonic_ns())?, tap.counters()?)), Err)
+            }),
+            None => Ok((Vec::new(), self.tap_counters)),
+        };
+        let (read, error) = match tended {
+            Ok(read) => (Some(read), self.tap_load_error.clone()),
+            Err(error) => (None, Some(chain(&error).to_string())),
+        };
+        if let Some((flows, counters)) = read {
+            self.tap_counters = counters;
+            self.lanes.values_mut().for_each(|lane| lane.on_flows(&flows));
+        }
         if let (Some(error), true) = (&error, error != self.tap_error) {
             warn!(%error, "the tap is deaf: no ARP probe, nothing seen of what BIG-IP sends by itself");
         }
+        let heard = self.tap.is_some() && error.is_none();
+        self.lanes.values_mut().for_each(|lane| lane.heard = heard);
         self.tap_error = error;
     }
 
     fn on_time(&mut self, now: Instant) {
-        if now >= self.flows_due {
-            self.flows_due = now + self.settings.pace.interval;
+        if now >= self.housekeeping_due {
+            self.housekeeping_due = now + HOUSEKEEPING;
             self.open_sockets();
-            self.listen();
-            let flows = self.read_tap(now);
-            self.lanes.values_mut().for_each(|lane| lane.on_flows(&flows));
+            self.tend_tap(now);
         }
         let mut lanes = std::mem::take(&mut self.lanes);
         for lane in lanes.values_mut() {
@@ -284,33 +312,17 @@ impl Prober {
         let sequence = self.sequence;
         let echo = Echo { id: self.echo_id, sequence };
         let endpoint = lane.vtep.endpoint;
-        if let Some(socket) = &self.beside_tunnel {
-            record(&mut lane.underlay, sequence, now, socket.send(echo, endpoint));
-        }
+        let no_socket = || Err(io::Error::other("no ICMP socket: see the log"));
+        let beside = self.beside_tunnel.as_ref().map_or_else(no_socket, |socket| socket.send(echo, endpoint));
+        record(&mut lane.underlay, sequence, now, beside);
         let Some(target) = lane.target else { return };
-        if let (Some(asker), Some(_)) = (self.asker, &self.tap) {
-            let sent = self.arp.send(self.tunnel, asker, endpoint, target.address);
-            record(&mut lane.arp, sequence, now, sent);
+        if lane.heard {
+            let no_asker = || Err(io::Error::other("Cilium's tunnel device or router address is not there"));
+            let ask = |asker| self.arp.send(self.tunnel, asker, endpoint, target.address);
+            record(&mut lane.arp, sequence, now, self.asker.map_or_else(no_asker, ask));
         }
-        if let Some(socket) = &self.through_tunnel {
-            record(&mut lane.icmp, sequence, now, socket.send(echo, target.address));
-        }
-    }
-
-    fn read_tap(&mut self, now: Instant) -> Vec<Flow> {
-        let Some(tap) = &self.tap else { return Vec::new() };
-        let read = tap.flows(now, monotonic_ns()).and_then(|flows| Ok((flows, tap.counters()?)));
-        match read {
-            Ok((flows, counters)) => {
-                self.tap_counters = counters;
-                flows
-            }
-            Err(error) => {
-                let error = chain(&error).to_string();
-                self.note_tap_error(Some(error));
-                Vec::new()
-            }
-        }
+        let through = self.through_tunnel.as_ref().map_or_else(no_socket, |socket| socket.send(echo, target.address));
+        record(&mut lane.icmp, sequence, now, through);
     }
 
     fn publish(&self) {
@@ -333,7 +345,7 @@ async fn receive(socket: Option<&IcmpSocket>) -> io::Result<(Ipv4Addr, Echo)> {
 fn record(health: &mut super::health::Health, sequence: u16, now: Instant, sent: io::Result<()>) {
     match sent {
         Ok(()) => health.on_sent(sequence, now),
-        Err(error) => health.on_send_error(error.to_string()),
+        Err(error) => health.on_send_error(error.to_string(), now),
     }
 }
 

@@ -13,13 +13,15 @@ use tokio::io::unix::AsyncFd;
 pub struct EventSocket(AsyncFd<Socket>);
 
 impl EventSocket {
-    /// A raw ICMP socket.
+    /// A raw ICMP socket that gets echo replies and nothing else.
     ///
     /// # Errors
     ///
     /// Without `CAP_NET_RAW`.
     pub fn icmp() -> io::Result<Self> {
-        Self::watch(Socket::new(Domain::IPV4, Type::RAW.nonblocking().cloexec(), Some(Protocol::ICMPV4))?)
+        let socket = Socket::new(Domain::IPV4, Type::RAW.nonblocking().cloexec(), Some(Protocol::ICMPV4))?;
+        setsockopt(&socket, IcmpFilter, &!(1 << ICMP_ECHO_REPLY)).map_err(io::Error::from)?;
+        Self::watch(socket)
     }
 
     /// A socket for copies of the IPv4 packets that come in on a device, from their IPv4 header on. `prepare` may put a filter
@@ -72,6 +74,21 @@ sockopt_impl!(
     libc::SOL_PACKET,
     libc::PACKET_IGNORE_OUTGOING,
     bool
+);
+
+/// Linux's `ICMP_FILTER` at level `SOL_RAW`: one bit for each ICMP type that is not wanted (`linux/icmp.h`).
+const ICMP_FILTER: libc::c_int = 1;
+const SOL_RAW: libc::c_int = 255;
+/// RFC 792.
+const ICMP_ECHO_REPLY: u32 = 0;
+
+sockopt_impl!(
+    /// The ICMP types that a raw socket does not get.
+    IcmpFilter,
+    SetOnly,
+    SOL_RAW,
+    ICMP_FILTER,
+    u32
 );
 
 /// The address of all IPv4 packets of a device.

@@ -11,7 +11,7 @@ use std::{
 
 use aya::{
     EbpfError, EbpfLoader, include_bytes_aligned,
-    maps::{MapData, MapError, PerCpuArray, PerCpuHashMap},
+    maps::{HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap},
     programs::{ProgramError, SocketFilter},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -100,6 +100,26 @@ impl Tap {
     #[must_use]
     pub fn tunnel(&self) -> Tunnel {
         self.tunnel
+    }
+
+    /// Looks at frames from exactly these endpoints.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be written.
+    pub fn look_at(&mut self, endpoints: &BTreeSet<Ipv4Addr>) -> Result<(), TapError> {
+        let map = self.ebpf.map_mut("ENDPOINTS").ok_or(TapError::Incomplete("the map ENDPOINTS"))?;
+        let mut map = HashMap::<&mut MapData, [u8; 4], u8>::try_from(map).map_err(TapError::Map)?;
+        let known: BTreeSet<Ipv4Addr> =
+            map.keys().map(|key| key.map(Ipv4Addr::from)).collect::<Result<_, _>>().map_err(TapError::Map)?;
+        // Gone ones first: the map has room for twice what a configuration can name.
+        for gone in known.difference(endpoints) {
+            map.remove(&gone.octets()).map_err(TapError::Map)?;
+        }
+        for new in endpoints.difference(&known) {
+            map.insert(new.octets(), 0, 0).map_err(TapError::Map)?;
+        }
+        Ok(())
     }
 
     /// Listens on exactly these devices. A device that fails is left out and reported; the others go on.

@@ -23,8 +23,8 @@ use crate::{
     diagnose::{Diagnosis, Verdict},
     node::facts::Facts,
     probe::{
-        health::{Health, ProbeState},
-        lane::Lane,
+        health::Health,
+        lane::{Lane, ProbeState},
         prober,
         tap::Flow,
     },
@@ -61,7 +61,7 @@ impl Status {
             config: config(view.as_deref()),
             kernel: kernel.clone(),
             cilium: cilium(facts.as_deref(), spec.map(|spec| spec.tunnel)),
-            datapath: self::datapath(datapath),
+            datapath: self::datapath(datapath, view.as_deref()),
             tap: tap(probes),
             vteps: vteps.collect(),
             bigip: Bigip { fdb_record: node_address(facts.as_deref()).map(FdbRecord::of_node) },
@@ -98,18 +98,22 @@ fn cilium(facts: Option<&Facts>, tunnel: Option<Tunnel>) -> Cilium {
         running: devices.is_some_and(|devices| devices.tunnel.is_some() && devices.host.is_some()),
         tunnel_protocol: tunnel.map(|tunnel| tunnel.protocol.to_string()),
         tunnel_port: tunnel.map(|tunnel| tunnel.port),
-        vtep_mask: facts.and_then(|facts| facts.running.as_ref()).and_then(|running| running.vtep_mask),
+        vtep_mask: facts.and_then(|facts| facts.running.config()).and_then(|running| running.vtep_mask),
         router: devices.and_then(|devices| devices.router),
     }
 }
 
-fn datapath(report: &reconcile::Report) -> Datapath {
+/// In sync with the document that was seen last, not with one before it.
+fn datapath(report: &reconcile::Report, view: Option<&View>) -> Datapath {
+    let pass = report.last_pass.as_ref();
+    let is_current = pass.zip(view).is_some_and(|(pass, view)| pass.config_hash == view.hash);
+
     Datapath {
         model: report.model,
-        in_sync: report.in_sync(),
+        in_sync: is_current && report.in_sync(),
         pending: report.pending.iter().map(Op::to_string).collect(),
         problems: report.problems().cloned().collect(),
-        last_pass: report.last_pass.as_ref().map(|pass| LastPass {
+        last_pass: pass.map(|pass| LastPass {
             at: pass.at,
             reason: pass.reason,
             took_us: micros(pass.took),
@@ -117,7 +121,7 @@ fn datapath(report: &reconcile::Report) -> Datapath {
             failed: pass.failed,
         }),
         repairs_total: report.repairs_total,
-        contended: report.contended.iter().map(|key| key.network()).collect(),
+        contended: report.contended.keys().map(|key| key.network()).collect(),
     }
 }
 
@@ -157,7 +161,7 @@ fn vtep_status(
 fn entry_state(datapath: &reconcile::Report, key: VtepKey) -> EntryState {
     let pending = datapath.pending.iter().any(|op| op.entry_key() == Some(key));
     match datapath.model {
-        _ if datapath.contended.contains(&key) => EntryState::Contended,
+        _ if datapath.contended.contains_key(&key) => EntryState::Contended,
         Model::VtepHash if datapath.last_pass.is_none() => EntryState::Unknown,
         Model::VtepHash if pending => EntryState::Pending,
         Model::VtepHash => EntryState::InSync,
@@ -167,18 +171,21 @@ fn entry_state(datapath: &reconcile::Report, key: VtepKey) -> EntryState {
 
 fn probes(lane: Option<&Lane>) -> Probes {
     let target = lane.and_then(|lane| lane.target);
-    let in_tunnel = |health: fn(&Lane) -> &Health| Probe {
+    let in_tunnel = |state: fn(&Lane) -> ProbeState, health: fn(&Lane) -> &Health| Probe {
         target: target.map(|target| target.address),
         target_origin: target.map(|target| target.origin),
-        ..lane.map_or_else(Probe::none, |lane| Probe::new(lane.state_of(health(lane)), health(lane)))
+        ..lane.map_or_else(Probe::none, |lane| Probe::new(state(lane), health(lane)))
     };
     Probes {
         underlay: lane.map_or_else(Probe::none, |lane| Probe {
             target: Some(lane.vtep.endpoint),
-            ..Probe::new(lane.underlay.state(), &lane.underlay)
+            ..Probe::new(lane.underlay_state(), &lane.underlay)
         }),
-        arp: Probe { observed_mac: lane.and_then(|lane| lane.observed_mac), ..in_tunnel(|lane| &lane.arp) },
-        icmp: in_tunnel(|lane| &lane.icmp),
+        arp: Probe {
+            observed_mac: lane.and_then(|lane| lane.observed_mac),
+            ..in_tunnel(Lane::arp_state, |lane| &lane.arp)
+        },
+        icmp: in_tunnel(Lane::icmp_state, |lane| &lane.icmp),
     }
 }
 

@@ -1,10 +1,15 @@
 //! A BIG-IP that is away, or not what the configuration says.
 
+use std::net::UdpSocket;
+
 use anyhow::{Context, Result, ensure};
-use vtep_agent::diagnose::{Cause, Verdict};
+use vtep_agent::{
+    diagnose::{Cause, Verdict},
+    probe::lane::ProbeState,
+};
 use vtep_lab::{Config, Lab};
 
-use crate::support::{Agent, NOTICED_WITHIN, all_healthy};
+use crate::support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy};
 
 #[test]
 fn a_bigip_that_is_down_is_unreachable_and_nothing_else() -> Result<()> {
@@ -74,5 +79,56 @@ fn a_wrong_vni_is_named() -> Result<()> {
     let hint = status.vteps[0].hint.as_deref().context("a hint")?;
     ensure!(hint.contains("VNI 3") && hint.contains("key 2"), "{hint}");
     ensure!(status.vteps[1].verdict == Verdict::Healthy, "{:?}", status.vteps[1]);
+    Ok(())
+}
+
+#[test]
+fn the_tap_hears_again_after_the_nodes_link_was_down() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    lab.node.ip("link set eth0 down")?;
+    agent.wait_for("no way to either", NOTICED_WITHIN, |status| {
+        status.vteps.iter().all(|vtep| vtep.cause == Some(Cause::EndpointNoRoute))
+    })?;
+    lab.node.ip("link set eth0 up\nroute replace default via 10.169.72.10")?;
+    agent.wait_for("ARP is answered again", NOTICED_WITHIN, |status| {
+        all_healthy(status) && status.vteps.iter().all(|vtep| vtep.probes.arp.state == ProbeState::Ok)
+    })?;
+    Ok(())
+}
+
+#[test]
+fn an_endpoint_behind_a_blackhole_stops_nobody_else() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.node.ip("route add blackhole 10.169.72.34/32")?;
+    lab.config.write(&Config::seed_keys())?;
+    let agent = Agent::start(&lab)?;
+    let status = agent.wait_for("the missing way is named", NOTICED_WITHIN, |status| {
+        status.vteps.first().is_some_and(|vtep| vtep.cause == Some(Cause::EndpointNoRoute))
+    })?;
+    ensure!(status.datapath.in_sync && status.vteps[1].verdict == Verdict::Healthy, "{status:?}");
+    Ok(())
+}
+
+#[test]
+fn other_nodes_tunnels_do_not_crowd_out_a_bigip() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    // Between Cilium's nodes the VNI is the sender's identity: thousands of them.
+    lab.underlay.run(|| {
+        let socket = UdpSocket::bind("10.169.72.10:0")?;
+        for vni in 1000..4000_u32 {
+            let mut frame = [0_u8; 8 + 14 + 28];
+            frame[0] = 8;
+            frame[4..7].copy_from_slice(&vni.to_be_bytes()[1..]);
+            socket.send_to(&frame, "10.169.72.239:8472")?;
+        }
+        Ok(())
+    })?;
+    let before: Vec<_> = agent.status()?.context("a status")?.vteps.iter().map(|vtep| vtep.seen.packets).collect();
+    let status = agent.wait_for("both BIG-IPs are still seen", HEALTHY_WITHIN, |status| {
+        status.vteps.iter().zip(&before).all(|(vtep, before)| vtep.seen.packets > *before)
+    })?;
+    ensure!(status.tap.overflows == 0 && status.vteps.iter().all(|vtep| vtep.seen.vnis == [2]), "{status:?}");
     Ok(())
 }
