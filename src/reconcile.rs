@@ -4,7 +4,7 @@
 //! every few seconds. Nothing is remembered of what was applied: what failed is simply still in the next plan.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use crate::{
     config::view::View,
     datapath::{
-        abi::VtepKey,
+        abi::{VtepKey, VtepValue},
         contention::Contention,
         maps::{MapError, VtepMap},
         plan::Op,
@@ -78,6 +78,8 @@ impl std::fmt::Display for Reason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pass {
     pub at: Timestamp,
+    /// The configuration that it was about.
+    pub config_hash: String,
     pub reason: Reason,
     pub took: Duration,
     pub applied: usize,
@@ -100,8 +102,8 @@ pub struct Report {
     pub repairs: BTreeMap<VtepKey, u64>,
     /// Repairs of drift since the start, routes and rules included.
     pub repairs_total: u64,
-    /// Entries that somebody keeps overwriting, left alone for now.
-    pub contended: Vec<VtepKey>,
+    /// Entries that somebody keeps overwriting, left alone for now, each with what had been put there.
+    pub contended: BTreeMap<VtepKey, Option<VtepValue>>,
     pub last_pass: Option<Pass>,
 }
 
@@ -122,7 +124,7 @@ impl Default for Report {
             failures: Vec::new(),
             repairs: BTreeMap::new(),
             repairs_total: 0,
-            contended: Vec::new(),
+            contended: BTreeMap::new(),
             last_pass: None,
         }
     }
@@ -170,8 +172,8 @@ pub struct Reconciler {
     report: watch::Sender<Report>,
     contention: Contention,
     map_id: Option<u32>,
-    /// The configuration of the last pass: what differs from it in the kernel now is drift.
-    applied: Option<Arc<View>>,
+    /// What the last pass was about.
+    applied: Option<(Arc<View>, Arc<Facts>)>,
     routes_due: Instant,
     routes_read: Instant,
     current: Report,
@@ -236,11 +238,12 @@ impl Reconciler {
         }
         let scope = self.scope(reason, start);
         let mut found = survey(&self.settings.survey, &self.netlink, &view, &facts, scope).await;
+        let map_before = self.map_id;
         self.note_map(found.map.as_ref());
         let (mut applied, mut failed) = (0, 0);
         let mut report = Report { failures: Vec::new(), ..self.current.clone() };
         if !found.plan.is_empty() && self.settings.mode == Mode::Enforce {
-            let drift = self.applied.as_ref().is_some_and(|applied| Arc::ptr_eq(applied, &view));
+            let settled = self.settled(&view, &facts, map_before);
             for op in std::mem::take(&mut found.plan) {
                 if op.entry_key().is_some_and(|key| self.contention.is_left_alone(key, start)) {
                     continue;
@@ -249,7 +252,7 @@ impl Reconciler {
                     Ok(()) => {
                         applied += 1;
                         info!(change = %op, %reason, "kernel changed");
-                        if drift {
+                        if settled && !self.current.pending.contains(&op) {
                             self.count_repair(&op, start, &mut report);
                         }
                     }
@@ -262,10 +265,21 @@ impl Reconciler {
             // Planning again is the verification.
             found = survey(&self.settings.survey, &self.netlink, &view, &facts, scope).await;
         }
-        self.applied = Some(view);
         let at = Timestamp::now();
-        report.last_pass = Some(Pass { at, reason, took: start.elapsed(), applied, failed });
-        self.publish(report, found, scope, start);
+        let config_hash = view.hash.clone();
+        let spec = view.in_force.as_ref();
+        let wanted = spec.into_iter().flat_map(|spec| &spec.vteps).map(|vtep| VtepKey::new(vtep.cidr)).collect();
+        self.applied = Some((view, facts));
+        report.last_pass = Some(Pass { at, config_hash, reason, took: start.elapsed(), applied, failed });
+        self.publish(report, found, &wanted, scope, start);
+    }
+
+    /// The last pass was about the same configuration, node and map: what differs now, somebody else changed.
+    fn settled(&self, view: &Arc<View>, facts: &Arc<Facts>, map_before: Option<u32>) -> bool {
+        let same = |(last_view, last_facts): &(Arc<View>, Arc<Facts>)| {
+            Arc::ptr_eq(last_view, view) && Arc::ptr_eq(last_facts, facts)
+        };
+        self.applied.as_ref().is_some_and(same) && self.map_id == map_before
     }
 
     fn scope(&mut self, reason: Reason, now: Instant) -> Scope {
@@ -308,18 +322,32 @@ impl Reconciler {
         report.repairs_total += 1;
         let Some(key) = op.entry_key() else { return };
         *report.repairs.entry(key).or_default() += 1;
-        if self.contention.on_repair(key, now) {
+        if self.contention.on_repair(key, op.found(), now) {
             warn!(network = %key.network(), "somebody keeps overwriting this VTEP entry; leaving it alone for a minute");
         }
     }
 
-    fn publish(&mut self, mut report: Report, found: survey::Survey, scope: Scope, now: Instant) {
+    fn publish(
+        &mut self,
+        mut report: Report,
+        found: survey::Survey,
+        wanted: &BTreeSet<VtepKey>,
+        scope: Scope,
+        now: Instant,
+    ) {
         report.model = found.model;
         report.pending = found.plan;
-        report.contended = self.contention.keys(now);
+        report.repairs.retain(|key, _| wanted.contains(key));
+        report.contended = self.contention.left_alone(now);
         report.map_problem = found.map_problem.as_ref().map(|problem| chain(problem).to_string());
         match scope {
-            Scope::All => report.route_problem = found.route_problem.as_ref().map(|problem| chain(problem).to_string()),
+            Scope::All => {
+                report.route_problem = found.route_problem.as_ref().map(|problem| chain(problem).to_string());
+                if report.route_problem.is_some() {
+                    // Listings are cut short when routes change meanwhile: look again at the next tick.
+                    self.routes_due = now;
+                }
+            }
             Scope::Map => self.keep_routes(&mut report),
         }
         self.say_problems(&report);

@@ -1,4 +1,5 @@
-//! The bytes of Cilium's maps. Byte order and layout are decided here and nowhere else.
+//! The bytes of Cilium's maps, and the tap's records as the map API wants them. Byte order and layout are decided here and
+//! nowhere else.
 //!
 //! Source: `pkg/maps/vtep` and `bpf/lib/common.h` of Cilium 1.12 to 1.20; `tests/fixtures` holds dumps of a running 1.18.
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::abi::VtepKey;
+use super::abi::{VtepKey, VtepValue};
 
 const REPAIRS: usize = 10;
 const WINDOW: Duration = Duration::from_secs(60);
@@ -14,35 +14,51 @@ const WINDOW: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, Default)]
 pub struct Contention {
     repairs: BTreeMap<VtepKey, VecDeque<Instant>>,
-    left_alone: BTreeMap<VtepKey, Instant>,
+    left_alone: BTreeMap<VtepKey, LeftAlone>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct LeftAlone {
+    until: Instant,
+    found: Option<VtepValue>,
 }
 
 impl Contention {
-    /// Counts a repair. True when this one is one too many: from now on the key is left alone.
-    pub fn on_repair(&mut self, key: VtepKey, now: Instant) -> bool {
+    /// Counts a repair of a key that held `found`, or nothing. True when this one is one too many: from now on the key is left alone.
+    pub fn on_repair(&mut self, key: VtepKey, found: Option<VtepValue>, now: Instant) -> bool {
+        self.forget(now);
         let repairs = self.repairs.entry(key).or_default();
         repairs.push_back(now);
-        while repairs.front().is_some_and(|at| now.duration_since(*at) >= WINDOW) {
-            repairs.pop_front();
-        }
         let fight = repairs.len() > REPAIRS;
         if fight {
             repairs.clear();
-            self.left_alone.insert(key, now + WINDOW);
+            self.left_alone.insert(key, LeftAlone { until: now + WINDOW, found });
         }
         fight
+    }
+
+    /// What is older than a minute no longer counts, and takes no memory.
+    fn forget(&mut self, now: Instant) {
+        for repairs in self.repairs.values_mut() {
+            while repairs.front().is_some_and(|at| now.duration_since(*at) >= WINDOW) {
+                repairs.pop_front();
+            }
+        }
+        self.repairs.retain(|_, repairs| !repairs.is_empty());
+        self.left_alone.retain(|_, left_alone| now < left_alone.until);
     }
 
     /// The minute of this key is not over.
     #[must_use]
     pub fn is_left_alone(&self, key: VtepKey, now: Instant) -> bool {
-        self.left_alone.get(&key).is_some_and(|until| now < *until)
+        self.left_alone.get(&key).is_some_and(|left_alone| now < left_alone.until)
     }
 
-    /// The keys left alone now.
+    /// The keys left alone now, each with what somebody else had put there; `None` where it had been deleted.
     #[must_use]
-    pub fn keys(&self, now: Instant) -> Vec<VtepKey> {
-        self.left_alone.keys().copied().filter(|key| self.is_left_alone(*key, now)).collect()
+    pub fn left_alone(&self, now: Instant) -> BTreeMap<VtepKey, Option<VtepValue>> {
+        let current = self.left_alone.iter().filter(|(_, left_alone)| now < left_alone.until);
+        current.map(|(&key, left_alone)| (key, left_alone.found)).collect()
     }
 }
 
@@ -58,7 +74,7 @@ mod tests {
     fn fights(count: u32, gap: Duration) -> bool {
         let start = Instant::now();
         let mut contention = Contention::default();
-        (0..count).map(|n| contention.on_repair(key(), start + gap * n)).filter(|fight| *fight).count() > 0
+        (0..count).map(|n| contention.on_repair(key(), None, start + gap * n)).filter(|fight| *fight).count() > 0
     }
 
     #[test]
@@ -73,12 +89,12 @@ mod tests {
         let start = Instant::now();
         let mut contention = Contention::default();
         for _ in 0..=REPAIRS {
-            contention.on_repair(key(), start);
+            contention.on_repair(key(), None, start);
         }
         let other = VtepKey::new("10.1.5.0/24".parse().expect("a CIDR"));
         assert!(contention.is_left_alone(key(), start + Duration::from_secs(59)));
         assert!(!contention.is_left_alone(key(), start + Duration::from_secs(60)));
         assert!(!contention.is_left_alone(other, start));
-        assert!(!contention.on_repair(key(), start + Duration::from_secs(61)), "it starts anew");
+        assert!(!contention.on_repair(key(), None, start + Duration::from_secs(61)), "it starts anew");
     }
 }

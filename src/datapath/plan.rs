@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Entries that `cilium_vtep_map` can hold (`VTEP_MAP_SIZE`).
-pub const VTEP_MAP_CAPACITY: usize = 8;
+pub const VTEP_MAP_CAPACITY: usize = crate::config::parse::MAX_VTEPS;
 
 /// One change to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,19 @@ impl Op {
         match self {
             Self::ReplaceEntry { key, .. } | Self::AddEntry { key, .. } | Self::DeleteEntry { key, .. } => Some(*key),
             Self::PutRoute { .. } | Self::DeleteRoute { .. } | Self::AddRule(_) | Self::DeleteRule(_) => None,
+        }
+    }
+
+    /// What the entry held before; `None` where there was none, or where it is about no entry.
+    #[must_use]
+    pub const fn found(&self) -> Option<VtepValue> {
+        match self {
+            Self::ReplaceEntry { found, .. } | Self::DeleteEntry { found, .. } => Some(*found),
+            Self::AddEntry { .. }
+            | Self::PutRoute { .. }
+            | Self::DeleteRoute { .. }
+            | Self::AddRule(_)
+            | Self::DeleteRule(_) => None,
         }
     }
 }

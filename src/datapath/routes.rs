@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use futures_util::TryStreamExt;
@@ -13,8 +13,8 @@ use rtnetlink::{
     Error as NetlinkError, Handle, IpVersion, RouteMessageBuilder,
     packet_route::{
         AddressFamily,
-        route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope},
-        rule::{RuleAction, RuleAttribute, RuleMessage},
+        route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType},
+        rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage},
     },
 };
 
@@ -52,7 +52,9 @@ pub struct HostRoutes {
 /// When the kernel does not answer a listing.
 pub async fn read(netlink: &Handle) -> Result<HostRoutes, RouteError> {
     let ours = list(netlink, Table::Ours).await?.iter().filter_map(parse_route).collect();
-    let cilium = list(netlink, Table::Cilium).await?.iter().filter_map(destination).collect();
+    let cilium = list(netlink, Table::Cilium).await?;
+    let in_table = |message: &&RouteMessage| table_of(message) == Table::Cilium.id();
+    let cilium = cilium.iter().filter(in_table).filter_map(destination).collect();
     let rules: Vec<_> = netlink
         .rule()
         .get(IpVersion::V4)
@@ -158,9 +160,16 @@ fn destination(message: &RouteMessage) -> Option<Ipv4Net> {
     Ipv4Net::new(address?, message.header.destination_prefix_length).ok()
 }
 
-/// A route that is not of the shape we write reads as one with device 0 or MTU 0, so that the plan replaces it.
+/// A route as we write it. One of another protocol, scope or metric is somebody else's, and no delete of ours would find it.
 fn parse_route(message: &RouteMessage) -> Option<(Ipv4Net, HostRoute)> {
+    let header = &message.header;
+    let ours = header.protocol == RouteProtocol::Static
+        && header.scope == RouteScope::Link
+        && header.kind == RouteType::Unicast
+        && header.tos == 0
+        && table_of(message) == Table::Ours.id();
     let mut route = HostRoute { device: 0, mtu: 0 };
+    let mut has_metric = false;
     for attribute in &message.attributes {
         if let RouteAttribute::Oif(device) = attribute {
             route.device = *device;
@@ -168,24 +177,41 @@ fn parse_route(message: &RouteMessage) -> Option<(Ipv4Net, HostRoute)> {
             let mtu =
                 metrics.iter().find_map(|metric| if let RouteMetric::Mtu(mtu) = metric { Some(*mtu) } else { None });
             route.mtu = mtu.unwrap_or(0);
+        } else if let RouteAttribute::Priority(_) = attribute {
+            has_metric = true;
         }
     }
+    (ours && !has_metric).then_some(())?;
     Some((destination(message)?, route))
 }
 
-/// The rules `to CIDR lookup <table>` at the table's own priority; every other rule is somebody else's.
+fn table_of(message: &RouteMessage) -> u32 {
+    let attribute =
+        message.attributes.iter().find_map(|a| if let RouteAttribute::Table(id) = a { Some(*id) } else { None });
+    attribute.unwrap_or_else(|| u32::from(message.header.table))
+}
+
+/// The rules `to CIDR lookup <table>` at the table's own priority, with nothing else to match; every other is somebody else's.
 fn parse_rule(message: &RuleMessage) -> Option<HostRule> {
-    let (mut destination, mut priority, mut table) = (None, 0, u32::from(message.header.table));
+    let header = &message.header;
+    let (mut destination, mut priority, mut table) = (None, 0, u32::from(header.table));
     for attribute in &message.attributes {
-        if let RuleAttribute::Destination(std::net::IpAddr::V4(address)) = attribute {
+        if let RuleAttribute::Destination(IpAddr::V4(address)) = attribute {
             destination = Some(*address);
         } else if let RuleAttribute::Priority(value) = attribute {
             priority = *value;
         } else if let RuleAttribute::Table(value) = attribute {
             table = *value;
+        } else if !matches!(attribute, RuleAttribute::Protocol(_) | RuleAttribute::SuppressPrefixLen(u32::MAX)) {
+            // Those two the kernel adds to every rule; any other narrows it.
+            return None;
         }
     }
+    let plain = header.action == RuleAction::ToTable
+        && header.src_len == 0
+        && header.tos == 0
+        && !header.flags.contains(RuleFlags::Invert);
     let table = [Table::Ours, Table::Cilium].into_iter().find(|t| t.id() == table && t.priority() == priority)?;
-    let cidr = Ipv4Net::new(destination?, message.header.dst_len).ok()?;
-    Some(HostRule { cidr, table })
+    let cidr = Ipv4Net::new(destination?, header.dst_len).ok()?;
+    plain.then_some(HostRule { cidr, table })
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::{spec::Vtep, view::View},
-    node::{devices::TUNNEL_OVERHEAD, facts::Facts},
+    node::{cilium::Running, devices::TUNNEL_OVERHEAD, facts::Facts},
 };
 
 /// What of the kernel to look at.
@@ -106,7 +106,11 @@ fn kept(view: &View, facts: &Facts, actual: &State) -> Keep {
     if view.in_force.as_ref().is_none_or(|spec| !spec.enabled) {
         return Keep { entries: actual.entries.keys().copied().collect(), routes: BTreeSet::new() };
     }
-    let running = facts.running.iter().flat_map(|running| &running.vtep_networks);
+    if facts.running == Running::Unreadable {
+        // It may name any of them.
+        return Keep { entries: actual.entries.keys().copied().collect(), routes: view.mentioned.clone() };
+    }
+    let running = facts.running.config().into_iter().flat_map(|running| &running.vtep_networks);
     let named: BTreeSet<_> = view.mentioned.iter().map(|cidr| cidr.network()).chain(running.copied()).collect();
     let entries = actual.entries.keys().copied().filter(|key| named.contains(&key.network())).collect();
     Keep { entries, routes: view.mentioned.clone() }
