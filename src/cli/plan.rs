@@ -16,7 +16,7 @@ use crate::{
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  vtep-agent plan --config-dir /etc/cilium-config\n\nExit status: 0 in sync, 1 changes pending."
+    after_help = "Example:\n  vtep-agent plan --config-dir /etc/cilium-config\n\nExit status: 0 in sync, 1 changes pending, 2 no usable configuration."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -43,11 +43,11 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let view = View::next(&args.source.name(), &observed, None, Timestamp::now());
     if view.in_force.is_none() {
         let errors: Vec<_> = view.findings.iter().map(|finding| finding.message.as_str()).collect();
-        anyhow::bail!("no valid configuration: {}", errors.join("; "));
+        writeln!(std::io::stderr(), "error: no valid configuration: {}", errors.join("; "))?;
+        return Ok(ExitCode::from(2));
     }
     let netlink = netlink::connect().context("failed to open a netlink socket")?;
-    let facts =
-        Facts::read(&netlink, Some(&view), &args.source.cilium_run).await.context("failed to read this node")?;
+    let facts = Facts::read(&netlink, &view, &args.source.cilium_run).await.context("failed to read this node")?;
     let plan = Plan::from(survey(&args.source.survey(), &netlink, &view, &facts, Scope::All).await);
     let mut out = std::io::stdout().lock();
     match args.output {

@@ -57,12 +57,12 @@ pub struct Args {
     #[arg(long, default_value = "127.0.0.1:9808", env = "VTEP_AGENT_LISTEN")]
     listen: SocketAddr,
     /// How often the map is compared with the configuration.
-    #[arg(long, default_value = "100ms", value_parser = interval, env = "VTEP_AGENT_VERIFY_INTERVAL")]
+    #[arg(long, default_value = "100ms", value_parser = verify_interval, env = "VTEP_AGENT_VERIFY_INTERVAL")]
     verify_interval: Duration,
     /// How often each BIG-IP is probed.
     #[arg(long, default_value = "1s", value_parser = interval, env = "VTEP_AGENT_PROBE_INTERVAL")]
     probe_interval: Duration,
-    /// How long to wait for the answer to a probe.
+    /// How long to wait for the answer to a probe; not longer than the interval.
     #[arg(long, default_value = "500ms", value_parser = interval, env = "VTEP_AGENT_PROBE_TIMEOUT")]
     probe_timeout: Duration,
     /// Probes in a row that must fail before a cause is raised.
@@ -134,7 +134,14 @@ impl Agent {
         };
         tokio::spawn(follow_config(args.source.name(), observed, config));
         let cilium_run = args.source.cilium_run.clone();
-        tokio::spawn(node::facts::follow(handle.clone(), cilium_run, config_rx.clone(), facts_changes, facts));
+        tokio::spawn(node::facts::follow(
+            handle.clone(),
+            cilium_run,
+            config_rx.clone(),
+            facts_changes,
+            facts,
+            progress.register("node"),
+        ));
 
         let reconciler =
             Reconciler::new(args.reconcile(), handle, config_rx.clone(), facts_rx.clone(), route_changes, datapath);
@@ -179,7 +186,12 @@ impl Args {
     fn probing(&self) -> prober::Settings {
         let thresholds = Thresholds { raise: self.probe_failures, clear: self.probe_successes };
         prober::Settings {
-            pace: Pace { interval: self.probe_interval, timeout: self.probe_timeout, thresholds },
+            // ARP's answers carry no number: an older one must be given up before the next is asked for.
+            pace: Pace {
+                interval: self.probe_interval,
+                timeout: self.probe_timeout.min(self.probe_interval.mul_f64(0.8)),
+                thresholds,
+            },
             targets: self.probe_target.iter().copied().collect::<BTreeMap<_, _>>(),
         }
     }
@@ -212,11 +224,20 @@ async fn wait_for(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-/// A duration such as `100ms`, `1s` or `5m`, not zero.
+/// A duration such as `100ms`, `1s` or `5m`.
 fn interval(text: &str) -> Result<Duration, String> {
+    between(text, Duration::from_millis(10), Duration::from_secs(24 * 60 * 60))
+}
+
+/// Longer than some seconds, the loop would look as if it hung.
+fn verify_interval(text: &str) -> Result<Duration, String> {
+    between(text, Duration::from_millis(10), Duration::from_secs(5))
+}
+
+fn between(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("must be more than zero".into()),
-        Ok(interval) => Ok(interval),
+        Ok(interval) if (least..=most).contains(&interval) => Ok(interval),
+        Ok(_) => Err(format!("must be {} to {}", humantime::format_duration(least), humantime::format_duration(most))),
         Err(error) => Err(format!("{error}; write e.g. 250ms, 1s or 5m")),
     }
 }

@@ -24,7 +24,7 @@ pub struct Source {
     /// Cilium's run directory.
     #[arg(long, value_name = "DIR", default_value = "/var/run/cilium", env = "VTEP_AGENT_CILIUM_RUN")]
     pub cilium_run: PathBuf,
-    /// Add host routes to VTEPs that Cilium does not route.
+    /// Add host routes to VTEPs that Cilium does not route, and restore Cilium's missing rules; `off` leaves all routes as they are.
     #[arg(long, value_enum, default_value = "auto", env = "VTEP_AGENT_HOST_ROUTES")]
     pub host_routes: HostRoutes,
 }

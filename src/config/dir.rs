@@ -3,7 +3,8 @@
 //! The kubelet writes a new directory and swaps the `..data` symlink, so a notice about the directory itself covers every key.
 
 use std::{
-    io,
+    fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,7 +19,7 @@ const SETTLE: Duration = Duration::from_millis(20);
 /// How often the directory is looked at where the kernel sends no notices.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often it is looked at anyway.
-const RESYNC: Duration = Duration::from_secs(30);
+const RESYNC: Duration = Duration::from_secs(10);
 
 /// Sends what the directory holds, now and after each change, until the receiver is gone.
 pub async fn follow(dir: PathBuf, updates: mpsc::Sender<Observed>) {
@@ -26,7 +27,7 @@ pub async fn follow(dir: PathBuf, updates: mpsc::Sender<Observed>) {
     let mut watch = None;
     loop {
         // Watched before it is read, so that a change in between is not lost.
-        if watch.is_none() {
+        if watch.as_ref().is_none_or(|watch: &Watch| !watch.is_of(&dir)) {
             watch = Watch::start(&dir).ok();
         }
         let mut observed = read(&dir);
@@ -67,6 +68,8 @@ pub fn read(dir: &Path) -> Observed {
 }
 
 struct Watch {
+    /// Device and inode of the directory: another directory of the same name needs another watch.
+    identity: Option<(u64, u64)>,
     notices: mpsc::Receiver<()>,
     _watcher: RecommendedWatcher,
 }
@@ -83,7 +86,11 @@ impl Watch {
             let _ = sender.try_send(());
         })?;
         watcher.watch(dir, RecursiveMode::NonRecursive)?;
-        Ok(Self { notices, _watcher: watcher })
+        Ok(Self { identity: identity(dir), notices, _watcher: watcher })
+    }
+
+    fn is_of(&self, dir: &Path) -> bool {
+        self.identity.is_some() && self.identity == identity(dir)
     }
 
     /// Waits for a change, and for the end of those that follow at once.
@@ -94,4 +101,9 @@ impl Watch {
         time::sleep(SETTLE).await;
         while self.notices.try_recv().is_ok() {}
     }
+}
+
+fn identity(dir: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::metadata(dir).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }

@@ -12,7 +12,7 @@ use rtnetlink::{
     },
 };
 
-use super::netlink::is_absent;
+use super::netlink::{has_errno, is_absent};
 use crate::config::{mac::Mac, spec::TunnelProtocol};
 
 /// Bytes that a tunnel adds to an inner IPv4 packet: outer IPv4 (20), UDP (8), VXLAN or Geneve without options (8), inner
@@ -28,6 +28,8 @@ pub enum DeviceError {
     Link { name: String, source: NetlinkError },
     #[error("failed to read the addresses of {CILIUM_HOST}")]
     Address { source: NetlinkError },
+    #[error("the kernel did not answer in time")]
+    Timeout,
     #[error("failed to read the route to {address}")]
     Route { address: Ipv4Addr, source: NetlinkError },
 }
@@ -90,7 +92,7 @@ pub async fn underlay(netlink: &Handle, address: Ipv4Addr) -> Result<Option<Unde
     query.header.table = 0;
     let route: Option<RouteMessage> = match netlink.route().get(query).execute().try_next().await {
         Ok(route) => route,
-        Err(error) if is_absent(&error) || is_unreachable(&error) => None,
+        Err(error) if is_unroutable(&error) => None,
         Err(error) => return Err(fail(error)),
     };
     let Some(route) = route else { return Ok(None) };
@@ -100,17 +102,20 @@ pub async fn underlay(netlink: &Handle, address: Ipv4Addr) -> Result<Option<Unde
         if let RouteAttribute::PrefSource(RouteAddress::Inet(source)) = a { Some(*source) } else { None }
     });
     let Some(index) = index else { return Ok(None) };
-    let link = netlink.link().get().match_index(index).execute().try_next().await.map_err(fail)?;
+    let link = match netlink.link().get().match_index(index).execute().try_next().await {
+        Ok(link) => link,
+        // It went between the two questions.
+        Err(error) if is_absent(&error) => None,
+        Err(error) => return Err(fail(error)),
+    };
     Ok(link.and_then(|link| parse_link(&link)).map(|device| Underlay { device, source }))
 }
 
-fn is_unreachable(error: &NetlinkError) -> bool {
-    let unreachable = [nix::errno::Errno::ENETUNREACH, nix::errno::Errno::EHOSTUNREACH];
-    if let NetlinkError::NetlinkError(message) = error {
-        unreachable.into_iter().any(|errno| message.raw_code() == -(errno as i32))
-    } else {
-        false
-    }
+/// No route, or one that says unreachable, blackhole or prohibit: there is no way, whatever the reason.
+fn is_unroutable(error: &NetlinkError) -> bool {
+    use nix::errno::Errno;
+    const NO_WAY: [Errno; 4] = [Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EINVAL, Errno::EACCES];
+    is_absent(error) || NO_WAY.into_iter().any(|errno| has_errno(error, errno))
 }
 
 async fn device(netlink: &Handle, name: &str) -> Result<Option<Device>, DeviceError> {

@@ -16,32 +16,39 @@ use tokio::{
 use tracing::warn;
 
 use super::{
-    cilium::RunningConfig,
+    cilium::Running,
     devices::{CiliumDevices, DeviceError, Underlay, underlay},
 };
-use crate::config::{spec::Tunnel, view::View};
+use crate::{
+    config::{spec::Tunnel, view::View},
+    progress::Beat,
+};
 
 /// Facts are read at least this often: Cilium's files send no notices.
 const REFRESH: Duration = Duration::from_secs(5);
+/// How long one reading may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// A node with many pods changes routes all the time: after one reading, wait this long before the next.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The node at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
+    /// The tunnel that these facts are about.
+    pub tunnel: Tunnel,
     pub cilium: CiliumDevices,
     /// How each VTEP endpoint is reached; one without a route is missing.
     pub underlay: BTreeMap<Ipv4Addr, Underlay>,
-    /// What Cilium was started with, where it tells.
-    pub running: Option<RunningConfig>,
+    /// What Cilium was started with.
+    pub running: Running,
 }
 
 impl Facts {
     /// # Errors
     ///
     /// When the kernel does not answer.
-    pub async fn read(netlink: &Handle, config: Option<&View>, cilium_run: &Path) -> Result<Self, DeviceError> {
-        let spec = config.and_then(|view| view.in_force.as_ref());
+    pub async fn read(netlink: &Handle, config: &View, cilium_run: &Path) -> Result<Self, DeviceError> {
+        let spec = config.in_force.as_ref();
         let tunnel = spec.map_or_else(Tunnel::default, |spec| spec.tunnel);
         let cilium = CiliumDevices::read(netlink, tunnel.protocol).await?;
         let mut routes = BTreeMap::new();
@@ -50,7 +57,7 @@ impl Facts {
                 routes.insert(vtep.endpoint, route);
             }
         }
-        Ok(Self { cilium, underlay: routes, running: RunningConfig::read(cilium_run) })
+        Ok(Self { tunnel, cilium, underlay: routes, running: Running::read(cilium_run) })
     }
 }
 
@@ -61,14 +68,26 @@ pub async fn follow(
     mut config: watch::Receiver<Option<Arc<View>>>,
     mut changes: mpsc::Receiver<()>,
     facts: watch::Sender<Option<Arc<Facts>>>,
+    beat: Beat,
 ) {
     let mut failing = false;
     while !facts.is_closed() {
-        let view = config.borrow_and_update().clone();
-        match Facts::read(&netlink, view.as_deref(), &cilium_run).await {
-            Ok(read) => {
+        beat.now();
+        // Without a configuration it is not known which tunnel and which endpoints to look for.
+        let Some(view) = config.borrow_and_update().clone() else {
+            match time::timeout(REFRESH, config.changed()).await {
+                Ok(Err(_)) => return,
+                Ok(Ok(())) | Err(_) => continue,
+            }
+        };
+        let read = time::timeout(PATIENCE, Facts::read(&netlink, &view, &cilium_run)).await;
+        match read.unwrap_or(Err(DeviceError::Timeout)) {
+            Ok(mut read) => {
                 failing = false;
                 facts.send_if_modified(|current| {
+                    if let Some(current) = current {
+                        read.running = read.running.clone().or_known(&current.running);
+                    }
                     let differs = current.as_deref() != Some(&read);
                     if differs {
                         *current = Some(Arc::new(read));

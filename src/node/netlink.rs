@@ -53,6 +53,8 @@ pub fn is_present(error: &NetlinkError) -> bool {
     has_errno(error, Errno::EEXIST)
 }
 
-fn has_errno(error: &NetlinkError, errno: Errno) -> bool {
+/// The kernel answered with this error.
+#[must_use]
+pub fn has_errno(error: &NetlinkError, errno: Errno) -> bool {
     if let NetlinkError::NetlinkError(message) = error { message.raw_code() == -(errno as i32) } else { false }
 }

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use vtep_agent::{datapath::survey::Model, probe::health::ProbeState};
+use vtep_agent::{datapath::survey::Model, probe::lane::ProbeState};
 use vtep_lab::{Config, Lab, ping};
 
 use crate::support::{
@@ -71,8 +71,9 @@ fn waits_for_cilium_to_create_its_map() -> Result<()> {
     ensure!(agent.code("/livez")? == 200, "waiting is no reason to be restarted");
 
     lab.cilium.start()?;
-    agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    let status = agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
     ensure!(agent.code("/readyz")? == 200, "ready");
+    ensure!(status.datapath.repairs_total == 0, "filling a new map is no repair: {:?}", status.datapath);
     Ok(())
 }
 
@@ -158,5 +159,38 @@ fn observing_writes_nothing() -> Result<()> {
     std::thread::sleep(REPAIRED_WITHIN);
     ensure!(lab.cilium.vtep_entries()?.is_empty(), "nothing is written");
     ensure!(!lab.node.ip("rule show")?.contains("113:"), "no rule is written");
+    Ok(())
+}
+
+#[test]
+fn the_three_capabilities_are_enough() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.config.write(&Config::seed_keys())?;
+    // As a container has them: everything dropped but these.
+    let mut command = lab.node.command("setpriv");
+    let kept = "-all,+bpf,+net_admin,+net_raw";
+    command.args(["--bounding-set", kept, "--inh-caps", "-all", "--", AGENT]);
+    command.args(["run", "--config-dir", vtep_lab::CONFIG, "--listen", &LISTEN.to_string()]);
+    command.args(["--probe-target", "10.1.6.0/24=10.1.6.34,10.1.5.0/24=10.1.5.36"]);
+    let agent = Agent::spawn(&lab, command)?;
+    let status = agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    ensure!(status.tap.loaded && status.tap.error.is_none(), "{:?}", status.tap);
+    Ok(())
+}
+
+#[test]
+fn a_long_interval_is_no_reason_to_be_restarted() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.config.write(&Config::seed_keys())?;
+    let mut command = lab.agent_command(Path::new(AGENT), LISTEN);
+    command.args(["--probe-interval", "1h"]);
+    let agent = Agent::spawn(&lab, command)?;
+    // Its loops turn every second all the same: the next look at the tap is in the status.
+    let seen = |status: &vtep_agent::status::Status| status.vteps.iter().map(|vtep| vtep.seen.packets).sum::<u64>();
+    agent.wait_for("the first answers", HEALTHY_WITHIN, |status| seen(status) > 0)?;
+    let (code, body) = agent.get("/livez?verbose")?.context("an answer")?;
+    ensure!(code == 200 && body.contains("[+] probe ok") && body.contains("[+] node ok"), "{body}");
+    let output = lab.agent_command(Path::new(AGENT), LISTEN).args(["--verify-interval", "1m"]).output()?;
+    ensure!(output.status.code() == Some(2), "an interval that would look like a hang is refused");
     Ok(())
 }

@@ -23,7 +23,7 @@ pub(super) fn check(
             duplicate_cidr(lists, line, lines),
             overlap(lists, line, earlier),
             in_pod_pool(lists, line, pools),
-            endpoint_in_cidr(lists, line, lines),
+            endpoint_in_cidr(lists, line, lines, length),
             duplicate_endpoint(lists, line, earlier),
             duplicate_mac(lists, line, earlier),
         ];
@@ -74,9 +74,11 @@ fn in_pod_pool(lists: &Lists<'_>, line: &Line, pools: &[Ipv4Net]) -> Option<Find
     Some(lists.cidr.finding(Rule::VtepCidrInPodPool, line.index, problem, remedy))
 }
 
-fn endpoint_in_cidr(lists: &Lists<'_>, line: &Line, lines: &[Line]) -> Option<Finding> {
+/// A CIDR with a slip in its length says nothing of where endpoints may be.
+fn endpoint_in_cidr(lists: &Lists<'_>, line: &Line, lines: &[Line], length: Option<u8>) -> Option<Finding> {
     let endpoint = line.endpoint?;
-    let contains = |other: &Line| other.cidr.filter(|cidr| cidr.contains(&endpoint));
+    let fits = |cidr: &Ipv4Net| length.is_none_or(|length| cidr.prefix_len() == length);
+    let contains = |other: &Line| other.cidr.filter(|cidr| fits(cidr) && cidr.contains(&endpoint));
     let cidr = lines.iter().find_map(contains)?;
     let problem =
         format!("{endpoint} lies inside the tunnel network {cidr}: the outer packet would loop into the tunnel");
