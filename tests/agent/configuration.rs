@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Result, ensure};
 use vtep_lab::{Config, Lab};
 
-use crate::support::{Agent, HEALTHY_WITHIN, all_healthy, eventually, in_kernel};
+use crate::support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, all_healthy, eventually, in_kernel};
 
 /// Promised: 100 ms after the file system's event.
 const PROGRAMMED_WITHIN: Duration = Duration::from_secs(1);
@@ -148,5 +148,26 @@ fn switching_vtep_off_leaves_ciliums_map_alone() -> Result<()> {
     );
     ensure!(!lab.node.ip("rule show")?.contains("113:"), "our rules go");
     ensure!(agent.code("/healthz")? == 200 && agent.code("/readyz")? == 200, "nothing to be unhealthy about");
+    Ok(())
+}
+
+#[test]
+fn a_plain_directory_is_watched_too() -> Result<()> {
+    let lab = Lab::start()?;
+    let dir = std::path::Path::new("/mnt/plain");
+    std::fs::create_dir(dir)?;
+    for (key, value) in Config::seed_keys() {
+        std::fs::write(dir.join(key), value)?;
+    }
+    let mut command = lab.node.command(AGENT);
+    command.args(["run", "--config-dir", "/mnt/plain", "--host-routes", "off", "--listen", &LISTEN.to_string()]);
+    let agent = Agent::spawn(&lab, command)?;
+    let [first, second] = lab.topology.vteps()[..] else { anyhow::bail!("two VTEPs") };
+    eventually("both are programmed", HEALTHY_WITHIN, || Ok(in_kernel(&lab, &[first, second])?.then_some(())))?;
+    std::fs::write(dir.join("vtep-endpoint"), "10.169.72.34 10.169.72.77")?;
+    let moved = vtep_lab::Vtep { endpoint: [10, 169, 72, 77].into(), ..second };
+    eventually("the edit is programmed", PROGRAMMED_WITHIN, || Ok(in_kernel(&lab, &[first, moved])?.then_some(())))?;
+    agent.wait_for("it is in sync", HEALTHY_WITHIN, |status| status.datapath.in_sync)?;
+    ensure!(!lab.node.ip("rule show")?.contains("113:"), "no host routes were asked for");
     Ok(())
 }
