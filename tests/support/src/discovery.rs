@@ -1,0 +1,71 @@
+//! What clients may ask before they know what is served.
+
+use serde_json::{Value, json};
+
+use crate::resource::{CiliumVersions, Resource};
+
+/// The answer to a path that is no resource; none where the real server has no such page.
+pub(crate) fn answer(path: &str, cilium: CiliumVersions) -> Option<Value> {
+    let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    match segments.as_slice() {
+        ["version"] => Some(version()),
+        ["api"] => Some(json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] })),
+        ["api", version] => resources("", version, cilium),
+        ["apis"] => {
+            let groups: Vec<_> = GROUPS.iter().filter_map(|group| describe(group, cilium)).collect();
+            Some(json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups }))
+        }
+        ["apis", group] => {
+            let mut described = describe(group, cilium)?;
+            described["kind"] = json!("APIGroup");
+            described["apiVersion"] = json!("v1");
+            Some(described)
+        }
+        ["apis", group, version] => resources(group, version, cilium),
+        _ => None,
+    }
+}
+
+const GROUPS: [&str; 2] = ["events.k8s.io", "cilium.io"];
+
+fn describe(group: &str, cilium: CiliumVersions) -> Option<Value> {
+    let resource = Resource::ALL.into_iter().find(|resource| resource.group() == group && !group.is_empty())?;
+    let versions: Vec<_> = resource
+        .versions(cilium)
+        .iter()
+        .map(|version| json!({ "groupVersion": resource.api_version(version), "version": version }))
+        .collect();
+    let preferred = versions.first()?.clone();
+    Some(json!({ "name": group, "versions": versions, "preferredVersion": preferred }))
+}
+
+fn resources(group: &str, version: &str, cilium: CiliumVersions) -> Option<Value> {
+    let served: Vec<_> = Resource::ALL
+        .into_iter()
+        .filter(|resource| resource.group() == group && resource.versions(cilium).contains(&version))
+        .collect();
+    let group_version = served.first()?.api_version(version);
+    let mut listed: Vec<_> = served.iter().map(|resource| describe_resource(*resource)).collect();
+    if served.contains(&Resource::Nodes) {
+        let verbs = ["get", "patch", "update"];
+        listed.push(
+            json!({ "name": "nodes/status", "singularName": "", "namespaced": false, "kind": "Node", "verbs": verbs }),
+        );
+    }
+    Some(json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": listed }))
+}
+
+fn describe_resource(resource: Resource) -> Value {
+    json!({
+        "name": resource.plural(), "singularName": resource.kind().to_lowercase(),
+        "namespaced": resource.namespaced(), "kind": resource.kind(),
+        "verbs": ["create", "delete", "get", "list", "patch", "update", "watch"],
+    })
+}
+
+fn version() -> Value {
+    json!({
+        "major": "1", "minor": "33", "gitVersion": "v1.33.0", "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "2025-04-23T00:00:00Z", "goVersion": "go1.24.2", "compiler": "gc", "platform": "linux/amd64",
+    })
+}

@@ -1,0 +1,90 @@
+//! The thread that accepts connections, and stops and resumes listening on the same port.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, mpsc::SyncSender},
+};
+
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::mpsc,
+    task::JoinSet,
+};
+
+use crate::{connection, shared::Shared};
+
+/// Connections that may wait to be accepted: all of a large cluster at once.
+const BACKLOG: u32 = 4096;
+
+/// What the handle asks of the thread; each is answered when it is done.
+#[derive(Debug)]
+pub(crate) enum Control {
+    Stop(SyncSender<io::Result<()>>),
+    Resume(SyncSender<io::Result<()>>),
+}
+
+/// A socket that holds an address without listening on it: connections to it are refused.
+pub(crate) fn hold(address: Option<SocketAddr>) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
+    Ok(socket)
+}
+
+/// Listens and serves until the handle is gone.
+pub(crate) async fn run(listener: TcpListener, mut control: mpsc::UnboundedReceiver<Control>, shared: Arc<Shared>) {
+    let Ok(address) = listener.local_addr() else { return };
+    let mut listener = Some(listener);
+    let mut held = None;
+    let mut connections = JoinSet::new();
+    loop {
+        let command = match &listener {
+            Some(listening) => accept(listening, &mut control, &mut connections, &shared).await,
+            None => control.recv().await,
+        };
+        let (result, answer) = match command {
+            None => return,
+            Some(Control::Stop(answer)) => {
+                drop(listener.take());
+                connections.shutdown().await;
+                let socket = held.take().map_or_else(|| hold(Some(address)), Ok);
+                (socket.map(|socket| held = Some(socket)), answer)
+            }
+            Some(Control::Resume(answer)) => {
+                let resumed = held
+                    .take()
+                    .map_or(Ok(()), |socket| socket.listen(BACKLOG).map(|listening| listener = Some(listening)));
+                (resumed, answer)
+            }
+        };
+        // The handle waits for the answer; if it does not, it is gone.
+        let _ = answer.send(result);
+    }
+}
+
+/// Starts to listen.
+pub(crate) fn listen(socket: TcpSocket) -> io::Result<TcpListener> {
+    socket.listen(BACKLOG)
+}
+
+/// Accepts connections until the handle wants something.
+async fn accept(
+    listener: &TcpListener,
+    control: &mut mpsc::UnboundedReceiver<Control>,
+    connections: &mut JoinSet<()>,
+    shared: &Arc<Shared>,
+) -> Option<Control> {
+    loop {
+        tokio::select! {
+            biased;
+            command = control.recv() => return command,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            Ok((stream, peer)) = listener.accept() => {
+                // Without it small events wait for acknowledgements; a failure only costs time.
+                let _ = stream.set_nodelay(true);
+                connections.spawn(connection::serve(stream, peer, Arc::clone(shared)));
+            }
+        }
+    }
+}

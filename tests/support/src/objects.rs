@@ -1,0 +1,69 @@
+//! The JSON of objects that tests put into the server.
+
+use serde_json::{Map, Value, json};
+
+/// The bytes that the real server allows in a ConfigMap.
+const CONFIG_MAP_LIMIT: usize = 1024 * 1024;
+
+/// A ConfigMap with these keys and values.
+#[must_use]
+pub fn config_map<'a>(namespace: &str, name: &str, data: impl IntoIterator<Item = (&'a str, &'a str)>) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "namespace": namespace, "name": name },
+        "data": strings(data),
+    })
+}
+
+/// A ConfigMap as large as the real server allows: these keys, and `ballast` that fills it up to 1 MiB of keys and values.
+#[must_use]
+pub fn large_config_map<'a>(namespace: &str, name: &str, data: impl IntoIterator<Item = (&'a str, &'a str)>) -> Value {
+    let mut map = config_map(namespace, name, data);
+    if let Some(data) = map["data"].as_object_mut() {
+        let used: usize = data.iter().map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum();
+        let room = CONFIG_MAP_LIMIT.saturating_sub(used + "ballast".len());
+        data.insert("ballast".to_owned(), json!("x".repeat(room)));
+    }
+    map
+}
+
+/// A CiliumNodeConfig that sets `defaults` on nodes with all of `labels`.
+#[must_use]
+pub fn cilium_node_config<'a>(
+    namespace: &str,
+    name: &str,
+    labels: impl IntoIterator<Item = (&'a str, &'a str)>,
+    defaults: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Value {
+    json!({
+        "apiVersion": "cilium.io/v2", "kind": "CiliumNodeConfig",
+        "metadata": { "namespace": namespace, "name": name },
+        "spec": { "nodeSelector": { "matchLabels": strings(labels) }, "defaults": strings(defaults) },
+    })
+}
+
+/// A Node with labels, pod CIDRs and the condition `Ready`.
+#[must_use]
+pub fn node<'a>(name: &str, labels: impl IntoIterator<Item = (&'a str, &'a str)>, pod_cidrs: &[&str]) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": { "name": name, "labels": strings(labels) },
+        "spec": { "podCIDR": pod_cidrs.first(), "podCIDRs": pod_cidrs },
+        "status": { "conditions": [{
+            "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status",
+        }] },
+    })
+}
+
+fn strings<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Map<String, Value> {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect()
+}
+
+/// Puts a list where a map belongs.
+pub(crate) fn spoil(object: &mut Value) {
+    let wrong = json!(["this", "should", "be", "a", "map"]);
+    match ["data", "spec"].into_iter().find(|field| object.get(field).is_some()) {
+        Some(field) => object[field] = wrong,
+        None => object["metadata"]["labels"] = wrong,
+    }
+}

@@ -1,0 +1,76 @@
+//! What the query of a list or a watch asks for.
+
+use std::time::Duration;
+
+use crate::{record::Request, resource::Resource, status::Failure, store::Selection};
+
+/// How long a watch lasts that names no time.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// How long a watch lasts.
+pub(crate) fn timeout(request: &Request) -> Duration {
+    let seconds = request.parameter("timeoutSeconds").and_then(|text| text.parse().ok()).filter(|seconds| *seconds > 0);
+    seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs)
+}
+
+/// The version after which changes are wanted; none means the present objects first.
+pub(crate) fn start_version(request: &Request) -> Result<Option<u64>, Failure> {
+    let text = request.parameter("resourceVersion").unwrap_or_default();
+    match text.as_str() {
+        "" | "0" => Ok(None),
+        _ => text.parse().map(Some).map_err(|_| {
+            Failure::bad_request(format!(
+                "resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: invalid syntax"
+            ))
+        }),
+    }
+}
+
+/// Whether a streaming list is asked for. The real server wants the other two parameters with it.
+pub(crate) fn initial_events(request: &Request) -> Result<bool, Failure> {
+    let wanted = request.flag("sendInitialEvents");
+    let complete = request.flag("allowWatchBookmarks")
+        && request.parameter("resourceVersionMatch").is_some_and(|text| text == "NotOlderThan");
+    if wanted && !complete {
+        let message =
+            "sendInitialEvents: Forbidden: needs allowWatchBookmarks=true and resourceVersionMatch=NotOlderThan";
+        return Err(Failure::invalid(message));
+    }
+    Ok(wanted)
+}
+
+/// The refusal of a version.
+pub(crate) fn too_old_version(version: Option<u64>) -> Failure {
+    Failure::expired(&format!("too old resource version: {}", version.unwrap_or_default()))
+}
+
+/// The selection of a list or a watch.
+pub(crate) fn selection(request: &Request, resource: Resource) -> Result<Selection, Failure> {
+    if request.parameter("labelSelector").is_some_and(|text| !text.is_empty()) {
+        return Err(Failure::bad_request("this server knows no label selectors"));
+    }
+    let fields = field_selector(request).map_err(Failure::bad_request)?;
+    let namespace = Some(request.namespace.clone()).filter(|namespace| !namespace.is_empty()).or(fields.namespace);
+    Ok(Selection { resource, version: request.version.clone(), namespace, name: fields.name })
+}
+
+/// The name that a field selector fixes. `Err` holds a selector that the server does not support.
+pub(crate) fn field_selector(request: &Request) -> Result<FieldSelector, String> {
+    let mut selector = FieldSelector::default();
+    let text = request.parameter("fieldSelector").unwrap_or_default();
+    for term in text.split(',').filter(|term| !term.is_empty()) {
+        match term.split_once('=').map(|(key, value)| (key, value.strip_prefix('=').unwrap_or(value))) {
+            Some(("metadata.name", value)) => selector.name = Some(value.to_owned()),
+            Some(("metadata.namespace", value)) => selector.namespace = Some(value.to_owned()),
+            Some(_) | None => return Err(format!("field label not supported: {term}")),
+        }
+    }
+    Ok(selector)
+}
+
+/// What a field selector fixes.
+#[derive(Debug, Default)]
+pub(crate) struct FieldSelector {
+    pub(crate) name: Option<String>,
+    pub(crate) namespace: Option<String>,
+}

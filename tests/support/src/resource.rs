@@ -1,0 +1,108 @@
+//! What is served: resources, their kinds, groups and versions.
+
+/// A resource that the server stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resource {
+    /// `ciliumnodeconfigs.cilium.io`, namespaced.
+    CiliumNodeConfigs,
+    /// `configmaps`, namespaced.
+    ConfigMaps,
+    /// `events.events.k8s.io`, namespaced.
+    Events,
+    /// `nodes`, of the cluster, with the subresource `status`.
+    Nodes,
+}
+
+/// The versions of `ciliumnodeconfigs.cilium.io` that are served; none means that the CRD is absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CiliumVersions {
+    /// The CRD is absent: the group answers 404.
+    Absent,
+    /// Only `v2`.
+    V2,
+    /// Only `v2alpha1`, as before Cilium 1.16.
+    V2Alpha1,
+    /// Both, `v2` preferred.
+    #[default]
+    Both,
+}
+
+impl CiliumVersions {
+    /// The version names, preferred first.
+    pub(crate) fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Absent => &[],
+            Self::V2 => &["v2"],
+            Self::V2Alpha1 => &["v2alpha1"],
+            Self::Both => &["v2", "v2alpha1"],
+        }
+    }
+}
+
+impl Resource {
+    pub(crate) const ALL: [Self; 4] = [Self::CiliumNodeConfigs, Self::ConfigMaps, Self::Events, Self::Nodes];
+
+    /// The resource of a request, where that group and version of it is served.
+    pub(crate) fn find(group: &str, version: &str, plural: &str, cilium: CiliumVersions) -> Option<Self> {
+        let served = |resource: &Self| resource.plural() == plural && resource.group() == group;
+        let resource = Self::ALL.into_iter().find(served)?;
+        resource.versions(cilium).contains(&version).then_some(resource)
+    }
+
+    /// The versions that are served, preferred first.
+    pub(crate) fn versions(self, cilium: CiliumVersions) -> &'static [&'static str] {
+        match self {
+            Self::CiliumNodeConfigs => cilium.names(),
+            Self::ConfigMaps | Self::Events | Self::Nodes => &["v1"],
+        }
+    }
+
+    /// The name in paths and RBAC rules.
+    #[must_use]
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::CiliumNodeConfigs => "ciliumnodeconfigs",
+            Self::ConfigMaps => "configmaps",
+            Self::Events => "events",
+            Self::Nodes => "nodes",
+        }
+    }
+
+    /// The API group; empty for the core group.
+    #[must_use]
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::CiliumNodeConfigs => "cilium.io",
+            Self::ConfigMaps | Self::Nodes => "",
+            Self::Events => "events.k8s.io",
+        }
+    }
+
+    /// The `kind` of its objects.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::CiliumNodeConfigs => "CiliumNodeConfig",
+            Self::ConfigMaps => "ConfigMap",
+            Self::Events => "Event",
+            Self::Nodes => "Node",
+        }
+    }
+
+    /// Whether its objects live in a namespace.
+    #[must_use]
+    pub fn namespaced(self) -> bool {
+        match self {
+            Self::CiliumNodeConfigs | Self::ConfigMaps | Self::Events => true,
+            Self::Nodes => false,
+        }
+    }
+
+    /// The `apiVersion` of its objects when they are asked for in `version`.
+    pub(crate) fn api_version(self, version: &str) -> String {
+        match self.group() {
+            "" => version.to_owned(),
+            group => format!("{group}/{version}"),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The objects, one counter of versions, and the log of changes that watches read.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use jiff::{Timestamp, Unit};
+use serde_json::{Map, Value, json};
+
+use crate::resource::Resource;
+
+/// Changes kept for watches. An open watch reads its part at once; a new one that asks for older changes is told 410.
+const LOG_LIMIT: usize = 10_000;
+
+/// Where an object is. The namespace is empty for objects of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) resource: Resource,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// Which objects of a resource a list or a watch is about.
+#[derive(Debug, Clone)]
+pub(crate) struct Selection {
+    pub(crate) resource: Resource,
+    pub(crate) version: String,
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: Option<String>,
+}
+
+impl Selection {
+    fn contains(&self, key: &Key) -> bool {
+        key.resource == self.resource
+            && self.namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
+            && self.name.as_ref().is_none_or(|name| *name == key.name)
+    }
+}
+
+/// One change; `event` is the type of the watch event.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    pub(crate) version: u64,
+    pub(crate) event: &'static str,
+    pub(crate) object: Arc<Value>,
+    key: Key,
+}
+
+#[derive(Debug)]
+pub(crate) struct Store {
+    objects: BTreeMap<Key, Arc<Value>>,
+    log: VecDeque<Change>,
+    version: u64,
+    /// Watches cannot start from a version below this one.
+    compacted: u64,
+    created: u64,
+}
+
+impl Store {
+    pub(crate) fn new() -> Self {
+        Self { objects: BTreeMap::new(), log: VecDeque::new(), version: 1, compacted: 1, created: 0 }
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<Arc<Value>> {
+        self.objects.get(key).cloned()
+    }
+
+    pub(crate) fn list(&self, selection: &Selection) -> Vec<Arc<Value>> {
+        self.objects.iter().filter(|(key, _)| selection.contains(key)).map(|(_, object)| Arc::clone(object)).collect()
+    }
+
+    /// Stores an object as it is, apart from the metadata that belongs to the server. One that changes nothing makes no event, as in
+    /// the real server.
+    pub(crate) fn put(&mut self, key: Key, mut object: Value) -> Arc<Value> {
+        let old = self.objects.get(&key).cloned();
+        let owned = self.owned_metadata(&key, old.as_deref());
+        if let Some(fields) = object.as_object_mut() {
+            fields.entry("kind").or_insert_with(|| json!(key.resource.kind()));
+            let metadata = fields.entry("metadata").or_insert_with(|| json!({}));
+            if let Some(metadata) = metadata.as_object_mut() {
+                metadata.extend(owned);
+            }
+        }
+        if let Some(old) = old.as_ref().filter(|old| ***old == object) {
+            return Arc::clone(old);
+        }
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let object = Arc::new(object);
+        let event = if old.is_some() { "MODIFIED" } else { "ADDED" };
+        self.objects.insert(key.clone(), Arc::clone(&object));
+        self.log(event, key, Arc::clone(&object));
+        object
+    }
+
+    /// Removes an object and returns its last state, which carries the version of the removal.
+    pub(crate) fn remove(&mut self, key: &Key) -> Option<Arc<Value>> {
+        let mut object = Value::clone(&*self.objects.remove(key)?);
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let object = Arc::new(object);
+        self.log("DELETED", key.clone(), Arc::clone(&object));
+        Some(object)
+    }
+
+    /// The changes of a selection after a version, which an open watch has seen everything up to.
+    pub(crate) fn changes(&self, selection: &Selection, after: u64) -> Vec<Change> {
+        let start = self.log.partition_point(|change| change.version <= after);
+        self.log.range(start..).filter(|change| selection.contains(&change.key)).cloned().collect()
+    }
+
+    /// Whether a watch can no longer start from a version.
+    pub(crate) fn is_too_old(&self, version: u64) -> bool {
+        version < self.compacted
+    }
+
+    /// Makes every version handed out so far too old to start from.
+    pub(crate) fn compact(&mut self) {
+        self.version += 1;
+        self.compacted = self.version;
+    }
+
+    fn log(&mut self, event: &'static str, key: Key, object: Arc<Value>) {
+        self.log.push_back(Change { version: self.version, event, object, key });
+        if self.log.len() > LOG_LIMIT
+            && let Some(dropped) = self.log.pop_front()
+        {
+            self.compacted = self.compacted.max(dropped.version);
+        }
+    }
+
+    /// Name, namespace, uid, creation time and present version.
+    fn owned_metadata(&mut self, key: &Key, old: Option<&Value>) -> Map<String, Value> {
+        let mut metadata = Map::from_iter([("name".to_owned(), json!(key.name))]);
+        if !key.namespace.is_empty() {
+            metadata.insert("namespace".to_owned(), json!(key.namespace));
+        }
+        if let Some(old) = old {
+            for field in ["uid", "creationTimestamp", "resourceVersion"] {
+                metadata.insert(field.to_owned(), old["metadata"][field].clone());
+            }
+            return metadata;
+        }
+        self.created += 1;
+        let now = Timestamp::now();
+        let now = now.round(Unit::Second).unwrap_or(now);
+        metadata.insert("uid".to_owned(), json!(format!("00000000-0000-4000-8000-{:012x}", self.created)));
+        metadata.insert("creationTimestamp".to_owned(), json!(now.to_string()));
+        metadata
+    }
+}
