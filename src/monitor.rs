@@ -67,10 +67,15 @@ pub async fn run(
     summary.tick().await;
     let mut current = BTreeMap::new();
     let mut findings = Vec::new();
+    let mut source_fails = false;
     loop {
         beat.now();
         let now = Instant::now();
-        say_findings(&mut findings, board.config.borrow_and_update().as_deref());
+        {
+            let view = board.config.borrow_and_update();
+            say_source(&mut source_fails, view.as_deref());
+            say_findings(&mut findings, view.as_deref());
+        }
         board.facts.borrow_and_update();
         board.datapath.borrow_and_update();
         board.probes.borrow_and_update();
@@ -145,6 +150,20 @@ fn say_changes(before: &BTreeMap<Ipv4Net, Diagnosis>, after: &BTreeMap<Ipv4Net, 
         }
     }
     changed
+}
+
+/// One line when the source no longer answers, and one when it does again.
+fn say_source(fails: &mut bool, view: Option<&View>) {
+    let Some(View { source, source_error, in_force, .. }) = view else { return };
+    match (source_error, &mut *fails) {
+        (Some(reason), false) if in_force.is_some() => {
+            warn!(source, reason, "the configuration cannot be read: what was seen last stays in force");
+        }
+        (Some(reason), false) => warn!(source, reason, "the configuration cannot be read yet"),
+        (None, true) => info!(source, "the configuration can be read again"),
+        (Some(_), true) | (None, false) => {}
+    }
+    *fails = source_error.is_some();
 }
 
 /// One line for each finding that was not there before.

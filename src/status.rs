@@ -48,6 +48,8 @@ pub struct Config {
     pub source: String,
     pub hash: Option<String>,
     pub observed_at: Option<Timestamp>,
+    /// Why the source does not answer, if it does not.
+    pub source_error: Option<String>,
     /// The document was seen, and has no error.
     pub valid: bool,
     /// Some of what is in force is an earlier value.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Format, source};
 use crate::{
-    config::{dir, view::View},
+    config::view::View,
     datapath::survey::{Model, Scope, Survey, survey},
     logging::chain,
     node::{facts::Facts, netlink},
@@ -37,12 +37,12 @@ struct Plan {
 ///
 /// When the configuration or the kernel cannot be read.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let observed = match args.source.config_source {
-        source::Kind::Dir => dir::read(&args.source.config_dir),
-    };
-    let view = View::next(&args.source.name(), &observed, None, Timestamp::now());
+    let config = args.source.config().await?;
+    let source = config.to_string();
+    let view = View::next(&source, &config.read().await, None, Timestamp::now());
     if view.in_force.is_none() {
-        let errors: Vec<_> = view.findings.iter().map(|finding| finding.message.as_str()).collect();
+        let findings = view.findings.iter().map(|finding| finding.message.as_str());
+        let errors: Vec<_> = view.source_error.as_deref().into_iter().chain(findings).collect();
         writeln!(std::io::stderr(), "error: no valid configuration: {}", errors.join("; "))?;
         return Ok(ExitCode::from(2));
     }

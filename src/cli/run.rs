@@ -20,10 +20,7 @@ use tracing::info;
 
 use super::source;
 use crate::{
-    config::{
-        dir,
-        view::{Observed, View},
-    },
+    config::view::{Observed, View},
     http, logging,
     monitor::{self, Board},
     node::{self, capabilities, netlink},
@@ -129,10 +126,9 @@ impl Agent {
         let route_changes = netlink::watch_changes().context("failed to watch this node's routes")?;
 
         let (updates, observed) = mpsc::channel(1);
-        match args.source.config_source {
-            source::Kind::Dir => tokio::spawn(dir::follow(args.source.config_dir.clone(), updates)),
-        };
-        tokio::spawn(follow_config(args.source.name(), observed, config));
+        let source = args.source.config().await?;
+        tokio::spawn(follow_config(source.to_string(), observed, config));
+        tokio::spawn(source.follow(updates));
         let cilium_run = args.source.cilium_run.clone();
         tokio::spawn(node::facts::follow(
             handle.clone(),
@@ -173,7 +169,9 @@ async fn follow_config(
     while let Some(observed) = observed.recv().await {
         let previous = config.borrow().clone();
         let view = View::next(&source, &observed, previous.as_deref(), Timestamp::now());
-        info!(hash = view.hash, valid = view.valid(), stale = view.stale, "configuration read");
+        if matches!(observed, Observed::Keys(_)) {
+            info!(hash = view.hash, valid = view.valid(), stale = view.stale, "configuration read");
+        }
         config.send_replace(Some(Arc::new(view)));
     }
 }

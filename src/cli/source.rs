@@ -1,23 +1,37 @@
 //! Where the configuration comes from: the settings that `run` and `plan` share.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
-use crate::datapath::survey::{HostRoutes, Settings};
+use anyhow::Context;
+use tokio::sync::mpsc;
+
+use crate::{
+    config::{self, dir, kube::Name, view::Observed},
+    datapath::survey::{HostRoutes, Settings},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
+    /// The API server: in the cluster by the ServiceAccount, elsewhere by KUBECONFIG.
+    Kube,
     /// A directory with one file per key: a mounted ConfigMap.
     Dir,
 }
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Source {
-    /// Where the configuration comes from.
-    #[arg(long, value_enum, default_value = "dir", env = "VTEP_AGENT_CONFIG_SOURCE")]
-    pub config_source: Kind,
+    /// Where the configuration comes from; `dir` where a directory is given, otherwise `kube`.
+    #[arg(long, value_enum, env = "VTEP_AGENT_CONFIG_SOURCE")]
+    config_source: Option<Kind>,
     /// The directory that the ConfigMap cilium-config is mounted at.
-    #[arg(long, value_name = "DIR", env = "VTEP_AGENT_CONFIG_DIR")]
-    pub config_dir: PathBuf,
+    #[arg(long, value_name = "DIR", env = "VTEP_AGENT_CONFIG_DIR", required_if_eq("config_source", "dir"))]
+    config_dir: Option<PathBuf>,
+    /// Cilium's namespace.
+    #[arg(long, default_value = "kube-system", env = "VTEP_AGENT_NAMESPACE")]
+    namespace: String,
+    /// Cilium's ConfigMap.
+    #[arg(long, default_value = "cilium-config", env = "VTEP_AGENT_CONFIGMAP")]
+    configmap: String,
     /// Where bpffs is mounted.
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf", env = "VTEP_AGENT_BPFFS")]
     pub bpffs: PathBuf,
@@ -29,17 +43,61 @@ pub struct Source {
     pub host_routes: HostRoutes,
 }
 
+/// Where the configuration comes from, ready to be read.
+pub enum Config {
+    Dir(PathBuf),
+    Kube { client: kube::Client, name: Name },
+}
+
 impl Source {
-    /// The source as `/status` names it.
-    #[must_use]
-    pub fn name(&self) -> String {
-        match self.config_source {
-            Kind::Dir => format!("dir:{}", self.config_dir.display()),
+    /// # Errors
+    ///
+    /// When there are no credentials for the API server.
+    pub async fn config(&self) -> anyhow::Result<Config> {
+        match (self.config_source, &self.config_dir) {
+            (Some(Kind::Dir) | None, Some(dir)) => Ok(Config::Dir(dir.clone())),
+            (Some(Kind::Kube | Kind::Dir) | None, _) => {
+                let client = config::kube::client().await.context(
+                    "no way to the API server: run as a pod with a ServiceAccount, set KUBECONFIG, or give --config-dir",
+                )?;
+                Ok(Config::Kube {
+                    client,
+                    name: Name { namespace: self.namespace.clone(), name: self.configmap.clone() },
+                })
+            }
         }
     }
 
     #[must_use]
     pub fn survey(&self) -> Settings {
         Settings { bpffs: self.bpffs.clone(), host_routes: self.host_routes }
+    }
+}
+
+impl Config {
+    /// One look.
+    pub async fn read(self) -> Observed {
+        match self {
+            Self::Dir(dir) => dir::read(&dir),
+            Self::Kube { client, name } => config::kube::read(client, &name).await,
+        }
+    }
+
+    /// Sends what is there, now and after each change.
+    pub async fn follow(self, updates: mpsc::Sender<Observed>) {
+        match self {
+            Self::Dir(dir) => dir::follow(dir, updates).await,
+            Self::Kube { client, name } => config::kube::follow(client, name, updates).await,
+        }
+    }
+}
+
+/// As `/status` names it.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dir(dir) => write!(f, "dir:{}", dir.display()),
+            Self::Kube { name: Name { namespace, name }, .. } => write!(f, "kube:{namespace}/{name}"),
+        }
     }
 }

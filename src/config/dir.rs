@@ -3,7 +3,7 @@
 //! The kubelet writes a new directory and swaps the `..data` symlink, so a notice about the directory itself covers every key.
 
 use std::{
-    fs, io,
+    fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -23,7 +23,7 @@ const RESYNC: Duration = Duration::from_secs(10);
 
 /// Sends what the directory holds, now and after each change, until the receiver is gone.
 pub async fn follow(dir: PathBuf, updates: mpsc::Sender<Observed>) {
-    let mut last: Option<Observed> = None;
+    let mut last = None;
     let mut watch = None;
     loop {
         // Watched before it is read, so that a change in between is not lost.
@@ -31,12 +31,12 @@ pub async fn follow(dir: PathBuf, updates: mpsc::Sender<Observed>) {
             watch = Watch::start(&dir).ok();
         }
         let mut observed = read(&dir);
-        if observed.is_err() {
+        if matches!(observed, Observed::Missing(_)) {
             // The kubelet may have been in the middle of a swap.
             time::sleep(SETTLE).await;
             observed = read(&dir);
         }
-        if observed.is_err() {
+        if matches!(observed, Observed::Missing(_)) {
             // A directory that goes takes its watch with it.
             watch = None;
         }
@@ -56,15 +56,21 @@ pub async fn follow(dir: PathBuf, updates: mpsc::Sender<Observed>) {
     }
 }
 
-/// What the directory holds, or why it cannot be read, in a sentence.
+/// What the directory holds.
+#[must_use]
 pub fn read(dir: &Path) -> Observed {
-    let keys = read_dir(dir).and_then(|keys| {
+    let missing = |why: &dyn std::fmt::Display| {
+        Observed::Missing(format!(
+            "cannot read the directory {} ({why}): mount the ConfigMap cilium-config there",
+            dir.display()
+        ))
+    };
+    match read_dir(dir) {
         // Cilium's has more than a hundred: what has none is not mounted yet.
-        if keys.is_empty() { Err(io::Error::new(io::ErrorKind::NotFound, "it has no file")) } else { Ok(keys) }
-    });
-    keys.map_err(|error| {
-        format!("cannot read the directory {} ({error}): mount the ConfigMap cilium-config there", dir.display())
-    })
+        Ok(keys) if keys.is_empty() => missing(&"it has no file"),
+        Ok(keys) => Observed::Keys(keys),
+        Err(error) => missing(&error),
+    }
 }
 
 struct Watch {

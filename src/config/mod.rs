@@ -1,10 +1,11 @@
 //! The configuration: where it comes from, what it says, and what is wrong with it.
 //!
-//! `source → Keys → parse → Parsed → in_force → View`. Everything but the sources is a function of values.
+//! `source → Keys → parse → Parsed → in_force → View`. Everything but the sources (`dir`, `kube`) is a function of values.
 
 pub mod dir;
 pub mod finding;
 pub mod in_force;
+pub mod kube;
 pub mod mac;
 pub mod manifest;
 pub mod parse;

@@ -14,8 +14,15 @@ use super::{
     spec::Spec,
 };
 
-/// What a source saw: the effective keys, or why there are none.
-pub type Observed = Result<Keys, String>;
+/// What a source saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observed {
+    Keys(Keys),
+    /// There is no document (any more), and why.
+    Missing(String),
+    /// The source does not answer, and why: the document may be there, and may have changed.
+    Unreachable(String),
+}
 
 /// The configuration at one moment.
 #[derive(Clone, Debug)]
@@ -26,6 +33,8 @@ pub struct View {
     pub observed_at: Timestamp,
     /// Identifies the document: the same on every node that sees the same keys. Empty while there is none.
     pub hash: String,
+    /// Why the source does not answer, if it does not.
+    pub source_error: Option<String>,
     pub findings: Vec<Finding>,
     /// What the kernel shall hold; `None` until the first valid configuration.
     pub in_force: Option<Spec>,
@@ -40,17 +49,24 @@ impl View {
     #[must_use]
     pub fn next(source: &str, observed: &Observed, previous: Option<&Self>, now: Timestamp) -> Self {
         let last_good = previous.and_then(|view| view.in_force.as_ref());
+        let unknown = || Self {
+            source: source.to_owned(),
+            observed_at: now,
+            hash: String::new(),
+            source_error: None,
+            findings: Vec::new(),
+            in_force: last_good.cloned(),
+            stale: last_good.is_some(),
+            mentioned: previous.map(|view| view.mentioned.clone()).unwrap_or_default(),
+        };
         match observed {
-            Ok(keys) => Self::of_keys(source, keys, last_good, now),
-            Err(reason) => Self {
-                source: source.to_owned(),
-                observed_at: now,
-                hash: String::new(),
-                findings: vec![missing(reason)],
-                in_force: last_good.cloned(),
-                stale: last_good.is_some(),
-                mentioned: previous.map(|view| view.mentioned.clone()).unwrap_or_default(),
-            },
+            Observed::Keys(keys) => Self::of_keys(source, keys, last_good, now),
+            Observed::Missing(reason) => Self { findings: vec![missing(reason)], ..unknown() },
+            // What was known of the document is still the best that is known.
+            Observed::Unreachable(reason) => {
+                let known = previous.cloned().unwrap_or_else(unknown);
+                Self { source_error: Some(reason.clone()), stale: known.in_force.is_some(), ..known }
+            }
         }
     }
 
@@ -61,6 +77,7 @@ impl View {
             source: source.to_owned(),
             observed_at: now,
             hash: hash(keys),
+            source_error: None,
             stale: in_force.as_ref().is_some_and(|in_force| in_force.stale),
             in_force: in_force.map(|in_force| in_force.spec),
             mentioned: parsed.mentioned,
@@ -68,10 +85,10 @@ impl View {
         }
     }
 
-    /// The document has no error.
+    /// The document was seen, and has no error.
     #[must_use]
     pub fn valid(&self) -> bool {
-        self.findings.iter().all(|finding| finding.severity < Severity::Error)
+        !self.hash.is_empty() && self.findings.iter().all(|finding| finding.severity < Severity::Error)
     }
 }
 

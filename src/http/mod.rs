@@ -94,7 +94,8 @@ fn readiness(status: &Status) -> Vec<Check> {
 fn first_error(status: &Status) -> String {
     let error =
         status.config.findings.iter().find(|finding| finding.severity == crate::config::finding::Severity::Error);
-    let why = error.map(|finding| format!(": {}", finding.message)).unwrap_or_default();
+    let why = status.config.source_error.as_deref().or(error.map(|finding| finding.message.as_str()));
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
     format!("no valid configuration yet{why}")
 }
 

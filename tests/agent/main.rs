@@ -4,6 +4,7 @@
 
 mod commands;
 mod configuration;
+mod kubernetes;
 mod outage;
 mod readme;
 mod repair;
