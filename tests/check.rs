@@ -139,3 +139,27 @@ fn unusable_input_is_told_apart() {
         assert!(stderr.contains(expected), "{args:?} {stdin}: {stderr}");
     }
 }
+
+#[test]
+fn what_is_known_of_the_cluster_is_compared() {
+    let cases: [(&[&str], Option<&str>); 6] = [
+        (
+            &["--pod-cidr", "10.0.0.0/24,fd00::/48", "--service-cidr", "10.96.0.0/12", "--node-ip", "10.169.72.239"],
+            None,
+        ),
+        (&["--pod-cidr", "10.9.0.0/16", "--pod-cidr", "10.1.0.0/16"], Some("vtep-cidr-overlaps-pod-cidr")),
+        (&["--service-cidr", "10.1.5.0/24"], Some("vtep-cidr-overlaps-service-cidr")),
+        (&["--node-ip", "10.1.6.9"], Some("vtep-cidr-contains-node")),
+        (&["--pod-cidr", "10.169.72.0/24"], Some("vtep-endpoint-in-pod-cidr")),
+        (&["--node-ip", "10.9.9.9", "--node-ip", "10.169.72.34"], Some("vtep-endpoint-is-node")),
+    ];
+    for (args, expected) in cases {
+        let output = check(args, GOOD);
+        assert_eq!(output.status.code(), Some(i32::from(expected.is_some())), "{args:?}: {}", stdout(&output));
+        if let Some(rule) = expected {
+            assert!(stdout(&output).contains(&format!("error[{rule}]")), "{args:?}: {}", stdout(&output));
+        }
+    }
+    let output = check(&["--pod-cidr", "10.0.0.0/33"], GOOD);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}

@@ -15,13 +15,13 @@ use anyhow::{Context, ensure};
 use serde::Serialize;
 
 pub use self::text::render;
-use super::Format;
+use super::{Format, surroundings};
 use crate::config::{
     Keys,
     finding::{Finding, Severity},
     in_force::in_force,
     manifest::{self, MAX_BYTES},
-    parse::{Parsed, parse},
+    parse::{Parsed, parse_within},
     spec::Vtep,
 };
 
@@ -35,6 +35,8 @@ pub struct Args {
     /// Warnings count as errors
     #[arg(long)]
     pub strict: bool,
+    #[command(flatten)]
+    pub surroundings: surroundings::Flags,
     /// How to print the findings
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Format,
@@ -43,7 +45,7 @@ pub struct Args {
 /// Exit status 0: no error, 1: at least one error, 2: the input is unusable.
 #[must_use]
 pub fn run(args: &Args) -> ExitCode {
-    let Args { input, strict, output } = args;
+    let Args { input, strict, surroundings, output } = args;
     let input = input.as_deref().filter(|path| *path != Path::new("-"));
     let keys = match read(input) {
         Ok(keys) => keys,
@@ -53,7 +55,7 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let parsed = parse(&keys);
+    let parsed = parse_within(&keys, &surroundings.surroundings());
     let report = match output {
         Format::Text => render(&keys, &parsed),
         Format::Json => json(&parsed) + "\n",

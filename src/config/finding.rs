@@ -33,6 +33,9 @@ pub struct Finding {
     pub index: Option<usize>,
     /// The offending value as written; `null` when the key is absent.
     pub value: Option<String>,
+    /// The object that sets the key, where it is not the ConfigMap itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub origin: Option<String>,
     /// Where, what is wrong and what to write instead, in one sentence: place, problem and remedy.
     pub message: String,
     /// What is wrong, for a reader who sees the place.
@@ -57,7 +60,14 @@ impl Finding {
         let (problem, remedy) = (problem.into(), remedy.into());
         let message = format!("{}: {problem}; {remedy}", place(key, index));
         let (key, value) = (key.to_owned(), value.map(str::to_owned));
-        Self { rule, severity: rule.severity(), key, index, value, message, problem, remedy }
+        Self { rule, severity: rule.severity(), key, index, value, origin: None, message, problem, remedy }
+    }
+
+    /// The same, about a key that this object sets.
+    #[must_use]
+    pub fn set_by(self, origin: &str) -> Self {
+        let message = format!("{} (set by {origin}): {}; {}", self.place(), self.problem, self.remedy);
+        Self { origin: Some(origin.to_owned()), message, ..self }
     }
 
     /// The key, and the position in it as people count: `vtep-mac, 1st value`.
@@ -143,8 +153,13 @@ rules! {
     VtepCidrMaskMismatch "vtep-cidr-mask-mismatch" Error Vtep;
     VtepCidrDuplicate "vtep-cidr-duplicate" Error Vtep;
     VtepCidrOverlap "vtep-cidr-overlap" Error Vtep;
+    VtepCidrOverlapsPodCidr "vtep-cidr-overlaps-pod-cidr" Error Vtep;
+    VtepCidrOverlapsServiceCidr "vtep-cidr-overlaps-service-cidr" Error Vtep;
+    VtepCidrContainsNode "vtep-cidr-contains-node" Error Vtep;
     VtepCidrInPodPool "vtep-cidr-in-pod-pool" Warning Vtep;
     VtepEndpointInVtepCidr "vtep-endpoint-in-vtep-cidr" Error Vtep;
+    VtepEndpointInPodCidr "vtep-endpoint-in-pod-cidr" Error Vtep;
+    VtepEndpointIsNode "vtep-endpoint-is-node" Error Vtep;
     TunnelDisabled "tunnel-disabled" Error List;
     TunnelProtocolUnknown "tunnel-protocol-unknown" Error List;
     TunnelPortNonstandard "tunnel-port-nonstandard" Info List;

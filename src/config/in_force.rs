@@ -4,7 +4,7 @@ use ipnet::{Ipv4Net, ipv4_mask_to_prefix};
 
 use super::{
     parse::{Line, Parsed},
-    spec::{Spec, Vtep},
+    spec::{Spec, Vtep, overlaps},
 };
 
 /// The configuration this node shall have now.
@@ -83,10 +83,6 @@ fn is_superseded(line: &Line, lines: &[Line]) -> bool {
 /// A CIDR with a slip in its length still names its VTEP.
 fn at_length(cidr: Ipv4Net, length: u8) -> Option<Ipv4Net> {
     Ipv4Net::new(cidr.addr(), length).ok().map(|net| net.trunc())
-}
-
-fn overlaps(a: Ipv4Net, b: Ipv4Net) -> bool {
-    a.contains(&b) || b.contains(&a)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! What `cilium-config` says about VTEPs, and everything that is wrong with it that the keys alone can tell.
+//! What `cilium-config` says about VTEPs, and everything that is wrong with it.
 //!
 //! Lists and scalars are read the way Cilium reads them; every problem of a document is reported at once. What is in
 //! force because of it is decided in [`super::in_force`].
 
+mod clashes;
 mod cluster;
 mod lists;
 mod relations;
@@ -21,10 +22,8 @@ use super::{
     finding::{Finding, Rule, Scope, Severity},
     mac::Mac,
     spec::{Tunnel, Vtep},
+    surroundings::Surroundings,
 };
-
-/// What the datapath's map holds.
-pub const MAX_VTEPS: usize = 8;
 
 /// How many values of a list are looked at one by one. A longer list is in error as a whole anyway.
 const EXAMINED: usize = 64;
@@ -76,9 +75,15 @@ impl Parsed {
     }
 }
 
-/// Reads the keys; never fails, what is wrong is in [`Parsed::findings`].
+/// Reads the keys, of a cluster that nothing is known of; never fails, what is wrong is in [`Parsed::findings`].
 #[must_use]
 pub fn parse(keys: &Keys) -> Parsed {
+    parse_within(keys, &Surroundings::default())
+}
+
+/// Reads the keys, and compares them with what is known of the cluster around them.
+#[must_use]
+pub fn parse_within(keys: &Keys, surroundings: &Surroundings) -> Parsed {
     let lists = Lists::read(keys);
     let mut findings = Vec::new();
     let enabled = cluster::enabled(keys, &mut findings);
@@ -88,7 +93,8 @@ pub fn parse(keys: &Keys) -> Parsed {
     let mask = mask(keys, &lists.cidr, &mut findings);
     lists.check_shape(&mut findings);
     let mut lines = lines(&lists, mask.unwrap_or(DEFAULT_MASK), &mut findings);
-    relations::check(&lists, &lines, mask, &cluster::pod_pools(keys), &mut findings);
+    relations::check(&lists, &lines, mask, &mut findings);
+    clashes::check(&lists, &lines, &cluster::pod_pools(keys), surroundings, &mut findings);
     if lists.equal_lengths() {
         assemble(&mut lines, &findings);
     }

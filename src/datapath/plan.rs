@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Entries that `cilium_vtep_map` can hold (`VTEP_MAP_SIZE`).
-pub const VTEP_MAP_CAPACITY: usize = crate::config::parse::MAX_VTEPS;
+pub const VTEP_MAP_CAPACITY: usize = crate::config::spec::MAX_VTEPS;
 
 /// One change to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,10 @@
 //! The three lists: how they are split, and whether they fit together.
 
-use super::{EXAMINED, MAX_VTEPS, values::Complaint, values::Read};
+use super::{EXAMINED, values::Complaint, values::Read};
 use crate::config::{
     Keys,
     finding::{Finding, Rule},
+    spec::MAX_VTEPS,
 };
 
 /// The values of a list as written, each with its byte offset: split on any run of white space and commas.

@@ -5,16 +5,13 @@ use std::net::Ipv4Addr;
 use ipnet::{Ipv4Net, ipv4_mask_to_prefix};
 
 use super::{Line, lists::Lists, values::netmask};
-use crate::config::finding::{Finding, Rule, ordinal};
+use crate::config::{
+    finding::{Finding, Rule, ordinal},
+    spec::overlaps,
+};
 
 /// `mask` is `None` where `vtep-mask` holds none.
-pub(super) fn check(
-    lists: &Lists<'_>,
-    lines: &[Line],
-    mask: Option<Ipv4Addr>,
-    pools: &[Ipv4Net],
-    findings: &mut Vec<Finding>,
-) {
+pub(super) fn check(lists: &Lists<'_>, lines: &[Line], mask: Option<Ipv4Addr>, findings: &mut Vec<Finding>) {
     let length = mask.and_then(|mask| ipv4_mask_to_prefix(mask).ok());
     for line in lines {
         let earlier = lines.get(..line.index).unwrap_or_default();
@@ -22,7 +19,6 @@ pub(super) fn check(
             length.and_then(|length| mask_mismatch(lists, line, length)),
             duplicate_cidr(lists, line, lines),
             overlap(lists, line, earlier),
-            in_pod_pool(lists, line, pools),
             endpoint_in_cidr(lists, line, lines, length),
             duplicate_endpoint(lists, line, earlier),
             duplicate_mac(lists, line, earlier),
@@ -63,17 +59,6 @@ fn overlap(lists: &Lists<'_>, line: &Line, earlier: &[Line]) -> Option<Finding> 
     Some(lists.cidr.finding(Rule::VtepCidrOverlap, line.index, problem, remedy))
 }
 
-fn in_pod_pool(lists: &Lists<'_>, line: &Line, pools: &[Ipv4Net]) -> Option<Finding> {
-    let cidr = line.cidr?;
-    let pool = pools.iter().find(|pool| overlaps(**pool, cidr))?;
-    let relation = if pool.contains(&cidr) { "lies inside" } else { "overlaps" };
-    let problem = format!(
-        "{cidr} {relation} {pool}, the pool of pod networks: free today, but Cilium may give it to a node one day"
-    );
-    let remedy = "move it, or narrow cluster-pool-ipv4-cidr where no node uses that part".to_owned();
-    Some(lists.cidr.finding(Rule::VtepCidrInPodPool, line.index, problem, remedy))
-}
-
 /// A CIDR with a slip in its length says nothing of where endpoints may be.
 fn endpoint_in_cidr(lists: &Lists<'_>, line: &Line, lines: &[Line], length: Option<u8>) -> Option<Finding> {
     let endpoint = line.endpoint?;
@@ -102,8 +87,4 @@ fn duplicate_mac(lists: &Lists<'_>, line: &Line, earlier: &[Line]) -> Option<Fin
     let remedy =
         "write each BIG-IP's own tunnel MAC, as `tmsh show net tunnels tunnel … all-properties` prints it".to_owned();
     Some(lists.mac.finding(Rule::VtepMacDuplicate, line.index, problem, remedy))
-}
-
-fn overlaps(a: Ipv4Net, b: Ipv4Net) -> bool {
-    a.contains(&b) || b.contains(&a)
 }

@@ -279,6 +279,48 @@ fn pod_pools() {
 }
 
 #[test]
+fn clashes_with_the_cluster() {
+    let around = |pods: &str, services: &str, nodes: &str| Surroundings {
+        pod_cidrs: pods.split_whitespace().map(net).collect(),
+        service_cidrs: services.split_whitespace().map(net).collect(),
+        node_addresses: nodes.split_whitespace().map(|node| node.parse().expect("an address")).collect(),
+    };
+    let pool = |pool| keys(&[("cluster-pool-ipv4-cidr", pool)]);
+    type Fired = &'static [(Rule, Option<usize>)];
+    let cases: [(Option<&str>, Surroundings, Fired); 14] = [
+        (None, around("10.1.4.0/24 10.1.7.0/24", "10.96.0.0/12", "10.169.72.239"), &[]),
+        (
+            None,
+            around("10.1.0.0/21", "", ""),
+            &[(Rule::VtepCidrOverlapsPodCidr, Some(0)), (Rule::VtepCidrOverlapsPodCidr, Some(1))],
+        ),
+        (None, around("10.1.6.128/25", "", ""), &[(Rule::VtepCidrOverlapsPodCidr, Some(0))]),
+        (None, around("", "10.1.5.0/24", ""), &[(Rule::VtepCidrOverlapsServiceCidr, Some(1))]),
+        (None, around("", "10.1.4.0/24", ""), &[]),
+        (None, around("", "", "10.1.6.9"), &[(Rule::VtepCidrContainsNode, Some(0))]),
+        (None, around("", "", "10.1.7.9 10.169.72.35"), &[]),
+        (
+            None,
+            around("10.169.72.32/29", "", ""),
+            &[(Rule::VtepEndpointInPodCidr, Some(0)), (Rule::VtepEndpointInPodCidr, Some(1))],
+        ),
+        (None, around("10.169.72.32/31", "", ""), &[]),
+        (None, around("", "", "10.169.72.36"), &[(Rule::VtepEndpointIsNode, Some(1))]),
+        (Some("10.1.6.0/23"), around("", "", ""), &[(Rule::VtepCidrInPodPool, Some(0))]),
+        // In use today is worse than in use one day, and said alone.
+        (Some("10.1.6.0/23"), around("10.1.6.0/24", "", ""), &[(Rule::VtepCidrOverlapsPodCidr, Some(0))]),
+        (Some("10.1.6.0/23"), around("10.1.7.0/24", "", ""), &[(Rule::VtepCidrInPodPool, Some(0))]),
+        (Some("10.2.0.0/16"), around("10.2.1.0/24", "", ""), &[]),
+    ];
+    for (pods, surroundings, expected) in cases {
+        assert_eq!(fired(&parse_within(&pool(pods), &surroundings)), expected, "{pods:?} {surroundings:?}");
+    }
+    let clash = parse_within(&pool(None), &around("10.1.6.0/24", "", ""));
+    let vteps: Vec<_> = clash.lines.iter().map(|line| line.vtep.is_some()).collect();
+    assert_eq!(vteps, [false, true], "an error concerns its own VTEP alone");
+}
+
+#[test]
 fn tunnels() {
     use TunnelProtocol::{Geneve, Vxlan};
     type Changes = &'static [(&'static str, &'static str)];

@@ -7,6 +7,7 @@ use ipnet::{Ipv4Net, ipv4_mask_to_prefix};
 use crate::config::{
     finding::{Finding, Rule},
     mac::Mac,
+    spec::is_unicast,
 };
 
 /// A value, and what a person should look at all the same.
@@ -72,11 +73,6 @@ pub(super) fn endpoint(value: &str) -> Result<Read<Ipv4Addr>, Complaint> {
             None => EXAMPLE.to_owned(),
         })),
     }
-}
-
-fn is_unicast(address: Ipv4Addr) -> bool {
-    let [first, ..] = address.octets();
-    (1..224).contains(&first) && first != 127
 }
 
 /// A network, without host bits. The mask only serves for what is suggested.
