@@ -17,6 +17,7 @@
 //! - [`mod@diagnose`]: from evidence to a cause
 //! - [`monitor`]: the loop that diagnoses, and says each change once
 //! - [`status`]: what anyone may know, in one serialisable type
+//! - [`state_file`]: what is remembered over a restart
 //! - [`http`], [`metrics`], [`logging`], [`progress`]: how it is told
 //! - [`cli`]: one file per subcommand
 
@@ -32,4 +33,5 @@ pub mod node;
 pub mod probe;
 pub mod progress;
 pub mod reconcile;
+pub mod state_file;
 pub mod status;

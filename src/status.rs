@@ -4,7 +4,7 @@
 
 pub mod assembly;
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
@@ -56,6 +56,9 @@ pub struct Config {
     pub stale: bool,
     /// VTEP is enabled in what is in force; `null` before the first valid configuration.
     pub enabled: Option<bool>,
+    /// The object that set a key's value, for each key that the ConfigMap itself does not decide.
+    #[serde(default)]
+    pub overrides: BTreeMap<String, String>,
     pub findings: Vec<Finding>,
 }
 

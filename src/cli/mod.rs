@@ -9,6 +9,7 @@ pub mod plan;
 pub mod run;
 pub mod source;
 pub mod status;
+pub mod surroundings;
 
 /// How a command prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

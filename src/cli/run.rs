@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -20,7 +21,7 @@ use tracing::info;
 
 use super::source;
 use crate::{
-    config::view::{Observed, View},
+    config::{self, last_good},
     http, logging,
     monitor::{self, Board},
     node::{self, capabilities, netlink},
@@ -31,6 +32,7 @@ use crate::{
     },
     progress::Progress,
     reconcile::{self, Mode, Reconciler},
+    state_file::StateFile,
     status::Identity,
 };
 
@@ -44,9 +46,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(2);
 pub struct Args {
     #[command(flatten)]
     source: source::Source,
-    /// This node's name in Kubernetes.
-    #[arg(long, env = "NODE_NAME", default_value_t = hostname())]
-    node_name: String,
+    /// Where to remember the last good configuration over a restart.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/vtep-agent", env = "VTEP_AGENT_STATE_DIR")]
+    state_dir: PathBuf,
     /// Whether to write to the kernel.
     #[arg(long, value_enum, default_value = "enforce", env = "VTEP_AGENT_MODE")]
     mode: Mode,
@@ -91,7 +93,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     })?;
     let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
-    info!(version = env!("CARGO_PKG_VERSION"), node = args.node_name, listen = %listener.local_addr()?, "started");
+    info!(version = env!("CARGO_PKG_VERSION"), node = args.source.node_name, listen = %listener.local_addr()?, "started");
 
     let agent = Agent::start(&args).await?;
     let (stop, stopped) = watch::channel(false);
@@ -114,7 +116,7 @@ struct Agent {
 impl Agent {
     /// Source → view → { facts, reconciler, prober } → monitor: each a task, joined by channels that hold the latest value.
     async fn start(args: &Args) -> anyhow::Result<Self> {
-        let (config, config_rx) = watch::channel(None);
+        let (config_tx, config_rx) = watch::channel(None);
         let (facts, facts_rx) = watch::channel(None);
         let (datapath, datapath_rx) = watch::channel(reconcile::Report::default());
         let (probes, probes_rx) = watch::channel(Arc::new(prober::Report::default()));
@@ -127,7 +129,8 @@ impl Agent {
 
         let (updates, observed) = mpsc::channel(1);
         let source = args.source.config().await?;
-        tokio::spawn(follow_config(source.to_string(), observed, config));
+        let last_good = StateFile::new(args.state_dir.join(last_good::FILE));
+        tokio::spawn(config::follow::follow(source.to_string(), observed, last_good, config_tx));
         tokio::spawn(source.follow(updates));
         let cilium_run = args.source.cilium_run.clone();
         tokio::spawn(node::facts::follow(
@@ -160,22 +163,6 @@ impl Agent {
     }
 }
 
-/// Turns what the source sees into views.
-async fn follow_config(
-    source: String,
-    mut observed: mpsc::Receiver<Observed>,
-    config: watch::Sender<Option<Arc<View>>>,
-) {
-    while let Some(observed) = observed.recv().await {
-        let previous = config.borrow().clone();
-        let view = View::next(&source, &observed, previous.as_deref(), Timestamp::now());
-        if matches!(observed, Observed::Keys(_)) {
-            info!(hash = view.hash, valid = view.valid(), stale = view.stale, "configuration read");
-        }
-        config.send_replace(Some(Arc::new(view)));
-    }
-}
-
 impl Args {
     fn reconcile(&self) -> reconcile::Settings {
         reconcile::Settings { mode: self.mode, tick: self.verify_interval, survey: self.source.survey() }
@@ -196,7 +183,7 @@ impl Args {
 
     fn identity(&self) -> Identity {
         Identity {
-            node: self.node_name.clone(),
+            node: self.source.node_name.clone(),
             mode: self.mode,
             started_at: Timestamp::now(),
             kernel: node::kernel::read(),
@@ -245,8 +232,4 @@ fn probe_target(text: &str) -> Result<(Ipv4Net, Ipv4Addr), String> {
     let cidr: Ipv4Net = cidr.trim().parse().map_err(|_| format!("{cidr:?} is not an IPv4 CIDR"))?;
     let address = address.trim().parse().map_err(|_| format!("{address:?} is not an IPv4 address"))?;
     if cidr.contains(&address) { Ok((cidr.trunc(), address)) } else { Err(format!("{address} is not inside {cidr}")) }
-}
-
-fn hostname() -> String {
-    nix::unistd::gethostname().map_or_else(|_| "localhost".into(), |name| name.to_string_lossy().into_owned())
 }

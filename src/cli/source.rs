@@ -5,8 +5,9 @@ use std::{fmt, path::PathBuf};
 use anyhow::Context;
 use tokio::sync::mpsc;
 
+use super::surroundings;
 use crate::{
-    config::{self, dir, kube::Name, view::Observed},
+    config::{self, dir, kube::Names, surroundings::Surroundings, view::Observed},
     datapath::survey::{HostRoutes, Settings},
 };
 
@@ -32,6 +33,11 @@ pub struct Source {
     /// Cilium's ConfigMap.
     #[arg(long, default_value = "cilium-config", env = "VTEP_AGENT_CONFIGMAP")]
     configmap: String,
+    /// This node's name in Kubernetes.
+    #[arg(long, env = "NODE_NAME", default_value_t = hostname())]
+    pub node_name: String,
+    #[command(flatten)]
+    surroundings: surroundings::Flags,
     /// Where bpffs is mounted.
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf", env = "VTEP_AGENT_BPFFS")]
     pub bpffs: PathBuf,
@@ -45,8 +51,8 @@ pub struct Source {
 
 /// Where the configuration comes from, ready to be read.
 pub enum Config {
-    Dir(PathBuf),
-    Kube { client: kube::Client, name: Name },
+    Dir { dir: PathBuf, surroundings: Surroundings },
+    Kube(config::kube::Source),
 }
 
 impl Source {
@@ -54,16 +60,19 @@ impl Source {
     ///
     /// When there are no credentials for the API server.
     pub async fn config(&self) -> anyhow::Result<Config> {
+        let surroundings = self.surroundings.surroundings();
         match (self.config_source, &self.config_dir) {
-            (Some(Kind::Dir) | None, Some(dir)) => Ok(Config::Dir(dir.clone())),
+            (Some(Kind::Dir) | None, Some(dir)) => Ok(Config::Dir { dir: dir.clone(), surroundings }),
             (Some(Kind::Kube | Kind::Dir) | None, _) => {
                 let client = config::kube::client().await.context(
                     "no way to the API server: run as a pod with a ServiceAccount, set KUBECONFIG, or give --config-dir",
                 )?;
-                Ok(Config::Kube {
-                    client,
-                    name: Name { namespace: self.namespace.clone(), name: self.configmap.clone() },
-                })
+                let names = Names {
+                    namespace: self.namespace.clone(),
+                    configmap: self.configmap.clone(),
+                    node: self.node_name.clone(),
+                };
+                Ok(Config::Kube(config::kube::Source { client, names, surroundings }))
             }
         }
     }
@@ -78,16 +87,16 @@ impl Config {
     /// One look.
     pub async fn read(self) -> Observed {
         match self {
-            Self::Dir(dir) => dir::read(&dir),
-            Self::Kube { client, name } => config::kube::read(client, &name).await,
+            Self::Dir { dir, surroundings } => dir::read(&dir, &surroundings),
+            Self::Kube(source) => source.read().await,
         }
     }
 
     /// Sends what is there, now and after each change.
     pub async fn follow(self, updates: mpsc::Sender<Observed>) {
         match self {
-            Self::Dir(dir) => dir::follow(dir, updates).await,
-            Self::Kube { client, name } => config::kube::follow(client, name, updates).await,
+            Self::Dir { dir, surroundings } => dir::follow(dir, surroundings, updates).await,
+            Self::Kube(source) => source.follow(updates).await,
         }
     }
 }
@@ -96,8 +105,14 @@ impl Config {
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Dir(dir) => write!(f, "dir:{}", dir.display()),
-            Self::Kube { name: Name { namespace, name }, .. } => write!(f, "kube:{namespace}/{name}"),
+            Self::Dir { dir, .. } => write!(f, "dir:{}", dir.display()),
+            Self::Kube(config::kube::Source { names: Names { namespace, configmap, .. }, .. }) => {
+                write!(f, "kube:{namespace}/{configmap}")
+            }
         }
     }
+}
+
+fn hostname() -> String {
+    nix::unistd::gethostname().map_or_else(|_| "localhost".into(), |name| name.to_string_lossy().into_owned())
 }

@@ -12,7 +12,12 @@ use std::{
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{sync::mpsc, time};
 
-use super::{manifest::read_dir, view::Observed};
+use super::{
+    document::Document,
+    manifest::read_dir,
+    surroundings::Surroundings,
+    view::{Observed, Sight},
+};
 
 /// A person's editor writes in several steps: wait until they are over.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -22,7 +27,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const RESYNC: Duration = Duration::from_secs(10);
 
 /// Sends what the directory holds, now and after each change, until the receiver is gone.
-pub async fn follow(dir: PathBuf, updates: mpsc::Sender<Observed>) {
+pub async fn follow(dir: PathBuf, surroundings: Surroundings, updates: mpsc::Sender<Observed>) {
     let mut last = None;
     let mut watch = None;
     loop {
@@ -30,13 +35,13 @@ pub async fn follow(dir: PathBuf, updates: mpsc::Sender<Observed>) {
         if watch.as_ref().is_none_or(|watch: &Watch| !watch.is_of(&dir)) {
             watch = Watch::start(&dir).ok();
         }
-        let mut observed = read(&dir);
-        if matches!(observed, Observed::Missing(_)) {
+        let mut observed = read(&dir, &surroundings);
+        if matches!(observed.sight, Sight::Missing(_)) {
             // The kubelet may have been in the middle of a swap.
             time::sleep(SETTLE).await;
-            observed = read(&dir);
+            observed = read(&dir, &surroundings);
         }
-        if matches!(observed, Observed::Missing(_)) {
+        if matches!(observed.sight, Sight::Missing(_)) {
             // A directory that goes takes its watch with it.
             watch = None;
         }
@@ -58,9 +63,9 @@ pub async fn follow(dir: PathBuf, updates: mpsc::Sender<Observed>) {
 
 /// What the directory holds.
 #[must_use]
-pub fn read(dir: &Path) -> Observed {
+pub fn read(dir: &Path, surroundings: &Surroundings) -> Observed {
     let missing = |why: &dyn std::fmt::Display| {
-        Observed::Missing(format!(
+        Sight::Missing(format!(
             "cannot read the directory {} ({why}): mount the ConfigMap cilium-config there",
             dir.display()
         ))
@@ -68,9 +73,10 @@ pub fn read(dir: &Path) -> Observed {
     match read_dir(dir) {
         // Cilium's has more than a hundred: what has none is not mounted yet.
         Ok(keys) if keys.is_empty() => missing(&"it has no file"),
-        Ok(keys) => Observed::Keys(keys),
+        Ok(keys) => Sight::Document(Document::of_keys(keys, surroundings.clone())),
         Err(error) => missing(&error),
     }
+    .into()
 }
 
 struct Watch {

@@ -1,6 +1,6 @@
 //! What the rest of the agent sees of the configuration: what is in force now, and what is wrong with the document.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
@@ -8,20 +8,42 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Keys,
+    document::Document,
     finding::{Finding, Rule, Severity},
     in_force::in_force,
-    parse::parse,
+    parse::parse_within,
     spec::Spec,
 };
 
-/// What a source saw.
+/// What a source sees now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Observed {
-    Keys(Keys),
+pub struct Observed {
+    pub sight: Sight,
+    /// Why that may be out of date, or why there is nothing: the source does not answer, in its own words.
+    pub doubt: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    Document(Document),
     /// There is no document (any more), and why.
     Missing(String),
-    /// The source does not answer, and why: the document may be there, and may have changed.
-    Unreachable(String),
+    /// The source has never answered: there may be a document.
+    Nothing,
+}
+
+impl Observed {
+    /// The source has not answered, and why.
+    #[must_use]
+    pub fn nothing(reason: &str) -> Self {
+        Self { sight: Sight::Nothing, doubt: Some(reason.to_owned()) }
+    }
+}
+
+impl From<Sight> for Observed {
+    fn from(sight: Sight) -> Self {
+        Self { sight, doubt: None }
+    }
 }
 
 /// The configuration at one moment.
@@ -35,6 +57,8 @@ pub struct View {
     pub hash: String,
     /// Why the source does not answer, if it does not.
     pub source_error: Option<String>,
+    /// The object that set a key's value, for each key that the ConfigMap itself does not decide.
+    pub overrides: BTreeMap<String, String>,
     pub findings: Vec<Finding>,
     /// What the kernel shall hold; `None` until the first valid configuration.
     pub in_force: Option<Spec>,
@@ -48,40 +72,52 @@ impl View {
     /// The view after `observed`, given the one before it.
     #[must_use]
     pub fn next(source: &str, observed: &Observed, previous: Option<&Self>, now: Timestamp) -> Self {
-        let last_good = previous.and_then(|view| view.in_force.as_ref());
-        let unknown = || Self {
-            source: source.to_owned(),
+        let Observed { sight, doubt } = observed;
+        let seen = match sight {
+            Sight::Document(document) => Self::of_document(document, previous, now),
+            Sight::Missing(reason) => Self { findings: vec![missing(reason)], ..Self::unknown(previous, now) },
+            // What is known of the document is still the best that is known.
+            Sight::Nothing => previous.cloned().unwrap_or_else(|| Self::unknown(None, now)),
+        };
+        let stale = seen.stale || (doubt.is_some() && seen.in_force.is_some());
+        Self { source: source.to_owned(), source_error: doubt.clone(), stale, ..seen }
+    }
+
+    /// There is no document; what was in force stays.
+    pub(super) fn unknown(previous: Option<&Self>, now: Timestamp) -> Self {
+        let in_force = previous.and_then(|view| view.in_force.clone());
+        Self {
+            source: String::new(),
             observed_at: now,
             hash: String::new(),
             source_error: None,
+            overrides: BTreeMap::new(),
             findings: Vec::new(),
-            in_force: last_good.cloned(),
-            stale: last_good.is_some(),
+            stale: in_force.is_some(),
+            in_force,
             mentioned: previous.map(|view| view.mentioned.clone()).unwrap_or_default(),
-        };
-        match observed {
-            Observed::Keys(keys) => Self::of_keys(source, keys, last_good, now),
-            Observed::Missing(reason) => Self { findings: vec![missing(reason)], ..unknown() },
-            // What was known of the document is still the best that is known.
-            Observed::Unreachable(reason) => {
-                let known = previous.cloned().unwrap_or_else(unknown);
-                Self { source_error: Some(reason.clone()), stale: known.in_force.is_some(), ..known }
-            }
         }
     }
 
-    fn of_keys(source: &str, keys: &Keys, last_good: Option<&Spec>, now: Timestamp) -> Self {
-        let parsed = parse(keys);
-        let in_force = in_force(&parsed, last_good);
+    fn of_document(document: &Document, previous: Option<&Self>, now: Timestamp) -> Self {
+        let Document { keys, origins, surroundings } = document;
+        let parsed = parse_within(keys, surroundings);
+        let in_force = in_force(&parsed, previous.and_then(|view| view.in_force.as_ref()));
+        let hash = hash(keys);
+        let with_origin = |finding: Finding| match origins.get(&finding.key) {
+            Some(origin) => finding.set_by(origin),
+            None => finding,
+        };
         Self {
-            source: source.to_owned(),
-            observed_at: now,
-            hash: hash(keys),
+            source: String::new(),
+            observed_at: previous.filter(|view| view.hash == hash).map_or(now, |view| view.observed_at),
+            hash,
             source_error: None,
+            overrides: origins.clone(),
             stale: in_force.as_ref().is_some_and(|in_force| in_force.stale),
             in_force: in_force.map(|in_force| in_force.spec),
             mentioned: parsed.mentioned,
-            findings: parsed.findings,
+            findings: parsed.findings.into_iter().map(with_origin).collect(),
         }
     }
 

@@ -79,6 +79,7 @@ fn config(view: Option<&View>) -> Config {
             valid: false,
             stale: false,
             enabled: None,
+            overrides: BTreeMap::new(),
             findings: Vec::new(),
         };
     };
@@ -90,6 +91,7 @@ fn config(view: Option<&View>) -> Config {
         valid: view.valid(),
         stale: view.stale,
         enabled: view.in_force.as_ref().map(|spec| spec.enabled),
+        overrides: view.overrides.clone(),
         findings: view.findings.clone(),
     }
 }

@@ -1,8 +1,9 @@
 //! Edits of the mounted ConfigMap, good and bad.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::{Result, ensure};
+use vtep_agent::config::finding::Severity;
 use vtep_lab::{Config, Lab};
 
 use crate::support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, all_healthy, eventually, in_kernel};
@@ -119,17 +120,49 @@ fn a_vtep_that_is_taken_out_goes() -> Result<()> {
 }
 
 #[test]
-fn a_line_in_error_at_the_start_leaves_what_is_there() -> Result<()> {
+fn the_last_good_value_outlives_a_restart() -> Result<()> {
+    let lab = Lab::start()?;
+    ensure!(Agent::healthy(&lab)?.terminate()?.success());
+    lab.config.write(&edited("vtep-mac", "00:50:56:A0:7D    00:50:56:86:6b:28"))?;
+    let agent = Agent::start(&lab)?;
+    let status = agent.wait_for("both are in force", HEALTHY_WITHIN, |status| status.datapath.in_sync)?;
+    ensure!(status.vteps.len() == 2 && status.config.stale && !status.config.valid, "{status:?}");
+    ensure!(in_kernel(&lab, &lab.topology.vteps())?, "{:?}", lab.cilium.vtep_entries()?);
+    ensure!(agent.code("/readyz")? == 200, "ready with what was good");
+    Ok(())
+}
+
+#[test]
+fn a_line_in_error_at_the_first_start_leaves_what_is_there() -> Result<()> {
     let lab = Lab::start()?;
     ensure!(Agent::healthy(&lab)?.terminate()?.success());
     let routes = lab.node.ip("route show table 2021")?;
+    let state = Path::new(vtep_lab::STATE).join("last-good.json");
+    ensure!(state.exists(), "it was saved");
+    std::fs::write(&state, "{\"format\":1,\"sha256\":\"\",\"content\":{}}")?;
     lab.config.write(&edited("vtep-mac", "00:50:56:A0:7D    00:50:56:86:6b:28"))?;
     let agent = Agent::start(&lab)?;
     let status = agent.wait_for("the other VTEP is in force", HEALTHY_WITHIN, |status| status.datapath.in_sync)?;
     ensure!(status.vteps.len() == 1 && status.config.stale, "{status:?}");
+    ensure!(agent.lines("last-good.json is damaged").len() == 1, "{:?}", agent.log());
     ensure!(in_kernel(&lab, &lab.topology.vteps())?, "{:?}", lab.cilium.vtep_entries()?);
     ensure!(lab.node.ip("route show table 2021")? == routes, "{}", lab.node.ip("route show table 2021")?);
     ensure!(lab.node.ip("rule show")?.contains("113:\tfrom all to 10.1.6.0/24 lookup 2021"), "the rule stays, too");
+    Ok(())
+}
+
+#[test]
+fn the_seeds_own_configuration_is_programmed_with_a_warning() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.config.write(&edited("vtep-mac", "01:50:56:A0:7D:D8    00:50:56:86:6b:28"))?;
+    let agent = Agent::start(&lab)?;
+    let [first, second] = lab.topology.vteps()[..] else { anyhow::bail!("two VTEPs") };
+    let first = vtep_lab::Vtep { mac: [0x01, 0x50, 0x56, 0xa0, 0x7d, 0xd8].into(), ..first };
+    eventually("both are programmed", HEALTHY_WITHIN, || Ok(in_kernel(&lab, &[first, second])?.then_some(())))?;
+    let status = agent.wait_for("it is in sync", HEALTHY_WITHIN, |status| status.datapath.in_sync)?;
+    let doubtful = status.config.findings.iter().filter(|finding| finding.severity > Severity::Info);
+    let found: Vec<_> = doubtful.map(|finding| (finding.rule.id(), finding.index)).collect();
+    ensure!(found == [("vtep-mac-multicast", Some(0))] && status.config.valid, "{:?}", status.config);
     Ok(())
 }
 
@@ -154,7 +187,7 @@ fn switching_vtep_off_leaves_ciliums_map_alone() -> Result<()> {
 #[test]
 fn a_plain_directory_is_watched_too() -> Result<()> {
     let lab = Lab::start()?;
-    let dir = std::path::Path::new("/mnt/plain");
+    let dir = Path::new("/mnt/plain");
     std::fs::create_dir(dir)?;
     for (key, value) in Config::seed_keys() {
         std::fs::write(dir.join(key), value)?;

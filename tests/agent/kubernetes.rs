@@ -1,19 +1,24 @@
 //! The configuration from the API server: a real watch over real HTTP, on a server that misbehaves on command.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use vtep_apiserver::{ApiServer, Fault, Matcher, Resource, Times, Verb, objects};
+use vtep_agent::config::finding::Severity;
+use vtep_apiserver::{After, ApiServer, CiliumVersions, Fault, Matcher, Request, Resource, Times, Verb, objects};
 use vtep_lab::{Config, Lab, Vtep};
 
 use crate::support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, all_healthy, eventually, in_kernel};
 
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "cilium-config";
+const NODE: &str = "worker-1";
 
-/// An API server inside the node's network.
+/// An API server inside the node's network that knows this node and the seed's configuration.
 fn api_server(lab: &Lab) -> Result<ApiServer> {
-    lab.node.run(ApiServer::start)
+    let server = lab.node.run(ApiServer::start)?;
+    apply(&server, &Config::seed_keys())?;
+    server.apply(Resource::Nodes, objects::node(NODE, [("zone", "dmz")], &["10.0.1.0/24"]))?;
+    Ok(server)
 }
 
 fn apply(server: &ApiServer, keys: &BTreeMap<String, String>) -> Result<()> {
@@ -21,18 +26,19 @@ fn apply(server: &ApiServer, keys: &BTreeMap<String, String>) -> Result<()> {
     server.apply(Resource::ConfigMaps, objects::config_map(NAMESPACE, NAME, data)).map(drop)
 }
 
+/// Sets one key for the nodes of a zone.
+fn override_key(server: &ApiServer, name: &str, zone: &str, key: &str, value: &str) -> Result<()> {
+    let object = objects::cilium_node_config(NAMESPACE, name, [("zone", zone)], [(key, value)]);
+    server.apply(Resource::CiliumNodeConfigs, object).map(drop)
+}
+
 fn start(lab: &Lab, server: &ApiServer) -> Result<Agent> {
     let kubeconfig = Path::new("/mnt/kubeconfig");
     fs::write(kubeconfig, server.kubeconfig())?;
     let mut command = lab.node.command(AGENT);
-    command.env("KUBECONFIG", kubeconfig).args([
-        "run",
-        "--config-source",
-        "kube",
-        "--cilium-run",
-        vtep_lab::CILIUM_RUN,
-    ]);
-    command.args(["--listen", &LISTEN.to_string(), "--probe-target", "10.1.6.0/24=10.1.6.34,10.1.5.0/24=10.1.5.36"]);
+    command.env("KUBECONFIG", kubeconfig).args(["run", "--config-source", "kube", "--node-name", NODE]);
+    command.args(["--cilium-run", vtep_lab::CILIUM_RUN, "--listen", &LISTEN.to_string()]);
+    command.args(["--probe-target", "10.1.6.0/24=10.1.6.34,10.1.5.0/24=10.1.5.36"]);
     Agent::spawn(lab, command)
 }
 
@@ -43,20 +49,142 @@ fn moved(lab: &Lab) -> Result<[Vtep; 2]> {
 }
 
 #[test]
-fn the_configmap_is_followed_by_one_watch() -> Result<()> {
+fn each_object_is_followed_by_one_watch() -> Result<()> {
     let lab = Lab::start()?;
     let server = api_server(&lab)?;
-    apply(&server, &Config::seed_keys())?;
     let agent = start(&lab, &server)?;
     let status = agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
-    ensure!(status.config.source == "kube:kube-system/cilium-config", "{:?}", status.config);
+    ensure!(status.config.source == "kube:kube-system/cilium-config" && status.config.valid, "{:?}", status.config);
 
     let moved = moved(&lab)?;
     apply(&server, &Config::keys_for(&moved))?;
     eventually("the edit is programmed", HEALTHY_WITHIN, || Ok(in_kernel(&lab, &moved)?.then_some(())))?;
-    let asked: Vec<_> = server.requests().into_iter().map(|r| (r.verb, r.resource, r.namespace, r.name)).collect();
-    let one = |verb| (verb, "configmaps".to_owned(), NAMESPACE.to_owned(), NAME.to_owned());
-    ensure!(asked == [one(Verb::Get), one(Verb::Watch)], "one look, one watch, of one object: {asked:?}");
+    let asked: Vec<_> =
+        server.requests().iter().map(|r| format!("{} {} {}/{}", r.verb, r.resource, r.namespace, r.name)).collect();
+    let expected = [
+        "get configmaps kube-system/cilium-config",
+        "watch configmaps kube-system/cilium-config",
+        "list ciliumnodeconfigs kube-system/",
+        "watch ciliumnodeconfigs kube-system/",
+        "get nodes /worker-1",
+        "watch nodes /worker-1",
+    ];
+    ensure!(asked == expected, "one look and one watch of each, and nothing more: {asked:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_node_config_overrides_the_configmap_for_its_nodes() -> Result<()> {
+    for versions in [CiliumVersions::V2, CiliumVersions::V2Alpha1] {
+        let lab = Lab::start()?;
+        let server = api_server(&lab)?;
+        server.serve(versions);
+        let vteps = moved(&lab)?;
+        let endpoints = format!("{} {}", vteps[0].endpoint, vteps[1].endpoint);
+        override_key(&server, "dmz", "dmz", "vtep-endpoint", &endpoints)?;
+        override_key(&server, "lan", "lan", "vtep-endpoint", "10.169.72.99 10.169.72.98")?;
+        let agent = start(&lab, &server)?;
+        eventually(
+            "the overridden value is programmed",
+            HEALTHY_WITHIN,
+            || Ok(in_kernel(&lab, &vteps)?.then_some(())),
+        )?;
+        let status = agent.wait_for("its origin is told", HEALTHY_WITHIN, |status| status.datapath.in_sync)?;
+        let origin = [("vtep-endpoint".to_owned(), "CiliumNodeConfig dmz".to_owned())].into();
+        ensure!(status.config.overrides == origin, "{versions:?}: {:?}", status.config);
+
+        // Wrong where it is overridden: the finding says who says so, and the last good value stays.
+        override_key(&server, "dmz", "dmz", "vtep-endpoint", "10.169.72.34 10.169.72")?;
+        let status = agent.wait_for("the finding is reported", HEALTHY_WITHIN, |status| !status.config.valid)?;
+        let finding = &status.config.findings[0];
+        ensure!(finding.origin.as_deref() == Some("CiliumNodeConfig dmz"), "{finding:?}");
+        ensure!(finding.message.contains("set by CiliumNodeConfig dmz"), "{finding:?}");
+        ensure!(in_kernel(&lab, &vteps)?, "{:?}", lab.cilium.vtep_entries()?);
+
+        // Without it, and for a node of another zone.
+        ensure!(server.delete(Resource::CiliumNodeConfigs, NAMESPACE, "dmz"));
+        eventually("the ConfigMap's value is programmed", HEALTHY_WITHIN, || {
+            Ok(in_kernel(&lab, &lab.topology.vteps())?.then_some(()))
+        })?;
+        server.apply(Resource::Nodes, objects::node(NODE, [("zone", "lan")], &["10.0.1.0/24"]))?;
+        agent.wait_for("the node's new labels count", HEALTHY_WITHIN, |status| {
+            status.config.overrides.values().any(|origin| origin == "CiliumNodeConfig lan")
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn without_the_crd_there_are_no_overrides() -> Result<()> {
+    let lab = Lab::start()?;
+    let server = api_server(&lab)?;
+    server.serve(CiliumVersions::Absent);
+    let agent = start(&lab, &server)?;
+    let status = agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    ensure!(status.config.source_error.is_none() && status.config.overrides.is_empty(), "{:?}", status.config);
+    Ok(())
+}
+
+#[test]
+fn the_nodes_own_pod_network_is_kept_clear() -> Result<()> {
+    let lab = Lab::start()?;
+    let server = api_server(&lab)?;
+    let agent = start(&lab, &server)?;
+    agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    server.apply(Resource::Nodes, objects::node(NODE, [], &["10.1.6.0/25"]))?;
+    let status = agent.wait_for("the clash is reported", HEALTHY_WITHIN, |status| !status.config.valid)?;
+    let found = status.config.findings.iter().find(|finding| finding.severity == Severity::Error);
+    let found = found.map(|finding| (finding.rule.id(), finding.index));
+    ensure!(found == Some(("vtep-cidr-overlaps-pod-cidr", Some(0))), "{:?}", status.config);
+    ensure!(in_kernel(&lab, &lab.topology.vteps())?, "the last good value stays: {:?}", lab.cilium.vtep_entries()?);
+    Ok(())
+}
+
+#[test]
+fn a_server_that_is_away_at_the_start_leaves_the_last_good() -> Result<()> {
+    let lab = Lab::start()?;
+    let server = api_server(&lab)?;
+    let mut agent = start(&lab, &server)?;
+    agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    ensure!(agent.terminate()?.success());
+    server.stop()?;
+    // A node that has just booted: its map is empty.
+    for vtep in lab.topology.vteps() {
+        lab.cilium.delete_vtep(vtep.key())?;
+    }
+    let agent = start(&lab, &server)?;
+    let status = agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    ensure!(status.config.stale && status.config.source_error.is_some(), "{:?}", status.config);
+    ensure!(agent.code("/readyz")? == 200, "ready");
+    ensure!(agent.lines("what was seen last stays in force").len() == 1, "{:?}", agent.log());
+    server.resume()?;
+    agent.wait_for("the server is found", NOTICED_WITHIN, |status| {
+        status.config.source_error.is_none() && !status.config.stale && status.config.valid
+    })?;
+    Ok(())
+}
+
+#[test]
+fn a_server_that_is_away_is_asked_once_a_second_at_most() -> Result<()> {
+    let lab = Lab::start()?;
+    let server = api_server(&lab)?;
+    let agent = start(&lab, &server)?;
+    agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    for fault in [Fault::Close, Fault::End] {
+        server.clear_requests();
+        server.misbehave(Matcher::all(), fault.clone(), Times::Always);
+        server.interrupt(&Matcher::all(), &Fault::Reset);
+        server.wait_seen(&Matcher::all(), 5, NOTICED_WITHIN)?;
+        let times: Vec<_> = server.requests().iter().map(|request| request.instant).collect();
+        // A proper end follows a look and a watch in one attempt.
+        let shortest = times.windows(3).map(|three| three[2] - three[0]).min().context("three attempts")?;
+        ensure!(shortest > Duration::from_millis(990), "{fault:?}: two attempts within {shortest:?}");
+        let whole = *times.last().context("attempts")? - times[0];
+        ensure!(whole > Duration::from_secs(2), "{fault:?}: 5 requests within {whole:?}");
+        server.behave();
+        agent.wait_for("it has recovered", NOTICED_WITHIN, |status| status.config.source_error.is_none())?;
+    }
+    ensure!(in_kernel(&lab, &lab.topology.vteps())?, "{:?}", lab.cilium.vtep_entries()?);
     Ok(())
 }
 
@@ -64,7 +192,6 @@ fn the_configmap_is_followed_by_one_watch() -> Result<()> {
 fn a_server_that_goes_changes_nothing_and_is_found_again() -> Result<()> {
     let lab = Lab::start()?;
     let server = api_server(&lab)?;
-    apply(&server, &Config::seed_keys())?;
     let agent = start(&lab, &server)?;
     agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
 
@@ -92,7 +219,6 @@ fn a_server_that_goes_changes_nothing_and_is_found_again() -> Result<()> {
 fn a_forbidden_watch_names_what_is_missing() -> Result<()> {
     let lab = Lab::start()?;
     let server = api_server(&lab)?;
-    apply(&server, &Config::seed_keys())?;
     server.misbehave(Matcher::all(), Fault::Forbidden, Times::Always);
     let agent = start(&lab, &server)?;
     let (code, body) = eventually("it says why it is not ready", HEALTHY_WITHIN, || {
@@ -111,7 +237,6 @@ fn a_forbidden_watch_names_what_is_missing() -> Result<()> {
 fn a_deleted_configmap_empties_nothing() -> Result<()> {
     let lab = Lab::start()?;
     let server = api_server(&lab)?;
-    apply(&server, &Config::seed_keys())?;
     let agent = start(&lab, &server)?;
     agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
     ensure!(server.delete(Resource::ConfigMaps, NAMESPACE, NAME));
@@ -128,35 +253,64 @@ fn a_deleted_configmap_empties_nothing() -> Result<()> {
 fn each_misbehaviour_is_survived() -> Result<()> {
     let lab = Lab::start()?;
     let server = api_server(&lab)?;
-    apply(&server, &Config::seed_keys())?;
     let agent = start(&lab, &server)?;
     agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
     let [first, second] = lab.topology.vteps()[..] else { anyhow::bail!("two VTEPs") };
     let faults = [
         Fault::Unauthorized,
+        Fault::Forbidden,
         Fault::NotFound,
         Fault::Gone,
         Fault::TooManyRequests(1),
         Fault::InternalError,
-        Fault::HalfLine(vtep_apiserver::After::Close),
+        Fault::Hang,
+        Fault::HalfLine(After::Close),
+        Fault::HalfLine(After::End),
         Fault::Reset,
+        Fault::Bookmarks(100_000),
         Fault::WrongShape,
         Fault::Garbage,
+        Fault::NotHttp,
         Fault::Close,
+        Fault::End,
     ];
+    let configmap = Matcher::all().resource("configmaps");
     for (n, fault) in (100..).zip(faults) {
         // In the open watch, and in the first answer after it.
-        server.misbehave(Matcher::all(), fault.clone(), Times::Next(1));
-        server.interrupt(&Matcher::all(), &fault);
+        server.clear_requests();
+        server.misbehave(configmap.clone(), fault.clone(), Times::Next(1));
+        server.interrupt(&configmap, if fault == Fault::Hang { &Fault::Close } else { &fault });
         let before = lab.cilium.vtep_entries()?;
-        server.wait_seen(&Matcher::all(), 1, NOTICED_WITHIN).with_context(|| format!("after {fault:?}"))?;
+        let watches_again = || {
+            let proper = |request: &Request| configmap.matches(request) && request.fault.is_none();
+            Ok(server.requests().iter().any(|request| proper(request) && request.verb == Verb::Watch).then_some(()))
+        };
+        // A stream of bookmarks does not end the watch.
+        if !matches!(fault, Fault::Bookmarks(_)) {
+            eventually("it watches again", NOTICED_WITHIN, watches_again)
+                .with_context(|| format!("after {fault:?}"))?;
+        }
         ensure!(lab.cilium.vtep_entries()? == before, "{fault:?} changed the kernel");
         let moved = Vtep { endpoint: [10, 169, 72, n].into(), ..second };
         apply(&server, &Config::keys_for(&[first, moved]))?;
         eventually("the next edit is programmed", NOTICED_WITHIN, || {
             Ok(in_kernel(&lab, &[first, moved])?.then_some(()))
         })
-        .with_context(|| format!("after {fault:?}"))?;
+        .with_context(|| format!("after {fault:?}\n{}", agent.log().join("\n")))?;
+        agent.wait_for("it has recovered", NOTICED_WITHIN, |status| status.config.source_error.is_none())?;
+        ensure!(agent.code("/livez")? == 200, "{fault:?}");
+        server.behave();
     }
-    Ok(())
+    let said = |text: &str| agent.lines(text).len();
+    ensure!(
+        said("the configuration cannot be read: ") == said("the configuration can be read again"),
+        "one line for each change of state:\n{}",
+        agent.log().join("\n")
+    );
+
+    // As large as a ConfigMap may be.
+    let data = Config::seed_keys();
+    let data = data.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    server.apply(Resource::ConfigMaps, objects::large_config_map(NAMESPACE, NAME, data))?;
+    eventually("1 MiB is read", NOTICED_WITHIN, || Ok(in_kernel(&lab, &[first, second])?.then_some(())))
 }

@@ -64,6 +64,8 @@ impl Agent {
     }
 
     pub(crate) fn spawn(lab: &Lab, mut command: Command) -> Result<Self> {
+        // Unless it is told otherwise: never where the machine's own agent would keep its state.
+        command.env("VTEP_AGENT_STATE_DIR", vtep_lab::STATE);
         let mut child = command.stdout(Stdio::piped()).spawn().context("failed to start the agent")?;
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = BufReader::new(child.stdout.take().context("the agent has a standard output")?).lines();

@@ -43,7 +43,7 @@ pub use crate::{
     cilium::{Cilium, Faults},
     config::Config,
     host::{Host, Link},
-    mounts::{BPF_FS, CILIUM_RUN, CONFIG, FILES, PINS},
+    mounts::{BPF_FS, CILIUM_RUN, CONFIG, FILES, PINS, STATE},
     network::{BIGIP_TUNNEL, POD_DEVICE},
     ping::{PingResult, ping},
     proxy::{Proxy, proxy},
@@ -117,7 +117,7 @@ impl Lab {
     pub fn agent_command(&self, agent: &Path, listen: SocketAddr) -> Command {
         let mut command = self.node.command(agent);
         command.args(["run", "--config-source", "dir", "--config-dir", CONFIG, "--cilium-run", CILIUM_RUN]);
-        command.args(["--node-name", "worker-1", "--listen", &listen.to_string()]);
+        command.args(["--state-dir", STATE, "--node-name", "worker-1", "--listen", &listen.to_string()]);
         for BigIpAddresses { self_ip, .. } in &self.topology.bigips {
             command.args(["--probe-target", &format!("{}={}", self_ip.trunc(), self_ip.addr())]);
         }

@@ -16,6 +16,8 @@ pub const PINS: &str = "/sys/fs/bpf/tc/globals";
 pub const FILES: &str = "/mnt";
 /// Plays `/var/run/cilium`.
 pub const CILIUM_RUN: &str = "/mnt/cilium";
+/// Where the agent keeps its state.
+pub const STATE: &str = "/mnt/state";
 /// Plays the mounted ConfigMap.
 pub const CONFIG: &str = "/mnt/config";
 

@@ -1,0 +1,129 @@
+//! The effective `cilium-config` of one node: the ConfigMap, overridden by each `CiliumNodeConfig` that selects the node.
+
+use std::collections::BTreeMap;
+
+use kube::core::{Selector, SelectorExt};
+
+use super::{Keys, surroundings::Surroundings};
+
+/// What a source saw, all of it at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Document {
+    /// The effective keys.
+    pub keys: Keys,
+    /// The object that set a key's value, for each key that it is not the ConfigMap itself.
+    pub origins: BTreeMap<String, String>,
+    /// What the source knows of the cluster.
+    pub surroundings: Surroundings,
+}
+
+/// A `CiliumNodeConfig`: keys for some of the nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    pub name: String,
+    /// `None` selects no node, an empty selector all of them.
+    pub selector: Option<Selector>,
+    /// `spec.defaults`, which despite their name win over the ConfigMap.
+    pub defaults: Keys,
+}
+
+/// A node's labels.
+pub type Labels = BTreeMap<String, String>;
+
+impl Document {
+    /// A source without overrides.
+    #[must_use]
+    pub fn of_keys(keys: Keys, surroundings: Surroundings) -> Self {
+        Self { keys, origins: BTreeMap::new(), surroundings }
+    }
+
+    /// Overrides `keys` by those of `configs` that select a node with these labels. Of two that set the same key, the later name wins, as
+    /// in Cilium.
+    #[must_use]
+    pub fn effective(mut keys: Keys, configs: &[NodeConfig], labels: &Labels, surroundings: Surroundings) -> Self {
+        let mut selected: Vec<_> = configs.iter().filter(|config| config.selects(labels)).collect();
+        selected.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut origins = BTreeMap::new();
+        for NodeConfig { name, defaults, .. } in selected {
+            for (key, value) in defaults {
+                keys.insert(key.clone(), value.clone());
+                origins.insert(key.clone(), format!("CiliumNodeConfig {name}"));
+            }
+        }
+        Self { keys, origins, surroundings }
+    }
+}
+
+impl NodeConfig {
+    fn selects(&self, labels: &Labels) -> bool {
+        self.selector.as_ref().is_some_and(|selector| selector.matches(labels))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+    use serde_json::json;
+
+    use super::*;
+
+    fn keys<const N: usize>(keys: [(&str, &str); N]) -> Keys {
+        keys.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+    }
+
+    fn config<const N: usize>(name: &str, selector: serde_json::Value, defaults: [(&str, &str); N]) -> NodeConfig {
+        let selector: Option<LabelSelector> = serde_json::from_value(selector).expect("a selector");
+        let selector = selector.map(|selector| selector.try_into().expect("known operators"));
+        NodeConfig { name: name.to_owned(), selector, defaults: keys(defaults) }
+    }
+
+    #[test]
+    fn the_last_name_that_selects_the_node_wins() {
+        let labels = keys([("zone", "dmz"), ("bigip", "yes")]);
+        let dmz = || json!({ "matchLabels": { "zone": "dmz" } });
+        let cases: [(&str, Vec<NodeConfig>, &str, Option<&str>); 7] = [
+            ("none", vec![], "base", None),
+            ("one", vec![config("a", dmz(), [("k", "a")])], "a", Some("CiliumNodeConfig a")),
+            (
+                "another node's",
+                vec![config("a", json!({ "matchLabels": { "zone": "lan" } }), [("k", "a")])],
+                "base",
+                None,
+            ),
+            ("no selector selects nothing", vec![config("a", json!(null), [("k", "a")])], "base", None),
+            ("an empty one all", vec![config("a", json!({}), [("k", "a")])], "a", Some("CiliumNodeConfig a")),
+            (
+                "in the order of names",
+                vec![config("b", dmz(), [("k", "b")]), config("a", dmz(), [("k", "a")])],
+                "b",
+                Some("CiliumNodeConfig b"),
+            ),
+            (
+                "expressions",
+                vec![config(
+                    "a",
+                    json!({ "matchExpressions": [
+                        { "key": "bigip", "operator": "Exists" },
+                        { "key": "zone", "operator": "NotIn", "values": ["dmz"] },
+                    ] }),
+                    [("k", "a")],
+                )],
+                "base",
+                None,
+            ),
+        ];
+        for (name, configs, value, origin) in cases {
+            let base = keys([("k", "base"), ("other", "x")]);
+            let document = Document::effective(base, &configs, &labels, Surroundings::default());
+            assert_eq!(document.keys, keys([("k", value), ("other", "x")]), "{name}");
+            assert_eq!(document.origins.get("k").map(String::as_str), origin, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_the_configmap_lacks_is_added() {
+        let configs = [config("a", json!({}), [("vtep-mask", "255.255.0.0")])];
+        let document = Document::effective(Keys::new(), &configs, &Labels::new(), Surroundings::default());
+        assert_eq!(document.keys, keys([("vtep-mask", "255.255.0.0")]));
+    }
+}

@@ -1,0 +1,163 @@
+//! What the agent remembers over its own restart: small files in the state directory, each replaced as a whole.
+//!
+//! A file holds `{"format": 1, "sha256": "…", "content": …}`; the checksum is over the bytes of the content. One that is damaged, or of
+//! a newer format, is an error and never half a value.
+
+use std::{
+    fs,
+    io::{self, Write},
+    marker::PhantomData,
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+const FORMAT: u32 = 1;
+/// More than any of our files needs.
+const MAX_BYTES: u64 = 1 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("failed to read {}", .path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} is damaged: {reason}", .path.display())]
+    Damaged { path: PathBuf, reason: String },
+    #[error("failed to write {}", .path.display())]
+    Write { path: PathBuf, source: io::Error },
+}
+
+/// A file that holds one `T`.
+#[derive(Clone, Debug)]
+pub struct StateFile<T> {
+    path: PathBuf,
+    content: PhantomData<T>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<'a> {
+    format: u32,
+    sha256: String,
+    #[serde(borrow)]
+    content: &'a RawValue,
+}
+
+impl<T> StateFile<T> {
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, content: PhantomData }
+    }
+}
+
+impl<T: DeserializeOwned> StateFile<T> {
+    /// What was saved last; `None` where nothing was.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or is not what was written.
+    pub fn load(&self) -> Result<Option<T>, StateError> {
+        let fail = |source| StateError::Read { path: self.path.clone(), source };
+        match fs::metadata(&self.path) {
+            Ok(metadata) if metadata.len() > MAX_BYTES => return Err(self.damaged("it is too long")),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(fail(error)),
+        }
+        let bytes = fs::read(&self.path).map_err(fail)?;
+        let envelope: Envelope<'_> = serde_json::from_slice(&bytes).map_err(|error| self.damaged(error))?;
+        if envelope.format != FORMAT {
+            return Err(self.damaged(format!("its format is {}, and this agent knows {FORMAT}", envelope.format)));
+        }
+        if envelope.sha256 != checksum(envelope.content) {
+            return Err(self.damaged("its checksum is wrong"));
+        }
+        serde_json::from_str(envelope.content.get()).map(Some).map_err(|error| self.damaged(error))
+    }
+
+    fn damaged(&self, reason: impl ToString) -> StateError {
+        StateError::Damaged { path: self.path.clone(), reason: reason.to_string() }
+    }
+}
+
+impl<T: Serialize> StateFile<T> {
+    /// Replaces what was saved before; after a crash there is the one or the other.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be made or written to.
+    pub fn save(&self, value: &T) -> Result<(), StateError> {
+        self.replace(value).map_err(|source| StateError::Write { path: self.path.clone(), source })
+    }
+
+    fn replace(&self, value: &T) -> io::Result<()> {
+        let content = serde_json::value::to_raw_value(value)?;
+        let envelope = Envelope { format: FORMAT, sha256: checksum(&content), content: &content };
+        let dir = self.path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        fs::create_dir_all(dir)?;
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        serde_json::to_writer(&mut file, &envelope)?;
+        file.flush()?;
+        file.as_file().sync_all()?;
+        file.persist(&self.path)?;
+        // The new name, too, shall outlive a crash.
+        fs::File::open(dir)?.sync_all()
+    }
+}
+
+fn checksum(content: &RawValue) -> String {
+    Sha256::digest(content.get()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn file(dir: &Path) -> StateFile<Vec<String>> {
+        StateFile::new(dir.join("state/file.json"))
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = file(dir.path());
+        assert!(file.load().expect("no file is no error").is_none());
+        for value in [vec!["a".to_owned()], vec![]] {
+            file.save(&value).expect("saved");
+            assert_eq!(file.load().expect("loaded"), Some(value));
+        }
+        let names: Vec<_> = fs::read_dir(dir.path().join("state")).expect("a directory").collect();
+        assert_eq!(names.len(), 1, "nothing is left beside it: {names:?}");
+    }
+
+    #[test]
+    fn damage_is_found_wherever_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = file(dir.path());
+        file.save(&vec!["10.1.6.0/24".to_owned()]).expect("saved");
+        let good = fs::read(&file.path).expect("read");
+        let mut found = 0;
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x01;
+            fs::write(&file.path, &bad).expect("written");
+            found += usize::from(file.load().is_err());
+        }
+        assert_eq!(found, good.len(), "every flipped bit");
+        for end in 0..good.len() {
+            fs::write(&file.path, &good[..end]).expect("written");
+            assert!(file.load().is_err(), "cut at {end}");
+        }
+        fs::write(&file.path, String::from_utf8(good).expect("text").replace("\"format\":1", "\"format\":2"))
+            .expect("written");
+        assert!(file.load().is_err_and(|error| error.to_string().contains("format is 2")));
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_an_error() {
+        let file = StateFile::new("/proc/nowhere/file.json".into());
+        assert!(matches!(file.save(&vec![String::new()]), Err(StateError::Write { .. })));
+    }
+}
