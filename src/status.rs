@@ -71,6 +71,12 @@ pub struct Cilium {
     /// What its programs were loaded with, where it tells.
     pub vtep_mask: Option<Ipv4Addr>,
     pub router: Option<Ipv4Addr>,
+    /// It was started with another configuration than the one in force.
+    #[serde(default)]
+    pub restart_required: bool,
+    /// What differs, each a sentence that begins with the key.
+    #[serde(default)]
+    pub reasons: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -186,7 +186,7 @@ impl Args {
             node: self.source.node_name.clone(),
             mode: self.mode,
             started_at: Timestamp::now(),
-            kernel: node::kernel::read(),
+            kernel: node::kernel::judge(&node::kernel::release(), None),
         }
     }
 }

@@ -12,7 +12,11 @@ use super::{
 };
 use crate::{
     config::{spec::Vtep, view::View},
-    node::{cilium::Running, devices::TUNNEL_OVERHEAD, facts::Facts},
+    node::{
+        cilium::{Running, RunningConfig},
+        devices::TUNNEL_OVERHEAD,
+        facts::Facts,
+    },
 };
 
 /// What of the kernel to look at.
@@ -110,8 +114,8 @@ fn kept(view: &View, facts: &Facts, actual: &State) -> Keep {
         // It may name any of them.
         return Keep { entries: actual.entries.keys().copied().collect(), routes: view.mentioned.clone() };
     }
-    let running = facts.running.config().into_iter().flat_map(|running| &running.vtep_networks);
-    let named: BTreeSet<_> = view.mentioned.iter().map(|cidr| cidr.network()).chain(running.copied()).collect();
+    let running = facts.running.config().into_iter().flat_map(RunningConfig::networks);
+    let named: BTreeSet<_> = view.mentioned.iter().map(|cidr| cidr.network()).chain(running).collect();
     let entries = actual.entries.keys().copied().filter(|key| named.contains(&key.network())).collect();
     Keep { entries, routes: view.mentioned.clone() }
 }

@@ -2,11 +2,15 @@
 //!
 //! Each file may be absent, unreadable or of another version: what is not known is `None`, never an error.
 
-use std::{fs, io, net::Ipv4Addr, path::Path};
+use std::{collections::BTreeMap, fs, io, net::Ipv4Addr, path::Path};
 
 use serde_json::Value;
 
+use crate::config::{mac::Mac, spec::TunnelProtocol};
+
 const RUNTIME_CONFIG: &str = "state/agent-runtime-config.json";
+/// What its programs were compiled with (Cilium up to 1.18).
+const HEADER: &str = "state/globals/node_config.h";
 
 /// What is known of Cilium's start-time configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,24 +29,37 @@ pub struct RunningConfig {
     pub vtep_enabled: Option<bool>,
     /// The mask that its programs were compiled or loaded with.
     pub vtep_mask: Option<Ipv4Addr>,
-    /// Networks it writes into the VTEP map every 60 s. Cilium 1.19 and newer does not tell.
-    pub vtep_networks: Vec<Ipv4Addr>,
+    /// What it writes into the VTEP map every 60 s, by network. `None`: it does not tell (Cilium 1.19 and newer).
+    pub vteps: Option<BTreeMap<Ipv4Addr, RunningVtep>>,
+    pub tunnel_protocol: Option<TunnelProtocol>,
+    pub tunnel_port: Option<u16>,
+}
+
+/// A VTEP as Cilium knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunningVtep {
+    pub endpoint: Option<Ipv4Addr>,
+    pub mac: Option<Mac>,
 }
 
 impl Running {
-    /// Reads `<run>/state/agent-runtime-config.json`.
+    /// Reads `<run>/state/agent-runtime-config.json` and `<run>/state/globals/node_config.h`.
     #[must_use]
     pub fn read(cilium_run: &Path) -> Self {
-        match fs::read_to_string(cilium_run.join(RUNTIME_CONFIG)) {
-            Ok(text) => {
-                serde_json::from_str(&text).map_or(Self::Unreadable, |config: Value| Self::Known(parse(&config)))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::Absent,
-            Err(_) => Self::Unreadable,
+        let header = fs::read_to_string(cilium_run.join(HEADER)).ok();
+        let header = header.as_deref().map(parse_header);
+        match (fs::read_to_string(cilium_run.join(RUNTIME_CONFIG)), header) {
+            (Ok(text), header) => match serde_json::from_str::<Value>(&text) {
+                Ok(config) => Self::Known(parse(&config).or(header.unwrap_or_default())),
+                Err(_) => Self::Unreadable,
+            },
+            (Err(error), Some(header)) if error.kind() == io::ErrorKind::NotFound => Self::Known(header),
+            (Err(error), None) if error.kind() == io::ErrorKind::NotFound => Self::Absent,
+            (Err(_), _) => Self::Unreadable,
         }
     }
 
-    /// Cilium replaces its file when it starts: what was known stays known until it can be read again.
+    /// Cilium replaces its files when it starts: what was known stays known until they can be read again.
     #[must_use]
     pub fn or_known(self, before: &Self) -> Self {
         match (&self, before) {
@@ -60,15 +77,68 @@ impl Running {
     }
 }
 
+impl RunningConfig {
+    /// Networks that Cilium writes into the VTEP map, as far as it tells.
+    pub fn networks(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.vteps.iter().flat_map(|vteps| vteps.keys().copied())
+    }
+
+    /// What this does not know, from `other`.
+    fn or(self, other: Self) -> Self {
+        Self {
+            vtep_enabled: self.vtep_enabled.or(other.vtep_enabled),
+            vtep_mask: self.vtep_mask.or(other.vtep_mask),
+            vteps: self.vteps.or(other.vteps),
+            tunnel_protocol: self.tunnel_protocol.or(other.tunnel_protocol),
+            tunnel_port: self.tunnel_port.or(other.tunnel_port),
+        }
+    }
+}
+
 /// The keys of Cilium's `DaemonConfig` that matter here (Cilium 1.12 to 1.20), each by itself: a surprise in one is none in the
 /// others.
 fn parse(config: &Value) -> RunningConfig {
-    let networks = config.get("VtepCIDRs").and_then(Value::as_array).into_iter().flatten();
-    let address = |value: &Value| value.as_str().and_then(|text| text.parse().ok());
+    let list = |key: &str| config.get(key).and_then(Value::as_array);
+    let parsed =
+        |list: Option<&Vec<Value>>, index: usize| list.and_then(|list| list.get(index)?.as_str()).map(str::to_owned);
+    let (endpoints, macs) = (list("VtepEndpoints"), list("VtepMACs"));
+    let vtep = |(index, cidr): (usize, &Value)| {
+        let network = cidr.get("IP")?.as_str()?.parse().ok()?;
+        let endpoint = parsed(endpoints, index).and_then(|text| text.parse().ok());
+        let mac = parsed(macs, index).and_then(|text| text.parse().ok());
+        Some((network, RunningVtep { endpoint, mac }))
+    };
     RunningConfig {
         vtep_enabled: config.get("EnableVTEP").and_then(Value::as_bool),
-        vtep_mask: config.get("VtepCidrMask").and_then(address),
-        vtep_networks: networks.filter_map(|cidr| cidr.get("IP").and_then(address)).collect(),
+        vtep_mask: config.get("VtepCidrMask").and_then(Value::as_str).and_then(|mask| mask.parse().ok()),
+        vteps: list("VtepCIDRs").map(|cidrs| cidrs.iter().enumerate().filter_map(vtep).collect()),
+        ..RunningConfig::default()
+    }
+}
+
+/// What the header defines. What it lacks says nothing: newer releases moved it elsewhere.
+fn parse_header(text: &str) -> RunningConfig {
+    let define = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix("#define ")?.strip_prefix(name)?.strip_prefix(' ').map(str::trim))
+    };
+    let number = |name: &str| {
+        let text = define(name)?;
+        text.strip_prefix("0x").map_or_else(|| text.parse().ok(), |hex| u32::from_str_radix(hex, 16).ok())
+    };
+    let protocol = number("TUNNEL_PROTOCOL");
+    let is = |name: &str| protocol.is_some() && protocol == number(name);
+    RunningConfig {
+        vtep_enabled: define("ENABLE_VTEP").map(|_| true),
+        // The mask's bytes in network order, read as a number of the machine's order.
+        vtep_mask: number("VTEP_MASK").map(|mask| Ipv4Addr::from(mask.to_ne_bytes())),
+        vteps: None,
+        tunnel_protocol: match () {
+            () if is("TUNNEL_PROTOCOL_VXLAN") => Some(TunnelProtocol::Vxlan),
+            () if is("TUNNEL_PROTOCOL_GENEVE") => Some(TunnelProtocol::Geneve),
+            () => None,
+        },
+        tunnel_port: number("TUNNEL_PORT").and_then(|port| port.try_into().ok()),
     }
 }
 
@@ -76,22 +146,44 @@ fn parse(config: &Value) -> RunningConfig {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Running {
+    fn read(json: Option<&str>, header: Option<&str>) -> Running {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        fs::create_dir(dir.path().join("state")).expect("a directory");
-        fs::write(dir.path().join(RUNTIME_CONFIG), text).expect("a file");
+        fs::create_dir_all(dir.path().join("state/globals")).expect("a directory");
+        for (name, text) in [(RUNTIME_CONFIG, json), (HEADER, header)] {
+            if let Some(text) = text {
+                fs::write(dir.path().join(name), text).expect("a file");
+            }
+        }
         Running::read(dir.path())
     }
 
+    const REAL: &str = include_str!("../../tests/fixtures/cilium-1.18/agent-runtime-config.json");
+    const REAL_HEADER: &str = include_str!("../../tests/fixtures/cilium-1.18/node_config.h");
+
     #[test]
     fn reads_what_a_real_cilium_wrote() {
-        let running = read(include_str!("../../tests/fixtures/cilium-1.18/agent-runtime-config.json"));
-        let expected = RunningConfig {
+        let vtep = |network: [u8; 4], endpoint: [u8; 4], mac: [u8; 6]| {
+            (network.into(), RunningVtep { endpoint: Some(endpoint.into()), mac: Some(mac.into()) })
+        };
+        let of_both = RunningConfig {
             vtep_enabled: Some(true),
             vtep_mask: Some([255, 255, 255, 0].into()),
-            vtep_networks: vec![[10, 1, 6, 0].into(), [10, 1, 5, 0].into()],
+            vteps: Some(
+                [
+                    vtep([10, 1, 6, 0], [10, 169, 72, 34], [0x00, 0x50, 0x56, 0xa0, 0x7d, 0xd8]),
+                    vtep([10, 1, 5, 0], [10, 169, 72, 36], [0x00, 0x50, 0x56, 0x86, 0x6b, 0x28]),
+                ]
+                .into(),
+            ),
+            tunnel_protocol: Some(TunnelProtocol::Vxlan),
+            tunnel_port: Some(8472),
         };
-        assert_eq!(running, Running::Known(expected));
+        let of_json = RunningConfig { tunnel_protocol: None, tunnel_port: None, ..of_both.clone() };
+        let of_header = RunningConfig { vteps: None, ..of_both.clone() };
+        assert_eq!(read(Some(REAL), Some(REAL_HEADER)), Running::Known(of_both));
+        assert_eq!(read(Some(REAL), None), Running::Known(of_json));
+        assert_eq!(read(None, Some(REAL_HEADER)), Running::Known(of_header));
+        assert_eq!(read(None, None), Running::Absent);
     }
 
     #[test]
@@ -99,9 +191,11 @@ mod tests {
         let known = |config| Running::Known(config);
         let only_enabled = RunningConfig { vtep_enabled: Some(true), ..RunningConfig::default() };
         let newer = r#"{"EnableVTEP": true, "VtepCidrMask": "", "VtepCIDRs": null, "Other": [1]}"#;
-        assert_eq!(read(newer), known(only_enabled));
-        assert_eq!(read(r#"{"EnableVTEP": "yes", "VtepCIDRs": [7]}"#), known(RunningConfig::default()));
-        assert_eq!(read("{\"EnableVTEP\": tr"), Running::Unreadable);
+        assert_eq!(read(Some(newer), None), known(only_enabled));
+        let odd = RunningConfig { vteps: Some(BTreeMap::new()), ..RunningConfig::default() };
+        assert_eq!(read(Some(r#"{"EnableVTEP": "yes", "VtepCIDRs": [7]}"#), None), known(odd));
+        assert_eq!(read(Some("{\"EnableVTEP\": tr"), Some(REAL_HEADER)), Running::Unreadable);
+        assert_eq!(read(None, Some("")), known(RunningConfig::default()));
         assert_eq!(Running::read(Path::new("/nonexistent")), Running::Absent);
     }
 

@@ -1,5 +1,7 @@
 //! The kernel's release, against what VTEP needs.
 
+use super::version::CiliumVersion;
+
 /// The kernel of this node.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Kernel {
@@ -10,32 +12,66 @@ pub struct Kernel {
     pub reasons: Vec<String>,
 }
 
-/// Asks the kernel.
+/// RHEL 8.6's kernel is the first 4.18 that Cilium counts as equal to the newer ones it asks for.
+const RHEL_8_6_BUILD: u32 = 372;
+
+/// The release of the running kernel; empty where the kernel does not say.
 #[must_use]
-pub fn read() -> Kernel {
-    nix::sys::utsname::uname().map_or_else(
-        |error| Kernel { release: String::new(), supported: false, reasons: vec![format!("uname failed: {error}")] },
-        |name| judge(&name.release().to_string_lossy()),
-    )
+pub fn release() -> String {
+    nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// F5's document asks for 5.4, or 4.18 as RHEL 8 and its kin ship it.
-fn judge(release: &str) -> Kernel {
+/// What the running version of Cilium asks for where it is known; otherwise what F5's document does: 5.4, or 4.18 as RHEL 8 and its kin
+/// ship it.
+#[must_use]
+pub fn judge(release: &str, cilium: Option<CiliumVersion>) -> Kernel {
+    let needed = Needed::by(cilium);
     let reason = match version(release) {
-        None => Some(format!("cannot read a version from kernel release {release:?}")),
-        Some(version) if version >= (5, 4) || (version == (4, 18) && is_rhel_8(release)) => None,
-        Some((major, minor)) => Some(format!("kernel {major}.{minor} is older than 5.4 (4.18 on RHEL 8)")),
+        None => Some(format!("cannot read a version from the kernel release {release:?}")),
+        Some(version) if version >= needed.version || needed.rhel_8(release, version) => None,
+        Some((major, minor)) => {
+            let (needed_major, needed_minor) = needed.version;
+            let by = cilium.map_or("VTEP".to_owned(), |version| format!("VTEP in Cilium {version}"));
+            Some(format!(
+                "kernel {major}.{minor} is older than {needed_major}.{needed_minor}, which {by} needs ({} is enough, too)",
+                needed.rhel()
+            ))
+        }
     };
     Kernel { release: release.to_owned(), supported: reason.is_none(), reasons: reason.into_iter().collect() }
+}
+
+struct Needed {
+    version: (u32, u32),
+    /// The build number of RHEL 8's 4.18 that is enough.
+    rhel_build: u32,
+}
+
+impl Needed {
+    fn by(cilium: Option<CiliumVersion>) -> Self {
+        let (version, rhel_build) = match cilium {
+            None => ((5, 4), 0),
+            Some(version) if version < CiliumVersion::new(1, 16, 0) => ((5, 2), RHEL_8_6_BUILD),
+            Some(version) if version < CiliumVersion::new(1, 18, 0) => ((5, 4), RHEL_8_6_BUILD),
+            Some(_) => ((5, 10), RHEL_8_6_BUILD),
+        };
+        Self { version, rhel_build }
+    }
+
+    fn rhel_8(&self, release: &str, version: (u32, u32)) -> bool {
+        let is_rhel = release.split(['.', '_', '-']).any(|part| part.starts_with("el8") && !part.contains("uek"));
+        let build = release.split('-').nth(1).and_then(|build| build.split('.').next()?.parse::<u32>().ok());
+        version == (4, 18) && is_rhel && build.is_some_and(|build| build >= self.rhel_build)
+    }
+
+    fn rhel(&self) -> &'static str {
+        if self.rhel_build == 0 { "4.18 on RHEL 8 or its kin" } else { "4.18 on RHEL 8.6 or newer, or its kin" }
+    }
 }
 
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-fn is_rhel_8(release: &str) -> bool {
-    release.split(['.', '_', '-']).any(|part| part.starts_with("el8"))
 }
 
 #[cfg(test)]
@@ -44,26 +80,47 @@ mod tests {
 
     #[test]
     fn judges_releases_of_the_field() {
+        // Unknown Cilium, 1.14, 1.17, 1.18.
         let table = [
-            ("5.14.0-503.11.1.el9_5.x86_64", true),
-            ("4.18.0-553.el8_10.x86_64", true),
-            ("4.18.0-25-generic", false),
-            ("4.19.0-27-amd64", false),
-            ("5.15.0-1051-azure", true),
-            ("5.10.0-30-cloud-amd64", true),
-            ("5.4.17-2136.el8uek.x86_64", true),
-            ("5.3.18-57-default", false),
-            ("6.1.102-flatcar", true),
-            ("5.15.153.1-microsoft-standard-WSL2", true),
-            ("6.18.44-fc-v669", true),
-            ("5.10.0-rc3+", true),
-            ("", false),
-            ("five", false),
-            ("99999999999999999999.1", false),
+            ("5.14.0-503.11.1.el9_5.x86_64", [true, true, true, true]),
+            ("4.18.0-553.el8_10.x86_64", [true, true, true, true]),
+            ("4.18.0-372.9.1.el8.x86_64", [true, true, true, true]),
+            ("4.18.0-305.25.1.el8_4.x86_64", [true, false, false, false]),
+            ("4.18.0-25-generic", [false, false, false, false]),
+            ("4.19.0-27-amd64", [false, false, false, false]),
+            ("5.15.0-1051-azure", [true, true, true, true]),
+            ("5.10.0-30-cloud-amd64", [true, true, true, true]),
+            ("6.8.0-45-generic", [true, true, true, true]),
+            ("5.4.17-2136.el8uek.x86_64", [true, true, true, false]),
+            ("5.3.18-57-default", [false, true, false, false]),
+            ("6.1.102-flatcar", [true, true, true, true]),
+            ("5.15.153.1-microsoft-standard-WSL2", [true, true, true, true]),
+            ("6.18.44-fc-v669", [true, true, true, true]),
+            ("5.10.0-rc3+", [true, true, true, true]),
+            ("", [false, false, false, false]),
+            ("five", [false, false, false, false]),
+            ("99999999999999999999.1", [false, false, false, false]),
         ];
-        for (release, supported) in table {
-            assert_eq!(judge(release).supported, supported, "{release}");
-            assert_eq!(judge(release).reasons.is_empty(), supported, "{release}");
+        let versions = [
+            None,
+            Some(CiliumVersion::new(1, 14, 5)),
+            Some(CiliumVersion::new(1, 17, 0)),
+            Some(CiliumVersion::new(1, 18, 8)),
+        ];
+        for (release, expected) in table {
+            for (version, supported) in versions.into_iter().zip(expected) {
+                let kernel = judge(release, version);
+                assert_eq!(kernel.supported, supported, "{release} with {version:?}");
+                assert_eq!(kernel.reasons.is_empty(), supported, "{release} with {version:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_reason_names_release_and_need() {
+        let reason = judge("5.4.0-150-generic", Some(CiliumVersion::new(1, 18, 3))).reasons.remove(0);
+        for word in ["5.4", "5.10", "Cilium 1.18.3", "RHEL 8.6"] {
+            assert!(reason.contains(word), "{reason}");
         }
     }
 }

@@ -3,6 +3,8 @@
 pub mod capabilities;
 pub mod cilium;
 pub mod devices;
+pub mod drift;
 pub mod facts;
 pub mod kernel;
 pub mod netlink;
+pub mod version;

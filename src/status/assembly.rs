@@ -16,12 +16,12 @@ use super::{
 };
 use crate::{
     config::{
-        spec::{Tunnel, Vtep},
+        spec::{Spec, Vtep},
         view::View,
     },
     datapath::{abi::VtepKey, plan::Op, survey::Model},
     diagnose::{Diagnosis, Verdict},
-    node::facts::Facts,
+    node::{drift::differences, facts::Facts},
     probe::{
         health::Health,
         lane::{Lane, ProbeState},
@@ -60,7 +60,7 @@ impl Status {
             started_at: *started_at,
             config: config(view.as_deref()),
             kernel: kernel.clone(),
-            cilium: cilium(facts.as_deref(), spec.map(|spec| spec.tunnel)),
+            cilium: cilium(facts.as_deref(), spec),
             datapath: self::datapath(datapath, view.as_deref()),
             tap: tap(probes),
             vteps: vteps.collect(),
@@ -96,13 +96,24 @@ fn config(view: Option<&View>) -> Config {
     }
 }
 
-fn cilium(facts: Option<&Facts>, tunnel: Option<Tunnel>) -> Cilium {
+fn cilium(facts: Option<&Facts>, spec: Option<&Spec>) -> Cilium {
+    let tunnel = spec.map(|spec| spec.tunnel);
+    let running = facts.and_then(|facts| facts.running.config());
+    let reasons: Vec<_> = spec
+        .zip(running)
+        .map(|(spec, running)| differences(spec, running))
+        .unwrap_or_default()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let devices = facts.map(|facts| &facts.cilium);
     Cilium {
         running: devices.is_some_and(|devices| devices.tunnel.is_some() && devices.host.is_some()),
         tunnel_protocol: tunnel.map(|tunnel| tunnel.protocol.to_string()),
         tunnel_port: tunnel.map(|tunnel| tunnel.port),
-        vtep_mask: facts.and_then(|facts| facts.running.config()).and_then(|running| running.vtep_mask),
+        vtep_mask: running.and_then(|running| running.vtep_mask),
+        restart_required: !reasons.is_empty(),
+        reasons,
         router: devices.and_then(|devices| devices.router),
     }
 }

@@ -1,0 +1,148 @@
+//! Where the running Cilium differs from the configuration: what only a restart of Cilium brings in line. Pure.
+
+use std::{fmt, net::Ipv4Addr};
+
+use super::cilium::{RunningConfig, RunningVtep};
+use crate::config::spec::{Spec, Vtep};
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The ConfigMap key it is about.
+    pub key: &'static str,
+    /// The network of the VTEP it is about; `None` concerns all.
+    pub network: Option<Ipv4Addr>,
+    problem: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.problem)
+    }
+}
+
+/// What Cilium does not tell does not differ.
+#[must_use]
+pub fn differences(spec: &Spec, running: &RunningConfig) -> Vec<Difference> {
+    let Spec { enabled, vteps, mask, tunnel } = spec;
+    let of_all = |key, runs: String, says: String| Difference {
+        key,
+        network: None,
+        problem: format!("Cilium runs with {runs}, the configuration says {says}"),
+    };
+    if let Some(runs) = running.vtep_enabled.filter(|runs| runs != enabled) {
+        return vec![of_all("enable-vtep", runs.to_string(), enabled.to_string())];
+    }
+    if !enabled {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    if let Some(runs) = running.vtep_mask.filter(|runs| runs != mask) {
+        found.push(of_all("vtep-mask", runs.to_string(), mask.to_string()));
+    }
+    if let Some(runs) = running.tunnel_protocol.filter(|runs| *runs != tunnel.protocol) {
+        found.push(of_all("tunnel-protocol", runs.to_string(), tunnel.protocol.to_string()));
+    }
+    if let Some(runs) = running.tunnel_port.filter(|runs| *runs != tunnel.port) {
+        found.push(of_all("tunnel-port", runs.to_string(), tunnel.port.to_string()));
+    }
+    if let Some(known) = &running.vteps {
+        found.extend(vteps.iter().flat_map(|vtep| of_vtep(vtep, known.get(&vtep.cidr.network()))));
+        let is_listed = |network: &Ipv4Addr| vteps.iter().any(|vtep| vtep.cidr.network() == *network);
+        found.extend(known.keys().filter(|network| !is_listed(network)).map(|&network| Difference {
+            key: "vtep-cidr",
+            network: Some(network),
+            problem: format!("Cilium runs with {network}, which the configuration does not list"),
+        }));
+    }
+    found
+}
+
+fn of_vtep(vtep: &Vtep, running: Option<&RunningVtep>) -> Vec<Difference> {
+    let Vtep { cidr, endpoint, mac } = vtep;
+    let difference = |key, problem| Difference { key, network: Some(cidr.network()), problem };
+    let Some(RunningVtep { endpoint: runs_endpoint, mac: runs_mac }) = running else {
+        return vec![difference("vtep-cidr", format!("Cilium does not know {cidr}"))];
+    };
+    let endpoint = runs_endpoint.filter(|runs| runs != endpoint).map(|runs| {
+        difference("vtep-endpoint", format!("Cilium runs with {runs} for {cidr}, the configuration says {endpoint}"))
+    });
+    let mac = runs_mac.filter(|runs| runs != mac).map(|runs| {
+        difference("vtep-mac", format!("Cilium runs with {runs} for {cidr}, the configuration says {mac}"))
+    });
+    endpoint.into_iter().chain(mac).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::spec::{Tunnel, TunnelProtocol};
+
+    fn spec() -> Spec {
+        let vtep = |n: u8| Vtep {
+            cidr: format!("10.1.{n}.0/24").parse().expect("a network"),
+            endpoint: [10, 169, 72, n].into(),
+            mac: [0, 0x50, 0x56, 0, 0, n].into(),
+        };
+        Spec {
+            enabled: true,
+            vteps: vec![vtep(1), vtep(2)],
+            mask: [255, 255, 255, 0].into(),
+            tunnel: Tunnel::default(),
+        }
+    }
+
+    fn running() -> RunningConfig {
+        let vteps = spec()
+            .vteps
+            .into_iter()
+            .map(|vtep| (vtep.cidr.network(), RunningVtep { endpoint: Some(vtep.endpoint), mac: Some(vtep.mac) }));
+        RunningConfig {
+            vtep_enabled: Some(true),
+            vtep_mask: Some([255, 255, 255, 0].into()),
+            vteps: Some(vteps.collect()),
+            tunnel_protocol: Some(TunnelProtocol::Vxlan),
+            tunnel_port: Some(8472),
+        }
+    }
+
+    #[test]
+    fn each_difference_is_named_once() {
+        type Change = fn(&mut Spec, &mut RunningConfig);
+        type Found<'a> = &'a [(&'static str, Option<Ipv4Addr>)];
+        let network = |n: u8| Some(Ipv4Addr::new(10, 1, n, 0));
+        let cases: [(Change, Found<'_>); 11] = [
+            (|_, _| {}, &[]),
+            (|_, running| *running = RunningConfig::default(), &[]),
+            (|_, running| running.vteps = None, &[]),
+            (|_, running| running.vtep_enabled = Some(false), &[("enable-vtep", None)]),
+            (|spec, running| (spec.enabled, running.vtep_enabled) = (false, Some(false)), &[]),
+            (|_, running| running.vtep_mask = Some([255, 255, 0, 0].into()), &[("vtep-mask", None)]),
+            (|_, running| running.tunnel_port = Some(6081), &[("tunnel-port", None)]),
+            (|spec, _| spec.tunnel.protocol = TunnelProtocol::Geneve, &[("tunnel-protocol", None)]),
+            (|spec, _| spec.vteps[0].endpoint = [10, 9, 9, 9].into(), &[("vtep-endpoint", network(1))]),
+            (|spec, _| spec.vteps[1].mac = [2, 0, 0, 0, 0, 9].into(), &[("vtep-mac", network(2))]),
+            (
+                |spec, _| spec.vteps[1].cidr = "10.1.3.0/24".parse().expect("a network"),
+                &[("vtep-cidr", network(3)), ("vtep-cidr", network(2))],
+            ),
+        ];
+        for (at, (change, expected)) in cases.into_iter().enumerate() {
+            let (mut spec, mut running) = (spec(), running());
+            change(&mut spec, &mut running);
+            let found: Vec<_> = differences(&spec, &running).iter().map(|d| (d.key, d.network)).collect();
+            assert_eq!(found, expected, "case {at}");
+        }
+    }
+
+    #[test]
+    fn it_says_both_values() {
+        let mut spec = spec();
+        spec.vteps[0].endpoint = [10, 9, 9, 9].into();
+        let found = differences(&spec, &running());
+        assert_eq!(
+            found[0].to_string(),
+            "vtep-endpoint: Cilium runs with 10.169.72.1 for 10.1.1.0/24, the configuration says 10.9.9.9"
+        );
+    }
+}
