@@ -20,7 +20,7 @@ fn a_demonstration_ends_when_all_is_healthy() -> Result<()> {
     let url = text.lines().find(|line| line.starts_with("http://127.0.0.1:")).unwrap_or_default();
     assert!(text.contains(&format!("stub: status --url {url}\n")), "{text}");
     let run = "stub: run --config-source dir --config-dir /mnt/config --cilium-run /mnt/cilium \
-               --node-name worker-1 --listen 127.0.0.1:9808 \
+               --state-dir /mnt/state --node-name worker-1 --listen 127.0.0.1:9808 \
                --probe-target 10.1.6.0/24=10.1.6.34 --probe-target 10.1.5.0/24=10.1.5.36\n";
     assert!(text.contains(run), "{text}");
     Ok(())
