@@ -7,11 +7,15 @@ use aya::maps::{HashMap, Map, MapData, MapInfo, PerCpuHashMap};
 use vtep_lab_ebpf::{DROP_INCORRECT_VNI, DROP_UNROUTABLE, MetricsKey, MetricsValue, VtepKey, VtepValue};
 
 use crate::{
+    agent_api::AgentApi,
     datapath::{self, Datapath, METRICS_MAP, Record, VTEP_MAP, pin},
     host::Host,
     running::RunningConfig,
     topology::{Topology, Vtep},
 };
+
+/// The layouts are those of 1.18, and this one is not known to be broken.
+const VERSION: &str = "1.18.8";
 
 /// Mistakes of Cilium's own that its datapath can be given at the next start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,10 +35,13 @@ pub struct Cilium {
     pub faults: Faults,
     /// Whether a start writes the VTEP map. Off, the map stays empty until somebody else fills it.
     pub fill_map: bool,
+    /// The version that it tells from the next [`Cilium::start`] on; `None` has no socket.
+    pub version: Option<String>,
     node: Host,
     pod: Host,
     topology: Topology,
     datapath: Option<Datapath>,
+    api: Option<AgentApi>,
 }
 
 impl Cilium {
@@ -46,7 +53,8 @@ impl Cilium {
         faults: Faults,
         fill_map: bool,
     ) -> Self {
-        Self { running, faults, fill_map, node, pod, topology, datapath: None }
+        let version = Some(VERSION.to_owned());
+        Self { running, faults, fill_map, version, node, pod, topology, datapath: None, api: None }
     }
 
     /// A start of Cilium's agent, also a restart: new empty maps at the pins, programs that use them, host routes, and the running
@@ -61,16 +69,20 @@ impl Cilium {
         if self.running.enable_l7_proxy && self.running.enable_vtep {
             self.add_host_routes()?;
         }
-        self.write_running_config()
+        self.write_running_config()?;
+        self.api = None;
+        self.api = self.version.as_deref().map(AgentApi::serve).transpose()?;
+        Ok(())
     }
 
-    /// Programs detached, pins and running configuration removed: a node on which Cilium has not started yet.
+    /// Programs detached, pins, socket and running configuration removed: a node on which Cilium has not started yet.
     ///
     /// # Errors
     ///
     /// A pin or a file could not be removed.
     pub fn stop(&mut self) -> Result<()> {
         self.datapath = None;
+        self.api = None;
         datapath::remove_all_pins()?;
         RunningConfig::remove()
     }

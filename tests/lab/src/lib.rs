@@ -23,6 +23,7 @@ use std::{marker::PhantomData, net::SocketAddr, path::Path, process::Command};
 
 use anyhow::{Result, ensure};
 
+mod agent_api;
 mod arp;
 mod builder;
 mod cilium;
