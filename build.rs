@@ -1,5 +1,6 @@
-//! Compiles the tap (`ebpf/`) and leaves the object in `OUT_DIR` for `probe::tap` to embed.
+//! Compiles the eBPF programs (`ebpf/`) and leaves the objects in `OUT_DIR`: `probe::tap` and `node::features` embed them.
 
 fn main() {
     ebpf_toolchain::compile("ebpf", "vtep-agent-ebpf", "tap");
+    ebpf_toolchain::compile("ebpf", "vtep-agent-ebpf", "large");
 }

@@ -1,7 +1,7 @@
 //! From evidence to a cause: what is wrong with one VTEP, in one word, and what a person should do next. Pure.
 //!
 //! The causes are tried from the node outwards – kernel, Cilium, map, wire, BIG-IP – and the first that holds is the verdict's;
-//! the others that hold as well are named under `also`.
+//! the others that hold as well are named under `also`. What the agent makes good by itself comes last.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,11 @@ use jiff::Timestamp;
 use crate::{
     config::spec::{Tunnel, Vtep},
     datapath::{abi::VtepKey, plan::Op, survey::Model},
-    node::{facts::Facts, kernel::Kernel},
+    node::{
+        drift::{Difference, Effect},
+        facts::Facts,
+        fitness::Kernel,
+    },
     probe::{
         frames::VTEP_VNI,
         lane::{Lane, ProbeState},
@@ -67,7 +71,9 @@ macro_rules! causes {
 causes! {
     NodeKernelUnsupported "node-kernel-unsupported" Misconfigured;
     CiliumNotRunning "cilium-not-running" Unknown;
+    CiliumBrokenRelease "cilium-broken-release" Misconfigured;
     CiliumVtepDisabled "cilium-vtep-disabled" Misconfigured;
+    CiliumRestartRequired "cilium-restart-required" Misconfigured;
     DatapathMissing "datapath-missing" Misconfigured;
     DatapathContended "datapath-contended" Degraded;
     EndpointNoRoute "endpoint-no-route" Unreachable;
@@ -92,6 +98,8 @@ impl std::fmt::Display for Cause {
 pub struct Evidence<'a> {
     pub vtep: &'a Vtep,
     pub tunnel: Tunnel,
+    /// Where the running Cilium differs from the configuration.
+    pub differences: &'a [Difference],
     pub kernel: &'a Kernel,
     pub facts: &'a Facts,
     pub datapath: &'a reconcile::Report,
@@ -130,10 +138,14 @@ const LOST: usize = 3;
 /// Weighs the evidence.
 #[must_use]
 pub fn diagnose(evidence: &Evidence<'_>, now: Instant, at: Timestamp) -> Diagnosis {
-    let mut held = Cause::ALL.iter().filter_map(|&cause| evidence.hint(cause, now).map(|hint| (cause, hint)));
+    let hint_of = |&cause: &Cause| evidence.hint(cause, now).map(|hint| (cause, hint));
+    let mut held: Vec<_> = Cause::ALL.iter().filter_map(hint_of).collect();
+    held.sort_by_key(|(cause, _)| evidence.is_made_good(*cause));
+    let mut held = held.into_iter();
     let first = held.next();
     let also = held.map(|(cause, _)| cause).collect();
-    let verdict = first.as_ref().map_or_else(|| evidence.verdict_without_cause(), |(cause, _)| cause.verdict());
+    let verdict =
+        first.as_ref().map_or_else(|| evidence.verdict_without_cause(), |(cause, _)| evidence.verdict(*cause));
     let (cause, hint) = first.unzip();
     Diagnosis { verdict, cause, also, hint, since: at }
 }
@@ -145,11 +157,28 @@ impl Evidence<'_> {
         if self.datapath.last_pass.is_some() && through == ProbeState::Ok { Verdict::Healthy } else { Verdict::Unknown }
     }
 
+    fn verdict(&self, cause: Cause) -> Verdict {
+        if self.is_made_good(cause) { Verdict::Degraded } else { cause.verdict() }
+    }
+
+    /// Cilium's older values are overwritten within a pass, as often as it writes them; its programs are out of reach.
+    fn is_made_good(&self, cause: Cause) -> bool {
+        cause == Cause::CiliumRestartRequired && self.harm().all(|difference| difference.effect != Effect::Programs)
+    }
+
+    /// The differences that this VTEP suffers from.
+    fn harm(&self) -> impl Iterator<Item = &Difference> {
+        let network = self.vtep.cidr.network();
+        self.differences.iter().filter(move |difference| difference.effect.harms(network))
+    }
+
     /// Whether this cause holds, and what to do about it.
     fn hint(&self, cause: Cause, now: Instant) -> Option<String> {
         match cause {
             Cause::NodeKernelUnsupported => self.kernel_unsupported(),
             Cause::CiliumNotRunning => self.cilium_not_running(),
+            Cause::CiliumBrokenRelease => self.cilium_broken_release(),
+            Cause::CiliumRestartRequired => self.cilium_restart_required(),
             Cause::CiliumVtepDisabled => self.cilium_vtep_disabled(),
             Cause::DatapathMissing => self.datapath_missing(),
             Cause::DatapathContended => self.datapath_contended(),
@@ -167,7 +196,9 @@ impl Evidence<'_> {
 
     fn kernel_unsupported(&self) -> Option<String> {
         let Kernel { release, supported, reasons } = self.kernel;
-        (!supported).then(|| format!("run this node on Linux 5.4 or newer; it runs {release}: {}", reasons.join("; ")))
+        let reasons = || reasons.join("; ");
+        (!supported)
+            .then(|| format!("nothing is written on this node, which is not fit: {} (Linux {release})", reasons()))
     }
 
     fn cilium_not_running(&self) -> Option<String> {
@@ -187,6 +218,17 @@ impl Evidence<'_> {
         }
         (!absent.is_empty())
             .then(|| format!("look at Cilium's pod on this node: {} is not there", absent.join(" and ")))
+    }
+
+    fn cilium_broken_release(&self) -> Option<String> {
+        let version = self.facts.version?;
+        let broken = version.broken()?;
+        Some(format!("upgrade Cilium to {} or newer: {version} is broken for VTEPs, {}", broken.fixed_in, broken.what))
+    }
+
+    fn cilium_restart_required(&self) -> Option<String> {
+        let harm: Vec<_> = self.harm().map(ToString::to_string).collect();
+        (!harm.is_empty()).then(|| format!("restart the cilium DaemonSet: {}", harm.join("; ")))
     }
 
     fn cilium_vtep_disabled(&self) -> Option<String> {

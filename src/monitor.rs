@@ -68,6 +68,7 @@ pub async fn run(
     let mut current = BTreeMap::new();
     let mut findings = Vec::new();
     let mut source_fails = false;
+    let mut unfit = Vec::new();
     loop {
         beat.now();
         let now = Instant::now();
@@ -76,7 +77,8 @@ pub async fn run(
             say_source(&mut source_fails, view.as_deref());
             say_findings(&mut findings, view.as_deref());
         }
-        board.facts.borrow_and_update();
+        let cilium_version = board.facts.borrow_and_update().as_ref().and_then(|facts| facts.version);
+        say_fitness(&mut unfit, board.identity.fitness.kernel(cilium_version).reasons);
         board.datapath.borrow_and_update();
         board.probes.borrow_and_update();
         let next = diagnose_all(&board, &current, now, Timestamp::now());
@@ -110,13 +112,16 @@ fn diagnose_all(
     let (Some(spec), Some(facts)) = (view.as_ref().and_then(|view| view.in_force.as_ref()), facts) else {
         return BTreeMap::new();
     };
+    let kernel = board.identity.fitness.kernel(facts.version);
+    let differences = facts.differences(spec);
     let datapath = board.datapath.borrow();
     let probes = board.probes.borrow().clone();
     let of = |vtep| {
         let evidence = Evidence {
             vtep,
             tunnel: spec.tunnel,
-            kernel: &board.identity.kernel,
+            differences: &differences,
+            kernel: &kernel,
             facts: &facts,
             datapath: &datapath,
             lane: probes.lanes.get(&vtep.cidr),
@@ -164,6 +169,17 @@ fn say_source(fails: &mut bool, view: Option<&View>) {
         (Some(_), true) | (None, false) => {}
     }
     *fails = source_error.is_some();
+}
+
+/// One line for each reason why nothing is written, and one when none is left.
+fn say_fitness(known: &mut Vec<String>, reasons: Vec<String>) {
+    for reason in reasons.iter().filter(|reason| !known.contains(reason)) {
+        warn!(reason, "this node is not fit: nothing is written");
+    }
+    if reasons.is_empty() && !known.is_empty() {
+        info!("this node is fit");
+    }
+    *known = reasons;
 }
 
 /// One line for each finding that was not there before.

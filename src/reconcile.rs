@@ -28,7 +28,7 @@ use crate::{
         survey::{self, Model, Scope, survey},
     },
     logging::chain,
-    node::facts::Facts,
+    node::{facts::Facts, fitness::Fitness},
     progress::Beat,
 };
 
@@ -48,6 +48,8 @@ pub enum Mode {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub mode: Mode,
+    /// On a node that is not fit nothing is written.
+    pub fitness: Arc<Fitness>,
     /// How often the map is compared.
     pub tick: Duration,
     pub survey: survey::Settings,
@@ -242,7 +244,7 @@ impl Reconciler {
         self.note_map(found.map.as_ref());
         let (mut applied, mut failed) = (0, 0);
         let mut report = Report { failures: Vec::new(), ..self.current.clone() };
-        if !found.plan.is_empty() && self.settings.mode == Mode::Enforce {
+        if !found.plan.is_empty() && self.may_write(&facts) {
             let settled = self.settled(&view, &facts, map_before);
             for op in std::mem::take(&mut found.plan) {
                 if op.entry_key().is_some_and(|key| self.contention.is_left_alone(key, start)) {
@@ -272,6 +274,10 @@ impl Reconciler {
         self.applied = Some((view, facts));
         report.last_pass = Some(Pass { at, config_hash, reason, took: start.elapsed(), applied, failed });
         self.publish(report, found, &wanted, scope, start);
+    }
+
+    fn may_write(&self, facts: &Facts) -> bool {
+        self.settings.mode == Mode::Enforce && self.settings.fitness.kernel(facts.version).supported
     }
 
     /// The last pass was about the same configuration, node and map: what differs now, somebody else changed.

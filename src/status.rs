@@ -4,7 +4,7 @@
 
 pub mod assembly;
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
@@ -14,7 +14,10 @@ use crate::{
     config::{finding::Finding, mac::Mac},
     datapath::survey::Model,
     diagnose::{Cause, Verdict},
-    node::kernel::Kernel,
+    node::{
+        fitness::{Fitness, Kernel},
+        version::CiliumVersion,
+    },
     probe::lane::{Origin, ProbeState},
     reconcile::{Mode, Reason},
 };
@@ -25,7 +28,7 @@ pub struct Identity {
     pub node: String,
     pub mode: Mode,
     pub started_at: Timestamp,
-    pub kernel: Kernel,
+    pub fitness: Arc<Fitness>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -64,6 +67,9 @@ pub struct Config {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cilium {
+    /// Where it is known.
+    #[serde(default)]
+    pub version: Option<CiliumVersion>,
     /// Its devices are there.
     pub running: bool,
     pub tunnel_protocol: Option<String>,

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod check;
+pub mod node;
 pub mod plan;
+pub mod preflight;
 pub mod run;
 pub mod source;
 pub mod status;
@@ -33,6 +35,8 @@ enum Command {
     Run(run::Args),
     /// Lint a cilium-config.
     Check(check::Args),
+    /// Say whether this node is fit: kernel, capabilities, bpffs, Cilium's devices and maps.
+    Preflight(preflight::Args),
     /// Print what `run` would change in the kernel now; writes nothing.
     Plan(plan::Args),
     /// Ask the running agent.
@@ -47,6 +51,7 @@ impl Cli {
         match self.command {
             Command::Run(args) => run::run(args).await,
             Command::Check(args) => Ok(check::run(&args)),
+            Command::Preflight(args) => preflight::run(&args).await,
             Command::Plan(args) => plan::run(&args).await,
             Command::Status(args) => status::run(&args).await,
         }

@@ -47,8 +47,11 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(2));
     }
     let netlink = netlink::connect().context("failed to open a netlink socket")?;
-    let facts = Facts::read(&netlink, &view, &args.source.cilium_run).await.context("failed to read this node")?;
-    let plan = Plan::from(survey(&args.source.survey(), &netlink, &view, &facts, Scope::All).await);
+    let node = &args.source.node;
+    let version = node.version().read().await;
+    let facts = Facts::read(&netlink, &view, &node.cilium_run, version).await.context("failed to read this node")?;
+    let mut plan = Plan::from(survey(&args.source.survey(), &netlink, &view, &facts, Scope::All).await);
+    plan.add_problems(node.fitness()?.kernel(version).reasons);
     let mut out = std::io::stdout().lock();
     match args.output {
         Format::Text => plan.print(&mut out)?,
@@ -68,6 +71,11 @@ impl From<Survey> for Plan {
 }
 
 impl Plan {
+    fn add_problems(&mut self, problems: Vec<String>) {
+        self.in_sync &= problems.is_empty();
+        self.problems.extend(problems);
+    }
+
     fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         for problem in &self.problems {
             writeln!(out, "problem: {problem}")?;

@@ -24,7 +24,7 @@ use crate::{
     config::{self, last_good},
     http, logging,
     monitor::{self, Board},
-    node::{self, capabilities, netlink},
+    node::{capabilities, facts, fitness::Fitness, netlink},
     probe::{
         health::Thresholds,
         lane::Pace,
@@ -84,10 +84,9 @@ pub struct Args {
 
 /// # Errors
 ///
-/// When the agent cannot start: a capability is missing, or the HTTP address is taken.
+/// When the agent cannot start: the HTTP address is taken, or there are no credentials for the API server.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     logging::init(args.log_format, &args.log_level)?;
-    require_capabilities()?;
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
         format!("failed to listen on {}: is another agent running? choose another address with --listen", args.listen)
     })?;
@@ -132,26 +131,39 @@ impl Agent {
         let last_good = StateFile::new(args.state_dir.join(last_good::FILE));
         tokio::spawn(config::follow::follow(source.to_string(), observed, last_good, config_tx));
         tokio::spawn(source.follow(updates));
-        let cilium_run = args.source.cilium_run.clone();
-        tokio::spawn(node::facts::follow(
+        let node = &args.source.node;
+        let (version, version_rx) = watch::channel(None);
+        tokio::spawn(node.version().follow(version));
+        tokio::spawn(facts::follow(
             handle.clone(),
-            cilium_run,
+            node.cilium_run.clone(),
+            version_rx,
             config_rx.clone(),
             facts_changes,
             facts,
             progress.register("node"),
         ));
 
-        let reconciler =
-            Reconciler::new(args.reconcile(), handle, config_rx.clone(), facts_rx.clone(), route_changes, datapath);
+        let fitness = Arc::new(node.fitness()?);
+        let reconciler = Reconciler::new(
+            args.reconcile(fitness.clone()),
+            handle,
+            config_rx.clone(),
+            facts_rx.clone(),
+            route_changes,
+            datapath,
+        );
         tokio::spawn(reconciler.run(progress.register("reconcile")));
 
-        let prober = Prober::new(args.probing(), config_rx.clone(), facts_rx.clone(), probes).await;
-        let prober = prober.context("failed to open the probe socket")?;
-        tokio::spawn(prober.run(progress.register("probe")));
+        // The monitor says so.
+        if !fitness.lacks(capabilities::NET_RAW) {
+            let prober = Prober::new(args.probing(), config_rx.clone(), facts_rx.clone(), probes).await;
+            let prober = prober.context("failed to open the probe socket")?;
+            tokio::spawn(prober.run(progress.register("probe")));
+        }
 
         let board = Board {
-            identity: Arc::new(args.identity()),
+            identity: Arc::new(args.identity(fitness)),
             config: config_rx,
             facts: facts_rx,
             datapath: datapath_rx,
@@ -164,8 +176,8 @@ impl Agent {
 }
 
 impl Args {
-    fn reconcile(&self) -> reconcile::Settings {
-        reconcile::Settings { mode: self.mode, tick: self.verify_interval, survey: self.source.survey() }
+    fn reconcile(&self, fitness: Arc<Fitness>) -> reconcile::Settings {
+        reconcile::Settings { mode: self.mode, fitness, tick: self.verify_interval, survey: self.source.survey() }
     }
 
     fn probing(&self) -> prober::Settings {
@@ -181,27 +193,9 @@ impl Args {
         }
     }
 
-    fn identity(&self) -> Identity {
-        Identity {
-            node: self.source.node_name.clone(),
-            mode: self.mode,
-            started_at: Timestamp::now(),
-            kernel: node::kernel::judge(&node::kernel::release(), None),
-        }
+    fn identity(&self, fitness: Arc<Fitness>) -> Identity {
+        Identity { node: self.source.node_name.clone(), mode: self.mode, started_at: Timestamp::now(), fitness }
     }
-}
-
-fn require_capabilities() -> anyhow::Result<()> {
-    let missing = capabilities::missing().context("failed to read this process's capabilities")?;
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let missing: Vec<_> =
-        missing.iter().map(|capability| format!("{} ({})", capability.name, capability.needed_for)).collect();
-    anyhow::bail!(
-        "missing capabilities: {}; add them to the container's securityContext, or run as root",
-        missing.join(", ")
-    )
 }
 
 async fn wait_for(mut stopped: watch::Receiver<bool>) {

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use anyhow::Context;
 use tokio::sync::mpsc;
 
-use super::surroundings;
+use super::{node, surroundings};
 use crate::{
     config::{self, dir, kube::Names, surroundings::Surroundings, view::Observed},
     datapath::survey::{HostRoutes, Settings},
@@ -38,12 +38,8 @@ pub struct Source {
     pub node_name: String,
     #[command(flatten)]
     surroundings: surroundings::Flags,
-    /// Where bpffs is mounted.
-    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf", env = "VTEP_AGENT_BPFFS")]
-    pub bpffs: PathBuf,
-    /// Cilium's run directory.
-    #[arg(long, value_name = "DIR", default_value = "/var/run/cilium", env = "VTEP_AGENT_CILIUM_RUN")]
-    pub cilium_run: PathBuf,
+    #[command(flatten)]
+    pub node: node::Flags,
     /// Add host routes to VTEPs that Cilium does not route, and restore Cilium's missing rules; `off` leaves all routes as they are.
     #[arg(long, value_enum, default_value = "auto", env = "VTEP_AGENT_HOST_ROUTES")]
     pub host_routes: HostRoutes,
@@ -79,7 +75,7 @@ impl Source {
 
     #[must_use]
     pub fn survey(&self) -> Settings {
-        Settings { bpffs: self.bpffs.clone(), host_routes: self.host_routes }
+        Settings { bpffs: self.node.bpffs.clone(), host_routes: self.host_routes }
     }
 }
 

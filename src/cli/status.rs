@@ -107,6 +107,7 @@ fn header(out: &mut String, status: &Status) -> fmt::Result {
         (Some(protocol), Some(port)) => format!("{protocol} port {port}"),
         (None, _) | (_, None) => "unknown tunnel".into(),
     };
+    let cilium_version = cilium.version.map(|version| format!("{version}, ")).unwrap_or_default();
     let running = if cilium.running { "" } else { " (not running)" };
     let mode = match mode {
         crate::reconcile::Mode::Observe => "observe",
@@ -115,7 +116,8 @@ fn header(out: &mut String, status: &Status) -> fmt::Result {
     writeln!(out, "node      {node}, vtep-agent {version}, {mode}")?;
     writeln!(out, "config    {config_state}, {}", config.source)?;
     writeln!(out, "kernel    {}{}", kernel.release, if kernel.supported { "" } else { " (not supported)" })?;
-    writeln!(out, "cilium    {tunnel}{running}")?;
+    writeln!(out, "cilium    {cilium_version}{tunnel}{running}")?;
+    cilium.reasons.iter().try_for_each(|reason| writeln!(out, "          restart it for {reason}"))?;
     let sync = if datapath.in_sync { "in sync" } else { "not in sync" };
     writeln!(out, "datapath  {sync}, {} repairs", datapath.repairs_total)?;
     datapath.problems.iter().try_for_each(|problem| writeln!(out, "          {problem}"))

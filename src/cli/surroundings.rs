@@ -8,6 +8,7 @@ use crate::config::surroundings::Surroundings;
 
 /// VTEPs are IPv4: what is IPv6 is accepted, since clusters have both, and clashes with nothing.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[group(id = "surroundings")]
 pub struct Flags {
     /// A network of pods in use, which no BIG-IP's may overlap; repeatable
     #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "VTEP_AGENT_POD_CIDR")]

@@ -11,6 +11,8 @@ use std::{
 
 use aya::maps::{HashMap, Map, MapData, MapError as AyaError, MapType};
 
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
 use super::abi::{VtepKey, VtepValue};
 
 /// Where Cilium pins the map, below the bpffs mount.
@@ -34,10 +36,14 @@ impl fmt::Display for Shape {
 pub enum MapError {
     #[error("no map is pinned at {}: Cilium has not created it", .path.display())]
     Absent { path: PathBuf },
+    #[error("no bpffs is mounted at {}: mount the node's there (hostPath /sys/fs/bpf), or name its place with --bpffs", .path.display())]
+    NoBpffs { path: PathBuf },
     #[error("the map at {} is a {shape}, a layout this agent does not know: it writes nothing", .path.display())]
     UnknownLayout { path: PathBuf, shape: Shape },
     #[error("not allowed to open {}: the agent needs CAP_BPF (CAP_SYS_ADMIN before Linux 5.8) and access to bpffs", .path.display())]
     NotAllowed { path: PathBuf, source: AyaError },
+    #[error("cannot look into {}", .path.display())]
+    Bpffs { path: PathBuf, source: io::Error },
     #[error("failed to open {}", .path.display())]
     Open { path: PathBuf, source: AyaError },
     #[error("failed to read the VTEP map")]
@@ -63,7 +69,7 @@ impl VtepMap {
     /// When nothing is pinned, when the layout is not known, and when the kernel refuses.
     pub fn open(bpffs: &Path) -> Result<Self, MapError> {
         let path = bpffs.join(VTEP_MAP_PIN);
-        let data = MapData::from_pin(&path).map_err(|source| open_error(path.clone(), source))?;
+        let data = MapData::from_pin(&path).map_err(|source| open_error(bpffs, path.clone(), source))?;
         let info = data.info().map_err(|source| MapError::Open { path: path.clone(), source })?;
         let shape = Shape {
             map_type: info
@@ -114,9 +120,24 @@ impl VtepMap {
     }
 }
 
-fn open_error(path: PathBuf, source: AyaError) -> MapError {
+/// Whether bpffs is mounted there, and this process may look into it.
+///
+/// # Errors
+///
+/// When it is not, or not allowed.
+pub fn check_bpffs(path: &Path) -> Result<String, MapError> {
+    match statfs(path) {
+        Ok(found) if found.filesystem_type() == BPF_FS_MAGIC => {}
+        Ok(_) | Err(_) => return Err(MapError::NoBpffs { path: path.to_owned() }),
+    }
+    // Its root is mode 1700 where Cilium or systemd mounted it.
+    std::fs::read_dir(path).map_err(|source| MapError::Bpffs { path: path.to_owned(), source })?;
+    Ok(path.display().to_string())
+}
+
+fn open_error(bpffs: &Path, path: PathBuf, source: AyaError) -> MapError {
     match io_kind(&source) {
-        Some(io::ErrorKind::NotFound) => MapError::Absent { path },
+        Some(io::ErrorKind::NotFound) => check_bpffs(bpffs).err().unwrap_or(MapError::Absent { path }),
         Some(io::ErrorKind::PermissionDenied) => MapError::NotAllowed { path, source },
         Some(_) | None => MapError::Open { path, source },
     }

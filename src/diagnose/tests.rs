@@ -2,9 +2,14 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::*;
 use crate::{
-    config::mac::Mac,
+    config::{mac::Mac, spec::Spec},
     datapath::abi::VtepValue,
-    node::devices::{CiliumDevices, Device, Underlay},
+    node::{
+        cilium::{Running, RunningConfig, RunningVtep},
+        devices::{CiliumDevices, Device, Underlay},
+        drift::differences,
+        version::CiliumVersion,
+    },
     probe::{
         frames::{Arp, TunnelArpReply},
         health::Thresholds,
@@ -19,6 +24,7 @@ use Wire::{Beside, Icmp, InArp};
 /// All that is known of one VTEP, healthy to begin with.
 struct Case {
     vtep: Vtep,
+    differences: Vec<Difference>,
     kernel: Kernel,
     facts: Facts,
     datapath: reconcile::Report,
@@ -53,6 +59,7 @@ impl Case {
         };
         let mut case = Self {
             vtep,
+            differences: Vec::new(),
             kernel: Kernel { release: "6.1.0".into(), supported: true, reasons: vec![] },
             facts: Facts {
                 tunnel: Tunnel::default(),
@@ -65,7 +72,8 @@ impl Case {
                     ENDPOINT,
                     Underlay { device: device(2, "eth0"), source: Some([10, 169, 72, 239].into()) },
                 )]),
-                running: crate::node::cilium::Running::Absent,
+                running: Running::Absent,
+                version: None,
             },
             datapath: reconcile::Report {
                 model: Model::VtepHash,
@@ -78,6 +86,18 @@ impl Case {
             Some(Target { address: [10, 1, 6, 34].into(), origin: crate::probe::lane::Origin::Configured });
         case.answer(&[Beside, InArp, Icmp], 30);
         case
+    }
+
+    /// Cilium was started with something else.
+    fn differ(&mut self, change: fn(&mut RunningConfig)) {
+        let Vtep { cidr, endpoint, mac } = self.vtep;
+        let spec =
+            Spec { enabled: true, vteps: vec![self.vtep], mask: [255, 255, 255, 0].into(), tunnel: Tunnel::default() };
+        let known = RunningVtep { endpoint: Some(endpoint), mac: Some(mac) };
+        let vteps = Some([(cidr.network(), known)].into());
+        let mut running = RunningConfig { vtep_mask: Some(spec.mask), vteps, ..RunningConfig::default() };
+        change(&mut running);
+        self.differences = differences(&spec, &running);
     }
 
     fn health(&mut self, wire: Wire) -> &mut crate::probe::health::Health {
@@ -131,8 +151,9 @@ impl Case {
     }
 
     fn diagnose_at(&self, now: Instant) -> Diagnosis {
-        let Self { vtep, kernel, facts, datapath, lane } = self;
-        let evidence = Evidence { vtep, tunnel: Tunnel::default(), kernel, facts, datapath, lane: Some(lane) };
+        let Self { vtep, differences, kernel, facts, datapath, lane } = self;
+        let tunnel = Tunnel::default();
+        let evidence = Evidence { vtep, tunnel, differences, kernel, facts, datapath, lane: Some(lane) };
         diagnose(&evidence, now, Timestamp::now())
     }
 }
@@ -164,6 +185,43 @@ fn each_fault_is_named() {
             Some(Cause::CiliumNotRunning),
             Verdict::Unknown,
             "cilium_vxlan",
+        ),
+        (
+            "a broken release of Cilium",
+            |case| case.facts.version = Some(CiliumVersion::new(1, 18, 3)),
+            Some(Cause::CiliumBrokenRelease),
+            Verdict::Misconfigured,
+            "upgrade Cilium to 1.18.8",
+        ),
+        (
+            "a Cilium started with another mask",
+            |case| case.differ(|running| running.vtep_mask = Some([255, 255, 0, 0].into())),
+            Some(Cause::CiliumRestartRequired),
+            Verdict::Misconfigured,
+            "Cilium runs with 255.255.0.0",
+        ),
+        (
+            "a Cilium started with another endpoint",
+            |case| {
+                case.differ(|running| {
+                    let endpoint = Some([10, 169, 72, 99].into());
+                    let vteps = running.vteps.iter_mut().flat_map(BTreeMap::values_mut);
+                    vteps.for_each(|vtep| vtep.endpoint = endpoint);
+                });
+            },
+            Some(Cause::CiliumRestartRequired),
+            Verdict::Degraded,
+            "Cilium runs with 10.169.72.99",
+        ),
+        (
+            "a Cilium that knows another VTEP instead",
+            |case| {
+                case.differ(|running| running.vteps = Some([([10, 1, 9, 0].into(), RunningVtep::default())].into()));
+                assert_eq!(case.differences.len(), 2);
+            },
+            None,
+            Verdict::Healthy,
+            "",
         ),
         (
             "no pinned map",
@@ -354,6 +412,19 @@ fn the_nearer_cause_comes_first_and_the_other_is_named_too() {
     let diagnosis = case.diagnose();
     assert_eq!(diagnosis.cause, Some(Cause::NodeKernelUnsupported));
     assert_eq!(diagnosis.also, [Cause::EndpointUnreachable]);
+}
+
+#[test]
+fn what_the_agent_makes_good_comes_last() {
+    let mut case = Case::healthy();
+    case.differ(|running| {
+        let vteps = running.vteps.iter_mut().flat_map(BTreeMap::values_mut);
+        vteps.for_each(|vtep| vtep.mac = Some([2; 6].into()));
+    });
+    case.lose(&[InArp, Icmp], 3);
+    let diagnosis = case.diagnose();
+    assert_eq!(diagnosis.cause, Some(Cause::TunnelSilent));
+    assert_eq!(diagnosis.also, [Cause::CiliumRestartRequired]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The HTTP endpoints. GET only: nothing here changes state.
 //!
-//! `/livez` looks at our own loops alone, `/readyz` at configuration, first pass and layout, `/healthz` at the tunnels. They never
+//! `/livez` looks at our own loops alone, `/readyz` at the node, configuration, first pass and layout, `/healthz` at the tunnels. They never
 //! mix: a BIG-IP that is down must not restart this agent.
 
 use std::time::Instant;
@@ -88,7 +88,8 @@ fn readiness(status: &Status) -> Vec<Check> {
         Some(_) => Ok(()),
         None => Err("the first pass is not done".to_owned()),
     };
-    vec![("config", config), ("first-pass", pass), ("datapath", supported)]
+    let node = if status.kernel.supported { Ok(()) } else { Err(status.kernel.reasons.join("; ")) };
+    vec![("node", node), ("config", config), ("first-pass", pass), ("datapath", supported)]
 }
 
 fn first_error(status: &Status) -> String {

@@ -1,6 +1,6 @@
 //! The capabilities this process has, against those it needs.
 
-use std::fs;
+use std::{fmt, fs};
 
 /// A capability, by its number in `linux/capability.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,12 +13,23 @@ pub struct Capability {
 
 const CAP_SYS_ADMIN: u8 = 21;
 
+pub const BPF: Capability = Capability {
+    name: "CAP_BPF",
+    bit: 39,
+    needed_for: "reading and writing Cilium's BPF maps; CAP_SYS_ADMIN before Linux 5.8",
+};
+pub const NET_ADMIN: Capability =
+    Capability { name: "CAP_NET_ADMIN", bit: 12, needed_for: "host routes and the tap on the underlay" };
+pub const NET_RAW: Capability = Capability { name: "CAP_NET_RAW", bit: 13, needed_for: "probing through the tunnel" };
+
 /// What `run` cannot work without.
-pub const NEEDED: [Capability; 3] = [
-    Capability { name: "CAP_BPF", bit: 39, needed_for: "reading and writing Cilium's BPF maps" },
-    Capability { name: "CAP_NET_ADMIN", bit: 12, needed_for: "host routes and the tap on the underlay" },
-    Capability { name: "CAP_NET_RAW", bit: 13, needed_for: "probing through the tunnel" },
-];
+pub const NEEDED: [Capability; 3] = [BPF, NET_ADMIN, NET_RAW];
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.needed_for)
+    }
+}
 
 /// Those of [`NEEDED`] that this process lacks. `CAP_SYS_ADMIN` includes `CAP_BPF`, as it did before Linux 5.8.
 ///
@@ -34,7 +45,7 @@ pub fn missing() -> std::io::Result<Vec<Capability>> {
 
 fn has(effective: u64, capability: Capability) -> bool {
     let bit = |n: u8| effective >> n & 1 == 1;
-    bit(capability.bit) || (capability.name == "CAP_BPF" && bit(CAP_SYS_ADMIN))
+    bit(capability.bit) || (capability == BPF && bit(CAP_SYS_ADMIN))
 }
 
 fn parse_effective(status: &str) -> Option<u64> {

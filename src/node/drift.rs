@@ -10,9 +10,31 @@ use crate::config::spec::{Spec, Vtep};
 pub struct Difference {
     /// The ConfigMap key it is about.
     pub key: &'static str,
-    /// The network of the VTEP it is about; `None` concerns all.
-    pub network: Option<Ipv4Addr>,
+    pub effect: Effect,
     problem: String,
+}
+
+/// What a difference does while it lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Cilium's programs work otherwise than configured, for all VTEPs: no map entry makes that good.
+    Programs,
+    /// Cilium writes an older value for this network every 60 s, and the agent writes it back.
+    Overwrites(Ipv4Addr),
+    /// Cilium does not know of this network, or knows one that is configured no more: its next start sets that right.
+    Listing(Ipv4Addr),
+}
+
+impl Effect {
+    /// Whether the VTEP of this network has less than it should.
+    #[must_use]
+    pub fn harms(self, of: Ipv4Addr) -> bool {
+        match self {
+            Self::Programs => true,
+            Self::Overwrites(network) => network == of,
+            Self::Listing(_) => false,
+        }
+    }
 }
 
 impl fmt::Display for Difference {
@@ -27,7 +49,7 @@ pub fn differences(spec: &Spec, running: &RunningConfig) -> Vec<Difference> {
     let Spec { enabled, vteps, mask, tunnel } = spec;
     let of_all = |key, runs: String, says: String| Difference {
         key,
-        network: None,
+        effect: Effect::Programs,
         problem: format!("Cilium runs with {runs}, the configuration says {says}"),
     };
     if let Some(runs) = running.vtep_enabled.filter(|runs| runs != enabled) {
@@ -51,7 +73,7 @@ pub fn differences(spec: &Spec, running: &RunningConfig) -> Vec<Difference> {
         let is_listed = |network: &Ipv4Addr| vteps.iter().any(|vtep| vtep.cidr.network() == *network);
         found.extend(known.keys().filter(|network| !is_listed(network)).map(|&network| Difference {
             key: "vtep-cidr",
-            network: Some(network),
+            effect: Effect::Listing(network),
             problem: format!("Cilium runs with {network}, which the configuration does not list"),
         }));
     }
@@ -60,10 +82,12 @@ pub fn differences(spec: &Spec, running: &RunningConfig) -> Vec<Difference> {
 
 fn of_vtep(vtep: &Vtep, running: Option<&RunningVtep>) -> Vec<Difference> {
     let Vtep { cidr, endpoint, mac } = vtep;
-    let difference = |key, problem| Difference { key, network: Some(cidr.network()), problem };
+    let network = cidr.network();
     let Some(RunningVtep { endpoint: runs_endpoint, mac: runs_mac }) = running else {
-        return vec![difference("vtep-cidr", format!("Cilium does not know {cidr}"))];
+        let problem = format!("Cilium does not know {cidr}");
+        return vec![Difference { key: "vtep-cidr", effect: Effect::Listing(network), problem }];
     };
+    let difference = |key, problem| Difference { key, effect: Effect::Overwrites(network), problem };
     let endpoint = runs_endpoint.filter(|runs| runs != endpoint).map(|runs| {
         difference("vtep-endpoint", format!("Cilium runs with {runs} for {cidr}, the configuration says {endpoint}"))
     });
@@ -109,28 +133,29 @@ mod tests {
     #[test]
     fn each_difference_is_named_once() {
         type Change = fn(&mut Spec, &mut RunningConfig);
-        type Found<'a> = &'a [(&'static str, Option<Ipv4Addr>)];
-        let network = |n: u8| Some(Ipv4Addr::new(10, 1, n, 0));
+        type Found<'a> = &'a [(&'static str, Effect)];
+        let overwrites = |n: u8| Effect::Overwrites(Ipv4Addr::new(10, 1, n, 0));
+        let listing = |n: u8| Effect::Listing(Ipv4Addr::new(10, 1, n, 0));
         let cases: [(Change, Found<'_>); 11] = [
             (|_, _| {}, &[]),
             (|_, running| *running = RunningConfig::default(), &[]),
             (|_, running| running.vteps = None, &[]),
-            (|_, running| running.vtep_enabled = Some(false), &[("enable-vtep", None)]),
+            (|_, running| running.vtep_enabled = Some(false), &[("enable-vtep", Effect::Programs)]),
             (|spec, running| (spec.enabled, running.vtep_enabled) = (false, Some(false)), &[]),
-            (|_, running| running.vtep_mask = Some([255, 255, 0, 0].into()), &[("vtep-mask", None)]),
-            (|_, running| running.tunnel_port = Some(6081), &[("tunnel-port", None)]),
-            (|spec, _| spec.tunnel.protocol = TunnelProtocol::Geneve, &[("tunnel-protocol", None)]),
-            (|spec, _| spec.vteps[0].endpoint = [10, 9, 9, 9].into(), &[("vtep-endpoint", network(1))]),
-            (|spec, _| spec.vteps[1].mac = [2, 0, 0, 0, 0, 9].into(), &[("vtep-mac", network(2))]),
+            (|_, running| running.vtep_mask = Some([255, 255, 0, 0].into()), &[("vtep-mask", Effect::Programs)]),
+            (|_, running| running.tunnel_port = Some(6081), &[("tunnel-port", Effect::Programs)]),
+            (|spec, _| spec.tunnel.protocol = TunnelProtocol::Geneve, &[("tunnel-protocol", Effect::Programs)]),
+            (|spec, _| spec.vteps[0].endpoint = [10, 9, 9, 9].into(), &[("vtep-endpoint", overwrites(1))]),
+            (|spec, _| spec.vteps[1].mac = [2, 0, 0, 0, 0, 9].into(), &[("vtep-mac", overwrites(2))]),
             (
                 |spec, _| spec.vteps[1].cidr = "10.1.3.0/24".parse().expect("a network"),
-                &[("vtep-cidr", network(3)), ("vtep-cidr", network(2))],
+                &[("vtep-cidr", listing(3)), ("vtep-cidr", listing(2))],
             ),
         ];
         for (at, (change, expected)) in cases.into_iter().enumerate() {
             let (mut spec, mut running) = (spec(), running());
             change(&mut spec, &mut running);
-            let found: Vec<_> = differences(&spec, &running).iter().map(|d| (d.key, d.network)).collect();
+            let found: Vec<_> = differences(&spec, &running).iter().map(|d| (d.key, d.effect)).collect();
             assert_eq!(found, expected, "case {at}");
         }
     }

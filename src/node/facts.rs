@@ -18,9 +18,14 @@ use tracing::warn;
 use super::{
     cilium::Running,
     devices::{CiliumDevices, DeviceError, Underlay, underlay},
+    drift::{Difference, differences},
+    version::CiliumVersion,
 };
 use crate::{
-    config::{spec::Tunnel, view::View},
+    config::{
+        spec::{Spec, Tunnel},
+        view::View,
+    },
     progress::Beat,
 };
 
@@ -41,13 +46,26 @@ pub struct Facts {
     pub underlay: BTreeMap<Ipv4Addr, Underlay>,
     /// What Cilium was started with.
     pub running: Running,
+    /// Cilium's version, where it is known.
+    pub version: Option<CiliumVersion>,
 }
 
 impl Facts {
+    /// Where the running Cilium differs from what is in force, as far as it tells.
+    #[must_use]
+    pub fn differences(&self, spec: &Spec) -> Vec<Difference> {
+        self.running.config().map(|running| differences(spec, running)).unwrap_or_default()
+    }
+
     /// # Errors
     ///
     /// When the kernel does not answer.
-    pub async fn read(netlink: &Handle, config: &View, cilium_run: &Path) -> Result<Self, DeviceError> {
+    pub async fn read(
+        netlink: &Handle,
+        config: &View,
+        cilium_run: &Path,
+        version: Option<CiliumVersion>,
+    ) -> Result<Self, DeviceError> {
         let spec = config.in_force.as_ref();
         let tunnel = spec.map_or_else(Tunnel::default, |spec| spec.tunnel);
         let cilium = CiliumDevices::read(netlink, tunnel.protocol).await?;
@@ -57,7 +75,7 @@ impl Facts {
                 routes.insert(vtep.endpoint, route);
             }
         }
-        Ok(Self { tunnel, cilium, underlay: routes, running: Running::read(cilium_run) })
+        Ok(Self { tunnel, cilium, underlay: routes, running: Running::read(cilium_run), version })
     }
 }
 
@@ -65,6 +83,7 @@ impl Facts {
 pub async fn follow(
     netlink: Handle,
     cilium_run: PathBuf,
+    mut version: watch::Receiver<Option<CiliumVersion>>,
     mut config: watch::Receiver<Option<Arc<View>>>,
     mut changes: mpsc::Receiver<()>,
     facts: watch::Sender<Option<Arc<Facts>>>,
@@ -80,7 +99,8 @@ pub async fn follow(
                 Ok(Ok(())) | Err(_) => continue,
             }
         };
-        let read = time::timeout(PATIENCE, Facts::read(&netlink, &view, &cilium_run)).await;
+        let cilium_version = *version.borrow_and_update();
+        let read = time::timeout(PATIENCE, Facts::read(&netlink, &view, &cilium_run, cilium_version)).await;
         match read.unwrap_or(Err(DeviceError::Timeout)) {
             Ok(mut read) => {
                 failing = false;
@@ -106,6 +126,7 @@ pub async fn follow(
             biased;
             changed = config.changed() => if changed.is_err() { return },
             Some(()) = changes.recv() => {}
+            Ok(()) = version.changed() => {}
             () = time::sleep(REFRESH) => {}
         }
     }

@@ -2,16 +2,6 @@
 
 use super::version::CiliumVersion;
 
-/// The kernel of this node.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Kernel {
-    /// As `uname -r` prints it.
-    pub release: String,
-    pub supported: bool,
-    /// Why not, each a sentence.
-    pub reasons: Vec<String>,
-}
-
 /// RHEL 8.6's kernel is the first 4.18 that Cilium counts as equal to the newer ones it asks for.
 const RHEL_8_6_BUILD: u32 = 372;
 
@@ -23,22 +13,24 @@ pub fn release() -> String {
 
 /// What the running version of Cilium asks for where it is known; otherwise what F5's document does: 5.4, or 4.18 as RHEL 8 and its kin
 /// ship it.
-#[must_use]
-pub fn judge(release: &str, cilium: Option<CiliumVersion>) -> Kernel {
+///
+/// # Errors
+///
+/// When that is too old, or no version can be read from it; in words.
+pub fn judge(release: &str, cilium: Option<CiliumVersion>) -> Result<(), String> {
     let needed = Needed::by(cilium);
-    let reason = match version(release) {
-        None => Some(format!("cannot read a version from the kernel release {release:?}")),
-        Some(version) if version >= needed.version || needed.rhel_8(release, version) => None,
+    match version(release) {
+        None => Err(format!("cannot read a version from the kernel release {release:?}")),
+        Some(version) if version >= needed.version || needed.rhel_8(release, version) => Ok(()),
         Some((major, minor)) => {
             let (needed_major, needed_minor) = needed.version;
             let by = cilium.map_or("VTEP".to_owned(), |version| format!("VTEP in Cilium {version}"));
-            Some(format!(
+            Err(format!(
                 "kernel {major}.{minor} is older than {needed_major}.{needed_minor}, which {by} needs ({} is enough, too)",
                 needed.rhel()
             ))
         }
-    };
-    Kernel { release: release.to_owned(), supported: reason.is_none(), reasons: reason.into_iter().collect() }
+    }
 }
 
 struct Needed {
@@ -109,16 +101,14 @@ mod tests {
         ];
         for (release, expected) in table {
             for (version, supported) in versions.into_iter().zip(expected) {
-                let kernel = judge(release, version);
-                assert_eq!(kernel.supported, supported, "{release} with {version:?}");
-                assert_eq!(kernel.reasons.is_empty(), supported, "{release} with {version:?}");
+                assert_eq!(judge(release, version).is_ok(), supported, "{release} with {version:?}");
             }
         }
     }
 
     #[test]
     fn the_reason_names_release_and_need() {
-        let reason = judge("5.4.0-150-generic", Some(CiliumVersion::new(1, 18, 3))).reasons.remove(0);
+        let reason = judge("5.4.0-150-generic", Some(CiliumVersion::new(1, 18, 3))).expect_err("too old");
         for word in ["5.4", "5.10", "Cilium 1.18.3", "RHEL 8.6"] {
             assert!(reason.contains(word), "{reason}");
         }

@@ -21,6 +21,12 @@ pub struct BrokenRelease {
     pub fixed_in: CiliumVersion,
 }
 
+impl fmt::Display for BrokenRelease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {} is the first release without it", self.what, self.fixed_in)
+    }
+}
+
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no version: write e.g. 1.18.8")]
 pub struct NoVersion;

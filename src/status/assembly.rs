@@ -21,7 +21,7 @@ use crate::{
     },
     datapath::{abi::VtepKey, plan::Op, survey::Model},
     diagnose::{Diagnosis, Verdict},
-    node::{drift::differences, facts::Facts},
+    node::facts::Facts,
     probe::{
         health::Health,
         lane::{Lane, ProbeState},
@@ -47,7 +47,8 @@ impl Status {
     #[must_use]
     pub fn assemble(parts: &Parts<'_>, now: Instant, at: Timestamp) -> Self {
         let Parts { identity, view, facts, datapath, probes, diagnoses } = parts;
-        let Identity { node, mode, started_at, kernel } = identity;
+        let Identity { node, mode, started_at, fitness } = identity;
+        let cilium_version = facts.as_ref().and_then(|facts| facts.version);
         let spec = view.as_ref().and_then(|view| view.in_force.as_ref());
         let vteps = spec
             .iter()
@@ -59,7 +60,7 @@ impl Status {
             mode: *mode,
             started_at: *started_at,
             config: config(view.as_deref()),
-            kernel: kernel.clone(),
+            kernel: fitness.kernel(cilium_version),
             cilium: cilium(facts.as_deref(), spec),
             datapath: self::datapath(datapath, view.as_deref()),
             tap: tap(probes),
@@ -99,15 +100,11 @@ fn config(view: Option<&View>) -> Config {
 fn cilium(facts: Option<&Facts>, spec: Option<&Spec>) -> Cilium {
     let tunnel = spec.map(|spec| spec.tunnel);
     let running = facts.and_then(|facts| facts.running.config());
-    let reasons: Vec<_> = spec
-        .zip(running)
-        .map(|(spec, running)| differences(spec, running))
-        .unwrap_or_default()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let differences = facts.zip(spec).map(|(facts, spec)| facts.differences(spec)).unwrap_or_default();
+    let reasons: Vec<_> = differences.iter().map(ToString::to_string).collect();
     let devices = facts.map(|facts| &facts.cilium);
     Cilium {
+        version: facts.and_then(|facts| facts.version),
         running: devices.is_some_and(|devices| devices.tunnel.is_some() && devices.host.is_some()),
         tunnel_protocol: tunnel.map(|tunnel| tunnel.protocol.to_string()),
         tunnel_port: tunnel.map(|tunnel| tunnel.port),

@@ -4,6 +4,7 @@
 
 mod commands;
 mod configuration;
+mod fitness;
 mod kubernetes;
 mod outage;
 mod readme;

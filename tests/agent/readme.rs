@@ -16,9 +16,9 @@ fn the_commands_of_the_readme_print_what_it_says() -> Result<()> {
     ensure!(examples.len() >= 4, "found {examples:?}");
     let lab = Lab::start()?;
     let agent = Agent::healthy(&lab)?;
-    // The table shows ARP's time as soon as the first answer is in.
-    agent.wait_for("ARP is answered", crate::support::HEALTHY_WITHIN, |status| {
-        status.vteps.iter().all(|vtep| vtep.probes.arp.rtt_us.is_some())
+    // The table shows ARP's time and Cilium's version as soon as the first answers are in.
+    agent.wait_for("ARP and Cilium have answered", crate::support::HEALTHY_WITHIN, |status| {
+        status.cilium.version.is_some() && status.vteps.iter().all(|vtep| vtep.probes.arp.rtt_us.is_some())
     })?;
     for Example { command, expected } in examples {
         let printed = run(&lab, &agent, &command)?;
@@ -56,6 +56,7 @@ fn examples(readme: &str) -> Vec<Example> {
 fn run(lab: &Lab, agent: &Agent, command: &str) -> Result<String> {
     if let Some(args) = command.strip_prefix("vtep-agent ") {
         let mut command = lab.node.command(AGENT);
+        command.env("VTEP_AGENT_CILIUM_RUN", vtep_lab::CILIUM_RUN);
         let output = command.args(args.split_whitespace()).current_dir(env!("CARGO_MANIFEST_DIR")).output()?;
         return Ok(String::from_utf8(output.stdout)?);
     }
@@ -71,7 +72,7 @@ fn mask(text: &str) -> Vec<Vec<String>> {
         Some(number) if number.parse::<f64>().is_ok() => "<time>".to_owned(),
         Some(_) | None => word.to_owned(),
     };
-    let line = |line: &str| match line.strip_prefix("kernel ") {
+    let line = |line: &str| match line.trim_start_matches("ok ").trim_start().strip_prefix("kernel ") {
         Some(_) => vec!["kernel".to_owned()],
         None => line.split_whitespace().map(word).collect(),
     };

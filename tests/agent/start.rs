@@ -126,26 +126,6 @@ fn a_taken_port_ends_it_with_advice() -> Result<()> {
 }
 
 #[test]
-fn each_missing_capability_is_named() -> Result<()> {
-    let lab = Lab::start()?;
-    lab.config.write(&Config::seed_keys())?;
-    for (dropped, named) in [
-        ("cap_bpf,cap_sys_admin", "CAP_BPF (reading and writing Cilium's BPF maps)"),
-        ("cap_net_admin", "CAP_NET_ADMIN (host routes and the tap on the underlay)"),
-        ("cap_net_raw", "CAP_NET_RAW (probing through the tunnel)"),
-    ] {
-        let mut command = lab.node.command("capsh");
-        command.args([&format!("--drop={dropped}"), "--", "-c", "exec \"$0\" \"$@\"", AGENT]);
-        command.args(["run", "--config-dir", vtep_lab::CONFIG, "--listen", &LISTEN.to_string()]);
-        let output = command.output()?;
-        let words = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.code() == Some(1) && words.contains(named), "without {dropped}: {words}");
-    }
-    ensure!(lab.cilium.vtep_entries()?.is_empty(), "nothing is written");
-    Ok(())
-}
-
-#[test]
 fn observing_writes_nothing() -> Result<()> {
     let lab = Lab::start()?;
     lab.config.write(&Config::seed_keys())?;

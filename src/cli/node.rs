@@ -1,0 +1,38 @@
+//! This node, as far as it is told rather than found: the settings that `run`, `plan` and `preflight` share.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use crate::node::{agent_api::VersionSource, fitness::Fitness, version::CiliumVersion};
+
+#[derive(Clone, Debug, clap::Args)]
+#[group(id = "node")]
+pub struct Flags {
+    /// Where bpffs is mounted.
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf", env = "VTEP_AGENT_BPFFS")]
+    pub bpffs: PathBuf,
+    /// Cilium's run directory.
+    #[arg(long, value_name = "DIR", default_value = "/var/run/cilium", env = "VTEP_AGENT_CILIUM_RUN")]
+    pub cilium_run: PathBuf,
+    /// Cilium's version, e.g. 1.18.8; without it, Cilium is asked over the socket in its run directory.
+    #[arg(long, value_name = "VERSION", env = "VTEP_AGENT_CILIUM_VERSION")]
+    cilium_version: Option<CiliumVersion>,
+    /// Take any kernel release; what its BPF can do is tried out all the same.
+    #[arg(long, env = "VTEP_AGENT_IGNORE_KERNEL_CHECK")]
+    ignore_kernel_check: bool,
+}
+
+impl Flags {
+    #[must_use]
+    pub fn version(&self) -> VersionSource {
+        VersionSource::new(self.cilium_version, &self.cilium_run)
+    }
+
+    /// # Errors
+    ///
+    /// When this process's capabilities cannot be read.
+    pub fn fitness(&self) -> anyhow::Result<Fitness> {
+        Fitness::probe(self.ignore_kernel_check).context("failed to read this process's capabilities")
+    }
+}

@@ -1,0 +1,109 @@
+//! `vtep-agent preflight`: whether this node is fit for VTEPs and for this agent. Writes nothing.
+
+use std::{io::Write, process::ExitCode};
+
+use anyhow::Context;
+use rtnetlink::Handle;
+use serde::Serialize;
+
+use super::{Format, node};
+use crate::{
+    config::spec::TunnelProtocol,
+    datapath::maps::{self, VtepMap},
+    logging::chain,
+    node::{
+        devices::{CILIUM_HOST, CiliumDevices},
+        fitness::Check,
+        netlink,
+        version::CiliumVersion,
+    },
+};
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  vtep-agent preflight --cilium-version 1.18.8\n\nExit status: 0 the node is fit, 1 it is not."
+)]
+pub struct Args {
+    #[command(flatten)]
+    node: node::Flags,
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Format,
+}
+
+#[derive(Serialize)]
+struct Report {
+    fit: bool,
+    checks: Vec<Check>,
+}
+
+/// # Errors
+///
+/// When the kernel does not answer.
+pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let netlink = netlink::connect().context("failed to open a netlink socket")?;
+    let version = args.node.version().read().await;
+    let mut checks = args.node.fitness()?.checks(version).to_vec();
+    checks.push(Check::new("bpffs", maps::check_bpffs(&args.node.bpffs).map_err(|error| chain(&error).to_string())));
+    checks.push(Check::new("cilium-version", judge_version(version)));
+    checks.push(Check::new("cilium-devices", look_at_devices(&netlink).await?));
+    checks.push(Check::new("vtep-map", look_at_map(args)));
+    let report = Report { fit: checks.iter().all(|check| check.ok), checks };
+    let mut out = std::io::stdout().lock();
+    match args.output {
+        Format::Text => report.print(&mut out)?,
+        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
+    }
+    Ok(if report.fit { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Report {
+    fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
+        for Check { name, ok, detail } in &self.checks {
+            writeln!(out, "{:<6} {name:<15} {detail}", if *ok { "ok" } else { "FAILED" })?;
+        }
+        let failed = self.checks.iter().filter(|check| !check.ok).count();
+        match failed {
+            0 => writeln!(out, "this node is fit"),
+            1 => writeln!(out, "this node is not fit: 1 check failed"),
+            _ => writeln!(out, "this node is not fit: {failed} checks failed"),
+        }
+    }
+}
+
+/// A version that is not known is no reason to call a node unfit.
+fn judge_version(version: Option<CiliumVersion>) -> Result<String, String> {
+    let Some(version) = version else {
+        return Ok("not known: Cilium's socket does not tell, and there is no --cilium-version".to_owned());
+    };
+    match version.broken() {
+        Some(broken) => Err(format!("Cilium {version} is broken for VTEPs: {broken}")),
+        None => Ok(version.to_string()),
+    }
+}
+
+/// Without a configuration it is not known which tunnel it shall be: either will do.
+async fn look_at_devices(netlink: &Handle) -> anyhow::Result<Result<String, String>> {
+    let read = |protocol| async move {
+        CiliumDevices::read(netlink, protocol).await.context("failed to read this node's devices")
+    };
+    let (vxlan, geneve) = (read(TunnelProtocol::Vxlan).await?, read(TunnelProtocol::Geneve).await?);
+    let Some(tunnel) = vxlan.tunnel.or(geneve.tunnel) else {
+        return Ok(Err(
+            "neither cilium_vxlan nor cilium_geneve is there: Cilium does not run, or routes natively".into()
+        ));
+    };
+    Ok(match (vxlan.host, vxlan.router) {
+        (None, _) => Err(format!("{CILIUM_HOST} is not there: look at Cilium's pod on this node")),
+        (Some(_), None) => Err(format!("{CILIUM_HOST} has no address: look at Cilium's pod on this node")),
+        (Some(_), Some(router)) => Ok(format!("{}, {CILIUM_HOST} with {router}", tunnel.name)),
+    })
+}
+
+fn look_at_map(args: &Args) -> Result<String, String> {
+    let count = VtepMap::open(&args.node.bpffs).and_then(|map| map.read()).map(|entries| entries.len());
+    match count {
+        Ok(1) => Ok("a VTEP map with 1 entry".to_owned()),
+        Ok(count) => Ok(format!("a VTEP map with {count} entries")),
+        Err(error) => Err(chain(&error).to_string()),
+    }
+}

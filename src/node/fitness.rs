@@ -1,0 +1,165 @@
+//! Whether VTEPs can work on this node at all, and this agent on it. An unfit node is left as it is: the agent writes nothing there,
+//! and says why.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    capabilities::{self, Capability},
+    features::{self, Feature},
+    kernel,
+    version::CiliumVersion,
+};
+use crate::logging::chain;
+
+/// The kernel of this node, and what it lets this agent do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// As `uname -r` prints it.
+    pub release: String,
+    pub supported: bool,
+    /// Why not, each a sentence.
+    pub reasons: Vec<String>,
+}
+
+/// One look at what the node has to have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    pub name: String,
+    pub ok: bool,
+    /// What was found; where that is not enough, what to do.
+    pub detail: String,
+}
+
+/// What does not change while this process runs.
+#[derive(Clone, Debug, Default)]
+pub struct Fitness {
+    release: String,
+    /// `--ignore-kernel-check`: the release is not judged; features are.
+    ignore_release: bool,
+    missing: Vec<Capability>,
+    /// What is lacking, each a sentence.
+    lacking: Vec<String>,
+}
+
+impl Check {
+    pub fn new(name: &str, result: Result<String, String>) -> Self {
+        let ok = result.is_ok();
+        let (Ok(detail) | Err(detail)) = result;
+        Self { name: name.to_owned(), ok, detail }
+    }
+}
+
+impl Fitness {
+    /// Reads the kernel's release and this process's capabilities, and tries out what the kernel can do.
+    ///
+    /// # Errors
+    ///
+    /// When the capabilities cannot be read.
+    pub fn probe(ignore_release: bool) -> io::Result<Self> {
+        let missing = capabilities::missing()?;
+        // Without the capability, trying would show nothing but its absence.
+        let may_try = !missing.contains(&capabilities::BPF);
+        let lacking = if may_try { features::probe().iter().filter_map(lack).collect() } else { Vec::new() };
+        Ok(Self { release: kernel::release(), ignore_release, missing, lacking })
+    }
+
+    /// Whether this process lacks a capability.
+    #[must_use]
+    pub fn lacks(&self, capability: Capability) -> bool {
+        self.missing.contains(&capability)
+    }
+
+    /// What is known, given the version of the Cilium that runs here.
+    #[must_use]
+    pub fn checks(&self, cilium: Option<CiliumVersion>) -> [Check; 3] {
+        [
+            Check::new("kernel", self.judge_release(cilium)),
+            Check::new("capabilities", self.judge_capabilities()),
+            Check::new("bpf-features", self.judge_features()),
+        ]
+    }
+
+    /// The same, summed up.
+    #[must_use]
+    pub fn kernel(&self, cilium: Option<CiliumVersion>) -> Kernel {
+        let reasons: Vec<_> =
+            self.checks(cilium).into_iter().filter(|check| !check.ok).map(|check| check.detail).collect();
+        Kernel { release: self.release.clone(), supported: reasons.is_empty(), reasons }
+    }
+
+    fn judge_release(&self, cilium: Option<CiliumVersion>) -> Result<String, String> {
+        match kernel::judge(&self.release, cilium) {
+            Err(reason) if self.ignore_release => Ok(format!("{}, not judged: {reason}", self.release)),
+            Err(reason) => Err(reason),
+            Ok(()) => Ok(self.release.clone()),
+        }
+    }
+
+    fn judge_capabilities(&self) -> Result<String, String> {
+        let missing: Vec<_> = self.missing.iter().map(ToString::to_string).collect();
+        if missing.is_empty() {
+            return Ok(capabilities::NEEDED.map(|capability| capability.name).join(", "));
+        }
+        Err(format!("missing {}: add them to the container's securityContext, or run as root", missing.join(" and ")))
+    }
+
+    fn judge_features(&self) -> Result<String, String> {
+        match self.lacking.as_slice() {
+            [] if self.missing.contains(&capabilities::BPF) => Err("not tried out without CAP_BPF".to_owned()),
+            [] => Ok("hash and LPM trie maps, socket filters, large programs".to_owned()),
+            lacking => Err(lacking.join("; ")),
+        }
+    }
+}
+
+fn lack(feature: &Feature) -> Option<String> {
+    match &feature.found {
+        Ok(true) => None,
+        Ok(false) => Some(format!("the kernel has no {}", feature.name)),
+        Err(error) => Some(format!("cannot tell whether the kernel has {}: {}", feature.name, chain(error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fit() -> Fitness {
+        Fitness { release: "6.1.0-18-amd64".into(), ..Fitness::default() }
+    }
+
+    #[test]
+    fn each_lack_makes_it_unfit() {
+        let table: [(Fitness, &[&str]); 6] = [
+            (fit(), &[]),
+            (Fitness { release: "5.3.18".into(), ..fit() }, &["kernel 5.3 is older than 5.4"]),
+            (Fitness { release: "5.3.18".into(), ignore_release: true, ..fit() }, &[]),
+            (
+                Fitness { ignore_release: true, lacking: vec!["the kernel has no LPM trie maps".into()], ..fit() },
+                &["the kernel has no LPM trie maps"],
+            ),
+            (
+                Fitness { missing: vec![capabilities::BPF], ..fit() },
+                &["missing CAP_BPF (reading and writing Cilium's BPF maps", "not tried out without CAP_BPF"],
+            ),
+            (Fitness { release: String::new(), ..fit() }, &["cannot read a version from the kernel release \"\""]),
+        ];
+        for (fitness, reasons) in table {
+            let kernel = fitness.kernel(None);
+            assert_eq!(kernel.supported, reasons.is_empty(), "{kernel:?}");
+            assert_eq!(kernel.reasons.len(), reasons.len(), "{kernel:?}");
+            for (found, expected) in kernel.reasons.iter().zip(reasons) {
+                assert!(found.starts_with(expected), "{found}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_release_is_judged_by_ciliums_version() {
+        let fitness = Fitness { release: "5.4.0-150-generic".into(), ..fit() };
+        assert!(fitness.kernel(Some(CiliumVersion::new(1, 17, 0))).supported);
+        assert!(!fitness.kernel(Some(CiliumVersion::new(1, 18, 8))).supported);
+    }
+}

@@ -1,0 +1,156 @@
+//! Nodes that are fit, and nodes that are not: `preflight`, and what `run` does there.
+
+use std::{path::Path, process::Output};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use vtep_agent::diagnose::Cause;
+use vtep_lab::{CILIUM_RUN, Config, Lab};
+
+use crate::support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, all_healthy};
+
+/// Runs `preflight` behind a program that takes something away from it.
+fn preflight(lab: &Lab, wrapper: &[&str], args: &[&str]) -> Result<(Option<i32>, String)> {
+    let line: Vec<_> = wrapper.iter().chain([&AGENT, &"preflight", &"--cilium-run", &CILIUM_RUN]).chain(args).collect();
+    let (program, args) = line.split_first().context("a command line")?;
+    let Output { status, stdout, stderr } = lab.node.command(program).args(args).output()?;
+    Ok((status.code(), String::from_utf8(stdout)? + &String::from_utf8_lossy(&stderr)))
+}
+
+/// Line by line, what is found ok and what not.
+fn failed(words: &str) -> Vec<&str> {
+    words.lines().filter_map(|line| line.strip_prefix("FAILED ")?.split_whitespace().next()).collect()
+}
+
+#[test]
+fn a_fit_node_passes() -> Result<()> {
+    let lab = Lab::start()?;
+    let (code, words) = preflight(&lab, &[], &[])?;
+    ensure!(code == Some(0) && failed(&words).is_empty(), "{words}");
+    for line in [
+        "ok     capabilities    CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW",
+        "ok     bpf-features    hash and LPM trie maps, socket filters, large programs",
+        "ok     bpffs           /sys/fs/bpf",
+        "ok     cilium-version  1.18.8",
+        "ok     cilium-devices  cilium_vxlan, cilium_host with 10.0.0.126",
+        "ok     vtep-map        a VTEP map with 0 entries",
+        "this node is fit",
+    ] {
+        ensure!(words.lines().any(|seen| seen == line), "no {line:?} in\n{words}");
+    }
+    let (code, words) = preflight(&lab, &[], &["-o", "json"])?;
+    let report: Value = serde_json::from_str(&words)?;
+    let names: Vec<_> = report["checks"].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect();
+    ensure!(code == Some(0) && report["fit"] == true, "{report:#}");
+    let all = ["kernel", "capabilities", "bpf-features", "bpffs", "cilium-version", "cilium-devices", "vtep-map"];
+    ensure!(names == all, "{names:?}");
+    Ok(())
+}
+
+#[test]
+fn each_lack_is_named() -> Result<()> {
+    type Row<'a> = (&'a [&'a str], &'a [&'a str], &'a [&'a str], &'a str);
+    let lab = Lab::builder().cilium_running(false).start()?;
+    let table: [Row<'_>; 6] = [
+        (&[], &[], &["vtep-map"], "no map is pinned at /sys/fs/bpf/tc/globals/cilium_vtep_map"),
+        (&[], &["--bpffs", "/mnt"], &["bpffs", "vtep-map"], "no bpffs is mounted at /mnt"),
+        (&[], &["--cilium-version", "1.18.3"], &["cilium-version", "vtep-map"], "1.18.8 is the first release without"),
+        (&["setarch", "--uname-2.6"], &[], &["kernel", "vtep-map"], "is older than 5.4"),
+        (&["setarch", "--uname-2.6"], &["--ignore-kernel-check"], &["vtep-map"], "not judged: kernel 2.6"),
+        (
+            &["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"],
+            &[],
+            &["capabilities", "bpf-features", "vtep-map"],
+            "missing CAP_BPF (reading and writing Cilium's BPF maps; CAP_SYS_ADMIN before Linux 5.8) and CAP_NET_ADMIN",
+        ),
+    ];
+    for (wrapper, args, lacks, reason) in table {
+        let (code, words) = preflight(&lab, wrapper, args)?;
+        ensure!(code == Some(1) && failed(&words) == lacks, "{wrapper:?} {args:?}: {words}");
+        ensure!(words.contains(reason), "no {reason:?} in {words}");
+    }
+    lab.node.ip("link delete cilium_host")?;
+    let (_, words) = preflight(&lab, &[], &[])?;
+    ensure!(words.contains("cilium_host is not there"), "{words}");
+    lab.node.ip("link delete cilium_vxlan")?;
+    let (_, words) = preflight(&lab, &[], &[])?;
+    ensure!(words.contains("neither cilium_vxlan nor cilium_geneve is there"), "{words}");
+    Ok(())
+}
+
+#[test]
+fn on_an_unfit_node_it_lives_and_writes_nothing() -> Result<()> {
+    let without = |capabilities: &'static str| vec!["setpriv", "--bounding-set", capabilities, "--inh-caps", "-all"];
+    let table = [
+        (without("-bpf,-sys_admin"), "missing CAP_BPF (reading and writing Cilium's BPF maps"),
+        (without("-net_admin"), "missing CAP_NET_ADMIN (host routes and the tap on the underlay)"),
+        (without("-net_raw"), "missing CAP_NET_RAW (probing through the tunnel)"),
+        (vec!["setarch", "--uname-2.6"], "is older than 5.10, which VTEP in Cilium 1.18.8 needs"),
+    ];
+    for (wrapper, reason) in table {
+        let lab = Lab::start()?;
+        lab.config.write(&Config::seed_keys())?;
+        let agent = start_behind(&lab, &wrapper, &[])?;
+        agent.wait_for("it has looked, and says why it does nothing", HEALTHY_WITHIN, |status| {
+            let told = status.kernel.reasons.iter().any(|told| told.contains(reason));
+            !status.kernel.supported && told && status.datapath.last_pass.is_some()
+        })?;
+        let (code, body) = agent.get("/readyz")?.context("an answer")?;
+        ensure!(code == 503 && body.contains(reason), "{wrapper:?}: {body}");
+        ensure!(agent.code("/livez")? == 200, "a restart would not help");
+        let lines = agent.lines("this node is not fit");
+        ensure!(lines.iter().filter(|line| line.contains(reason)).count() == 1, "{lines:#?}");
+        let status = agent.status()?.context("a status")?;
+        ensure!(
+            status.vteps.iter().all(|vtep| vtep.cause == Some(Cause::NodeKernelUnsupported)),
+            "{:#?}",
+            status.vteps
+        );
+        ensure!(lab.cilium.vtep_entries()?.is_empty(), "{wrapper:?}: nothing is written");
+        ensure!(!lab.node.ip("rule show")?.contains("113:"), "{wrapper:?}: no rule is written");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_release_can_be_ignored() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.config.write(&Config::seed_keys())?;
+    let agent = start_behind(&lab, &["setarch", "--uname-2.6"], &["--ignore-kernel-check"])?;
+    let status = agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    ensure!(status.kernel.release.starts_with("2.6."), "{:?}", status.kernel);
+    Ok(())
+}
+
+#[test]
+fn a_broken_release_of_cilium_is_named() -> Result<()> {
+    let mut lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let version = |text: &str| text.parse().ok();
+    agent.wait_for("Cilium's version", HEALTHY_WITHIN, |status| status.cilium.version == version("1.18.8"))?;
+
+    lab.cilium.version = Some("1.18.3".into());
+    lab.cilium.start()?;
+    let status = agent.wait_for("the release is blamed", NOTICED_WITHIN, |status| {
+        status.vteps.iter().all(|vtep| vtep.cause == Some(Cause::CiliumBrokenRelease))
+    })?;
+    let hint = status.vteps[0].hint.as_deref().unwrap_or_default();
+    ensure!(hint.contains("upgrade Cilium to 1.18.8") && status.cilium.version == version("1.18.3"), "{hint}");
+
+    // Away, it may come back as it was.
+    lab.cilium.stop()?;
+    agent.wait_for("Cilium is gone", HEALTHY_WITHIN, |status| !status.datapath.in_sync)?;
+    ensure!(agent.status()?.context("a status")?.cilium.version == version("1.18.3"), "the last known version");
+    lab.cilium.version = Some("1.18.8".into());
+    lab.cilium.start()?;
+    agent.wait_for("both VTEPs are healthy", NOTICED_WITHIN, all_healthy)?;
+    Ok(())
+}
+
+fn start_behind(lab: &Lab, wrapper: &[&str], more: &[&str]) -> Result<Agent> {
+    let agent = lab.agent_command(Path::new(AGENT), LISTEN);
+    let (program, args) = wrapper.split_first().context("a program")?;
+    let mut command = lab.node.command(program);
+    command.args(args).arg(agent.get_program()).args(agent.get_args()).args(more);
+    Agent::spawn(lab, command)
+}
