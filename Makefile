@@ -1,8 +1,10 @@
 # Two commands: `make run` and `make test`. Both do their own set-up on a fresh Debian 12 machine with rustup, as root.
 
 ONCE ?=
+# How long each fuzz target runs.
+FUZZ_SECONDS ?= 30
 
-.PHONY: run test test-all bench check setup
+.PHONY: run test test-all fuzz bench check setup
 
 # The lab with the agent in it; ONCE=1 ends when both BIG-IPs are healthy.
 run: setup
@@ -13,11 +15,22 @@ test: setup
 	cargo test --workspace
 
 # What takes longer than CI has time for goes here, too.
-test-all: test
+test-all: test fuzz
+
+# Targets of fuzz/ from the committed seeds; what they find by themselves stays in fuzz/target. The release compiler has the sanitizer,
+# behind a door that RUSTC_BOOTSTRAP opens.
+fuzz: setup
+	command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+	@set -e; for target in document lists; do \
+		mkdir -p fuzz/target/corpus/$$target; \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target fuzz/target/corpus/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; \
+	done
 
 # Formatting, lints and documentation, all without warnings.
 check: setup
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 

@@ -1,0 +1,21 @@
+//! Any values of the five VTEP keys, one a line: what comes into force is what the planner takes.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use vtep_agent::config::{Keys, in_force::in_force, parse::parse};
+
+const KEYS: [&str; 7] =
+    ["vtep-cidr", "vtep-endpoint", "vtep-mac", "vtep-mask", "tunnel-protocol", "tunnel-port", "enable-vtep"];
+
+fuzz_target!(|text: &str| {
+    let mut keys: Keys = KEYS.map(str::to_owned).into_iter().zip(text.split('\n').map(str::to_owned)).collect();
+    keys.entry("enable-vtep".to_owned()).or_insert_with(|| "true".to_owned());
+    let parsed = parse(&keys);
+    if let Some(now) = in_force(&parsed, None) {
+        now.spec.check().expect("the planner takes it");
+    }
+    for finding in parsed.findings {
+        assert!(!finding.message.is_empty(), "{finding:?}");
+    }
+});
