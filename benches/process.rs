@@ -13,7 +13,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use vtep_lab::{Config, Lab, Vtep};
+use vtep_apiserver::{ApiServer, Resource, objects};
+use vtep_lab::{CILIUM_RUN, Config, FILES, Lab, STATE, Vtep};
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9808);
 const REPAIRS: u32 = 200;
@@ -30,7 +31,31 @@ fn main() -> Result<()> {
     let measured = measure(&lab, &agent, start, Duration::from_secs(seconds));
     agent.kill()?;
     agent.wait()?;
-    measured
+    measured?;
+    from_api_server(&lab)
+}
+
+/// The same edits, watched at an API server.
+fn from_api_server(lab: &Lab) -> Result<()> {
+    let server = lab.node.run(ApiServer::start)?;
+    let kubeconfig = Path::new(FILES).join("kubeconfig");
+    fs::write(&kubeconfig, server.kubeconfig())?;
+    let apply = |vteps: &[Vtep]| {
+        let keys = Config::keys_for(vteps);
+        let data = keys.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        server.apply(Resource::ConfigMaps, objects::config_map("kube-system", "cilium-config", data)).map(drop)
+    };
+    apply(&lab.topology.vteps())?;
+    server.apply(Resource::Nodes, objects::node("worker-1", [], &[]))?;
+    let mut command = lab.node.command(env!("CARGO_BIN_EXE_vtep-agent"));
+    command.env("KUBECONFIG", kubeconfig).args(["run", "--config-source", "kube", "--node-name", "worker-1"]);
+    command.args(["--cilium-run", CILIUM_RUN, "--state-dir", STATE, "--listen", &LISTEN.to_string()]);
+    let mut agent = command.stdout(Stdio::null()).spawn()?;
+    let times = wait_for(lab, &lab.topology.vteps()).and_then(|_| edits(lab, apply));
+    agent.kill()?;
+    agent.wait()?;
+    report("edit of the ConfigMap to the kernel", "100 ms", times?);
+    Ok(())
 }
 
 fn measure(lab: &Lab, agent: &Child, start: Instant, steady: Duration) -> Result<()> {
@@ -52,7 +77,11 @@ fn measure(lab: &Lab, agent: &Child, start: Instant, steady: Duration) -> Result
     println!("{:<44} {:>7.1} MB {:>10}   12 MB", "steady state: largest resident memory", largest as f64 / 1024.0, "");
 
     report("deleted or stale entry to repaired", "150 ms", repairs(lab)?);
-    report("edit of the directory to the kernel", "100 ms", edits(lab)?);
+    report(
+        "edit of the directory to the kernel",
+        "100 ms",
+        edits(lab, |vteps| lab.config.write(&Config::keys_for(vteps)))?,
+    );
     println!("{:<44} {:>7.1} MB", "resident memory after that", resident_kb(agent.id())? as f64 / 1024.0);
     Ok(())
 }
@@ -79,7 +108,7 @@ fn repairs(lab: &Lab) -> Result<Vec<Duration>> {
     Ok(times)
 }
 
-fn edits(lab: &Lab) -> Result<Vec<Duration>> {
+fn edits(lab: &Lab, apply: impl Fn(&[Vtep]) -> Result<()>) -> Result<Vec<Duration>> {
     let vteps = lab.topology.vteps();
     let [first, second] = vteps[..] else { anyhow::bail!("two VTEPs") };
     let mut times = Vec::new();
@@ -87,7 +116,7 @@ fn edits(lab: &Lab) -> Result<Vec<Duration>> {
         let moved = Vtep { endpoint: [10, 169, 72, 100 + (n % 100) as u8].into(), ..second };
         thread::sleep(Duration::from_micros(u64::from(n) * 1997 % 100_000));
         let begin = Instant::now();
-        lab.config.write(&Config::keys_for(&[first, moved]))?;
+        apply(&[first, moved])?;
         times.push(wait_for(lab, &[first, moved])? - begin);
     }
     Ok(times)

@@ -1,6 +1,7 @@
 //! `vtep-agent check`, the program: exit status, input and output.
 
 use std::{
+    fs,
     io::Write,
     path::Path,
     process::{Command, Output, Stdio},
@@ -162,4 +163,44 @@ fn what_is_known_of_the_cluster_is_compared() {
     }
     let output = check(&["--pod-cidr", "10.0.0.0/33"], GOOD);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
+fn the_git_hook_refuses_an_error() {
+    let repository = tempfile::tempdir().expect("a temporary directory");
+    let git = |args: &[&str]| {
+        let bin = Path::new(env!("CARGO_BIN_EXE_vtep-agent")).parent().expect("a directory");
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("a PATH"));
+        let names = ["GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"];
+        let mut command = Command::new("git");
+        command.args(args).current_dir(repository.path()).env("PATH", path).envs(names.map(|name| (name, "test")));
+        command.output().expect("git runs")
+    };
+    let hook = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/pre-commit");
+    assert!(git(&["init", "--quiet"]).status.success());
+    fs::copy(hook, repository.path().join(".git/hooks/pre-commit")).expect("the hook is copied");
+    let commit = |text: &str| {
+        fs::write(repository.path().join("cilium-config.yaml"), text).expect("a file");
+        git(&["add", "."]);
+        git(&["commit", "--quiet", "-m", "x"])
+    };
+    assert!(commit(GOOD).status.success());
+    let refused = commit(&GOOD.replace("10.1.5.0/24", "10.1.5.0"));
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && words.contains("cilium-config.yaml: not committed"), "{words}");
+    assert!(commit(&GOOD.replace("10.169.72.36", "10.169.72.37")).status.success());
+}
+
+#[test]
+fn the_ci_job_does_as_documented() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("docs/check.md")).expect("the document");
+    let command = text.lines().find_map(|line| line.trim().strip_prefix("- vtep-agent ")).expect("a command");
+    let run = |command: &str| {
+        let mut agent = Command::new(env!("CARGO_BIN_EXE_vtep-agent"));
+        agent.args(command.split_whitespace()).current_dir(root).output().expect("the program runs").status.code()
+    };
+    assert_eq!(run(command), Some(1), "with --strict the warning counts");
+    assert_eq!(run(&command.replace("--strict", "")), Some(0), "without it does not");
+    assert_eq!(run(&command.replace("10.0.0.0/16", "10.1.0.0/16")), Some(1), "pods would have BIG-IP's addresses");
 }

@@ -2,7 +2,7 @@
 //! some away from newer ones.
 
 use aya::{
-    Ebpf, EbpfError, include_bytes_aligned,
+    EbpfError, EbpfLoader, include_bytes_aligned,
     maps::MapType,
     programs::{ProgramError, ProgramType, SocketFilter},
     sys::{SyscallError, is_map_supported, is_program_supported},
@@ -44,7 +44,8 @@ pub fn probe() -> [Feature; 4] {
 }
 
 fn loads_large_program() -> Result<bool, FeatureError> {
-    let mut ebpf = Ebpf::load(LARGE_PROGRAM)?;
+    // Nothing in it depends on the kernel's own types, which take 20 MB to read.
+    let mut ebpf = EbpfLoader::new().btf(None).load(LARGE_PROGRAM)?;
     let program: &mut SocketFilter = ebpf.program_mut("large").ok_or(FeatureError::Incomplete)?.try_into()?;
     match program.load() {
         Ok(()) => Ok(true),

@@ -88,7 +88,9 @@ impl Tap {
     /// When the kernel refuses it.
     pub fn load(tunnel: Tunnel) -> Result<Self, TapError> {
         let is_geneve = u8::from(tunnel.protocol == TunnelProtocol::Geneve);
+        // Nothing in it depends on the kernel's own types, which take 20 MB to read.
         let mut ebpf = EbpfLoader::new()
+            .btf(None)
             .override_global("TUNNEL_PORT", &tunnel.port, true)
             .override_global("TUNNEL_IS_GENEVE", &is_geneve, true)
             .load(PROGRAM)
