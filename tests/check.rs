@@ -114,7 +114,7 @@ fn a_mounted_directory_is_read() {
     let dir = tempfile::tempdir().expect("a directory");
     for line in GOOD.lines() {
         let (key, value) = line.split_once(':').expect("a key");
-        std::fs::write(dir.path().join(key), value).expect("a file");
+        fs::write(dir.path().join(key), value).expect("a file");
     }
     let output = check(&[&dir.path().display().to_string()], "");
     assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
