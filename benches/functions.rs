@@ -41,9 +41,11 @@ fn planning(c: &mut Criterion) {
     let empty = state::State::default();
     let keep = Keep::default();
     c.bench_function("plan 8 entries, in sync", |b| {
-        b.iter(|| plan(black_box(&desired), black_box(&desired), &keep));
+        b.iter(|| plan(black_box(&desired), black_box(&desired), &keep, 8));
     });
-    c.bench_function("plan 8 entries, empty map", |b| b.iter(|| plan(black_box(&empty), black_box(&desired), &keep)));
+    c.bench_function("plan 8 entries, empty map", |b| {
+        b.iter(|| plan(black_box(&empty), black_box(&desired), &keep, 8));
+    });
 }
 
 fn frames(c: &mut Criterion) {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::{
     config::spec::{Tunnel, Vtep},
-    datapath::{abi::VtepKey, plan::Op, survey::Model},
+    datapath::{plan::Op, survey::Model},
     node::{
         drift::{Difference, Effect},
         facts::Facts,
@@ -76,6 +76,7 @@ causes! {
     CiliumRestartRequired "cilium-restart-required" Misconfigured;
     DatapathMissing "datapath-missing" Misconfigured;
     DatapathContended "datapath-contended" Degraded;
+    VtepCidrInUse "vtep-cidr-in-use" Degraded;
     EndpointNoRoute "endpoint-no-route" Unreachable;
     WrongUdpPort "wrong-udp-port" Misconfigured;
     WrongVni "wrong-vni" Misconfigured;
@@ -182,6 +183,7 @@ impl Evidence<'_> {
             Cause::CiliumVtepDisabled => self.cilium_vtep_disabled(),
             Cause::DatapathMissing => self.datapath_missing(),
             Cause::DatapathContended => self.datapath_contended(),
+            Cause::VtepCidrInUse => self.vtep_cidr_in_use(),
             Cause::EndpointNoRoute => self.endpoint_no_route(),
             Cause::WrongUdpPort => self.wrong_udp_port(now),
             Cause::WrongVni => self.wrong_vni(now),
@@ -242,9 +244,16 @@ impl Evidence<'_> {
         match (self.datapath.model, &self.datapath.map_problem) {
             (Model::Unsupported, Some(problem)) => return Some(format!("update this agent: {problem}")),
             (Model::Unreadable, Some(problem)) => return Some(problem.clone()),
-            (Model::None | Model::VtepHash | Model::Unsupported | Model::Unreadable, _) => {}
+            (Model::None | Model::VtepHash | Model::VtepLpm | Model::Ipcache, _) => {}
+            (Model::Unsupported | Model::Unreadable, None) => {}
         }
-        let error = self.datapath.entry_error(VtepKey::new(self.vtep.cidr));
+        if self.datapath.left_out.contains(&self.vtep.cidr) {
+            return Some(format!(
+                "restart the cilium DaemonSet: the VTEP map has no room for {} beside what Cilium was started with",
+                self.vtep.cidr
+            ));
+        }
+        let error = self.datapath.entry_error(self.vtep.cidr);
         let pending = || self.pending_entry().map(|op| format!("not written: {op}"));
         let reason = error.map(str::to_owned).or_else(pending)?;
         self.datapath_contended()
@@ -253,7 +262,7 @@ impl Evidence<'_> {
     }
 
     fn datapath_contended(&self) -> Option<String> {
-        let found = self.datapath.contended.get(&VtepKey::new(self.vtep.cidr))?;
+        let found = self.datapath.contended.get(&self.vtep.cidr)?;
         let found = found.map_or_else(|| "deleting it".to_owned(), |found| format!("writing {found}"));
         Some(format!(
             "find out who keeps changing the VTEP entry {}, {found}: usually Cilium, started with an older configuration; restart \
@@ -262,9 +271,17 @@ impl Evidence<'_> {
         ))
     }
 
+    fn vtep_cidr_in_use(&self) -> Option<String> {
+        let inside: Vec<_> = self.datapath.intruders.get(&self.vtep.cidr)?.iter().map(ToString::to_string).collect();
+        Some(format!(
+            "give {} or what is inside it another network: Cilium has pods or nodes at {}, and what is sent to them goes to BIG-IP",
+            self.vtep.cidr,
+            inside.join(", ")
+        ))
+    }
+
     fn pending_entry(&self) -> Option<&Op> {
-        let key = VtepKey::new(self.vtep.cidr);
-        self.datapath.pending.iter().find(|op| op.entry_key() == Some(key))
+        self.datapath.pending.iter().find(|op| op.entry() == Some(self.vtep.cidr))
     }
 
     fn endpoint_no_route(&self) -> Option<String> {

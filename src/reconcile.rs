@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use rtnetlink::Handle;
 use tokio::{
@@ -20,16 +21,22 @@ use tracing::{info, warn};
 use crate::{
     config::view::View,
     datapath::{
-        abi::{VtepKey, VtepValue},
+        abi::{IpcacheEntry, VtepValue},
         contention::Contention,
-        maps::{MapError, VtepMap},
-        plan::Op,
+        ipcache::{Inside, Ipcache, Version},
+        maps::MapError,
+        owned::Ledger,
+        plan::{Keep, Op},
         routes::{self, RouteError},
-        survey::{self, Model, Scope, survey},
+        search::Search,
+        state::State,
+        survey::{self, About, Maps, Model, Scope, Survey, survey},
+        vtep_map::VtepMap,
     },
     logging::chain,
-    node::{facts::Facts, fitness::Fitness},
+    node::{facts::Facts, fitness::Fitness, lock::NodeLock},
     progress::Beat,
+    state_file::StateError,
 };
 
 /// Routes are compared at least this often, should a notice of a change be lost.
@@ -61,8 +68,11 @@ pub struct Settings {
 pub enum Reason {
     ConfigChanged,
     NodeChanged,
+    PinsChanged,
     RoutesChanged,
     Tick,
+    /// `run --once`.
+    Once,
 }
 
 impl std::fmt::Display for Reason {
@@ -70,8 +80,10 @@ impl std::fmt::Display for Reason {
         f.write_str(match self {
             Self::ConfigChanged => "config-changed",
             Self::NodeChanged => "node-changed",
+            Self::PinsChanged => "pins-changed",
             Self::RoutesChanged => "routes-changed",
             Self::Tick => "tick",
+            Self::Once => "once",
         })
     }
 }
@@ -94,18 +106,28 @@ pub struct Report {
     pub model: Model,
     /// Operations that are still to do: all of them in observe mode, those that failed otherwise.
     pub pending: Vec<Op>,
+    /// The ipcache's layout; `None` where there is none to read.
+    pub ipcache: Option<Version>,
+    /// VTEP CIDR → what of it Cilium's ipcache gives to something else.
+    pub intruders: BTreeMap<Ipv4Net, Vec<Inside>>,
+    /// VTEPs that the map has no room for.
+    pub left_out: BTreeSet<Ipv4Net>,
+    /// Why nothing is written although it should be, in words.
+    pub observing: Option<String>,
     /// Why there is no map to write to, in words.
     pub map_problem: Option<String>,
+    /// Why the ipcache could not be read, in words.
+    pub ipcache_problem: Option<String>,
     /// Why routes could not be compared, in words.
     pub route_problem: Option<String>,
     /// Operations that the kernel refused; they are pending, too.
     pub failures: Vec<Failure>,
     /// Repairs of drift since the start, per entry.
-    pub repairs: BTreeMap<VtepKey, u64>,
+    pub repairs: BTreeMap<Ipv4Net, u64>,
     /// Repairs of drift since the start, routes and rules included.
     pub repairs_total: u64,
     /// Entries that somebody keeps overwriting, left alone for now, each with what had been put there.
-    pub contended: BTreeMap<VtepKey, Option<VtepValue>>,
+    pub contended: BTreeMap<Ipv4Net, Option<VtepValue>>,
     pub last_pass: Option<Pass>,
 }
 
@@ -121,7 +143,12 @@ impl Default for Report {
         Self {
             model: Model::None,
             pending: Vec::new(),
+            ipcache: None,
+            intruders: BTreeMap::new(),
+            left_out: BTreeSet::new(),
+            observing: None,
             map_problem: None,
+            ipcache_problem: None,
             route_problem: None,
             failures: Vec::new(),
             repairs: BTreeMap::new(),
@@ -135,19 +162,22 @@ impl Default for Report {
 impl Report {
     #[must_use]
     pub fn in_sync(&self) -> bool {
-        self.last_pass.is_some() && self.pending.is_empty() && self.problems().next().is_none()
+        let nothing_open = self.pending.is_empty() && self.left_out.is_empty() && self.problems().next().is_none();
+        self.last_pass.is_some() && nothing_open
     }
 
     /// What could not be read or written, in words.
     pub fn problems(&self) -> impl Iterator<Item = &String> {
-        let failures = self.failures.iter().map(|failure| &failure.error);
-        self.map_problem.iter().chain(&self.route_problem).chain(failures)
+        let Self { observing, map_problem, ipcache_problem, route_problem, failures, .. } = self;
+        let failures = failures.iter().map(|failure| &failure.error);
+        let whole = [observing, map_problem, ipcache_problem, route_problem];
+        whole.into_iter().flatten().chain(failures)
     }
 
     /// Why this entry could not be written.
     #[must_use]
-    pub fn entry_error(&self, key: VtepKey) -> Option<&str> {
-        self.failures.iter().find(|failure| failure.op.entry_key() == Some(key)).map(|failure| failure.error.as_str())
+    pub fn entry_error(&self, key: Ipv4Net) -> Option<&str> {
+        self.failures.iter().find(|failure| failure.op.entry() == Some(key)).map(|failure| failure.error.as_str())
     }
 
     /// Differs in more than the time of the last pass.
@@ -163,6 +193,14 @@ enum ApplyError {
     Map(#[from] MapError),
     #[error(transparent)]
     Route(#[from] RouteError),
+    #[error("the ipcache is left as it is: what is ours there could not be written down")]
+    Ledger(#[from] StateError),
+}
+
+/// What tells of changes in the kernel; each may miss some.
+pub struct Notices {
+    pub routes: mpsc::Receiver<()>,
+    pub pins: mpsc::Receiver<()>,
 }
 
 pub struct Reconciler {
@@ -170,12 +208,14 @@ pub struct Reconciler {
     netlink: Handle,
     config: watch::Receiver<Option<Arc<View>>>,
     facts: watch::Receiver<Option<Arc<Facts>>>,
-    route_changes: mpsc::Receiver<()>,
     report: watch::Sender<Report>,
+    ledger: Ledger,
+    lock: Option<NodeLock>,
     contention: Contention,
+    search: Search,
     map_id: Option<u32>,
-    /// What the last pass was about.
-    applied: Option<(Arc<View>, Arc<Facts>)>,
+    /// What the last pass aimed at.
+    aim: Option<(State, Keep)>,
     routes_due: Instant,
     routes_read: Instant,
     current: Report,
@@ -188,7 +228,7 @@ impl Reconciler {
         netlink: Handle,
         config: watch::Receiver<Option<Arc<View>>>,
         facts: watch::Receiver<Option<Arc<Facts>>>,
-        route_changes: mpsc::Receiver<()>,
+        ledger: Ledger,
         report: watch::Sender<Report>,
     ) -> Self {
         Self {
@@ -196,11 +236,13 @@ impl Reconciler {
             netlink,
             config,
             facts,
-            route_changes,
             report,
+            ledger,
+            lock: None,
             contention: Contention::default(),
+            search: Search::default(),
             map_id: None,
-            applied: None,
+            aim: None,
             routes_due: Instant::now(),
             routes_read: Instant::now(),
             current: Report::default(),
@@ -208,7 +250,7 @@ impl Reconciler {
     }
 
     /// Runs until the configuration's sender is gone.
-    pub async fn run(mut self, beat: Beat) {
+    pub async fn run(mut self, mut notices: Notices, beat: Beat) {
         let mut tick = time::interval(self.settings.tick);
         tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
@@ -216,7 +258,8 @@ impl Reconciler {
                 biased;
                 changed = self.config.changed() => if changed.is_ok() { Reason::ConfigChanged } else { return },
                 Ok(()) = self.facts.changed() => Reason::NodeChanged,
-                Some(()) = self.route_changes.recv() => Reason::RoutesChanged,
+                Some(()) = notices.pins.recv() => Reason::PinsChanged,
+                Some(()) = notices.routes.recv() => Reason::RoutesChanged,
                 _ = tick.tick() => Reason::Tick,
             };
             if reason == Reason::RoutesChanged && self.routes_read.elapsed() < ROUTES_PAUSE {
@@ -229,6 +272,12 @@ impl Reconciler {
         }
     }
 
+    /// One pass, for `run --once`.
+    pub async fn once(mut self) -> Report {
+        self.pass(Reason::Once).await;
+        self.current
+    }
+
     async fn pass(&mut self, reason: Reason) {
         let start = Instant::now();
         let view = self.config.borrow_and_update().clone();
@@ -239,18 +288,20 @@ impl Reconciler {
             return;
         }
         let scope = self.scope(reason, start);
-        let mut found = survey(&self.settings.survey, &self.netlink, &view, &facts, scope).await;
-        let map_before = self.map_id;
-        self.note_map(found.map.as_ref());
-        let (mut applied, mut failed) = (0, 0);
         let mut report = Report { failures: Vec::new(), ..self.current.clone() };
-        if !found.plan.is_empty() && self.may_write(&facts) {
-            let settled = self.settled(&view, &facts, map_before);
+        report.observing = self.why_only_observing(&facts);
+        let mut found = self.look(&view, &facts, scope).await;
+        let map_before = self.map_id;
+        self.note_map(found.maps.vteps.as_ref());
+        let (mut applied, mut failed) = (0, 0);
+        if !found.plan.is_empty() && self.settings.mode == Mode::Enforce && report.observing.is_none() {
+            // The last pass aimed at the same, in the same map: what differs now, somebody else changed.
+            let settled = self.aim.as_ref() == Some(&found.aim) && self.map_id == map_before;
             for op in std::mem::take(&mut found.plan) {
-                if op.entry_key().is_some_and(|key| self.contention.is_left_alone(key, start)) {
+                if op.entry().is_some_and(|cidr| self.contention.is_left_alone(cidr, start)) {
                     continue;
                 }
-                match self.apply(op, found.map.as_mut()).await {
+                match self.apply(op, &mut found.maps).await {
                     Ok(()) => {
                         applied += 1;
                         info!(change = %op, %reason, "kernel changed");
@@ -265,27 +316,59 @@ impl Reconciler {
                 }
             }
             // Planning again is the verification.
-            found = survey(&self.settings.survey, &self.netlink, &view, &facts, scope).await;
+            found = self.look(&view, &facts, scope).await;
         }
-        let at = Timestamp::now();
-        let config_hash = view.hash.clone();
-        let spec = view.in_force.as_ref();
-        let wanted = spec.into_iter().flat_map(|spec| &spec.vteps).map(|vtep| VtepKey::new(vtep.cidr)).collect();
-        self.applied = Some((view, facts));
-        report.last_pass = Some(Pass { at, config_hash, reason, took: start.elapsed(), applied, failed });
+        self.aim = Some(found.aim.clone());
+        let wanted: BTreeSet<_> = view.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect();
+        report.intruders = self.intruders(&found, &wanted, start).await;
+        let (at, took, config_hash) = (Timestamp::now(), start.elapsed(), view.hash.clone());
+        report.last_pass = Some(Pass { at, config_hash, reason, took, applied, failed });
         self.publish(report, found, &wanted, scope, start);
     }
 
-    fn may_write(&self, facts: &Facts) -> bool {
-        self.settings.mode == Mode::Enforce && self.settings.fitness.kernel(facts.version).supported
+    async fn look(&self, view: &View, facts: &Facts, scope: Scope) -> Survey {
+        let about = About { settings: &self.settings.survey, view, facts, owned: self.ledger.owned() };
+        survey(about, &self.netlink, scope).await
     }
 
-    /// The last pass was about the same configuration, node and map: what differs now, somebody else changed.
-    fn settled(&self, view: &Arc<View>, facts: &Arc<Facts>, map_before: Option<u32>) -> bool {
-        let same = |(last_view, last_facts): &(Arc<View>, Arc<Facts>)| {
-            Arc::ptr_eq(last_view, view) && Arc::ptr_eq(last_facts, facts)
-        };
-        self.applied.as_ref().is_some_and(same) && self.map_id == map_before
+    /// What keeps an agent that should write from writing. An unfit node is told by its own words elsewhere.
+    fn why_only_observing(&mut self, facts: &Facts) -> Option<String> {
+        if self.settings.mode == Mode::Observe {
+            return None;
+        }
+        if !self.settings.fitness.kernel(facts.version).supported {
+            return Some("this node is not fit: nothing is written".to_owned());
+        }
+        if self.lock.is_none() {
+            match NodeLock::take() {
+                Ok(Some(lock)) => self.lock = Some(lock),
+                Ok(None) => {
+                    return Some(
+                        "another vtep-agent writes on this node: this one only observes; end one of them".to_owned(),
+                    );
+                }
+                Err(error) => {
+                    return Some(format!("cannot tell whether another vtep-agent writes on this node: {error}"));
+                }
+            }
+        }
+        None
+    }
+
+    /// What the ipcache gives to something else: whole CIDRs as of this look, and what is inside them as of the last search.
+    async fn intruders(
+        &mut self,
+        found: &Survey,
+        wanted: &BTreeSet<Ipv4Net>,
+        now: Instant,
+    ) -> BTreeMap<Ipv4Net, Vec<Inside>> {
+        let Some(ipcache) = &found.maps.ipcache else { return BTreeMap::new() };
+        let bpffs = &self.settings.survey.bpffs;
+        let mut intruders = self.search.turn(bpffs, ipcache.id, wanted, now).await.clone();
+        for (&cidr, &entry) in &found.taken {
+            intruders.entry(cidr).or_default().insert(0, Inside { prefix: cidr, entry });
+        }
+        intruders
     }
 
     fn scope(&mut self, reason: Reason, now: Instant) -> Scope {
@@ -310,12 +393,21 @@ impl Reconciler {
         }
     }
 
-    async fn apply(&self, op: Op, map: Option<&mut VtepMap>) -> Result<(), ApplyError> {
+    async fn apply(&mut self, op: Op, maps: &mut Maps) -> Result<(), ApplyError> {
+        let Maps { vteps, ipcache } = maps;
         match op {
-            Op::ReplaceEntry { key, value, .. } | Op::AddEntry { key, value } => {
-                map.map_or(Ok(()), |map| map.put(key, value))?;
+            Op::ReplaceEntry { cidr, value, .. } | Op::AddEntry { cidr, value } => {
+                vteps.as_mut().map_or(Ok(()), |map| map.put(cidr, value))?;
             }
-            Op::DeleteEntry { key, .. } => map.map_or(Ok(()), |map| map.delete(key))?,
+            Op::DeleteEntry { cidr, .. } => vteps.as_mut().map_or(Ok(()), |map| map.delete(cidr))?,
+            Op::PutIpcache { cidr, endpoint, .. } => {
+                self.ledger.claim(cidr, endpoint)?;
+                ipcache.as_mut().map_or(Ok(()), |ipcache| ipcache.put(cidr, IpcacheEntry::of_vtep(endpoint)))?;
+            }
+            Op::DeleteIpcache { cidr, .. } => {
+                ipcache.as_mut().map_or(Ok(()), |ipcache| ipcache.delete(cidr))?;
+                self.ledger.release(cidr)?;
+            }
             Op::PutRoute { cidr, route } => routes::put_route(&self.netlink, cidr, route).await?,
             Op::DeleteRoute { cidr, .. } => routes::delete_route(&self.netlink, cidr).await?,
             Op::AddRule(rule) => routes::add_rule(&self.netlink, rule).await?,
@@ -326,26 +418,22 @@ impl Reconciler {
 
     fn count_repair(&mut self, op: &Op, now: Instant, report: &mut Report) {
         report.repairs_total += 1;
-        let Some(key) = op.entry_key() else { return };
-        *report.repairs.entry(key).or_default() += 1;
-        if self.contention.on_repair(key, op.found(), now) {
-            warn!(network = %key.network(), "somebody keeps overwriting this VTEP entry; leaving it alone for a minute");
+        let Some(cidr) = op.entry() else { return };
+        *report.repairs.entry(cidr).or_default() += 1;
+        if self.contention.on_repair(cidr, op.found(), now) {
+            warn!(%cidr, "somebody keeps overwriting this VTEP entry; leaving it alone for a minute");
         }
     }
 
-    fn publish(
-        &mut self,
-        mut report: Report,
-        found: survey::Survey,
-        wanted: &BTreeSet<VtepKey>,
-        scope: Scope,
-        now: Instant,
-    ) {
+    fn publish(&mut self, mut report: Report, found: Survey, wanted: &BTreeSet<Ipv4Net>, scope: Scope, now: Instant) {
         report.model = found.model;
         report.pending = found.plan;
         report.repairs.retain(|key, _| wanted.contains(key));
         report.contended = self.contention.left_alone(now);
+        report.ipcache = found.maps.ipcache.as_ref().map(Ipcache::version);
+        report.left_out = found.left_out;
         report.map_problem = found.map_problem.as_ref().map(|problem| chain(problem).to_string());
+        report.ipcache_problem = found.ipcache_problem.as_ref().map(|problem| chain(problem).to_string());
         match scope {
             Scope::All => {
                 report.route_problem = found.route_problem.as_ref().map(|problem| chain(problem).to_string());
@@ -367,7 +455,7 @@ impl Reconciler {
 
     /// A look at the map alone says nothing of routes: what was known of them stays.
     fn keep_routes(&self, report: &mut Report) {
-        let is_route = |op: &Op| op.entry_key().is_none();
+        let is_route = |op: &Op| op.entry().is_none();
         report.pending.extend(self.current.pending.iter().filter(|op| is_route(op)).copied());
         report.failures.extend(self.current.failures.iter().filter(|failure| is_route(&failure.op)).cloned());
     }
@@ -377,6 +465,13 @@ impl Reconciler {
         let known: Vec<_> = self.current.problems().collect();
         for problem in report.problems().filter(|problem| !known.contains(problem)) {
             warn!(%problem, "datapath not as configured");
+        }
+        for cidr in report.left_out.difference(&self.current.left_out) {
+            warn!(%cidr, "no room for this VTEP: the map is full of what Cilium was started with; restart the cilium DaemonSet");
+        }
+        for (cidr, inside) in report.intruders.iter().filter(|(cidr, _)| !self.current.intruders.contains_key(cidr)) {
+            let inside: Vec<_> = inside.iter().map(ToString::to_string).collect();
+            warn!(%cidr, inside = inside.join(", "), "Cilium has pods or nodes inside this VTEP's network");
         }
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{finding::Finding, mac::Mac},
-    datapath::survey::Model,
+    datapath::{ipcache::Version, survey::Model},
     diagnose::{Cause, Verdict},
     node::{
         fitness::{Fitness, Kernel},
@@ -88,6 +88,12 @@ pub struct Cilium {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Datapath {
     pub model: Model,
+    /// The ipcache's layout; `null` where there is none to read.
+    #[serde(default)]
+    pub ipcache: Option<Version>,
+    /// What of the VTEP CIDRs Cilium's ipcache gives to something else.
+    #[serde(default)]
+    pub intruders: Vec<Intruder>,
     pub in_sync: bool,
     /// Operations still to do, in words.
     pub pending: Vec<String>,
@@ -96,8 +102,19 @@ pub struct Datapath {
     pub last_pass: Option<LastPass>,
     /// Drift repaired since the start.
     pub repairs_total: u64,
-    /// Networks of entries that somebody keeps overwriting.
-    pub contended: Vec<Ipv4Addr>,
+    /// Entries that somebody keeps overwriting.
+    pub contended: Vec<Ipv4Net>,
+}
+
+/// A pod or node of Cilium's inside a VTEP CIDR.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intruder {
+    /// The VTEP's CIDR.
+    pub vtep: Ipv4Net,
+    pub prefix: Ipv4Net,
+    pub identity: u32,
+    /// The node that Cilium tunnels to.
+    pub endpoint: Option<Ipv4Addr>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -5,11 +5,14 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod check;
+pub mod cleanup;
+pub mod moment;
 pub mod node;
 pub mod plan;
 pub mod preflight;
 pub mod run;
 pub mod source;
+pub mod state;
 pub mod status;
 pub mod surroundings;
 
@@ -39,6 +42,8 @@ enum Command {
     Preflight(preflight::Args),
     /// Print what `run` would change in the kernel now; writes nothing.
     Plan(plan::Args),
+    /// Take back the routes, rules and ipcache entries that the agent added; the VTEP map stays.
+    Cleanup(cleanup::Args),
     /// Ask the running agent.
     Status(status::Args),
 }
@@ -53,6 +58,7 @@ impl Cli {
             Command::Check(args) => Ok(check::run(&args)),
             Command::Preflight(args) => preflight::run(&args).await,
             Command::Plan(args) => plan::run(&args).await,
+            Command::Cleanup(args) => cleanup::run(&args).await,
             Command::Status(args) => status::run(&args).await,
         }
     }

@@ -2,16 +2,12 @@
 
 use std::{io::Write, process::ExitCode};
 
-use anyhow::Context;
-use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Format, source};
+use super::{Format, moment::Moment, source};
 use crate::{
-    config::view::View,
-    datapath::survey::{Model, Scope, Survey, survey},
+    datapath::survey::{About, Model, Scope, Survey, survey},
     logging::chain,
-    node::{facts::Facts, netlink},
 };
 
 #[derive(Clone, Debug, clap::Args)]
@@ -37,21 +33,13 @@ struct Plan {
 ///
 /// When the configuration or the kernel cannot be read.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let config = args.source.config().await?;
-    let source = config.to_string();
-    let view = View::next(&source, &config.read().await, None, Timestamp::now());
-    if view.in_force.is_none() {
-        let findings = view.findings.iter().map(|finding| finding.message.as_str());
-        let errors: Vec<_> = view.source_error.as_deref().into_iter().chain(findings).collect();
-        writeln!(std::io::stderr(), "error: no valid configuration: {}", errors.join("; "))?;
+    let Some(Moment { view, facts, netlink }) = Moment::look(&args.source).await? else {
         return Ok(ExitCode::from(2));
-    }
-    let netlink = netlink::connect().context("failed to open a netlink socket")?;
-    let node = &args.source.node;
-    let version = node.version().read().await;
-    let facts = Facts::read(&netlink, &view, &node.cilium_run, version).await.context("failed to read this node")?;
-    let mut plan = Plan::from(survey(&args.source.survey(), &netlink, &view, &facts, Scope::All).await);
-    plan.add_problems(node.fitness()?.kernel(version).reasons);
+    };
+    let (settings, ledger) = (args.source.survey(), args.source.state.ledger());
+    let about = About { settings: &settings, view: &view, facts: &facts, owned: ledger.owned() };
+    let mut plan = Plan::from(survey(about, &netlink, Scope::All).await);
+    plan.add_problems(args.source.node.fitness()?.kernel(facts.version).reasons);
     let mut out = std::io::stdout().lock();
     match args.output {
         Format::Text => plan.print(&mut out)?,
@@ -64,7 +52,10 @@ impl From<Survey> for Plan {
     fn from(found: Survey) -> Self {
         let map_problem = found.map_problem.as_ref().map(|problem| chain(problem).to_string());
         let route_problem = found.route_problem.as_ref().map(|problem| chain(problem).to_string());
-        let problems: Vec<_> = map_problem.into_iter().chain(route_problem).collect();
+        let ipcache_problem = found.ipcache_problem.as_ref().map(|problem| chain(problem).to_string());
+        let left_out = found.left_out.iter().map(|cidr| format!("the VTEP map has no room for {cidr}"));
+        let problems = [map_problem, ipcache_problem, route_problem].into_iter().flatten().chain(left_out);
+        let problems: Vec<_> = problems.collect();
         let pending: Vec<_> = found.plan.iter().map(ToString::to_string).collect();
         Self { in_sync: pending.is_empty() && problems.is_empty(), model: found.model, pending, problems }
     }

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -17,11 +16,12 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
-use tracing::info;
+use tracing::{info, warn};
 
-use super::source;
+use super::{moment::Moment, source};
 use crate::{
-    config::{self, last_good},
+    config,
+    datapath::pins,
     http, logging,
     monitor::{self, Board},
     node::{capabilities, facts, fitness::Fitness, netlink},
@@ -31,8 +31,7 @@ use crate::{
         prober::{self, Prober},
     },
     progress::Progress,
-    reconcile::{self, Mode, Reconciler},
-    state_file::StateFile,
+    reconcile::{self, Mode, Notices, Reconciler},
     status::Identity,
 };
 
@@ -46,9 +45,9 @@ const STOP_WITHIN: Duration = Duration::from_secs(2);
 pub struct Args {
     #[command(flatten)]
     source: source::Source,
-    /// Where to remember the last good configuration over a restart.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/vtep-agent", env = "VTEP_AGENT_STATE_DIR")]
-    state_dir: PathBuf,
+    /// Make one pass and exit: 0 in sync, 1 not, 2 no usable configuration.
+    #[arg(long)]
+    once: bool,
     /// Whether to write to the kernel.
     #[arg(long, value_enum, default_value = "enforce", env = "VTEP_AGENT_MODE")]
     mode: Mode,
@@ -87,6 +86,9 @@ pub struct Args {
 /// When the agent cannot start: the HTTP address is taken, or there are no credentials for the API server.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     logging::init(args.log_format, &args.log_level)?;
+    if args.once {
+        return once(&args).await;
+    }
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
         format!("failed to listen on {}: is another agent running? choose another address with --listen", args.listen)
     })?;
@@ -107,6 +109,25 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the loop does at the start, for jobs and scripts: no probes, no endpoints.
+async fn once(args: &Args) -> anyhow::Result<ExitCode> {
+    let Some(Moment { view, facts, netlink }) = Moment::look(&args.source).await? else {
+        return Ok(ExitCode::from(2));
+    };
+    let fitness = Arc::new(args.source.node.fitness()?);
+    fitness.kernel(facts.version).reasons.iter().for_each(|reason| warn!(reason, "this node is not fit"));
+    let (_config, config) = watch::channel(Some(Arc::new(view)));
+    let (_facts, facts) = watch::channel(Some(Arc::new(facts)));
+    let (report, _) = watch::channel(reconcile::Report::default());
+    let reconciler =
+        Reconciler::new(args.reconcile(fitness), netlink, config, facts, args.source.state.ledger(), report);
+    let report = reconciler.once().await;
+    report.pending.iter().for_each(|op| warn!(change = %op, "not done"));
+    let in_sync = report.in_sync();
+    info!(in_sync, "one pass");
+    Ok(if in_sync { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 /// The running loops, as far as the rest needs to know.
 struct Agent {
     sources: http::Sources,
@@ -124,12 +145,14 @@ impl Agent {
 
         let handle = netlink::connect().context("failed to open a netlink socket")?;
         let facts_changes = netlink::watch_changes().context("failed to watch this node's devices")?;
-        let route_changes = netlink::watch_changes().context("failed to watch this node's routes")?;
+        let notices = Notices {
+            routes: netlink::watch_changes().context("failed to watch this node's routes")?,
+            pins: pins::watch(&args.source.node.bpffs),
+        };
 
         let (updates, observed) = mpsc::channel(1);
         let source = args.source.config().await?;
-        let last_good = StateFile::new(args.state_dir.join(last_good::FILE));
-        tokio::spawn(config::follow::follow(source.to_string(), observed, last_good, config_tx));
+        tokio::spawn(config::follow::follow(source.to_string(), observed, args.source.state.last_good(), config_tx));
         tokio::spawn(source.follow(updates));
         let node = &args.source.node;
         let (version, version_rx) = watch::channel(None);
@@ -150,10 +173,10 @@ impl Agent {
             handle,
             config_rx.clone(),
             facts_rx.clone(),
-            route_changes,
+            args.source.state.ledger(),
             datapath,
         );
-        tokio::spawn(reconciler.run(progress.register("reconcile")));
+        tokio::spawn(reconciler.run(notices, progress.register("reconcile")));
 
         // The monitor says so.
         if !fitness.lacks(capabilities::NET_RAW) {

@@ -5,10 +5,10 @@ use std::{fmt, path::PathBuf};
 use anyhow::Context;
 use tokio::sync::mpsc;
 
-use super::{node, surroundings};
+use super::{node, state, surroundings};
 use crate::{
     config::{self, dir, kube::Names, surroundings::Surroundings, view::Observed},
-    datapath::survey::{HostRoutes, Settings},
+    datapath::survey::{HostRoutes, IpcacheMode, Settings},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -43,6 +43,11 @@ pub struct Source {
     /// Add host routes to VTEPs that Cilium does not route, and restore Cilium's missing rules; `off` leaves all routes as they are.
     #[arg(long, value_enum, default_value = "auto", env = "VTEP_AGENT_HOST_ROUTES")]
     pub host_routes: HostRoutes,
+    /// Write VTEPs into Cilium's ipcache: `auto` only where Cilium has no VTEP map (before 1.12); verified in any case.
+    #[arg(long, value_enum, default_value = "auto", env = "VTEP_AGENT_IPCACHE")]
+    pub ipcache: IpcacheMode,
+    #[command(flatten)]
+    pub state: state::Flags,
 }
 
 /// Where the configuration comes from, ready to be read.
@@ -75,7 +80,7 @@ impl Source {
 
     #[must_use]
     pub fn survey(&self) -> Settings {
-        Settings { bpffs: self.node.bpffs.clone(), host_routes: self.host_routes }
+        Settings { bpffs: self.node.bpffs.clone(), host_routes: self.host_routes, ipcache: self.ipcache }
     }
 }
 

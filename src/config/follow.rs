@@ -39,7 +39,9 @@ pub async fn follow(
     }
 }
 
-fn recall(file: &StateFile<LastGood>) -> Option<View> {
+/// What was in force before a restart.
+#[must_use]
+pub fn recall(file: &StateFile<LastGood>) -> Option<View> {
     let good = file.load().unwrap_or_else(|error| {
         warn!(error = %chain(&error), "the last good configuration is lost, and not needed once a new one is read");
         None

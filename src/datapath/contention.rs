@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::abi::{VtepKey, VtepValue};
+use ipnet::Ipv4Net;
+
+use super::abi::VtepValue;
 
 const REPAIRS: usize = 10;
 const WINDOW: Duration = Duration::from_secs(60);
@@ -13,8 +15,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// The repairs of the last minute, per key.
 #[derive(Clone, Debug, Default)]
 pub struct Contention {
-    repairs: BTreeMap<VtepKey, VecDeque<Instant>>,
-    left_alone: BTreeMap<VtepKey, LeftAlone>,
+    repairs: BTreeMap<Ipv4Net, VecDeque<Instant>>,
+    left_alone: BTreeMap<Ipv4Net, LeftAlone>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +27,7 @@ struct LeftAlone {
 
 impl Contention {
     /// Counts a repair of a key that held `found`, or nothing. True when this one is one too many: from now on the key is left alone.
-    pub fn on_repair(&mut self, key: VtepKey, found: Option<VtepValue>, now: Instant) -> bool {
+    pub fn on_repair(&mut self, key: Ipv4Net, found: Option<VtepValue>, now: Instant) -> bool {
         self.forget(now);
         let repairs = self.repairs.entry(key).or_default();
         repairs.push_back(now);
@@ -50,13 +52,13 @@ impl Contention {
 
     /// The minute of this key is not over.
     #[must_use]
-    pub fn is_left_alone(&self, key: VtepKey, now: Instant) -> bool {
+    pub fn is_left_alone(&self, key: Ipv4Net, now: Instant) -> bool {
         self.left_alone.get(&key).is_some_and(|left_alone| now < left_alone.until)
     }
 
     /// The keys left alone now, each with what somebody else had put there; `None` where it had been deleted.
     #[must_use]
-    pub fn left_alone(&self, now: Instant) -> BTreeMap<VtepKey, Option<VtepValue>> {
+    pub fn left_alone(&self, now: Instant) -> BTreeMap<Ipv4Net, Option<VtepValue>> {
         let current = self.left_alone.iter().filter(|(_, left_alone)| now < left_alone.until);
         current.map(|(&key, left_alone)| (key, left_alone.found)).collect()
     }
@@ -66,8 +68,8 @@ impl Contention {
 mod tests {
     use super::*;
 
-    fn key() -> VtepKey {
-        VtepKey::new("10.1.6.0/24".parse().expect("a CIDR"))
+    fn key() -> Ipv4Net {
+        "10.1.6.0/24".parse().expect("a CIDR")
     }
 
     /// Repairs `count` times, `gap` apart; true when any of them was one too many.
@@ -91,7 +93,7 @@ mod tests {
         for _ in 0..=REPAIRS {
             contention.on_repair(key(), None, start);
         }
-        let other = VtepKey::new("10.1.5.0/24".parse().expect("a CIDR"));
+        let other = "10.1.5.0/24".parse().expect("a CIDR");
         assert!(contention.is_left_alone(key(), start + Duration::from_secs(59)));
         assert!(!contention.is_left_alone(key(), start + Duration::from_secs(60)));
         assert!(!contention.is_left_alone(other, start));

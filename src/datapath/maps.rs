@@ -1,34 +1,36 @@
-//! Cilium's VTEP map in the kernel: opens the pin, checks its shape, reads and writes entries.
+//! Cilium's pinned maps: opens a pin, and tells what shape of map is behind it.
 //!
-//! The pin is opened on every pass: Cilium replaces it when it starts, and a descriptor kept over that writes into a map nobody
+//! Pins are opened on every pass: Cilium replaces them when it starts, and a descriptor kept over that writes into a map nobody
 //! reads. Nothing here creates, pins or removes a map.
 
 use std::{
-    collections::BTreeMap,
     fmt, io,
     path::{Path, PathBuf},
 };
 
-use aya::maps::{HashMap, Map, MapData, MapError as AyaError, MapType};
-
+use aya::maps::{MapData, MapError as AyaError, MapType};
+use ipnet::Ipv4Net;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::abi::{VtepKey, VtepValue};
-
-/// Where Cilium pins the map, below the bpffs mount.
-const VTEP_MAP_PIN: &str = "tc/globals/cilium_vtep_map";
+/// Where Cilium pins its maps, below the bpffs mount.
+pub const PINS: &str = "tc/globals";
 
 /// A map's type and sizes in bytes: what a layout is recognised by. Flags are not part of it: they differ between releases.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Shape {
-    pub map_type: String,
-    pub key_size: u32,
-    pub value_size: u32,
+    /// `None` for one that this agent has no name for.
+    pub map_type: Option<MapType>,
+    pub key_size: usize,
+    pub value_size: usize,
 }
 
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} with {}-byte keys and {}-byte values", self.map_type, self.key_size, self.value_size)
+        match self.map_type {
+            Some(map_type) => write!(f, "{}", format!("{map_type:?}").to_lowercase())?,
+            None => f.write_str("map of unknown type")?,
+        }
+        write!(f, " with {}-byte keys and {}-byte values", self.key_size, self.value_size)
     }
 }
 
@@ -46,78 +48,35 @@ pub enum MapError {
     Bpffs { path: PathBuf, source: io::Error },
     #[error("failed to open {}", .path.display())]
     Open { path: PathBuf, source: AyaError },
-    #[error("failed to read the VTEP map")]
-    Read { source: AyaError },
-    #[error("failed to write VTEP entry {key:?}")]
-    Write { key: VtepKey, source: AyaError },
-    #[error("failed to delete VTEP entry {key:?}")]
-    Delete { key: VtepKey, source: AyaError },
+    #[error("failed to read {map}")]
+    Read { map: &'static str, source: AyaError },
+    #[error("failed to write the entry {cidr} of {map}")]
+    Write { map: &'static str, cidr: Ipv4Net, source: AyaError },
+    #[error("failed to delete the entry {cidr} of {map}")]
+    Delete { map: &'static str, cidr: Ipv4Net, source: AyaError },
 }
 
-/// `cilium_vtep_map` as a hash from network to MAC and endpoint (Cilium 1.12 and newer).
-pub struct VtepMap {
-    map: HashMap<MapData, VtepKey, VtepValue>,
+/// A map that was opened by its pin.
+pub(super) struct Pinned {
+    pub path: PathBuf,
+    pub data: MapData,
+    pub shape: Shape,
     /// The kernel's id: another id means Cilium created another map.
     pub id: u32,
+    pub max_entries: u32,
 }
 
-impl VtepMap {
-    /// Opens what is pinned now.
-    ///
-    /// # Errors
-    ///
-    /// When nothing is pinned, when the layout is not known, and when the kernel refuses.
-    pub fn open(bpffs: &Path) -> Result<Self, MapError> {
-        let path = bpffs.join(VTEP_MAP_PIN);
-        let data = MapData::from_pin(&path).map_err(|source| open_error(bpffs, path.clone(), source))?;
-        let info = data.info().map_err(|source| MapError::Open { path: path.clone(), source })?;
-        let shape = Shape {
-            map_type: info
-                .map_type()
-                .map_or_else(|_| "map of unknown type".into(), |map_type| format!("{map_type:?}").to_lowercase()),
-            key_size: info.key_size(),
-            value_size: info.value_size(),
-        };
-        let is_hash = matches!(info.map_type(), Ok(MapType::Hash));
-        if !is_hash
-            || info.key_size() as usize != size_of::<VtepKey>()
-            || info.value_size() as usize != size_of::<VtepValue>()
-        {
-            return Err(MapError::UnknownLayout { path, shape });
-        }
-        let map = HashMap::try_from(Map::HashMap(data)).map_err(|source| MapError::Open { path, source })?;
-        Ok(Self { map, id: info.id() })
-    }
-
-    /// Every entry.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel fails a look-up. An entry deleted by somebody else during the walk is no error.
-    pub fn read(&self) -> Result<BTreeMap<VtepKey, VtepValue>, MapError> {
-        self.map.iter().collect::<Result<_, _>>().map_err(|source| MapError::Read { source })
-    }
-
-    /// Adds or replaces an entry.
-    ///
-    /// # Errors
-    ///
-    /// When the map is full or the kernel refuses.
-    pub fn put(&mut self, key: VtepKey, value: VtepValue) -> Result<(), MapError> {
-        self.map.insert(key, value, 0).map_err(|source| MapError::Write { key, source })
-    }
-
-    /// Deletes an entry; one that is gone already is success.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses.
-    pub fn delete(&mut self, key: VtepKey) -> Result<(), MapError> {
-        match self.map.remove(&key) {
-            Err(source) if !is_not_found(&source) => Err(MapError::Delete { key, source }),
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
+/// Opens what is pinned now under this name.
+pub(super) fn open(bpffs: &Path, name: &str) -> Result<Pinned, MapError> {
+    let path = bpffs.join(PINS).join(name);
+    let data = MapData::from_pin(&path).map_err(|source| open_error(bpffs, path.clone(), source))?;
+    let info = data.info().map_err(|source| MapError::Open { path: path.clone(), source })?;
+    let shape = Shape {
+        map_type: info.map_type().ok(),
+        key_size: info.key_size() as usize,
+        value_size: info.value_size() as usize,
+    };
+    Ok(Pinned { path, data, shape, id: info.id(), max_entries: info.max_entries() })
 }
 
 /// Whether bpffs is mounted there, and this process may look into it.
@@ -143,7 +102,7 @@ fn open_error(bpffs: &Path, path: PathBuf, source: AyaError) -> MapError {
     }
 }
 
-fn is_not_found(error: &AyaError) -> bool {
+pub(super) fn is_not_found(error: &AyaError) -> bool {
     matches!(error, AyaError::KeyNotFound | AyaError::ElementNotFound)
         || io_kind(error) == Some(io::ErrorKind::NotFound)
 }

@@ -1,12 +1,17 @@
 //! The node's datapath: Cilium's BPF maps and the host routes beside them.
 //!
-//! `state` and `plan` are functions of values; `abi` is the one place that knows bytes; `maps` and `routes` carry bytes to the
-//! kernel and back. Nothing here decides when to act: that is `reconcile`.
+//! `state` and `plan` are functions of values; `abi` is the one place that knows bytes; `vtep_map`, `ipcache` and `routes`
+//! carry bytes to the kernel and back. Nothing here decides when to act: that is `reconcile`.
 
 pub mod abi;
 pub mod contention;
+pub mod ipcache;
 pub mod maps;
+pub mod owned;
+pub mod pins;
 pub mod plan;
 pub mod routes;
+pub mod search;
 pub mod state;
 pub mod survey;
+pub mod vtep_map;

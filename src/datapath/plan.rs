@@ -1,23 +1,22 @@
 //! The difference between two states, as an ordered list of operations.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
 use super::{
-    abi::{VtepKey, VtepValue},
+    abi::VtepValue,
     state::{HostRoute, HostRule, State, Table},
 };
-
-/// Entries that `cilium_vtep_map` can hold (`VTEP_MAP_SIZE`).
-pub const VTEP_MAP_CAPACITY: usize = crate::config::spec::MAX_VTEPS;
 
 /// One change to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    ReplaceEntry { key: VtepKey, found: VtepValue, value: VtepValue },
-    AddEntry { key: VtepKey, value: VtepValue },
-    DeleteEntry { key: VtepKey, found: VtepValue },
+    ReplaceEntry { cidr: Ipv4Net, found: VtepValue, value: VtepValue },
+    AddEntry { cidr: Ipv4Net, value: VtepValue },
+    DeleteEntry { cidr: Ipv4Net, found: VtepValue },
+    PutIpcache { cidr: Ipv4Net, found: Option<Ipv4Addr>, endpoint: Ipv4Addr },
+    DeleteIpcache { cidr: Ipv4Net, found: Ipv4Addr },
     PutRoute { cidr: Ipv4Net, route: HostRoute },
     AddRule(HostRule),
     DeleteRule(HostRule),
@@ -25,21 +24,27 @@ pub enum Op {
 }
 
 impl Op {
-    /// The VTEP entry that it is about, if it is about one.
+    /// The CIDR of the map entry that it is about, if it is about one.
     #[must_use]
-    pub const fn entry_key(&self) -> Option<VtepKey> {
+    pub const fn entry(&self) -> Option<Ipv4Net> {
         match self {
-            Self::ReplaceEntry { key, .. } | Self::AddEntry { key, .. } | Self::DeleteEntry { key, .. } => Some(*key),
+            Self::ReplaceEntry { cidr, .. }
+            | Self::AddEntry { cidr, .. }
+            | Self::DeleteEntry { cidr, .. }
+            | Self::PutIpcache { cidr, .. }
+            | Self::DeleteIpcache { cidr, .. } => Some(*cidr),
             Self::PutRoute { .. } | Self::DeleteRoute { .. } | Self::AddRule(_) | Self::DeleteRule(_) => None,
         }
     }
 
-    /// What the entry held before; `None` where there was none, or where it is about no entry.
+    /// What the VTEP map's entry held before; `None` where there was none, or where it is about no such entry.
     #[must_use]
     pub const fn found(&self) -> Option<VtepValue> {
         match self {
             Self::ReplaceEntry { found, .. } | Self::DeleteEntry { found, .. } => Some(*found),
             Self::AddEntry { .. }
+            | Self::PutIpcache { .. }
+            | Self::DeleteIpcache { .. }
             | Self::PutRoute { .. }
             | Self::DeleteRoute { .. }
             | Self::AddRule(_)
@@ -51,11 +56,18 @@ impl Op {
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ReplaceEntry { key, found, value } => {
-                write!(f, "replace vtep entry {}: {value} (found {found})", key.network())
+            Self::ReplaceEntry { cidr, found, value } => {
+                write!(f, "replace vtep entry {cidr}: {value} (found {found})")
             }
-            Self::AddEntry { key, value } => write!(f, "add vtep entry {}: {value}", key.network()),
-            Self::DeleteEntry { key, found } => write!(f, "delete stale vtep entry {}: {found}", key.network()),
+            Self::AddEntry { cidr, value } => write!(f, "add vtep entry {cidr}: {value}"),
+            Self::DeleteEntry { cidr, found } => write!(f, "delete stale vtep entry {cidr}: {found}"),
+            Self::PutIpcache { cidr, found: Some(found), endpoint } => {
+                write!(f, "replace ipcache entry {cidr}: endpoint {endpoint} (found {found})")
+            }
+            Self::PutIpcache { cidr, found: None, endpoint } => {
+                write!(f, "add ipcache entry {cidr}: endpoint {endpoint}")
+            }
+            Self::DeleteIpcache { cidr, found } => write!(f, "delete stale ipcache entry {cidr}: endpoint {found}"),
             Self::PutRoute { cidr, route } => {
                 write!(f, "add route {cidr} dev #{} mtu {} table {}", route.device, route.mtu, Table::Ours.id())
             }
@@ -75,38 +87,71 @@ impl fmt::Display for HostRule {
 /// What is not stale although nothing in force wants it: left as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keep {
-    pub entries: BTreeSet<VtepKey>,
-    /// CIDRs whose routes and rules stay.
-    pub routes: BTreeSet<Ipv4Net>,
+    pub entries: KeepEntries,
+    /// CIDRs whose ipcache entries, routes and rules stay.
+    pub cidrs: BTreeSet<Ipv4Net>,
+}
+
+/// Entries of the VTEP map that stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeepEntries {
+    All,
+    /// Those of these networks.
+    Networks(BTreeSet<Ipv4Addr>),
+}
+
+impl Default for KeepEntries {
+    fn default() -> Self {
+        Self::Networks(BTreeSet::new())
+    }
+}
+
+impl KeepEntries {
+    #[must_use]
+    pub fn contains(&self, cidr: Ipv4Net) -> bool {
+        match self {
+            Self::All => true,
+            Self::Networks(networks) => networks.contains(&cidr.addr()),
+        }
+    }
 }
 
 /// The operations that turn `actual` into `desired`, in an order that leaves no gap in traffic: replace in place, add, delete.
-/// Only where the map would overflow do deletions come first.
+/// Only where the VTEP map, which holds `capacity` entries, would overflow do deletions come first.
 #[must_use]
-pub fn plan(actual: &State, desired: &State, keep: &Keep) -> Vec<Op> {
-    let mut ops = entry_ops(actual, desired, &keep.entries);
-    ops.extend(route_ops(actual, desired, &keep.routes));
+pub fn plan(actual: &State, desired: &State, keep: &Keep, capacity: usize) -> Vec<Op> {
+    let mut ops = entry_ops(actual, desired, &keep.entries, capacity);
+    ops.extend(ipcache_ops(actual, desired, &keep.cidrs));
+    ops.extend(route_ops(actual, desired, &keep.cidrs));
     ops
 }
 
-fn entry_ops(actual: &State, desired: &State, keep: &BTreeSet<VtepKey>) -> Vec<Op> {
+fn entry_ops(actual: &State, desired: &State, keep: &KeepEntries, capacity: usize) -> Vec<Op> {
     let mut replace = Vec::new();
     let mut add = Vec::new();
-    for (&key, &value) in &desired.entries {
-        match actual.entries.get(&key) {
+    for (&cidr, &value) in &desired.entries {
+        match actual.entries.get(&cidr) {
             Some(&found) if found == value => {}
-            Some(&found) => replace.push(Op::ReplaceEntry { key, found, value }),
-            None => add.push(Op::AddEntry { key, value }),
+            Some(&found) => replace.push(Op::ReplaceEntry { cidr, found, value }),
+            None => add.push(Op::AddEntry { cidr, value }),
         }
     }
-    let stale = actual.entries.iter().filter(|(key, _)| !desired.entries.contains_key(key) && !keep.contains(key));
-    let delete = stale.map(|(&key, &found)| Op::DeleteEntry { key, found });
-    let overflows = actual.entries.len() + add.len() > VTEP_MAP_CAPACITY;
+    let stale = actual.entries.iter().filter(|(cidr, _)| !desired.entries.contains_key(cidr) && !keep.contains(**cidr));
+    let delete = stale.map(|(&cidr, &found)| Op::DeleteEntry { cidr, found });
+    let overflows = actual.entries.len() + add.len() > capacity;
     if overflows {
         replace.into_iter().chain(delete).chain(add).collect()
     } else {
         replace.into_iter().chain(add).chain(delete).collect()
     }
+}
+
+fn ipcache_ops(actual: &State, desired: &State, keep: &BTreeSet<Ipv4Net>) -> Vec<Op> {
+    let (actual, desired) = (&actual.ipcache, &desired.ipcache);
+    let put = desired.iter().filter(|(cidr, endpoint)| actual.get(cidr) != Some(endpoint));
+    let put = put.map(|(&cidr, &endpoint)| Op::PutIpcache { cidr, found: actual.get(&cidr).copied(), endpoint });
+    let stale = actual.iter().filter(|(cidr, _)| !desired.contains_key(cidr) && !keep.contains(cidr));
+    put.chain(stale.map(|(&cidr, &found)| Op::DeleteIpcache { cidr, found })).collect()
 }
 
 /// A rule is added after its route and removed before it: a rule whose table is empty is harmless, a route that no rule
@@ -123,137 +168,4 @@ fn route_ops(actual: &State, desired: &State, keep: &BTreeSet<Ipv4Net>) -> Vec<O
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// What a key may be, in the kernel and in the configuration.
-    #[derive(Clone, Copy, Debug)]
-    enum Case {
-        OnlyActual,
-        OnlyDesired,
-        Same,
-        Differs,
-        Kept,
-    }
-
-    fn case() -> impl Strategy<Value = Case> {
-        prop_oneof![
-            Just(Case::OnlyActual),
-            Just(Case::OnlyDesired),
-            Just(Case::Same),
-            Just(Case::Differs),
-            Just(Case::Kept)
-        ]
-    }
-
-    fn cidr(n: u8) -> Ipv4Net {
-        Ipv4Net::new([10, 1, n, 0].into(), 24).expect("24 is a prefix length")
-    }
-
-    fn value(n: u8) -> VtepValue {
-        VtepValue::new([0, 0x50, 0x56, 0, 0, n].into(), [10, 169, 72, n].into())
-    }
-
-    /// Both states and the keys to keep, one case per key.
-    fn states(entries: &BTreeMap<u8, Case>, routes: &BTreeMap<u8, Case>) -> (State, State, Keep) {
-        let (mut actual, mut desired, mut keep) = (State::default(), State::default(), Keep::default());
-        for (&n, &case) in entries {
-            let key = VtepKey::new(cidr(n));
-            let (found, wanted) = match case {
-                Case::OnlyActual | Case::Kept => (Some(value(n)), None),
-                Case::OnlyDesired => (None, Some(value(n))),
-                Case::Same => (Some(value(n)), Some(value(n))),
-                Case::Differs => (Some(value(n.wrapping_add(1))), Some(value(n))),
-            };
-            actual.entries.extend(found.map(|value| (key, value)));
-            desired.entries.extend(wanted.map(|value| (key, value)));
-            if matches!(case, Case::Kept) {
-                keep.entries.insert(key);
-            }
-        }
-        for (&n, &case) in routes {
-            let route = HostRoute { device: 4, mtu: 1450 };
-            let rule = HostRule { cidr: cidr(n), table: if n % 2 == 0 { Table::Ours } else { Table::Cilium } };
-            let (found, wanted) = match case {
-                Case::OnlyActual | Case::Kept => (Some(route), None),
-                Case::OnlyDesired => (None, Some(route)),
-                Case::Same => (Some(route), Some(route)),
-                Case::Differs => (Some(HostRoute { device: 4, mtu: 1500 }), Some(route)),
-            };
-            if matches!(case, Case::Kept) {
-                keep.routes.insert(rule.cidr);
-            }
-            for (state, route) in [(&mut actual, found), (&mut desired, wanted)] {
-                if let Some(route) = route {
-                    state.rules.insert(rule);
-                    if rule.table == Table::Ours {
-                        state.routes.insert(rule.cidr, route);
-                    }
-                }
-            }
-        }
-        (actual, desired, keep)
-    }
-
-    /// The kernel's part: fails as the kernel would.
-    fn apply(state: &mut State, ops: &[Op]) {
-        for op in ops {
-            match *op {
-                Op::ReplaceEntry { key, value, found } => assert_eq!(state.entries.insert(key, value), Some(found)),
-                Op::AddEntry { key, value } => {
-                    assert_eq!(state.entries.insert(key, value), None);
-                    assert!(state.entries.len() <= VTEP_MAP_CAPACITY, "the map would overflow");
-                }
-                Op::DeleteEntry { key, found } => assert_eq!(state.entries.remove(&key), Some(found)),
-                Op::PutRoute { cidr, route } => {
-                    state.routes.insert(cidr, route);
-                }
-                Op::DeleteRoute { cidr, route } => assert_eq!(state.routes.remove(&cidr), Some(route)),
-                Op::AddRule(rule) => assert!(state.rules.insert(rule)),
-                Op::DeleteRule(rule) => {
-                    assert_eq!(rule.table, Table::Ours, "Cilium's rules are not ours to delete");
-                    assert!(state.rules.remove(&rule));
-                }
-            }
-        }
-    }
-
-    /// At most eight entries before and after: the map can hold no more.
-    fn entry_cases() -> impl Strategy<Value = BTreeMap<u8, Case>> {
-        prop::collection::btree_map(any::<u8>(), case(), 0..16).prop_filter("eight entries on each side", |cases| {
-            let count = |wanted: fn(&Case) -> bool| cases.values().filter(|case| wanted(case)).count();
-            count(|case| !matches!(case, Case::OnlyDesired)) <= VTEP_MAP_CAPACITY
-                && count(|case| !matches!(case, Case::OnlyActual)) <= VTEP_MAP_CAPACITY
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn applying_the_plan_gives_the_desired_state(
-            entries in entry_cases(),
-            routes in prop::collection::btree_map(any::<u8>(), case(), 0..8),
-        ) {
-            let (mut actual, desired, keep) = states(&entries, &routes);
-            let mut expected = desired.clone();
-            expected.entries.extend(actual.entries.iter().filter(|(key, _)| keep.entries.contains(key)).map(|(&k, &v)| (k, v)));
-            expected.routes.extend(actual.routes.iter().filter(|(cidr, _)| keep.routes.contains(cidr)).map(|(&k, &v)| (k, v)));
-            expected.rules.extend(actual.rules.iter().filter(|rule| rule.table == Table::Cilium || keep.routes.contains(&rule.cidr)));
-            let fits = actual.entries.len() + expected.entries.keys().filter(|key| !actual.entries.contains_key(key)).count()
-                <= VTEP_MAP_CAPACITY;
-
-            let ops = plan(&actual, &desired, &keep);
-            let first_delete = ops.iter().position(|op| matches!(op, Op::DeleteEntry { .. }));
-            let last_add = ops.iter().rposition(|op| matches!(op, Op::AddEntry { .. }));
-            if let (true, Some(delete), Some(add)) = (fits, first_delete, last_add) {
-                prop_assert!(add < delete, "a deletion before an addition leaves a gap: {ops:?}");
-            }
-            apply(&mut actual, &ops);
-            prop_assert_eq!(&actual, &expected);
-            prop_assert_eq!(plan(&actual, &desired, &keep), vec![]);
-        }
-    }
-}
+mod tests;

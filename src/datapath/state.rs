@@ -1,17 +1,23 @@
 //! What the kernel holds, or should hold: one type for both, so that a plan is a difference and verifying is planning again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use ipnet::Ipv4Net;
 
-use super::abi::{VtepKey, VtepValue};
+use super::abi::VtepValue;
 use crate::config::spec::Vtep;
 
 /// Everything this agent programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// `cilium_vtep_map`, whole: everything in it comes from a configuration.
-    pub entries: BTreeMap<VtepKey, VtepValue>,
+    /// `cilium_vtep_map`, whole: everything in it comes from a configuration. A hash has no prefix lengths: there it is the mask's, and
+    /// a key with host bits keeps them.
+    pub entries: BTreeMap<Ipv4Net, VtepValue>,
+    /// Our entries of the ipcache: prefix → tunnel endpoint, behind which the world is.
+    pub ipcache: BTreeMap<Ipv4Net, Ipv4Addr>,
     /// Our routing table: VTEP CIDR → how it leaves the node.
     pub routes: BTreeMap<Ipv4Net, HostRoute>,
     /// Routing rules that send a VTEP CIDR to our table or to Cilium's.
@@ -71,8 +77,24 @@ pub struct CiliumRoutes {
 
 /// The map entries that these VTEPs need.
 #[must_use]
-pub fn entries(vteps: &[Vtep]) -> BTreeMap<VtepKey, VtepValue> {
-    vteps.iter().map(|vtep| (VtepKey::new(vtep.cidr), VtepValue::new(vtep.mac, vtep.endpoint))).collect()
+pub fn entries(vteps: &[Vtep]) -> BTreeMap<Ipv4Net, VtepValue> {
+    vteps.iter().map(|vtep| (vtep.cidr, VtepValue::new(vtep.mac, vtep.endpoint))).collect()
+}
+
+/// Those of `wanted` that the map has room for beside `reserved` other entries, and those that it has not. What is `known` – in the map,
+/// or by Cilium, which writes it anyway – goes first.
+#[must_use]
+pub fn fit(
+    wanted: BTreeMap<Ipv4Net, VtepValue>,
+    known: impl Fn(Ipv4Net) -> bool,
+    reserved: usize,
+    capacity: usize,
+) -> (BTreeMap<Ipv4Net, VtepValue>, BTreeSet<Ipv4Net>) {
+    let room = capacity.saturating_sub(reserved);
+    let mut order: Vec<_> = wanted.keys().copied().collect();
+    order.sort_by_key(|&cidr| !known(cidr));
+    let left_out: BTreeSet<_> = order.into_iter().skip(room).collect();
+    (wanted.into_iter().filter(|(cidr, _)| !left_out.contains(cidr)).collect(), left_out)
 }
 
 /// The routes and rules that these VTEPs need, given what Cilium has routed itself.
@@ -95,4 +117,26 @@ pub fn host_routes(
         }
     }
     (routes, rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_left_out() {
+        let cidr = |n: u8| Ipv4Net::new([10, 1, n, 0].into(), 24).expect("24 is a prefix length");
+        let value = VtepValue::new([2; 6].into(), [10, 169, 72, 34].into());
+        let wanted: BTreeMap<_, _> = (1..=6).map(|n| (cidr(n), value)).collect();
+        let left_out = |known: &[u8], reserved| {
+            let known: BTreeSet<_> = known.iter().map(|&n| cidr(n)).collect();
+            let (fitting, left_out) = fit(wanted.clone(), |cidr| known.contains(&cidr), reserved, 8);
+            assert_eq!(fitting.len() + left_out.len(), wanted.len());
+            left_out
+        };
+        assert!(left_out(&[], 2).is_empty());
+        assert_eq!(left_out(&[], 3), [cidr(6)].into());
+        assert_eq!(left_out(&[5, 6], 4), [cidr(3), cidr(4)].into());
+        assert_eq!(left_out(&[], 9).len(), 6);
+    }
 }

@@ -3,7 +3,10 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use super::*;
 use crate::{
     config::{mac::Mac, spec::Spec},
-    datapath::abi::VtepValue,
+    datapath::{
+        abi::{IpcacheEntry, VtepValue},
+        ipcache::Inside,
+    },
     node::{
         cilium::{Running, RunningConfig, RunningVtep},
         devices::{CiliumDevices, Device, Underlay},
@@ -244,12 +247,10 @@ fn each_fault_is_named() {
             "a hash with 4-byte keys",
         ),
         (
-            "a full map",
+            "a map that takes no entry",
             |case| {
-                let op = Op::AddEntry {
-                    key: VtepKey::new(case.vtep.cidr),
-                    value: VtepValue::new(case.vtep.mac, case.vtep.endpoint),
-                };
+                let op =
+                    Op::AddEntry { cidr: case.vtep.cidr, value: VtepValue::new(case.vtep.mac, case.vtep.endpoint) };
                 case.datapath.pending.push(op);
                 case.datapath.failures.push(Failure { op, error: "argument list too long".into() });
             },
@@ -260,15 +261,33 @@ fn each_fault_is_named() {
         (
             "a fight",
             |case| {
-                let key = VtepKey::new(case.vtep.cidr);
+                let cidr = case.vtep.cidr;
                 let found = VtepValue::new(case.vtep.mac, [10, 169, 72, 99].into());
                 let value = VtepValue::new(case.vtep.mac, case.vtep.endpoint);
-                case.datapath.contended.insert(key, Some(found));
-                case.datapath.pending.push(Op::ReplaceEntry { key, found, value });
+                case.datapath.contended.insert(cidr, Some(found));
+                case.datapath.pending.push(Op::ReplaceEntry { cidr, found, value });
             },
             Some(Cause::DatapathContended),
             Verdict::Degraded,
             "10.169.72.99",
+        ),
+        (
+            "a full map",
+            |case| _ = case.datapath.left_out.insert(case.vtep.cidr),
+            Some(Cause::DatapathMissing),
+            Verdict::Misconfigured,
+            "no room for 10.1.6.0/24",
+        ),
+        (
+            "a pod in BIG-IP's network",
+            |case| {
+                let entry = IpcacheEntry { identity: 4711, endpoint: Some([10, 169, 72, 233].into()) };
+                let inside = Inside { prefix: "10.1.6.77/32".parse().expect("a prefix"), entry };
+                case.datapath.intruders.insert(case.vtep.cidr, vec![inside]);
+            },
+            Some(Cause::VtepCidrInUse),
+            Verdict::Degraded,
+            "10.1.6.77/32 (identity 4711 behind 10.169.72.233)",
         ),
         (
             "no route to the endpoint",

@@ -73,16 +73,13 @@ fn readiness(status: &Status) -> Vec<Check> {
         (Some(_), None) => Err(first_error(status)),
         (Some(_), Some(_)) => Ok(()),
     };
-    let supported = match status.datapath.model {
-        Model::VtepHash => Ok(()),
-        // With VTEP off, Cilium has no map to wait for.
-        Model::None if status.config.enabled == Some(false) => Ok(()),
-        Model::None | Model::Unreadable | Model::Unsupported => Err(status
-            .datapath
-            .problems
-            .first()
-            .cloned()
-            .unwrap_or_else(|| "the datapath was not looked at yet".into())),
+    let model = status.datapath.model;
+    // With VTEP off, Cilium has no map to wait for.
+    let supported = if model.is_known() || (model == Model::None && status.config.enabled == Some(false)) {
+        Ok(())
+    } else {
+        let problem = status.datapath.problems.first().cloned();
+        Err(problem.unwrap_or_else(|| "the datapath was not looked at yet".into()))
     };
     let pass = match status.datapath.last_pass {
         Some(_) => Ok(()),

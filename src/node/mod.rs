@@ -9,5 +9,6 @@ pub mod facts;
 pub mod features;
 pub mod fitness;
 pub mod kernel;
+pub mod lock;
 pub mod netlink;
 pub mod version;

@@ -11,15 +11,15 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
 use super::{
-    Bigip, Cilium, Config, Datapath, EntryState, FdbRecord, Identity, LastPass, Probe, Probes, Seen, Status, Tap,
-    VtepDatapath, VtepStatus,
+    Bigip, Cilium, Config, Datapath, EntryState, FdbRecord, Identity, Intruder, LastPass, Probe, Probes, Seen, Status,
+    Tap, VtepDatapath, VtepStatus,
 };
 use crate::{
     config::{
         spec::{Spec, Vtep},
         view::View,
     },
-    datapath::{abi::VtepKey, plan::Op, survey::Model},
+    datapath::{abi::IpcacheEntry, ipcache::Inside, plan::Op},
     diagnose::{Diagnosis, Verdict},
     node::facts::Facts,
     probe::{
@@ -122,6 +122,12 @@ fn datapath(report: &reconcile::Report, view: Option<&View>) -> Datapath {
 
     Datapath {
         model: report.model,
+        ipcache: report.ipcache,
+        intruders: report
+            .intruders
+            .iter()
+            .flat_map(|(&vtep, inside)| inside.iter().map(move |i| intruder(vtep, i)))
+            .collect(),
         in_sync: is_current && report.in_sync(),
         pending: report.pending.iter().map(Op::to_string).collect(),
         problems: report.problems().cloned().collect(),
@@ -133,8 +139,13 @@ fn datapath(report: &reconcile::Report, view: Option<&View>) -> Datapath {
             failed: pass.failed,
         }),
         repairs_total: report.repairs_total,
-        contended: report.contended.keys().map(|key| key.network()).collect(),
+        contended: report.contended.keys().copied().collect(),
     }
+}
+
+fn intruder(vtep: Ipv4Net, inside: &Inside) -> Intruder {
+    let Inside { prefix, entry: IpcacheEntry { identity, endpoint } } = *inside;
+    Intruder { vtep, prefix, identity, endpoint }
 }
 
 fn tap(probes: &prober::Report) -> Tap {
@@ -150,7 +161,7 @@ fn vtep_status(
     now: Instant,
     at: Timestamp,
 ) -> VtepStatus {
-    let key = VtepKey::new(vtep.cidr);
+    let cidr = vtep.cidr;
     VtepStatus {
         cidr: vtep.cidr,
         endpoint: vtep.endpoint,
@@ -161,23 +172,25 @@ fn vtep_status(
         since: diagnosis.map(|diagnosis| diagnosis.since),
         hint: diagnosis.and_then(|diagnosis| diagnosis.hint.clone()),
         datapath: VtepDatapath {
-            state: entry_state(datapath, key),
-            repairs: datapath.repairs.get(&key).copied().unwrap_or(0),
-            error: datapath.entry_error(key).map(str::to_owned),
+            state: entry_state(datapath, cidr),
+            repairs: datapath.repairs.get(&cidr).copied().unwrap_or(0),
+            error: datapath.entry_error(cidr).map(str::to_owned),
         },
         probes: probes(lane),
         seen: seen(lane.map(|lane| lane.flows.as_slice()).unwrap_or_default(), now, at),
     }
 }
 
-fn entry_state(datapath: &reconcile::Report, key: VtepKey) -> EntryState {
-    let pending = datapath.pending.iter().any(|op| op.entry_key() == Some(key));
-    match datapath.model {
-        _ if datapath.contended.contains_key(&key) => EntryState::Contended,
-        Model::VtepHash if datapath.last_pass.is_none() => EntryState::Unknown,
-        Model::VtepHash if pending => EntryState::Pending,
-        Model::VtepHash => EntryState::InSync,
-        Model::None | Model::Unreadable | Model::Unsupported => EntryState::Unknown,
+fn entry_state(datapath: &reconcile::Report, cidr: Ipv4Net) -> EntryState {
+    let pending = datapath.pending.iter().any(|op| op.entry() == Some(cidr));
+    if datapath.contended.contains_key(&cidr) {
+        EntryState::Contended
+    } else if !datapath.model.is_known() || datapath.last_pass.is_none() {
+        EntryState::Unknown
+    } else if pending || datapath.left_out.contains(&cidr) {
+        EntryState::Pending
+    } else {
+        EntryState::InSync
     }
 }
 

@@ -13,8 +13,8 @@ fn plan_lists_what_run_would_do_and_writes_nothing() -> Result<()> {
     let words = String::from_utf8(output.stdout)?;
     ensure!(output.status.code() == Some(1), "{words}");
     for line in [
-        "add vtep entry 10.1.6.0: endpoint 10.169.72.34 mac 00:50:56:a0:7d:d8",
-        "add vtep entry 10.1.5.0: endpoint 10.169.72.36 mac 00:50:56:86:6b:28",
+        "add vtep entry 10.1.6.0/24: endpoint 10.169.72.34 mac 00:50:56:a0:7d:d8",
+        "add vtep entry 10.1.5.0/24: endpoint 10.169.72.36 mac 00:50:56:86:6b:28",
         "add rule priority 113 to 10.1.6.0/24 lookup 2021",
     ] {
         ensure!(words.contains(line), "no {line:?} in\n{words}");

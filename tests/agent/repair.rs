@@ -44,7 +44,7 @@ fn entries_are_mended() -> Result<()> {
     let status =
         agent.wait_for("the repairs are counted", HEALTHY_WITHIN, |status| status.datapath.repairs_total >= 5)?;
     ensure!(status.vteps.iter().any(|vtep| vtep.datapath.repairs >= 4), "{status:?}");
-    ensure!(!agent.lines("delete stale vtep entry 10.9.9.0").is_empty(), "{}", agent.log().join("\n"));
+    ensure!(!agent.lines("delete stale vtep entry 10.9.9.0/24").is_empty(), "{}", agent.log().join("\n"));
     ensure!(bpftool(&lab, &format!("-j map dump pinned {other}"))? == others, "somebody else's map is as it was");
     Ok(())
 }
@@ -140,6 +140,8 @@ fn a_fight_is_named_and_left_alone() -> Result<()> {
         lab.cilium.put_vtep(theirs.key(), theirs.value())?;
         Ok(agent.status()?.filter(|status| status.vteps[0].cause == Some(Cause::DatapathContended)))
     })?;
+    // The repair that was one too many may have come after the last overwriting.
+    lab.cilium.put_vtep(theirs.key(), theirs.value())?;
     ensure!(status.vteps[0].hint.as_ref().is_some_and(|hint| hint.contains("10.169.72.99")), "{:?}", status.vteps[0]);
     ensure!(status.vteps[1].cause.is_none(), "the other is not concerned: {:?}", status.vteps[1]);
     ensure!(agent.lines("somebody keeps overwriting").len() == 1, "said once: {}", agent.log().join("\n"));

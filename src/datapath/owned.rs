@@ -1,0 +1,129 @@
+//! The ipcache prefixes that this agent put there, remembered over its restart: it deletes no others.
+//!
+//! A prefix is written down before it is written to the kernel, so that a crash in between leaves one too many in the file, which costs
+//! nothing, and never one too few.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::{
+    logging::chain,
+    state_file::{StateError, StateFile},
+};
+
+/// Its name in the state directory.
+pub const FILE: &str = "ipcache.json";
+
+/// Prefixes, each with the endpoints that it was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owned(BTreeMap<Ipv4Net, BTreeSet<Ipv4Addr>>);
+
+/// [`Owned`], and the file that remembers it.
+pub struct Ledger {
+    file: StateFile<Owned>,
+    owned: Owned,
+}
+
+impl Owned {
+    pub fn prefixes(&self) -> impl Iterator<Item = Ipv4Net> {
+        self.0.keys().copied()
+    }
+
+    /// Whether this agent gave the prefix this endpoint.
+    #[must_use]
+    pub fn has(&self, prefix: Ipv4Net, endpoint: Ipv4Addr) -> bool {
+        self.0.get(&prefix).is_some_and(|endpoints| endpoints.contains(&endpoint))
+    }
+}
+
+impl Ledger {
+    /// Without what a damaged file says, entries of an earlier configuration stay: nothing is deleted on a guess.
+    #[must_use]
+    pub fn load(file: StateFile<Owned>) -> Self {
+        let owned = file.load().unwrap_or_else(|error| {
+            warn!(error = %chain(&error), "cannot tell which ipcache entries are this agent's: those of before stay");
+            None
+        });
+        Self { file, owned: owned.unwrap_or_default() }
+    }
+
+    #[must_use]
+    pub fn owned(&self) -> &Owned {
+        &self.owned
+    }
+
+    /// Before the prefix is given this endpoint.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be written down: then it must not be done.
+    pub fn claim(&mut self, prefix: Ipv4Net, endpoint: Ipv4Addr) -> Result<(), StateError> {
+        if self.owned.has(prefix, endpoint) {
+            return Ok(());
+        }
+        let mut next = self.owned.clone();
+        next.0.entry(prefix).or_default().insert(endpoint);
+        self.save(next)
+    }
+
+    /// After the prefix was deleted.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn release(&mut self, prefix: Ipv4Net) -> Result<(), StateError> {
+        let mut next = self.owned.clone();
+        match next.0.remove(&prefix) {
+            Some(_) => self.save(next),
+            None => Ok(()),
+        }
+    }
+
+    fn save(&mut self, next: Owned) -> Result<(), StateError> {
+        self.file.save(&next)?;
+        self.owned = next;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_claimed_is_known_after_a_restart() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let load = || Ledger::load(StateFile::new(dir.path().join(FILE)));
+        let prefix = "10.1.6.0/24".parse().expect("a prefix");
+        let (first, second) = ([10, 169, 72, 34].into(), [10, 169, 72, 35].into());
+        let mut ledger = load();
+        ledger.claim(prefix, first).expect("saved");
+        ledger.claim(prefix, second).expect("saved");
+        let mut ledger = load();
+        assert!(ledger.owned().has(prefix, first) && ledger.owned().has(prefix, second));
+        assert!(!ledger.owned().has(prefix, [10, 169, 72, 36].into()));
+        ledger.release(prefix).expect("saved");
+        assert_eq!(load().owned(), &Owned::default());
+    }
+
+    #[test]
+    fn a_damaged_file_claims_nothing() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(dir.path().join(FILE), "{\"format\":1").expect("a file");
+        assert_eq!(Ledger::load(StateFile::new(dir.path().join(FILE))).owned(), &Owned::default());
+    }
+
+    #[test]
+    fn what_cannot_be_written_down_is_not_claimed() {
+        let mut ledger = Ledger::load(StateFile::new("/proc/nowhere/ipcache.json".into()));
+        let prefix = "10.1.6.0/24".parse().expect("a prefix");
+        assert!(ledger.claim(prefix, [10, 169, 72, 34].into()).is_err());
+        assert_eq!(ledger.owned(), &Owned::default());
+    }
+}
