@@ -6,6 +6,8 @@ mod commands;
 mod configuration;
 mod fitness;
 mod kubernetes;
+mod layouts;
+mod lifecycle;
 mod outage;
 mod readme;
 mod repair;

@@ -1,0 +1,227 @@
+//! Every layout in the field: the VTEP map as a trie, and both layouts of the ipcache. Bytes are planted and read with bpftool.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use vtep_agent::{
+    datapath::{ipcache::Version, survey::Model},
+    diagnose::Cause,
+    status::Status,
+};
+use vtep_lab::{CILIUM_RUN, Config, Lab, STATE};
+
+use crate::support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, all_healthy, bpftool, eventually};
+
+const VTEP_PIN: &str = "/sys/fs/bpf/tc/globals/cilium_vtep_map";
+const IPCACHE_V1: &str = "/sys/fs/bpf/tc/globals/cilium_ipcache";
+const IPCACHE_V2: &str = "/sys/fs/bpf/tc/globals/cilium_ipcache_v2";
+
+/// Keys and values, each as bpftool takes them: numbers with blanks.
+fn dump(lab: &Lab, pin: &str) -> Result<Vec<(String, String)>> {
+    let entries: Vec<Value> = serde_json::from_str(&bpftool(lab, &format!("-j map dump pinned {pin}"))?)?;
+    let byte = |word: &Value| u8::from_str_radix(word.as_str()?.strip_prefix("0x")?, 16).ok();
+    let words = |bytes: &Value| -> Option<String> {
+        Some(bytes.as_array()?.iter().map(|word| Some(byte(word)?.to_string())).collect::<Option<Vec<_>>>()?.join(" "))
+    };
+    let entry = |entry: &Value| Some((words(entry.get("key")?)?, words(entry.get("value")?)?));
+    let mut entries: Vec<_> = entries.iter().map(entry).collect::<Option<_>>().context("keys and values in bytes")?;
+    entries.sort();
+    Ok(entries)
+}
+
+fn put(lab: &Lab, pin: &str, key: &str, value: &str) -> Result<()> {
+    bpftool(lab, &format!("map update pinned {pin} key {key} value {value}")).map(drop)
+}
+
+/// An ipcache key of 10.1.x.y.
+fn ipcache_key(length: u8, x: u8, y: u8) -> String {
+    format!("{} 0 0 0 0 0 0 1 10 1 {x} {y} 0 0 0 0 0 0 0 0 0 0 0 0", 32 + length)
+}
+
+/// An ipcache value, newer layout; the endpoint is 10.169.72.z.
+fn value_v2(identity: u16, z: u8) -> String {
+    let [low, high] = identity.to_le_bytes();
+    format!("{low} {high} 0 0 10 169 72 {z} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 2")
+}
+
+fn start_with(lab: &Lab, args: &[&str]) -> Result<Agent> {
+    let mut command = lab.agent_command(Path::new(AGENT), LISTEN);
+    command.args(args);
+    Agent::spawn(lab, command)
+}
+
+/// Cilium of before the VTEP map, with the older ipcache.
+fn become_old(lab: &Lab) -> Result<()> {
+    lab.cilium.remove_pin()?;
+    lab.node.command("rm").arg(IPCACHE_V2).status()?;
+    bpftool(
+        lab,
+        &format!("map create {IPCACHE_V1} type lpm_trie key 24 value 12 entries 512000 name cilium_ipcache flags 1"),
+    )?;
+    put(lab, IPCACHE_V1, "32 0 0 0 0 0 0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0", "2 0 0 0 0 0 0 0 0 0 0 0")
+}
+
+#[test]
+fn a_trie_of_vteps_is_programmed() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.cilium.remove_pin()?;
+    bpftool(
+        &lab,
+        &format!("map create {VTEP_PIN} type lpm_trie key 8 value 16 entries 8 name cilium_vtep_map flags 1"),
+    )?;
+    // Nobody's configuration names it: a longer prefix inside a VTEP's would win in a trie.
+    put(&lab, VTEP_PIN, "25 0 0 0 10 1 9 0", "0 80 86 1 2 3 0 0 10 9 9 9 0 0 0 0")?;
+    lab.config.write(&Config::seed_keys())?;
+    let agent = Agent::start(&lab)?;
+    let expected = [
+        ("24 0 0 0 10 1 5 0".to_owned(), "0 80 86 134 107 40 0 0 10 169 72 36 0 0 0 0".to_owned()),
+        ("24 0 0 0 10 1 6 0".to_owned(), "0 80 86 160 125 216 0 0 10 169 72 34 0 0 0 0".to_owned()),
+    ];
+    let programmed = || Ok((dump(&lab, VTEP_PIN)? == expected).then_some(()));
+    eventually("the trie holds the configuration", HEALTHY_WITHIN, programmed)?;
+    agent.wait_for("it is in sync", HEALTHY_WITHIN, |status| {
+        status.datapath.model == Model::VtepLpm && status.datapath.in_sync
+    })?;
+    bpftool(&lab, &format!("map delete pinned {VTEP_PIN} key 24 0 0 0 10 1 6 0"))?;
+    eventually("the entry is back", HEALTHY_WITHIN, programmed)?;
+    ensure!(agent.code("/readyz")? == 200, "ready");
+    Ok(())
+}
+
+#[test]
+fn who_else_has_addresses_of_bigips_network_is_named() -> Result<()> {
+    let lab = Lab::start()?;
+    // A pod of another node, and another node's pod network.
+    put(&lab, IPCACHE_V2, &ipcache_key(32, 6, 77), &value_v2(4711, 233))?;
+    put(&lab, IPCACHE_V2, &ipcache_key(24, 5, 0), &value_v2(2, 233))?;
+    // What a policy names by its address is BIG-IP's all the same.
+    put(&lab, IPCACHE_V2, &ipcache_key(32, 6, 78), "1 0 0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0")?;
+    lab.config.write(&Config::seed_keys())?;
+    let agent = Agent::start(&lab)?;
+    let blamed = |status: &Status| status.vteps.iter().all(|vtep| vtep.cause == Some(Cause::VtepCidrInUse));
+    let status =
+        agent.wait_for("both are blamed", NOTICED_WITHIN, |status| status.vteps.len() == 2 && blamed(status))?;
+    ensure!(status.datapath.ipcache == Some(Version::V2), "{:?}", status.datapath);
+    let named: Vec<_> = status
+        .datapath
+        .intruders
+        .iter()
+        .map(|i| (i.vtep.to_string(), i.prefix.to_string(), i.identity, i.endpoint.map(|e| e.to_string())))
+        .collect();
+    let endpoint = || Some("10.169.72.233".to_owned());
+    let pod = ("10.1.6.0/24".to_owned(), "10.1.6.77/32".to_owned(), 4711, endpoint());
+    let network = ("10.1.5.0/24".to_owned(), "10.1.5.0/24".to_owned(), 2, endpoint());
+    ensure!(named.contains(&pod) && named.contains(&network) && named.len() == 2, "{named:?}");
+    ensure!(agent.lines("Cilium has pods or nodes inside").len() == 2, "{}", agent.log().join("\n"));
+    // The network as a whole is looked at on every pass.
+    bpftool(&lab, &format!("map delete pinned {IPCACHE_V2} key {}", ipcache_key(24, 5, 0)))?;
+    agent.wait_for("the second is well", NOTICED_WITHIN, |status| status.vteps[1].cause.is_none())?;
+    Ok(())
+}
+
+#[test]
+fn the_ipcache_is_written_only_when_told() -> Result<()> {
+    let lab = Lab::start()?;
+    let before = dump(&lab, IPCACHE_V2)?;
+    let _agent = Agent::healthy(&lab)?;
+    ensure!(dump(&lab, IPCACHE_V2)? == before, "auto leaves it alone where there is a VTEP map");
+    Ok(())
+}
+
+#[test]
+fn what_was_put_into_the_ipcache_is_taken_back_and_nothing_else() -> Result<()> {
+    let lab = Lab::builder().vteps(&[]).start()?;
+    // A pod network of another node where the second VTEP should be, and a neighbour.
+    put(&lab, IPCACHE_V2, &ipcache_key(24, 5, 0), &value_v2(4711, 233))?;
+    put(&lab, IPCACHE_V2, &ipcache_key(24, 9, 0), &value_v2(2, 34))?;
+    let before = dump(&lab, IPCACHE_V2)?;
+    let ours = (ipcache_key(24, 6, 0), value_v2(2, 34));
+    let mut written = before.clone();
+    written.push(ours.clone());
+    written.sort();
+    let holds = |expected: &[(String, String)]| Ok((dump(&lab, IPCACHE_V2)? == expected).then_some(()));
+
+    lab.config.write(&Config::seed_keys())?;
+    let mut agent = start_with(&lab, &["--ipcache", "on"])?;
+    eventually("the first VTEP is written, and the foreign entry stays", HEALTHY_WITHIN, || holds(&written))?;
+    put(&lab, IPCACHE_V2, &ours.0, &value_v2(2, 34).replacen('2', "9", 1))?;
+    bpftool(&lab, &format!("map delete pinned {IPCACHE_V2} key {}", ours.0))?;
+    eventually("it is repaired", HEALTHY_WITHIN, || holds(&written))?;
+
+    // While nobody looks, the VTEP goes from the configuration.
+    ensure!(agent.terminate()?.success(), "a clean end");
+    lab.config.write(&Config::keys_for(&lab.topology.vteps()[1..]))?;
+    let mut agent = start_with(&lab, &["--ipcache", "on"])?;
+    eventually("what is ours and stale goes", HEALTHY_WITHIN, || holds(&before))?;
+
+    lab.config.write(&Config::seed_keys())?;
+    eventually("it is written again", HEALTHY_WITHIN, || holds(&written))?;
+    let cleanup = || {
+        let args = ["cleanup", "--state-dir", STATE, "--cilium-run", CILIUM_RUN];
+        lab.node.command(AGENT).args(args).output().context("failed to run the agent")
+    };
+    let refused = cleanup()?;
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(refused.status.code() == Some(1) && words.contains("end it first"), "{words}");
+    ensure!(agent.terminate()?.success(), "a clean end");
+    let map = lab.cilium.vtep_entries()?;
+    lab.node.ip("rule add priority 113 to 10.77.0.0/16 lookup 254")?;
+    let done = cleanup()?;
+    let words = String::from_utf8(done.stdout)?;
+    ensure!(done.status.success(), "{words}");
+    for line in [
+        "delete stale ipcache entry 10.1.6.0/24: endpoint 10.169.72.34",
+        "delete rule priority 113 to 10.1.6.0/24 lookup 2021",
+        "delete route 10.1.5.0/24 table 2021",
+    ] {
+        ensure!(words.lines().any(|seen| seen == line), "no {line:?} in\n{words}");
+    }
+    ensure!(dump(&lab, IPCACHE_V2)? == before, "only ours is gone");
+    ensure!(lab.cilium.vtep_entries()? == map && !map.is_empty(), "the VTEP map stays");
+    let rules = lab.node.ip("rule show")?;
+    ensure!(!rules.contains("lookup 2021") && rules.contains("10.77.0.0/16"), "{rules}");
+    ensure!(String::from_utf8(cleanup()?.stdout)?.contains("nothing to clean up"), "the second time");
+    Ok(())
+}
+
+#[test]
+fn before_the_vtep_map_the_ipcache_is_the_datapath() -> Result<()> {
+    let lab = Lab::start()?;
+    become_old(&lab)?;
+    lab.config.write(&Config::seed_keys())?;
+    let before = dump(&lab, IPCACHE_V1)?;
+    // Which Cilium it is is not known: a newer one whose map is away would take the entry for a node.
+    let mut agent = start_with(&lab, &[])?;
+    agent.wait_for("the missing map is named", HEALTHY_WITHIN, |status| {
+        status.datapath.last_pass.is_some() && status.datapath.model == Model::None
+    })?;
+    ensure!(agent.terminate()?.success() && dump(&lab, IPCACHE_V1)? == before, "nothing is written");
+
+    let agent = start_with(&lab, &["--cilium-version", "1.12.0-rc2"])?;
+    let mut expected = before;
+    expected.push((ipcache_key(24, 5, 0), "2 0 0 0 10 169 72 36 0 0 0 0".into()));
+    expected.push((ipcache_key(24, 6, 0), "2 0 0 0 10 169 72 34 0 0 0 0".into()));
+    expected.sort();
+    eventually("both VTEPs are in the ipcache", HEALTHY_WITHIN, || {
+        Ok((dump(&lab, IPCACHE_V1)? == expected).then_some(()))
+    })?;
+    let status = agent.wait_for("it is in sync", HEALTHY_WITHIN, |status| status.datapath.in_sync)?;
+    ensure!((status.datapath.model, status.datapath.ipcache) == (Model::Ipcache, Some(Version::V1)), "{status:?}");
+    ensure!(agent.code("/readyz")? == 200, "ready");
+    Ok(())
+}
+
+#[test]
+fn an_unknown_ipcache_is_left_alone() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.node.command("rm").arg(IPCACHE_V2).status()?;
+    bpftool(&lab, &format!("map create {IPCACHE_V2} type lpm_trie key 24 value 32 entries 8 name x flags 1"))?;
+    lab.config.write(&Config::seed_keys())?;
+    let agent = start_with(&lab, &["--ipcache", "on"])?;
+    let status = agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    let problem = status.datapath.problems.join("\n");
+    ensure!(problem.contains("lpmtrie with 24-byte keys and 32-byte values"), "{problem}");
+    ensure!(dump(&lab, IPCACHE_V2)?.is_empty(), "nothing is written");
+    Ok(())
+}
