@@ -16,6 +16,7 @@ test: setup
 
 # What takes longer than CI has time for goes here, too.
 test-all: test fuzz
+	cargo test --package vtep-agent --test agent -- --ignored
 
 # Targets of fuzz/ from the committed seeds; what they find by themselves stays in fuzz/target. The release compiler has the sanitizer,
 # behind a door that RUSTC_BOOTSTRAP opens.

@@ -13,8 +13,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use nix::{
+    sys::{
+        resource::{UsageWho, getrusage},
+        time::TimeValLike,
+    },
+    time::{ClockId, clock_gettime},
+};
+use vtep_agent::datapath::ipcache::Ipcache;
 use vtep_apiserver::{ApiServer, Resource, objects};
-use vtep_lab::{CILIUM_RUN, Config, FILES, Lab, STATE, Vtep};
+use vtep_lab::{BPF_FS, CILIUM_RUN, Config, FILES, Lab, STATE, Vtep};
 
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9808);
 const REPAIRS: u32 = 200;
@@ -32,7 +40,65 @@ fn main() -> Result<()> {
     agent.kill()?;
     agent.wait()?;
     measured?;
-    from_api_server(&lab)
+    from_api_server(&lab)?;
+    beside_a_large_ipcache(&lab)
+}
+
+/// The ipcache of the largest cluster that Cilium takes.
+fn beside_a_large_ipcache(lab: &Lab) -> Result<()> {
+    const ENTRIES: u32 = 511_000;
+    lab.cilium.fill_ipcache(ENTRIES)?;
+    lab.config.write(&Config::seed_keys())?;
+    let mut agent =
+        lab.agent_command(Path::new(env!("CARGO_BIN_EXE_vtep-agent")), LISTEN).stdout(Stdio::null()).spawn()?;
+    let measured = wait_until_healthy(lab).and_then(|()| {
+        let ticks = (0..100).map(|_| {
+            thread::sleep(Duration::from_millis(53));
+            Ok(Duration::from_micros(status(lab)?["datapath"]["last_pass"]["took_us"].as_u64().context("a number")?))
+        });
+        Ok((ticks.collect::<Result<Vec<_>>>()?, resident_kb(agent.id())?))
+    });
+    agent.kill()?;
+    agent.wait()?;
+    let (ticks, memory) = measured?;
+    report("a pass beside 511,000 ipcache entries", "1 ms", ticks);
+    println!("{:<44} {:>7.1} MB {:>10}   16 MB", "resident memory beside them", memory as f64 / 1024.0, "");
+
+    let ipcache = Ipcache::open(Path::new(BPF_FS))?;
+    let search = |prefix: &str, times: u32| -> Result<f64> {
+        let prefix = prefix.parse()?;
+        let before = thread_time()?;
+        for _ in 0..times {
+            ipcache.inside(prefix)?;
+        }
+        Ok((thread_time()? - before).as_secs_f64() * 1e3 / f64::from(times))
+    };
+    let (eight, walk) = (search("10.1.6.0/24", 80)? * 8.0, search("10.0.0.0/8", 1)?);
+    let dump = children_time()?;
+    let words = ["map", "dump", "pinned", "/sys/fs/bpf/tc/globals/cilium_ipcache_v2"];
+    ensure!(lab.node.command("bpftool").args(words).stdout(Stdio::null()).status()?.success(), "bpftool");
+    let dump = (children_time()? - dump).as_secs_f64() * 1e3;
+    println!("{:<44} {eight:>7.1} ms {:>10}   300 ms", "search of eight /24 in it, processor time", "");
+    println!("{:<44} {walk:>7.1} ms", "search of a /8 in it, which walks all keys");
+    println!("{:<44} {dump:>7.1} ms {:>9.0}x", "bpftool map dump of it, beside the first", dump / eight);
+    Ok(())
+}
+
+fn status(lab: &Lab) -> Result<serde_json::Value> {
+    let url = format!("http://{LISTEN}");
+    let args = ["status", "-o", "json", "--url", &url];
+    let output = lab.node.command(env!("CARGO_BIN_EXE_vtep-agent")).args(args).output()?;
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn thread_time() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
+}
+
+fn children_time() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let time = usage.user_time() + usage.system_time();
+    Ok(Duration::from_micros(time.num_microseconds().try_into()?))
 }
 
 /// The same edits, watched at an API server.

@@ -162,9 +162,11 @@ impl Evidence<'_> {
         if self.is_made_good(cause) { Verdict::Degraded } else { cause.verdict() }
     }
 
-    /// Cilium's older values are overwritten within a pass, as often as it writes them; its programs are out of reach.
+    /// Older values are overwritten within a pass, as often as Cilium or somebody else writes them; Cilium's programs are out of reach.
     fn is_made_good(&self, cause: Cause) -> bool {
-        cause == Cause::CiliumRestartRequired && self.harm().all(|difference| difference.effect != Effect::Programs)
+        let only_values = || self.harm().all(|difference| difference.effect != Effect::Programs);
+        (cause == Cause::DatapathContended && !self.is_left_alone())
+            || (cause == Cause::CiliumRestartRequired && only_values())
     }
 
     /// The differences that this VTEP suffers from.
@@ -256,19 +258,22 @@ impl Evidence<'_> {
         let error = self.datapath.entry_error(self.vtep.cidr);
         let pending = || self.pending_entry().map(|op| format!("not written: {op}"));
         let reason = error.map(str::to_owned).or_else(pending)?;
-        self.datapath_contended()
-            .is_none()
-            .then(|| format!("the kernel lacks the entry for {}: {reason}", self.vtep.cidr))
+        (!self.is_left_alone()).then(|| format!("the kernel lacks the entry for {}: {reason}", self.vtep.cidr))
     }
 
     fn datapath_contended(&self) -> Option<String> {
         let found = self.datapath.contended.get(&self.vtep.cidr)?;
         let found = found.map_or_else(|| "deleting it".to_owned(), |found| format!("writing {found}"));
+        let so_far = if self.is_left_alone() { "it is left alone for a minute" } else { "each time it is put right" };
         Some(format!(
-            "find out who keeps changing the VTEP entry {}, {found}: usually Cilium, started with an older configuration; restart \
-             the cilium DaemonSet",
+            "find out who keeps changing the VTEP entry {}, {found} ({so_far}): usually Cilium, started with an older configuration; \
+             restart the cilium DaemonSet",
             self.vtep.cidr
         ))
+    }
+
+    fn is_left_alone(&self) -> bool {
+        self.datapath.left_alone.contains(&self.vtep.cidr)
     }
 
     fn vtep_cidr_in_use(&self) -> Option<String> {

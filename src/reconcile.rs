@@ -126,8 +126,10 @@ pub struct Report {
     pub repairs: BTreeMap<Ipv4Net, u64>,
     /// Repairs of drift since the start, routes and rules included.
     pub repairs_total: u64,
-    /// Entries that somebody keeps overwriting, left alone for now, each with what had been put there.
+    /// Entries that somebody keeps overwriting, each with what had been put there last.
     pub contended: BTreeMap<Ipv4Net, Option<VtepValue>>,
+    /// Those of them that are left alone for now.
+    pub left_alone: BTreeSet<Ipv4Net>,
     pub last_pass: Option<Pass>,
 }
 
@@ -154,6 +156,7 @@ impl Default for Report {
             repairs: BTreeMap::new(),
             repairs_total: 0,
             contended: BTreeMap::new(),
+            left_alone: BTreeSet::new(),
             last_pass: None,
         }
     }
@@ -429,7 +432,8 @@ impl Reconciler {
         report.model = found.model;
         report.pending = found.plan;
         report.repairs.retain(|key, _| wanted.contains(key));
-        report.contended = self.contention.left_alone(now);
+        report.contended = self.contention.contended(now);
+        report.left_alone = self.contention.left_alone(now);
         report.ipcache = found.maps.ipcache.as_ref().map(Ipcache::version);
         report.left_out = found.left_out;
         report.map_problem = found.map_problem.as_ref().map(|problem| chain(problem).to_string());

@@ -265,6 +265,7 @@ fn each_fault_is_named() {
                 let found = VtepValue::new(case.vtep.mac, [10, 169, 72, 99].into());
                 let value = VtepValue::new(case.vtep.mac, case.vtep.endpoint);
                 case.datapath.contended.insert(cidr, Some(found));
+                case.datapath.left_alone.insert(cidr);
                 case.datapath.pending.push(Op::ReplaceEntry { cidr, found, value });
             },
             Some(Cause::DatapathContended),

@@ -183,7 +183,7 @@ fn vtep_status(
 
 fn entry_state(datapath: &reconcile::Report, cidr: Ipv4Net) -> EntryState {
     let pending = datapath.pending.iter().any(|op| op.entry() == Some(cidr));
-    if datapath.contended.contains_key(&cidr) {
+    if datapath.left_alone.contains(&cidr) {
         EntryState::Contended
     } else if !datapath.model.is_known() || datapath.last_pass.is_none() {
         EntryState::Unknown

@@ -4,6 +4,8 @@
 
 mod commands;
 mod configuration;
+mod contention;
+mod crashes;
 mod fitness;
 mod kubernetes;
 mod layouts;
@@ -13,3 +15,4 @@ mod readme;
 mod repair;
 mod start;
 mod support;
+mod traffic;

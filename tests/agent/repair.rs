@@ -1,12 +1,9 @@
 //! What others do to the kernel behind the agent's back, and how soon it is mended.
 
 use anyhow::{Result, ensure};
-use vtep_agent::diagnose::Cause;
 use vtep_lab::Lab;
 
-use crate::support::{
-    Agent, HEALTHY_WITHIN, NOTICED_WITHIN, REPAIRED_WITHIN, all_healthy, bpftool, eventually, in_kernel,
-};
+use crate::support::{Agent, HEALTHY_WITHIN, REPAIRED_WITHIN, all_healthy, bpftool, eventually, in_kernel};
 
 const PIN: &str = "/sys/fs/bpf/tc/globals/cilium_vtep_map";
 /// 10.1.6.0 as bpftool takes a key.
@@ -127,28 +124,5 @@ fn somebody_elses_routes_and_rules_stay_and_are_not_fought_over() -> Result<()> 
     let routes = lab.node.ip("route show table 2021")?;
     ensure!(routes.contains("192.168.5.0/24") && routes.contains("metric 100"), "{routes}");
     ensure!(lab.node.ip("rule show")?.contains("from 192.168.5.0/24 to 10.1.7.0/24"), "{}", lab.node.ip("rule show")?);
-    Ok(())
-}
-
-#[test]
-fn a_fight_is_named_and_left_alone() -> Result<()> {
-    let lab = Lab::start()?;
-    let agent = Agent::healthy(&lab)?;
-    let theirs = vtep_lab::Vtep { endpoint: [10, 169, 72, 99].into(), ..lab.topology.vteps()[0] };
-    // Overwritten as soon as it is mended, until nobody mends it any more.
-    let status = eventually("the fight is named", NOTICED_WITHIN, || {
-        lab.cilium.put_vtep(theirs.key(), theirs.value())?;
-        Ok(agent.status()?.filter(|status| status.vteps[0].cause == Some(Cause::DatapathContended)))
-    })?;
-    // The repair that was one too many may have come after the last overwriting.
-    lab.cilium.put_vtep(theirs.key(), theirs.value())?;
-    ensure!(status.vteps[0].hint.as_ref().is_some_and(|hint| hint.contains("10.169.72.99")), "{:?}", status.vteps[0]);
-    ensure!(status.vteps[1].cause.is_none(), "the other is not concerned: {:?}", status.vteps[1]);
-    ensure!(agent.lines("somebody keeps overwriting").len() == 1, "said once: {}", agent.log().join("\n"));
-    bpftool(&lab, &format!("map delete pinned {PIN} key 10 1 5 0"))?;
-    eventually("the other is still mended", REPAIRED_WITHIN, || {
-        Ok(lab.cilium.vtep_entries()?.contains_key(&[10, 1, 5, 0]).then_some(()))
-    })?;
-    ensure!(lab.cilium.vtep_entries()?.get(&theirs.key()) == Some(&theirs.value()), "left alone for a minute");
     Ok(())
 }

@@ -1,14 +1,17 @@
 //! Plays Cilium's agent: its pins, its programs, its routes and its running configuration.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
 
 use anyhow::{Context, Result};
-use aya::maps::{HashMap, Map, MapData, MapInfo, PerCpuHashMap};
-use vtep_lab_ebpf::{DROP_INCORRECT_VNI, DROP_UNROUTABLE, MetricsKey, MetricsValue, VtepKey, VtepValue};
+use aya::maps::{HashMap, LpmTrie, Map, MapData, MapInfo, PerCpuHashMap, lpm_trie::Key};
+use vtep_lab_ebpf::{
+    DROP_INCORRECT_VNI, DROP_UNROUTABLE, IPCACHE_STATIC_PREFIX, IpcacheKey, IpcacheValue, MetricsKey, MetricsValue,
+    VtepKey, VtepValue, ipcache_key,
+};
 
 use crate::{
     agent_api::AgentApi,
-    datapath::{self, Datapath, METRICS_MAP, Record, VTEP_MAP, pin},
+    datapath::{self, Datapath, IPCACHE_MAP, METRICS_MAP, Record, VTEP_MAP, pin},
     host::Host,
     running::RunningConfig,
     topology::{Topology, Vtep},
@@ -192,6 +195,26 @@ impl Cilium {
     /// A file could not be written.
     pub fn write_running_config(&self) -> Result<()> {
         self.running.write(self.node.link("cilium_vxlan")?.index)
+    }
+
+    /// Fills the ipcache of a large cluster: `count` pods from 100.64.0.0 on, on other nodes.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it takes no more.
+    pub fn fill_ipcache(&self, count: u32) -> Result<()> {
+        let data = MapData::from_pin(pin(IPCACHE_MAP)).context("failed to open the pinned ipcache")?;
+        let mut map: LpmTrie<_, IpcacheKey, IpcacheValue> = Map::from_map_data(data)?.try_into()?;
+        for n in 0..count {
+            let mut value = [0; 24];
+            value[..4].copy_from_slice(&(1000 + n % 50_000).to_ne_bytes());
+            value[4..8].copy_from_slice(&self.topology.underlay.addr().octets());
+            value[23] = 2;
+            let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(100, 64, 0, 0)) + n);
+            let key = Key::new(IPCACHE_STATIC_PREFIX + 32, ipcache_key(address.octets()));
+            map.insert(&key, value, 0).context("failed to write an ipcache entry")?;
+        }
+        Ok(())
     }
 
     fn load(&mut self, entries: &[Vtep]) -> Result<()> {

@@ -31,7 +31,7 @@ use crate::{
 };
 
 pub(crate) const VTEP_MAP: &str = "cilium_vtep_map";
-const IPCACHE_MAP: &str = "cilium_ipcache_v2";
+pub(crate) const IPCACHE_MAP: &str = "cilium_ipcache_v2";
 const ENDPOINT_MAP: &str = "cilium_lxc";
 pub(crate) const METRICS_MAP: &str = "cilium_metrics";
 

@@ -21,6 +21,23 @@ pub struct PingResult {
 }
 
 impl PingResult {
+    /// Reads what iputils' ping prints at its end, also when it is interrupted.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let summary = text.lines().find(|line| line.contains("packets transmitted"))?;
+        let number = |part: &str| summary.split(", ").find(|item| item.contains(part))?.split(' ').next()?.parse().ok();
+        let mean = text
+            .lines()
+            .find(|line| line.starts_with("rtt "))
+            .and_then(|line| line.split('/').nth(4)?.parse::<f64>().ok());
+        Some(Self {
+            sent: number("transmitted")?,
+            received: number("received")?,
+            rtt: mean.map(|milliseconds| Duration::from_secs_f64(milliseconds / 1e3)),
+            errors: String::new(),
+        })
+    }
+
     /// Everything that was sent came back.
     #[must_use]
     pub fn is_complete(&self) -> bool {
@@ -42,20 +59,8 @@ pub fn ping(from: &Host, source: Option<Ipv4Addr>, to: Ipv4Addr, count: u32, int
     let output = command.arg(to.to_string()).output().context("failed to run ping (is iputils-ping installed?)")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    parse(&text, errors).with_context(|| format!("ping from {} to {to} gave no result: {text}", from.name()))
-}
-
-fn parse(text: &str, errors: String) -> Option<PingResult> {
-    let summary = text.lines().find(|line| line.contains("packets transmitted"))?;
-    let number = |part: &str| summary.split(", ").find(|item| item.contains(part))?.split(' ').next()?.parse().ok();
-    let mean =
-        text.lines().find(|line| line.starts_with("rtt ")).and_then(|line| line.split('/').nth(4)?.parse::<f64>().ok());
-    Some(PingResult {
-        sent: number("transmitted")?,
-        received: number("received")?,
-        rtt: mean.map(|milliseconds| Duration::from_secs_f64(milliseconds / 1e3)),
-        errors,
-    })
+    let result = PingResult::parse(&text).map(|result| PingResult { errors, ..result });
+    result.with_context(|| format!("ping from {} to {to} gave no result: {text}", from.name()))
 }
 
 #[cfg(test)]
@@ -66,9 +71,8 @@ mod tests {
     fn a_summary_is_read() {
         let text = "3 packets transmitted, 2 received, +1 duplicates, 33.3333% packet loss, time 20ms\n\
                     rtt min/avg/max/mdev = 0.031/0.064/0.128/0.045 ms\n";
-        let expected =
-            PingResult { sent: 3, received: 2, rtt: Some(Duration::from_micros(64)), errors: "ping: sendmsg".into() };
-        assert_eq!(parse(text, "ping: sendmsg".into()), Some(expected));
-        assert_eq!(parse("ping: unknown host", String::new()), None);
+        let expected = PingResult { sent: 3, received: 2, rtt: Some(Duration::from_micros(64)), errors: String::new() };
+        assert_eq!(PingResult::parse(text), Some(expected));
+        assert_eq!(PingResult::parse("ping: unknown host"), None);
     }
 }

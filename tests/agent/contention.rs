@@ -1,0 +1,106 @@
+//! Somebody else writes the same entries: Cilium's sync with what it was started with, and worse.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use vtep_agent::diagnose::Cause;
+use vtep_lab::{Config, Lab, Vtep};
+
+use crate::support::{Agent, NOTICED_WITHIN, REPAIRED_WITHIN, bpftool, eventually, in_kernel};
+
+/// The seed's VTEPs, the first with another MAC than Cilium was started with.
+fn edited(lab: &Lab) -> Result<Vec<Vtep>> {
+    let mut vteps = lab.topology.vteps();
+    vteps[0].mac = "00:50:56:a0:7d:d9".parse()?;
+    Ok(vteps)
+}
+
+#[test]
+fn over_ciliums_sync_the_configuration_wins() -> Result<()> {
+    // Cilium's sync comes every minute; here every seven seconds.
+    const SYNC: Duration = Duration::from_secs(7);
+    const SYNCS: u32 = 4;
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let vteps = edited(&lab)?;
+    lab.config.write(&Config::keys_for(&vteps))?;
+    eventually("the edit is programmed", REPAIRED_WITHIN, || Ok(in_kernel(&lab, &vteps)?.then_some(())))?;
+
+    let (mut samples, mut right) = (0_u32, 0_u32);
+    for _ in 0..SYNCS {
+        lab.cilium.sync()?;
+        let synced = Instant::now();
+        while synced.elapsed() < SYNC {
+            samples += 1;
+            right += u32::from(in_kernel(&lab, &vteps)?);
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    let share = f64::from(right) / f64::from(samples);
+    ensure!(share >= 0.97, "right in {right} of {samples} samples");
+    let status = agent.wait_for("both are told", NOTICED_WITHIN, |status| {
+        status.cilium.restart_required && !status.datapath.contended.is_empty()
+    })?;
+    ensure!(status.datapath.contended == [vteps[0].cidr], "{:?}", status.datapath);
+    let causes: Vec<_> = status.vteps[0].cause.into_iter().chain(status.vteps[0].also.iter().copied()).collect();
+    ensure!(
+        causes.contains(&Cause::DatapathContended) && causes.contains(&Cause::CiliumRestartRequired),
+        "{:?}",
+        status.vteps[0]
+    );
+    ensure!(agent.lines("somebody keeps overwriting").is_empty(), "a sync is no fight: {}", agent.log().join("\n"));
+    Ok(())
+}
+
+#[test]
+fn a_fight_is_named_and_left_alone() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let [ours, other] = lab.topology.vteps()[..] else { anyhow::bail!("two VTEPs") };
+    let theirs = Vtep { endpoint: [10, 169, 72, 99].into(), ..ours };
+    let over = AtomicBool::new(false);
+    let cilium = &lab.cilium;
+    thread::scope(|scope| -> Result<()> {
+        // Overwritten once a second, for longer than it is mended.
+        let fighter = scope.spawn(|| -> Result<()> {
+            while !over.load(Ordering::Relaxed) {
+                cilium.put_vtep(theirs.key(), theirs.value())?;
+                thread::sleep(Duration::from_secs(1));
+            }
+            Ok(())
+        });
+        let named = agent.wait_for("the fight is named", NOTICED_WITHIN, |status| {
+            status.vteps[0].cause == Some(Cause::DatapathContended)
+                && status.vteps[0].datapath.state == vtep_agent::status::EntryState::Contended
+        });
+        let left_alone = named.and_then(|status| {
+            let hint = status.vteps[0].hint.clone().unwrap_or_default();
+            ensure!(hint.contains("10.169.72.99"), "{hint}");
+            ensure!(status.vteps[1].cause.is_none(), "the other is not concerned: {:?}", status.vteps[1]);
+            // The others are mended as ever.
+            bpftool(&lab, "map delete pinned /sys/fs/bpf/tc/globals/cilium_vtep_map key 10 1 5 0")?;
+            eventually("the other is still mended", REPAIRED_WITHIN, || {
+                Ok((lab.cilium.vtep_entries()?.get(&other.key()) == Some(&other.value())).then_some(()))
+            })?;
+            let alone = Instant::now();
+            let mut seen = false;
+            while alone.elapsed() < Duration::from_secs(20) {
+                let found = lab.cilium.vtep_entries()?.get(&theirs.key()).copied();
+                seen |= found == Some(theirs.value());
+                ensure!(!seen || found == Some(theirs.value()), "touched within the minute: {found:?}");
+                thread::sleep(Duration::from_millis(20));
+            }
+            ensure!(seen, "the other's value is there");
+            Ok(())
+        });
+        over.store(true, Ordering::Relaxed);
+        fighter.join().ok().context("the fighter ended")??;
+        left_alone
+    })?;
+    ensure!(agent.lines("somebody keeps overwriting").len() == 1, "said once: {}", agent.log().join("\n"));
+    Ok(())
+}
