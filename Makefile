@@ -1,10 +1,12 @@
 # Two commands: `make run` and `make test`. Both do their own set-up on a fresh Debian 12 machine with rustup, as root.
 
 ONCE ?=
+# Series of Debian kernels for test-kernels, e.g. "5.10 newest"; all four without.
+KERNELS ?=
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 30
 
-.PHONY: run test test-all fuzz bench check setup
+.PHONY: run test test-all test-kernels fuzz bench check setup
 
 # The lab with the agent in it; ONCE=1 ends when both BIG-IPs are healthy.
 run: setup
@@ -15,8 +17,12 @@ test: setup
 	cargo test --workspace
 
 # What takes longer than CI has time for goes here, too.
-test-all: test fuzz
+test-all: test fuzz test-kernels
 	cargo test --package vtep-agent --test agent -- --ignored
+
+# The datapath's tests on Debian's kernels, in virtual machines.
+test-kernels: setup
+	scripts/test-kernels $(KERNELS)
 
 # Targets of fuzz/ from the committed seeds; what they find by themselves stays in fuzz/target. The release compiler has the sanitizer,
 # behind a door that RUSTC_BOOTSTRAP opens.

@@ -73,12 +73,13 @@ fn beside_a_large_ipcache(lab: &Lab) -> Result<()> {
         }
         Ok((thread_time()? - before).as_secs_f64() * 1e3 / f64::from(times))
     };
-    let (eight, walk) = (search("10.1.6.0/24", 80)? * 8.0, search("10.0.0.0/8", 1)?);
+    let (eight, wide, walk) = (search("10.1.6.0/24", 80)? * 8.0, search("10.1.0.0/16", 4)?, search("10.0.0.0/8", 1)?);
     let dump = children_time()?;
     let words = ["map", "dump", "pinned", "/sys/fs/bpf/tc/globals/cilium_ipcache_v2"];
     ensure!(lab.node.command("bpftool").args(words).stdout(Stdio::null()).status()?.success(), "bpftool");
     let dump = (children_time()? - dump).as_secs_f64() * 1e3;
     println!("{:<44} {eight:>7.1} ms {:>10}   300 ms", "search of eight /24 in it, processor time", "");
+    println!("{:<44} {wide:>7.1} ms {:>10}   300 ms", "search of a /16 in it", "");
     println!("{:<44} {walk:>7.1} ms", "search of a /8 in it, which walks all keys");
     println!("{:<44} {dump:>7.1} ms {:>9.0}x", "bpftool map dump of it, beside the first", dump / eight);
     Ok(())

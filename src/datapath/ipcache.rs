@@ -17,8 +17,9 @@ use super::{
 const NAMES: [&str; 2] = ["cilium_ipcache_v2", "cilium_ipcache"];
 /// The map, in errors.
 const NAME: &str = "the ipcache";
-/// A prefix longer than this is looked through address by address, in one look-up each; a shorter one by walking all keys.
-const WALK_ABOVE: u8 = 16;
+/// A prefix of this length or longer is looked through address by address: 65,536 look-ups at most, which take less than a tenth of a
+/// walk over all keys of a full ipcache. A shorter one is walked.
+const PROBED_FROM: u8 = 16;
 
 /// Which layout is pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -125,7 +126,7 @@ impl Ipcache {
     ///
     /// When the kernel fails a look-up.
     pub fn inside(&self, prefix: Ipv4Net) -> Result<Vec<Inside>, MapError> {
-        if prefix.prefix_len() > WALK_ABOVE { self.probe(prefix) } else { self.walk(prefix) }
+        if prefix.prefix_len() >= PROBED_FROM { self.probe(prefix) } else { self.walk(prefix) }
     }
 
     fn probe(&self, prefix: Ipv4Net) -> Result<Vec<Inside>, MapError> {

@@ -30,9 +30,14 @@ pub(crate) const REPAIRED_WITHIN: Duration = Duration::from_millis(1500);
 /// Promised: 5 s.
 pub(crate) const NOTICED_WITHIN: Duration = Duration::from_secs(50);
 
+/// What every deadline is multiplied by, where the machine is emulated: `make test-kernels`.
+fn patience() -> u32 {
+    std::env::var("VTEP_TEST_PATIENCE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
+}
+
 /// Calls `probe` until it gives a value.
 pub(crate) fn eventually<T>(what: &str, within: Duration, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let deadline = Instant::now() + within;
+    let deadline = Instant::now() + within * patience();
     loop {
         if let Some(value) = probe().with_context(|| format!("while waiting until {what}"))? {
             return Ok(value);
