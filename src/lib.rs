@@ -19,8 +19,10 @@
 //! - [`status`]: what anyone may know, in one serialisable type
 //! - [`state_file`]: what is remembered over a restart
 //! - [`http`], [`metrics`], [`logging`], [`progress`]: how it is told
+//! - [`bigip`]: what a BIG-IP must hold for all this
 //! - [`cli`]: one file per subcommand
 
+pub mod bigip;
 pub mod cli;
 pub mod config;
 pub mod datapath;

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    bigip::FdbRecord,
     config::{finding::Finding, mac::Mac},
     datapath::{ipcache::Version, survey::Model},
     diagnose::{Cause, Verdict},
@@ -221,21 +222,6 @@ pub struct Seen {
 pub struct Bigip {
     /// The record that each BIG-IP needs for this node.
     pub fdb_record: Option<FdbRecord>,
-}
-
-/// As F5's controller writes it: MAC `0a:0a:` and the four octets of the node's address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FdbRecord {
-    pub mac: Mac,
-    pub endpoint: Ipv4Addr,
-}
-
-impl FdbRecord {
-    #[must_use]
-    pub fn of_node(address: Ipv4Addr) -> Self {
-        let [a, b, c, d] = address.octets();
-        Self { mac: [0x0a, 0x0a, a, b, c, d].into(), endpoint: address }
-    }
 }
 
 impl Status {

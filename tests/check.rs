@@ -204,3 +204,29 @@ fn the_ci_job_does_as_documented() {
     assert_eq!(run(&command.replace("--strict", "")), Some(0), "without it does not");
     assert_eq!(run(&command.replace("10.0.0.0/16", "10.1.0.0/16")), Some(1), "pods would have BIG-IP's addresses");
 }
+
+#[test]
+fn bigip_prints_what_the_configuration_asks_for() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let bigip = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vtep-agent"));
+        command.args(["bigip", "examples/cilium-config.yaml"]).args(args).current_dir(root);
+        command.output().expect("the program runs")
+    };
+    let told =
+        ["--pod-cidr", "10.0.0.0/16", "--node-ip", "10.169.72.239", "--self-ip", "10.1.6.34", "--self-ip", "10.1.5.36"];
+    let output = bigip(&told);
+    assert!(output.status.success());
+    for line in [
+        "# BIG-IP 10.169.72.34, tunnel network 10.1.6.0/24",
+        "create net tunnels tunnel cilium key 2 profile cilium_vxlan local-address 10.169.72.36",
+        "create net self cilium_self address 10.1.5.36/24 allow-service default vlan cilium",
+        "modify net fdb tunnel cilium records add { 0a:0a:0a:a9:48:ef { endpoint 10.169.72.239 } }",
+    ] {
+        assert!(stdout(&output).lines().any(|seen| seen == line), "no {line:?} in\n{}", stdout(&output));
+    }
+    let json: serde_json::Value = serde_json::from_str(stdout(&bigip(&["-o", "json"]))).expect("JSON");
+    assert_eq!(json[0]["local_address"], "10.169.72.34");
+    assert_eq!(json[1]["key"], 2);
+    assert_eq!(json[1]["self_ip"], serde_json::Value::Null);
+}

@@ -5,22 +5,17 @@
 mod text;
 
 use std::{
-    fs::{self, File},
-    io::{self, Read, Write},
-    path::{Path, PathBuf},
+    io::{self, Write},
     process::ExitCode,
 };
 
-use anyhow::{Context, ensure};
 use serde::Serialize;
 
 pub use self::text::render;
-use super::{Format, surroundings};
+use super::{Format, input, surroundings};
 use crate::config::{
-    Keys,
     finding::{Finding, Severity},
     in_force::in_force,
-    manifest::{self, MAX_BYTES},
     parse::{Parsed, parse_within},
     spec::Vtep,
 };
@@ -29,9 +24,8 @@ use crate::config::{
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example:\n  kubectl -n kube-system get configmap cilium-config -o yaml | vtep-agent check")]
 pub struct Args {
-    /// YAML or JSON, a directory as a ConfigMap is mounted, or `-` (also the default) for standard input
-    #[arg(value_name = "FILE|DIR|-")]
-    pub input: Option<PathBuf>,
+    #[command(flatten)]
+    pub input: input::Input,
     /// Warnings count as errors
     #[arg(long)]
     pub strict: bool,
@@ -46,8 +40,7 @@ pub struct Args {
 #[must_use]
 pub fn run(args: &Args) -> ExitCode {
     let Args { input, strict, surroundings, output } = args;
-    let input = input.as_deref().filter(|path| *path != Path::new("-"));
-    let keys = match read(input) {
+    let keys = match input.read() {
         Ok(keys) => keys,
         Err(error) => {
             // Nobody is left to tell when standard error is gone; the status says it.
@@ -64,27 +57,6 @@ pub fn run(args: &Args) -> ExitCode {
     let _ = io::stdout().write_all(report.as_bytes());
     let count = Count::of(&parsed);
     ExitCode::from(u8::from(count.errors > 0 || (*strict && count.warnings > 0)))
-}
-
-fn read(input: Option<&Path>) -> anyhow::Result<Keys> {
-    let Some(path) = input else {
-        return read_text(io::stdin()).context("failed to read standard input");
-    };
-    let is_dir = fs::metadata(path).with_context(|| format!("failed to open {}", path.display()))?.is_dir();
-    if !is_dir {
-        let file = File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
-        return read_text(file).with_context(|| format!("failed to read {}", path.display()));
-    }
-    let keys = manifest::read_dir(path).with_context(|| format!("failed to read the directory {}", path.display()))?;
-    ensure!(!keys.is_empty(), "the directory {} holds no keys", path.display());
-    Ok(keys)
-}
-
-fn read_text(source: impl Read) -> anyhow::Result<Keys> {
-    let mut bytes = Vec::new();
-    source.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    let text = String::from_utf8(bytes).context("the input is not text in UTF-8")?;
-    Ok(manifest::read_documents(&text)?)
 }
 
 /// The VTEPs a node without any earlier configuration would have.

@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod bigip;
 pub mod check;
 pub mod cleanup;
+pub mod input;
 pub mod moment;
 pub mod node;
 pub mod plan;
@@ -38,6 +40,8 @@ enum Command {
     Run(run::Args),
     /// Lint a cilium-config.
     Check(check::Args),
+    /// Print the tmsh commands for each BIG-IP of a cilium-config.
+    Bigip(bigip::Args),
     /// Say whether this node is fit: kernel, capabilities, bpffs, Cilium's devices and maps.
     Preflight(preflight::Args),
     /// Print what `run` would change in the kernel now; writes nothing.
@@ -56,6 +60,7 @@ impl Cli {
         match self.command {
             Command::Run(args) => run::run(args).await,
             Command::Check(args) => Ok(check::run(&args)),
+            Command::Bigip(args) => bigip::run(&args),
             Command::Preflight(args) => preflight::run(&args).await,
             Command::Plan(args) => plan::run(&args).await,
             Command::Cleanup(args) => cleanup::run(&args).await,

@@ -11,10 +11,11 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
 use super::{
-    Bigip, Cilium, Config, Datapath, EntryState, FdbRecord, Identity, Intruder, LastPass, Probe, Probes, Seen, Status,
-    Tap, VtepDatapath, VtepStatus,
+    Bigip, Cilium, Config, Datapath, EntryState, Identity, Intruder, LastPass, Probe, Probes, Seen, Status, Tap,
+    VtepDatapath, VtepStatus,
 };
 use crate::{
+    bigip::FdbRecord,
     config::{
         spec::{Spec, Vtep},
         view::View,

@@ -1,0 +1,64 @@
+//! `vtep-agent bigip`: the tmsh commands for each BIG-IP of a configuration, and the FDB records it must hold.
+
+use std::{io::Write, net::Ipv4Addr, process::ExitCode};
+
+use anyhow::bail;
+
+use super::{Format, input, surroundings};
+use crate::{
+    bigip::{BigIp, Told, bigips},
+    config::{in_force::in_force, parse::parse_within},
+};
+
+/// Print the tmsh commands for each BIG-IP of a cilium-config.
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  vtep-agent bigip cilium-config.yaml --pod-cidr 10.0.0.0/16 --node-ip 10.169.72.239 --self-ip 10.1.6.34"
+)]
+pub struct Args {
+    #[command(flatten)]
+    input: input::Input,
+    #[command(flatten)]
+    surroundings: surroundings::Flags,
+    /// A tunnel self IP, inside the CIDR of its VTEP; repeatable
+    #[arg(long, value_name = "IP", value_delimiter = ',')]
+    self_ip: Vec<Ipv4Addr>,
+    /// The tunnel's name on BIG-IP, as CIS knows it (`--cilium-name`)
+    #[arg(long, value_name = "NAME", default_value = "cilium")]
+    tunnel: String,
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Format,
+}
+
+/// # Errors
+///
+/// When the configuration cannot be read, or asks for nothing.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let surroundings = args.surroundings.surroundings();
+    // Nodes and pods are told for BIG-IP, and compared with the configuration all the same.
+    let parsed = parse_within(&args.input.read()?, &surroundings);
+    let Some(spec) = in_force(&parsed, None).map(|in_force| in_force.spec).filter(|spec| !spec.vteps.is_empty()) else {
+        bail!("no VTEP of this configuration would be in force: see `vtep-agent check`");
+    };
+    let told = Told {
+        self_ips: args.self_ip.clone(),
+        pod_cidrs: surroundings.pod_cidrs.iter().copied().collect(),
+        nodes: surroundings.node_addresses.iter().copied().collect(),
+        tunnel: args.tunnel.clone(),
+    };
+    let bigips = bigips(&spec, &told);
+    let mut out = std::io::stdout().lock();
+    match args.output {
+        Format::Text => bigips.iter().try_for_each(|bigip| print(&mut out, bigip, &args.tunnel))?,
+        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&bigips)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(out: &mut impl Write, bigip: &BigIp, tunnel: &str) -> std::io::Result<()> {
+    let BigIp { local_address, network, mac, commands, .. } = bigip;
+    writeln!(out, "# BIG-IP {local_address}, tunnel network {network}")?;
+    commands.iter().try_for_each(|command| writeln!(out, "{command}"))?;
+    writeln!(out, "# vtep-mac says {mac}: it must be what `show net tunnels tunnel {tunnel} all-properties` prints")?;
+    writeln!(out)
+}
