@@ -18,6 +18,7 @@ use crate::{
     probe::{
         frames::VTEP_VNI,
         lane::{Lane, ProbeState},
+        tap::Flow,
     },
     reconcile,
 };
@@ -72,6 +73,7 @@ causes! {
     NodeKernelUnsupported "node-kernel-unsupported" Misconfigured;
     CiliumNotRunning "cilium-not-running" Unknown;
     CiliumBrokenRelease "cilium-broken-release" Misconfigured;
+    CiliumArpZeroMac "cilium-arp-zero-mac" Misconfigured;
     CiliumVtepDisabled "cilium-vtep-disabled" Misconfigured;
     CiliumRestartRequired "cilium-restart-required" Misconfigured;
     DatapathMissing "datapath-missing" Misconfigured;
@@ -80,10 +82,13 @@ causes! {
     EndpointNoRoute "endpoint-no-route" Unreachable;
     WrongUdpPort "wrong-udp-port" Misconfigured;
     WrongVni "wrong-vni" Misconfigured;
+    WrongSource "wrong-source" Misconfigured;
     VtepMacMismatch "vtep-mac-mismatch" Misconfigured;
     EndpointUnreachable "endpoint-unreachable" Unreachable;
     TunnelSilent "tunnel-silent" Unreachable;
+    ForeignInnerSource "foreign-inner-source" Degraded;
     NoReturnPath "no-return-path" Degraded;
+    PathMtu "path-mtu" Degraded;
     PacketLoss "packet-loss" Degraded;
     SelfIpUnknown "self-ip-unknown" Unknown;
 }
@@ -131,6 +136,8 @@ impl Diagnosis {
 
 /// Frames older than this are history, not evidence.
 const RECENT: Duration = Duration::from_secs(10);
+/// So long after the last of one kind, those of the other come alone.
+const ALONE: Duration = Duration::from_secs(2);
 /// Share of lost probes that is worth a verdict.
 const LOSS: f64 = 0.05;
 /// As with every cause, fewer misses than this say nothing.
@@ -181,6 +188,7 @@ impl Evidence<'_> {
             Cause::NodeKernelUnsupported => self.kernel_unsupported(),
             Cause::CiliumNotRunning => self.cilium_not_running(),
             Cause::CiliumBrokenRelease => self.cilium_broken_release(),
+            Cause::CiliumArpZeroMac => self.cilium_arp_zero_mac(now),
             Cause::CiliumRestartRequired => self.cilium_restart_required(),
             Cause::CiliumVtepDisabled => self.cilium_vtep_disabled(),
             Cause::DatapathMissing => self.datapath_missing(),
@@ -189,10 +197,13 @@ impl Evidence<'_> {
             Cause::EndpointNoRoute => self.endpoint_no_route(),
             Cause::WrongUdpPort => self.wrong_udp_port(now),
             Cause::WrongVni => self.wrong_vni(now),
+            Cause::WrongSource => self.wrong_source(now),
+            Cause::ForeignInnerSource => self.foreign_inner_source(now),
             Cause::VtepMacMismatch => self.vtep_mac_mismatch(),
             Cause::EndpointUnreachable => self.endpoint_unreachable(),
             Cause::TunnelSilent => self.tunnel_silent(),
             Cause::NoReturnPath => self.no_return_path(),
+            Cause::PathMtu => self.path_mtu(),
             Cause::PacketLoss => self.packet_loss(),
             Cause::SelfIpUnknown => self.self_ip_unknown(),
         }
@@ -228,6 +239,18 @@ impl Evidence<'_> {
         let version = self.facts.version?;
         let broken = version.broken()?;
         Some(format!("upgrade Cilium to {} or newer: {version} is broken for VTEPs, {}", broken.fixed_in, broken.what))
+    }
+
+    fn cilium_arp_zero_mac(&self, now: Instant) -> Option<String> {
+        let (at, mac) = self.lane?.answered?;
+        let version = self.facts.version.map(|version| format!(" (this is {version})")).unwrap_or_default();
+        (mac.is_zero() && now.duration_since(at) < RECENT).then(|| {
+            format!(
+                "upgrade Cilium to 1.18.8, 1.19.2 or newer{version}: it answers the ARP requests of BIG-IP {} with the MAC {mac}; until \
+                 then a static ARP entry on BIG-IP helps",
+                self.vtep.endpoint
+            )
+        })
     }
 
     fn cilium_restart_required(&self) -> Option<String> {
@@ -319,6 +342,30 @@ impl Evidence<'_> {
         ))
     }
 
+    fn wrong_source(&self, now: Instant) -> Option<String> {
+        let stray = self.lane?.stray.filter(|stray| now.duration_since(stray.last_seen) < RECENT)?;
+        // Another node forwards what BIG-IP flooded: then BIG-IP's own frames are seen as well.
+        let is_right = |flow: &&Flow| flow.port == self.tunnel.port && flow.vni == VTEP_VNI;
+        let right = self.recent_flows(now).filter(is_right).map(|flow| flow.last_seen).max();
+        let alone = right.is_none_or(|right| stray.last_seen.saturating_duration_since(right) >= ALONE);
+        alone.then(|| {
+            format!(
+                "set `local-address {}` on BIG-IP's tunnel, or vtep-endpoint to {}: frames of {} come from there",
+                self.vtep.endpoint, stray.source, stray.inner_source
+            )
+        })
+    }
+
+    fn foreign_inner_source(&self, now: Instant) -> Option<String> {
+        let foreign = self.recent_flows(now).filter(|flow| flow.vni == VTEP_VNI).find_map(|flow| flow.foreign);
+        let (_, address) = foreign.filter(|(at, _)| now.duration_since(*at) < RECENT / 2)?;
+        Some(format!(
+            "let BIG-IP {} use its self IP in {} as the source (a SNAT pool instead of automap): it sends from {address}, which is in no \
+             vtep-cidr, so that the answers do not come back to it",
+            self.vtep.endpoint, self.vtep.cidr
+        ))
+    }
+
     fn vtep_mac_mismatch(&self) -> Option<String> {
         let (configured, cidr) = (self.vtep.mac, self.vtep.cidr);
         let seen = self.lane.and_then(Lane::foreign_mac);
@@ -343,12 +390,19 @@ impl Evidence<'_> {
     }
 
     fn tunnel_silent(&self) -> Option<String> {
-        let silent = self.silent() && self.state(Lane::underlay_state) == ProbeState::Ok;
+        let silent = self.no_answer() && self.state(Lane::underlay_state) == ProbeState::Ok;
+        let one_way = self.seen_since();
+        // A target that never answered may be the wrong one.
+        if one_way && !self.has_answered() {
+            return None;
+        }
+        let heard = if one_way { ", though its own frames arrive" } else { "" };
         let (endpoint, port) = (self.vtep.endpoint, self.tunnel.port);
         silent.then(|| {
             format!(
-                "BIG-IP {endpoint} answers ping but nothing comes through the tunnel: check that UDP port {port} is not filtered, \
-                 and that its tunnel has key {VTEP_VNI} and local-address {endpoint}"
+                "BIG-IP {endpoint} answers ping but nothing through the tunnel{heard}: check that UDP port {port} is not filtered, \
+                 that its tunnel has key {VTEP_VNI} and local-address {endpoint}, and its FDB record for {}",
+                self.this_node()
             )
         })
     }
@@ -356,13 +410,33 @@ impl Evidence<'_> {
     fn no_return_path(&self) -> Option<String> {
         let one_way =
             self.state(Lane::arp_state) == ProbeState::Ok && self.state(Lane::icmp_state) == ProbeState::Failed;
-        let node = self.facts.underlay.get(&self.vtep.endpoint).and_then(|underlay| underlay.source);
         (one_way && self.vtep_mac_mismatch().is_none()).then(|| {
-            let fdb = node.map_or_else(|| "this node".to_owned(), |node| format!("this node ({node})"));
+            let fdb = self.this_node();
             let router = self.facts.cilium.router.map(|router| format!(" that covers {router}")).unwrap_or_default();
             format!(
                 "the tunnel of BIG-IP {} answers ARP but not ping: check its route to the pod CIDR{router}, its FDB record for {fdb}, \
                  and that the self IP allows ICMP",
+                self.vtep.endpoint
+            )
+        })
+    }
+
+    /// As BIG-IP knows it.
+    fn this_node(&self) -> String {
+        let node = self.facts.underlay.get(&self.vtep.endpoint).and_then(|underlay| underlay.source);
+        node.map_or_else(|| "this node".to_owned(), |node| format!("this node ({node})"))
+    }
+
+    fn path_mtu(&self) -> Option<String> {
+        let lane = self.lane?;
+        let large_lost = lane.icmp_state() == ProbeState::Ok && lane.path_mtu_state() == ProbeState::Failed;
+        // Where probes of any size are lost, the size is not why.
+        let (full, found) = (lane.path_mtu.full_size(), lane.path_mtu.inner_mtu());
+        let found = found.filter(|found| *found < full)?;
+        large_lost.then(|| {
+            format!(
+                "raise the MTU between this node and BIG-IP {}, or lower Cilium's and BIG-IP's tunnel MTU: inner packets of {found} bytes \
+                 pass, those of {full} do not",
                 self.vtep.endpoint
             )
         })
@@ -382,7 +456,7 @@ impl Evidence<'_> {
             None => Some(format!(
                 "set --probe-target {cidr}=<tunnel self IP>: none is known, and BIG-IP has not sent anything from inside {cidr} yet"
             )),
-            Some(target) if self.no_answer() && self.seen_since() => Some(format!(
+            Some(target) if self.no_answer() && self.seen_since() && !self.has_answered() => Some(format!(
                 "check --probe-target {cidr}={}: it does not answer while BIG-IP {endpoint} sends through the tunnel; if it is the \
                  tunnel self IP, look for a filter on UDP port {} towards BIG-IP",
                 target.address, self.tunnel.port
@@ -395,6 +469,11 @@ impl Evidence<'_> {
     fn no_answer(&self) -> bool {
         let arp = matches!(self.state(Lane::arp_state), ProbeState::Failed | ProbeState::Unsupported);
         arp && self.state(Lane::icmp_state) == ProbeState::Failed
+    }
+
+    /// The probe target has answered once: it is the right one.
+    fn has_answered(&self) -> bool {
+        self.lane.is_some_and(|lane| lane.arp.received + lane.icmp.received > 0)
     }
 
     /// Nothing answers, and nothing has come by itself since.
@@ -415,7 +494,7 @@ impl Evidence<'_> {
         self.lane.map_or(ProbeState::Pending, of)
     }
 
-    fn recent_flows(&self, now: Instant) -> impl Iterator<Item = &crate::probe::tap::Flow> {
+    fn recent_flows(&self, now: Instant) -> impl Iterator<Item = &Flow> {
         let flows = self.lane.into_iter().flat_map(|lane| &lane.flows);
         flows.filter(move |flow| now.duration_since(flow.last_seen) < RECENT)
     }

@@ -211,10 +211,11 @@ fn say_summary(board: &Board, wanted: impl Fn(Ipv4Net) -> bool) {
             (_, _) => "-".to_owned(),
         };
         let (arp, icmp) = (rtt(&vtep.probes.arp), rtt(&vtep.probes.icmp));
+        let inner_mtu = vtep.probes.path_mtu.inner_mtu.map_or_else(|| "-".to_owned(), |mtu| mtu.to_string());
         let cause = vtep.cause.map(|cause| format!(" cause={cause}")).unwrap_or_default();
         // The whole line is the interface: people grep it.
         info!(
-            "vtep cidr={} endpoint={} verdict={}{cause} arp={arp} icmp={icmp} loss={:.1}% datapath={}",
+            "vtep cidr={} endpoint={} verdict={}{cause} arp={arp} icmp={icmp} inner_mtu={inner_mtu} loss={:.1}% datapath={}",
             vtep.cidr,
             vtep.endpoint,
             vtep.verdict,

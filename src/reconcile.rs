@@ -299,7 +299,7 @@ impl Reconciler {
         let (mut applied, mut failed) = (0, 0);
         if !found.plan.is_empty() && self.settings.mode == Mode::Enforce && report.observing.is_none() {
             // The last pass aimed at the same, in the same map: what differs now, somebody else changed.
-            let settled = self.aim.as_ref() == Some(&found.aim) && self.map_id == map_before;
+            let settled = self.aim.as_ref() == Some(&self.whole_aim(&found, scope)) && self.map_id == map_before;
             for op in std::mem::take(&mut found.plan) {
                 if op.entry().is_some_and(|cidr| self.contention.is_left_alone(cidr, start)) {
                     continue;
@@ -321,7 +321,7 @@ impl Reconciler {
             // Planning again is the verification.
             found = self.look(&view, &facts, scope).await;
         }
-        self.aim = Some(found.aim.clone());
+        self.aim = Some(self.whole_aim(&found, scope));
         let wanted: BTreeSet<_> = view.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect();
         report.intruders = self.intruders(&found, &wanted, start).await;
         let (at, took, config_hash) = (Timestamp::now(), start.elapsed(), view.hash.clone());
@@ -332,6 +332,16 @@ impl Reconciler {
     async fn look(&self, view: &View, facts: &Facts, scope: Scope) -> Survey {
         let about = About { settings: &self.settings.survey, view, facts, owned: self.ledger.owned() };
         survey(about, &self.netlink, scope).await
+    }
+
+    /// A look at the maps alone aims at nothing for routes: what it was before stays.
+    fn whole_aim(&self, found: &Survey, scope: Scope) -> (State, Keep) {
+        let (mut desired, keep) = found.aim.clone();
+        if let (Scope::Map, Some((before, _))) = (scope, &self.aim) {
+            desired.routes.clone_from(&before.routes);
+            desired.rules.clone_from(&before.rules);
+        }
+        (desired, keep)
     }
 
     /// What keeps an agent that should write from writing. An unfit node is told by its own words elsewhere.

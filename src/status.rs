@@ -186,6 +186,22 @@ pub struct Probes {
     pub underlay: Probe,
     pub arp: Probe,
     pub icmp: Probe,
+    #[serde(default)]
+    pub path_mtu: PathMtu,
+}
+
+/// The largest inner packet that passes.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct PathMtu {
+    pub state: ProbeState,
+    /// Bytes; `null` until it is found.
+    pub inner_mtu: Option<u16>,
+}
+
+impl Default for PathMtu {
+    fn default() -> Self {
+        Self { state: ProbeState::Pending, inner_mtu: None }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -8,6 +8,12 @@ pub const ENDPOINTS_MAX: u32 = 16;
 /// sources are not recorded: between Cilium's nodes the VNI is the sender's identity, and a cluster has thousands.
 pub const FLOWS_MAX: u32 = 256;
 
+/// Entries of the map `NETWORKS`: as for `ENDPOINTS`.
+pub const NETWORKS_MAX: u32 = 16;
+
+/// Entries of the map `STRAYS`, which forgets the oldest: it must not crowd out what endpoints send.
+pub const STRAYS_MAX: u32 = 64;
+
 /// Bytes of an outer packet that the tap hands up: outer IPv4 with options, UDP, Geneve with options, Ethernet and ARP fit.
 pub const SNAP_LEN: u32 = 512;
 
@@ -43,6 +49,23 @@ pub struct FlowStats {
     pub inner_source: [u8; 4],
     /// Sender of the last inner ARP packet, network order; zero when there was none.
     pub arp_sender: [u8; 4],
+    /// Nanoseconds of `CLOCK_MONOTONIC` at the last inner IPv4 packet whose source lies outside every VTEP CIDR; zero when there was
+    /// none.
+    pub foreign_seen_ns: u64,
+    /// That source, network order.
+    pub foreign_source: [u8; 4],
+    pub reserved2: [u8; 4],
+}
+
+/// Tunnel frames from inside a VTEP CIDR that come from no VTEP endpoint; the key is the outer source, network order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stray {
+    /// Nanoseconds of `CLOCK_MONOTONIC` at the last frame.
+    pub last_seen_ns: u64,
+    /// Source of the inner packet, network order.
+    pub inner_source: [u8; 4],
+    pub reserved: [u8; 4],
 }
 
 /// What the tap counts apart from streams; index into the map `COUNTERS`.
@@ -61,4 +84,5 @@ pub enum Counter {
 pub const COUNTERS: u32 = 3;
 
 const _: () = assert!(size_of::<FlowKey>() == 12);
-const _: () = assert!(size_of::<FlowStats>() == 48);
+const _: () = assert!(size_of::<FlowStats>() == 64);
+const _: () = assert!(size_of::<Stray>() == 16);

@@ -8,11 +8,16 @@
 use aya_ebpf::{
     helpers::generated::bpf_ktime_get_ns,
     macros::{map, socket_filter},
-    maps::{HashMap, PerCpuArray, PerCpuHashMap},
+    maps::{HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, lpm_trie::Key},
     programs::SkBuffContext,
 };
-use vtep_agent_ebpf::{COUNTERS, Counter, ENDPOINTS_MAX, FLOWS_MAX, FlowKey, FlowStats, SNAP_LEN};
+use vtep_agent_ebpf::{
+    COUNTERS, Counter, ENDPOINTS_MAX, FLOWS_MAX, FlowKey, FlowStats, NETWORKS_MAX, SNAP_LEN, STRAYS_MAX, Stray,
+};
 
+const BPF_F_NO_PREALLOC: u32 = 1;
+/// The VNI of VTEP traffic. Between Cilium's nodes it is the sender's identity.
+const VTEP_VNI: u32 = 2;
 const PACKET_OTHERHOST: u32 = 3;
 const PACKET_OUTGOING: u32 = 4;
 const IPPROTO_UDP: u8 = 17;
@@ -34,6 +39,11 @@ static TUNNEL_IS_GENEVE: u8 = 0;
 /// The outer sources to look at, filled by the agent: the configured VTEP endpoints.
 #[map]
 static ENDPOINTS: HashMap<[u8; 4], u8> = HashMap::with_max_entries(ENDPOINTS_MAX, 0);
+/// The VTEP CIDRs, filled by the agent.
+#[map]
+static NETWORKS: LpmTrie<[u8; 4], u8> = LpmTrie::with_max_entries(NETWORKS_MAX, BPF_F_NO_PREALLOC);
+#[map]
+static STRAYS: LruHashMap<[u8; 4], Stray> = LruHashMap::with_max_entries(STRAYS_MAX, 0);
 #[map]
 static FLOWS: PerCpuHashMap<FlowKey, FlowStats> = PerCpuHashMap::with_max_entries(FLOWS_MAX, 0);
 #[map(name = "COUNTERS")]
@@ -64,25 +74,52 @@ fn look(ctx: &SkBuffContext) -> Result<u32, Ignored> {
         return Ok(0);
     }
     let source: [u8; 4] = load(ctx, 12)?;
-    if ENDPOINTS.get_ptr(&source).is_none() {
-        return Ok(0);
-    }
+    let is_endpoint = ENDPOINTS.get_ptr(&source).is_some();
     if load_u16(ctx, 6)? & 0x1fff != 0 {
-        count(Counter::Fragment);
+        if is_endpoint {
+            count(Counter::Fragment);
+        }
         return Ok(0);
     }
     let port = load_u16(ctx, header + 2)?;
     let tunnel = header + 8;
-    let (vni, inner) = match tunnel_of(port) {
-        Some(Tunnel::Vxlan) => vxlan(ctx, tunnel)?,
-        Some(Tunnel::Geneve) => geneve(ctx, tunnel)?,
+    let opened = match tunnel_of(port) {
+        Some(Tunnel::Vxlan) => vxlan(ctx, tunnel),
+        Some(Tunnel::Geneve) => geneve(ctx, tunnel),
         None => return Ok(0),
     };
+    let Ok((vni, inner)) = opened else {
+        if is_endpoint {
+            count(Counter::Malformed);
+        }
+        return Ok(0);
+    };
+    if !is_endpoint {
+        return if vni == VTEP_VNI { stray(ctx, source, inner) } else { Ok(0) };
+    }
     let key = FlowKey { source, vni, port, reserved: [0; 2] };
     let frame = Inner::read(ctx, inner)?;
     let keep = frame.arp_operation == ARP_REPLY;
     record(&key, &frame, u64::from(length));
     Ok(if keep { SNAP_LEN } else { 0 })
+}
+
+/// Whoever sends VTEP traffic from another address than its endpoint: BIG-IP with another local address.
+fn stray(ctx: &SkBuffContext, source: [u8; 4], inner: usize) -> Result<u32, Ignored> {
+    let frame = Inner::read(ctx, inner)?;
+    let inner_source = if frame.arp_operation == 0 { frame.source } else { frame.arp_sender };
+    if is_of_vtep(inner_source) {
+        // SAFETY: a helper without arguments.
+        let last_seen_ns = unsafe { bpf_ktime_get_ns() };
+        let seen = Stray { last_seen_ns, inner_source, reserved: [0; 4] };
+        // A map that forgets is never full.
+        let _ = STRAYS.insert(&source, &seen, 0);
+    }
+    Ok(0)
+}
+
+fn is_of_vtep(address: [u8; 4]) -> bool {
+    NETWORKS.get(&Key::new(32, address)).is_some()
 }
 
 enum Tunnel {
@@ -108,7 +145,6 @@ fn tunnel_of(port: u16) -> Option<Tunnel> {
 fn vxlan(ctx: &SkBuffContext, at: usize) -> Result<(u32, usize), Ignored> {
     let header: [u8; 8] = load(ctx, at)?;
     if header[0] & 0x08 == 0 {
-        count(Counter::Malformed);
         return Err(Ignored);
     }
     Ok((u32::from_be_bytes([0, header[4], header[5], header[6]]), at + 8))
@@ -119,7 +155,6 @@ fn geneve(ctx: &SkBuffContext, at: usize) -> Result<(u32, usize), Ignored> {
     let header: [u8; 8] = load(ctx, at)?;
     let options = usize::from(header[0] & 0x3f) * 4;
     if header[0] >> 6 != 0 || u16::from_be_bytes([header[2], header[3]]) != ETHERTYPE_ETHERNET {
-        count(Counter::Malformed);
         return Err(Ignored);
     }
     Ok((u32::from_be_bytes([0, header[4], header[5], header[6]]), at + 8 + options))
@@ -158,6 +193,9 @@ static NOTHING_SEEN: FlowStats = FlowStats {
     reserved: [0; 2],
     inner_source: [0; 4],
     arp_sender: [0; 4],
+    foreign_seen_ns: 0,
+    foreign_source: [0; 4],
+    reserved2: [0; 4],
 };
 
 fn record(key: &FlowKey, frame: &Inner, length: u64) {
@@ -175,6 +213,10 @@ fn record(key: &FlowKey, frame: &Inner, length: u64) {
     stats.inner_mac = frame.mac;
     if frame.source != [0; 4] {
         stats.inner_source = frame.source;
+        if !is_of_vtep(frame.source) {
+            stats.foreign_seen_ns = stats.last_seen_ns;
+            stats.foreign_source = frame.source;
+        }
     }
     if frame.arp_operation == ARP_REQUEST {
         stats.arp_requests += 1;
@@ -197,6 +239,20 @@ fn load<T>(ctx: &SkBuffContext, offset: usize) -> Result<T, Ignored> {
 
 fn load_u16(ctx: &SkBuffContext, offset: usize) -> Result<u16, Ignored> {
     load(ctx, offset).map(u16::from_be)
+}
+
+/// Cilium's ARP replies as they leave through its tunnel device, from the Ethernet header on; nothing else is handed up.
+#[socket_filter]
+pub fn arp_replies(ctx: SkBuffContext) -> i64 {
+    // SAFETY: the kernel passes a valid __sk_buff for the time of the call.
+    let packet_type = unsafe { (*ctx.skb.skb).pkt_type };
+    if packet_type != PACKET_OUTGOING {
+        return 0;
+    }
+    match (load_u16(&ctx, 12), load_u16(&ctx, 14 + 6)) {
+        (Ok(ETHERTYPE_ARP), Ok(ARP_REPLY)) => i64::from(SNAP_LEN),
+        _ => 0,
+    }
 }
 
 #[panic_handler]

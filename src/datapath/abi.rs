@@ -250,9 +250,16 @@ pub struct FlowStats(pub vtep_agent_ebpf::FlowStats);
 #[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
 // SAFETY: as the reason says.
 unsafe impl aya::Pod for FlowKey {}
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Stray(pub vtep_agent_ebpf::Stray);
+
 #[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
 // SAFETY: as the reason says.
 unsafe impl aya::Pod for FlowStats {}
+#[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
+// SAFETY: as the reason says.
+unsafe impl aya::Pod for Stray {}
 
 #[cfg(test)]
 mod tests {

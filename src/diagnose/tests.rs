@@ -17,7 +17,7 @@ use crate::{
         frames::{Arp, TunnelArpReply},
         health::Thresholds,
         lane::{Pace, Target},
-        tap::Flow,
+        tap::{Flow, Stray},
     },
     reconcile::{Failure, Pass, Reason},
 };
@@ -146,6 +146,7 @@ impl Case {
             inner_mac: Mac::default(),
             inner_source: None,
             arp_sender: None,
+            foreign: None,
         });
     }
 
@@ -321,6 +322,47 @@ fn each_fault_is_named() {
             "VNI 68",
         ),
         (
+            "another local address",
+            |case| {
+                let last_seen = Instant::now();
+                let source = [10, 169, 72, 99].into();
+                case.lane.stray = Some(Stray { source, inner_source: [10, 1, 6, 34].into(), last_seen });
+                case.lose(&[InArp, Icmp], 3);
+            },
+            Some(Cause::WrongSource),
+            Verdict::Misconfigured,
+            "10.169.72.99",
+        ),
+        (
+            "what another node forwards",
+            |case| {
+                let last_seen = Instant::now();
+                let source = [10, 169, 72, 240].into();
+                case.lane.stray = Some(Stray { source, inner_source: [10, 1, 6, 34].into(), last_seen });
+                case.see(8472, VTEP_VNI);
+            },
+            None,
+            Verdict::Healthy,
+            "",
+        ),
+        (
+            "SNAT to another network",
+            |case| {
+                case.see(8472, VTEP_VNI);
+                case.lane.flows[0].foreign = Some((Instant::now(), [192, 0, 2, 7].into()));
+            },
+            Some(Cause::ForeignInnerSource),
+            Verdict::Degraded,
+            "192.0.2.7",
+        ),
+        (
+            "ARP replies without a MAC",
+            |case| case.lane.answered = Some((Instant::now(), Mac::default())),
+            Some(Cause::CiliumArpZeroMac),
+            Verdict::Misconfigured,
+            "1.18.8",
+        ),
+        (
             "another MAC",
             |case| {
                 case.answer_arp([0, 0x50, 0x56, 1, 2, 3].into(), 3);
@@ -362,8 +404,19 @@ fn each_fault_is_named() {
             "UDP port 8472",
         ),
         (
+            "a port filtered one way",
+            |case| {
+                case.lose(&[InArp, Icmp], 3);
+                case.see(8472, VTEP_VNI);
+            },
+            Some(Cause::TunnelSilent),
+            Verdict::Unreachable,
+            "though its own frames arrive",
+        ),
+        (
             "a wrong probe target, while BIG-IP sends",
             |case| {
+                (case.lane.arp.received, case.lane.icmp.received) = (0, 0);
                 case.lose(&[InArp, Icmp], 3);
                 case.see(8472, VTEP_VNI);
             },

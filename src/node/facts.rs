@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::{
     cilium::Running,
-    devices::{CiliumDevices, DeviceError, Underlay, underlay},
+    devices::{CiliumDevices, DeviceError, TUNNEL_OVERHEAD, Underlay, underlay},
     drift::{Difference, differences},
     version::CiliumVersion,
 };
@@ -55,6 +55,14 @@ impl Facts {
     #[must_use]
     pub fn differences(&self, spec: &Spec) -> Vec<Difference> {
         self.running.config().map(|running| differences(spec, running)).unwrap_or_default()
+    }
+
+    /// Bytes of the largest inner packet: what the smallest underlay leaves room for, and the tunnel device takes.
+    #[must_use]
+    pub fn inner_mtu(&self) -> Option<u32> {
+        let underlay =
+            self.underlay.values().map(|underlay| underlay.device.mtu.saturating_sub(TUNNEL_OVERHEAD)).min()?;
+        self.cilium.tunnel.as_ref().map(|tunnel| underlay.min(tunnel.mtu))
     }
 
     /// # Errors

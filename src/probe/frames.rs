@@ -83,6 +83,12 @@ pub fn tunnel_arp_reply(packet: &[u8], tunnel: Tunnel) -> Option<TunnelArpReply>
         return None;
     }
     let (vni, frame) = open_tunnel(udp.payload(), tunnel.protocol)?;
+    Some(TunnelArpReply { endpoint: outer.header().source_addr(), vni, arp: arp_reply(frame)? })
+}
+
+/// Reads an Ethernet frame that carries an ARP reply, as Cilium sends it into its tunnel device.
+#[must_use]
+pub fn arp_reply(frame: &[u8]) -> Option<Arp> {
     let ethernet = Ethernet2Slice::from_slice_without_fcs(frame).ok()?;
     if ethernet.ether_type() != EtherType::ARP {
         return None;
@@ -91,15 +97,11 @@ pub fn tunnel_arp_reply(packet: &[u8], tunnel: Tunnel) -> Option<TunnelArpReply>
     if arp.operation() != ArpOperation::REPLY || arp.hw_addr_type() != ArpHardwareId::ETHERNET {
         return None;
     }
-    Some(TunnelArpReply {
-        endpoint: outer.header().source_addr(),
-        vni,
-        arp: Arp {
-            sender_mac: <[u8; 6]>::try_from(arp.sender_hw_addr()).ok()?.into(),
-            sender: <[u8; 4]>::try_from(arp.sender_protocol_addr()).ok()?.into(),
-            target_mac: <[u8; 6]>::try_from(arp.target_hw_addr()).ok()?.into(),
-            target: <[u8; 4]>::try_from(arp.target_protocol_addr()).ok()?.into(),
-        },
+    Some(Arp {
+        sender_mac: <[u8; 6]>::try_from(arp.sender_hw_addr()).ok()?.into(),
+        sender: <[u8; 4]>::try_from(arp.sender_protocol_addr()).ok()?.into(),
+        target_mac: <[u8; 6]>::try_from(arp.target_hw_addr()).ok()?.into(),
+        target: <[u8; 4]>::try_from(arp.target_protocol_addr()).ok()?.into(),
     })
 }
 

@@ -23,6 +23,8 @@ pub struct Thresholds {
     pub clear: u32,
 }
 
+/// So many answers in a row end what was lost before: it is over.
+const CALM: u32 = 30;
 /// Results kept to compute the loss.
 const WINDOW: usize = 100;
 
@@ -37,6 +39,8 @@ pub struct Health {
     /// Sequence number and time of each probe that is still awaited, oldest first.
     awaited: VecDeque<(u16, Instant)>,
     window: VecDeque<bool>,
+    /// Answers in a row.
+    answered_in_a_row: u32,
     /// When the first probe of those left that were not answered since.
     unanswered_since: Option<Instant>,
     pub sent: u64,
@@ -58,6 +62,7 @@ impl Health {
             contrary: 0,
             awaited: VecDeque::new(),
             window: VecDeque::new(),
+            answered_in_a_row: 0,
             unanswered_since: None,
             sent: 0,
             received: 0,
@@ -70,6 +75,23 @@ impl Health {
     #[must_use]
     pub fn state(&self) -> Answers {
         self.state
+    }
+
+    #[must_use]
+    pub fn thresholds(&self) -> Thresholds {
+        self.thresholds
+    }
+
+    /// The last result was a loss.
+    #[must_use]
+    pub fn last_lost(&self) -> bool {
+        self.window.back() == Some(&false)
+    }
+
+    /// The answer to the probe `sequence` would be its first.
+    #[must_use]
+    pub fn awaits(&self, sequence: u16) -> bool {
+        self.awaited.iter().any(|(awaited, _)| *awaited == sequence)
     }
 
     /// Share of the last probes that were lost, 0 to 1.
@@ -150,6 +172,10 @@ impl Health {
             self.window.pop_front();
         }
         self.window.push_back(answered);
+        self.answered_in_a_row = if answered { self.answered_in_a_row.saturating_add(1) } else { 0 };
+        if self.answered_in_a_row >= CALM {
+            self.window.retain(|answered| *answered);
+        }
         let (agrees, threshold, other) = match self.state {
             Answers::Ok => (answered, self.thresholds.raise, Answers::Failed),
             Answers::Failed => (!answered, self.thresholds.clear, Answers::Ok),
@@ -222,6 +248,13 @@ mod tests {
         assert_eq!((health.sent, health.received, health.duplicates), (4, 3, 0));
         assert!((health.loss() - 0.25).abs() < f64::EPSILON);
         assert_eq!(health.rtt, Some(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn loss_is_over_after_thirty_answers() {
+        let script = |answers: usize| format!("+-+-{}", "+".repeat(answers));
+        assert_eq!(states(&script(29)).0.lost(), 2);
+        assert_eq!(states(&script(30)).0.lost(), 0);
     }
 
     #[test]

@@ -16,8 +16,10 @@ use super::{
     socket::EventSocket,
 };
 
-/// Bytes behind the ICMP header: as `ping` sends.
-const PAYLOAD: usize = 56;
+/// Bytes of the IPv4 and of the ICMP header.
+const HEADERS: u16 = 20 + 8;
+/// Bytes of an ordinary echo, headers included: as `ping` sends.
+pub const ORDINARY: u16 = 56 + HEADERS;
 
 /// Where echoes leave: from this address, through this device, whatever the routing rules say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,8 @@ impl IcmpSocket {
         let socket = EventSocket::icmp()?;
         if let Some(path) = path {
             socket.get().bind(&SocketAddrV4::new(path.source, 0).into())?;
+            // What is too large shall be lost where it is, not be cut.
+            socket.never_fragment()?;
         }
         Ok(Self { socket, path })
     }
@@ -49,13 +53,13 @@ impl IcmpSocket {
         self.path
     }
 
-    /// Sends one echo request without waiting.
+    /// Sends one echo request of `size` bytes, IPv4 header included, without waiting.
     ///
     /// # Errors
     ///
     /// What the kernel says: no route, no buffer space (Cilium dropped it), and the like.
-    pub fn send(&self, echo: Echo, to: Ipv4Addr) -> io::Result<()> {
-        let message = echo_request(echo, PAYLOAD);
+    pub fn send(&self, echo: Echo, size: u16, to: Ipv4Addr) -> io::Result<()> {
+        let message = echo_request(echo, size.saturating_sub(HEADERS).into());
         // The device in IP_PKTINFO chooses the route: the probe proves the tunnel, also where the host route is missing.
         let info = self.path.map(|path| in_pktinfo {
             ipi_ifindex: path.device.cast_signed(),

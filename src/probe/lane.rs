@@ -6,14 +6,20 @@ use std::{
 };
 
 use super::{
-    frames::{TunnelArpReply, VTEP_VNI},
+    frames::{Arp, TunnelArpReply, VTEP_VNI},
     health::{Answers, Health, Thresholds},
-    tap::Flow,
+    path_mtu::PathMtu,
+    tap::{Flow, Stray},
 };
 use crate::config::{
     mac::Mac,
     spec::{Tunnel, Vtep},
 };
+
+/// So many times the pace where something was lost.
+const HASTE: u32 = 4;
+/// One probe in so many has the full size.
+const FULL_SIZE_EVERY: u32 = 2;
 
 /// How often and how patiently to probe.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +78,7 @@ pub struct Lane {
     pub underlay: Health,
     pub arp: Health,
     pub icmp: Health,
+    pub path_mtu: PathMtu,
     /// The tap hears this endpoint's answers to ARP.
     pub heard: bool,
     /// The MAC that answered ARP last.
@@ -81,6 +88,10 @@ pub struct Lane {
     thresholds: Thresholds,
     /// Streams from this endpoint.
     pub flows: Vec<Flow>,
+    /// Frames from inside this VTEP's CIDR that came from another address last.
+    pub stray: Option<Stray>,
+    /// When Cilium last answered this VTEP's ARP, and with which MAC.
+    pub answered: Option<(Instant, Mac)>,
     /// When to probe next.
     pub due: Instant,
 }
@@ -95,18 +106,27 @@ impl Lane {
             underlay: health(),
             arp: health(),
             icmp: health(),
+            path_mtu: PathMtu::new(pace.thresholds, pace.interval * FULL_SIZE_EVERY, pace.timeout, now),
             heard: true,
             observed_mac: None,
             foreign_macs: 0,
             thresholds: pace.thresholds,
             flows: Vec::new(),
+            stray: None,
+            answered: None,
             due: now,
         }
     }
 
     /// Plans the next probe: a fleet of agents that started together drifts apart by a tenth of the interval at random.
+    ///
+    /// While some of the last are lost, the next come sooner: they tell loss from an outage, and both soon. An outage that is known
+    /// brings the usual pace back.
     pub fn schedule(&mut self, pace: Pace, now: Instant, random: f64) {
-        self.due = now + pace.interval.mul_f64(0.9 + 0.2 * random);
+        let doubtful = self.icmp.state() == Answers::Ok && self.icmp.lost() > 0;
+        let interval =
+            if doubtful { (pace.interval / HASTE).max(pace.timeout.min(pace.interval) / 2) } else { pace.interval };
+        self.due = now + interval.mul_f64(0.9 + 0.2 * random);
     }
 
     /// An ARP answer came from this lane's endpoint. It counts when it answers what `asker` asked, inside the right tunnel:
@@ -145,6 +165,19 @@ impl Lane {
         }
     }
 
+    /// What came from elsewhere as if it were this VTEP's.
+    pub fn on_strays(&mut self, strays: &[Stray]) {
+        let mine = strays.iter().filter(|stray| self.vtep.cidr.contains(&stray.inner_source));
+        self.stray = mine.max_by_key(|stray| stray.last_seen).copied();
+    }
+
+    /// Cilium answered an ARP request that came through the tunnel.
+    pub fn on_own_reply(&mut self, reply: &Arp, now: Instant) {
+        if self.vtep.cidr.contains(&reply.target) {
+            self.answered = Some((now, reply.sender_mac));
+        }
+    }
+
     /// Who speaks ARP is a self IP; the source of other packets may be a client behind BIG-IP.
     fn learn(&self) -> Option<Target> {
         let inside = |address: &Ipv4Addr| self.vtep.cidr.contains(address);
@@ -158,13 +191,15 @@ impl Lane {
         for health in [&mut self.underlay, &mut self.arp, &mut self.icmp] {
             health.on_time(now);
         }
+        self.path_mtu.on_time(now);
     }
 
     /// When this lane has something to do next.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         let timeouts = [&self.underlay, &self.arp, &self.icmp].into_iter().filter_map(Health::deadline);
-        timeouts.fold(self.due, Instant::min)
+        let path_mtu = self.target.is_some().then(|| self.path_mtu.deadline());
+        timeouts.chain(path_mtu).fold(self.due, Instant::min)
     }
 
     #[must_use]
@@ -181,6 +216,18 @@ impl Lane {
         }
     }
 
+    /// An echo came back through the tunnel.
+    pub fn on_echo(&mut self, sequence: u16, now: Instant) {
+        if !self.path_mtu.on_reply(sequence, now) {
+            self.icmp.on_reply(sequence, now);
+        }
+    }
+
+    #[must_use]
+    pub fn path_mtu_state(&self) -> ProbeState {
+        if self.target.is_some() { self.path_mtu.state().into() } else { ProbeState::NoTarget }
+    }
+
     #[must_use]
     pub fn icmp_state(&self) -> ProbeState {
         if self.target.is_some() { self.icmp.state().into() } else { ProbeState::NoTarget }
@@ -190,7 +237,6 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::frames::Arp;
 
     const PACE: Pace = Pace {
         interval: Duration::from_secs(1),
@@ -217,6 +263,7 @@ mod tests {
             inner_mac: Mac::default(),
             inner_source: inner_source.map(Ipv4Addr::from),
             arp_sender: arp_sender.map(Ipv4Addr::from),
+            foreign: None,
         }
     }
 

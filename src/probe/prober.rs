@@ -19,9 +19,9 @@ use tracing::warn;
 use super::{
     arp::{ArpSocket, Asker},
     frames::Echo,
-    icmp::{IcmpSocket, Path},
-    lane::{Lane, Pace},
-    tap::{Answer, Tap},
+    icmp::{IcmpSocket, ORDINARY, Path},
+    lane::{Lane, Pace, ProbeState},
+    tap::{Answer, OwnReply, Tap},
 };
 use crate::{
     config::{
@@ -83,12 +83,19 @@ pub struct Prober {
     tap_counters: [u64; vtep_agent_ebpf::COUNTERS as usize],
     housekeeping_due: Instant,
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
+    /// Cilium's own ARP replies.
+    replies: (mpsc::Sender<OwnReply>, mpsc::Receiver<OwnReply>),
+    /// The tunnel device whose replies are worth a look.
+    suspect: Option<u32>,
+    /// The largest inner packet that the underlay leaves room for.
+    full_size: Option<u16>,
 }
 
 /// Why the loop turned.
 enum Event {
     Rewire,
     Arp(Answer),
+    OwnReply(OwnReply),
     ThroughTunnel(io::Result<(Ipv4Addr, Echo)>),
     BesideTunnel(io::Result<(Ipv4Addr, Echo)>),
     Time,
@@ -127,6 +134,9 @@ impl Prober {
             tap_counters: Default::default(),
             housekeeping_due: Instant::now(),
             answers: mpsc::channel(ANSWERS),
+            replies: mpsc::channel(ANSWERS),
+            suspect: None,
+            full_size: None,
         })
     }
 
@@ -144,9 +154,12 @@ impl Prober {
                     let lanes = self.lanes.values_mut().filter(|lane| lane.vtep.endpoint == reply.endpoint);
                     lanes.for_each(|lane| lane.on_arp_reply(&reply, asker.address, at));
                 }
+                Event::OwnReply((at, reply)) => {
+                    self.lanes.values_mut().for_each(|lane| lane.on_own_reply(&reply, at));
+                }
                 Event::ThroughTunnel(Ok((from, echo))) if echo.id == self.echo_id => {
                     let lane = self.lanes.values_mut().find(|lane| lane.target.is_some_and(|t| t.address == from));
-                    lane.into_iter().for_each(|lane| lane.icmp.on_reply(echo.sequence, now));
+                    lane.into_iter().for_each(|lane| lane.on_echo(echo.sequence, now));
                 }
                 Event::BesideTunnel(Ok((from, echo))) if echo.id == self.echo_id => {
                     let lanes = self.lanes.values_mut().filter(|lane| lane.vtep.endpoint == from);
@@ -176,6 +189,7 @@ impl Prober {
             changed = self.config.changed() => changed.ok().map(|()| Event::Rewire),
             Ok(()) = self.facts.changed() => Some(Event::Rewire),
             Some(answer) = self.answers.1.recv() => Some(Event::Arp(answer)),
+            Some(reply) = self.replies.1.recv() => Some(Event::OwnReply(reply)),
             reply = receive(self.through_tunnel.as_ref()) => Some(Event::ThroughTunnel(reply)),
             reply = receive(self.beside_tunnel.as_ref()) => Some(Event::BesideTunnel(reply)),
             () = time::sleep_until(deadline.into()) => Some(Event::Time),
@@ -259,6 +273,11 @@ impl Prober {
             self.tap_load_error = loaded.as_ref().err().map(|error| chain(error).to_string());
             self.tap = loaded.ok();
         }
+        // Every packet of the device is copied for whoever wants to see what goes out: only a Cilium that may be one of the broken
+        // releases is worth that.
+        let worth = facts.version.is_none_or(|version| version.broken().is_some());
+        self.suspect = facts.cilium.tunnel.as_ref().map(|device| device.index).filter(|_| worth);
+        self.full_size = facts.inner_mtu().and_then(|mtu| mtu.try_into().ok());
         self.underlay = facts.underlay.values().map(|underlay| underlay.device.index).collect();
         self.tend_tap(Instant::now());
     }
@@ -266,21 +285,29 @@ impl Prober {
     /// Keeps the tap's ears where they belong, and reads what it counted. One line for each change of what ails it.
     fn tend_tap(&mut self, now: Instant) {
         let endpoints: BTreeSet<_> = self.lanes.values().map(|lane| lane.vtep.endpoint).collect();
+        let networks: BTreeSet<_> = self.lanes.keys().copied().collect();
+        let (suspect, replies) = (self.suspect, &self.replies.0);
         let tended = match &mut self.tap {
             // A socket ends when its device goes down: it is opened again as soon as that can be.
-            Some(tap) => tap.look_at(&endpoints).and_then(|()| {
+            Some(tap) => tap.look_at(&endpoints, &networks).and_then(|()| {
                 let deaf = tap.listen_on(&self.underlay, &self.answers.0).into_iter().next();
-                deaf.map_or_else(|| Ok((tap.flows(now, monotonic_ns())?, tap.counters()?)), Err)
+                deaf.map_or(Ok(()), Err)?;
+                tap.watch_replies(suspect, replies)?;
+                let now_ns = monotonic_ns();
+                Ok((tap.flows(now, now_ns)?, tap.strays(now, now_ns)?, tap.counters()?))
             }),
-            None => Ok((Vec::new(), self.tap_counters)),
+            None => Ok((Vec::new(), Vec::new(), self.tap_counters)),
         };
         let (read, error) = match tended {
             Ok(read) => (Some(read), self.tap_load_error.clone()),
             Err(error) => (None, Some(chain(&error).to_string())),
         };
-        if let Some((flows, counters)) = read {
+        if let Some((flows, strays, counters)) = read {
             self.tap_counters = counters;
-            self.lanes.values_mut().for_each(|lane| lane.on_flows(&flows));
+            for lane in self.lanes.values_mut() {
+                lane.on_flows(&flows);
+                lane.on_strays(&strays);
+            }
         }
         if let (Some(error), true) = (&error, error != self.tap_error) {
             warn!(%error, "the tap is deaf: no ARP probe, nothing seen of what BIG-IP sends by itself");
@@ -303,6 +330,7 @@ impl Prober {
                 lane.schedule(self.settings.pace, now, fastrand::f64());
                 self.send(lane, now);
             }
+            self.send_large(lane, now);
         }
         self.lanes = lanes;
     }
@@ -313,7 +341,7 @@ impl Prober {
         let echo = Echo { id: self.echo_id, sequence };
         let endpoint = lane.vtep.endpoint;
         let no_socket = || Err(io::Error::other("no ICMP socket: see the log"));
-        let beside = self.beside_tunnel.as_ref().map_or_else(no_socket, |socket| socket.send(echo, endpoint));
+        let beside = self.beside_tunnel.as_ref().map_or_else(no_socket, |socket| socket.send(echo, ORDINARY, endpoint));
         record(&mut lane.underlay, sequence, now, beside);
         let Some(target) = lane.target else { return };
         if lane.heard {
@@ -321,8 +349,24 @@ impl Prober {
             let ask = |asker| self.arp.send(self.tunnel, asker, endpoint, target.address);
             record(&mut lane.arp, sequence, now, self.asker.map_or_else(no_asker, ask));
         }
-        let through = self.through_tunnel.as_ref().map_or_else(no_socket, |socket| socket.send(echo, target.address));
+        let through =
+            self.through_tunnel.as_ref().map_or_else(no_socket, |socket| socket.send(echo, ORDINARY, target.address));
         record(&mut lane.icmp, sequence, now, through);
+    }
+
+    /// A full-size echo, or one that finds out how large they may be.
+    fn send_large(&mut self, lane: &mut Lane, now: Instant) {
+        let (Some(target), Some(full), Some(socket)) = (lane.target, self.full_size, &self.through_tunnel) else {
+            return;
+        };
+        let alive = lane.icmp_state() == ProbeState::Ok;
+        let Some(due) = lane.path_mtu.turn(full, alive, now) else { return };
+        self.sequence = self.sequence.wrapping_add(1);
+        let echo = Echo { id: self.echo_id, sequence: self.sequence };
+        match socket.send(echo, due.size, target.address) {
+            Ok(()) => lane.path_mtu.on_sent(self.sequence, due, now),
+            Err(error) => lane.path_mtu.on_send_error(error.to_string(), now),
+        }
     }
 
     fn publish(&self) {

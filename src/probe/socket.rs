@@ -36,7 +36,20 @@ impl EventSocket {
         // Keeps it off the transmit path altogether.
         setsockopt(&socket, IgnoreOutgoing, &true).map_err(io::Error::from)?;
         prepare(&socket)?;
-        socket.bind(&packet_address(device)?)?;
+        socket.bind(&packet_address(device, libc::ETH_P_IP)?)?;
+        Ok(Self::watch(socket)?)
+    }
+
+    /// A socket for copies of all frames that pass a device either way, from their Ethernet header on: only who listens to everything
+    /// is shown what goes out. `prepare` has to put a filter on it that leaves little.
+    ///
+    /// # Errors
+    ///
+    /// Without `CAP_NET_RAW`, when the device is gone, and what `prepare` fails with.
+    pub fn frames<E: From<io::Error>>(device: u32, prepare: impl FnOnce(&Socket) -> Result<(), E>) -> Result<Self, E> {
+        let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), None)?;
+        prepare(&socket)?;
+        socket.bind(&packet_address(device, libc::ETH_P_ALL)?)?;
         Ok(Self::watch(socket)?)
     }
 
@@ -44,6 +57,15 @@ impl EventSocket {
     fn watch(socket: Socket) -> io::Result<Self> {
         // SAFETY: a Socket owns its descriptor, which stays open and the same until the AsyncFd that owns it is dropped.
         Ok(Self(unsafe { AsyncFd::register(socket) }?))
+    }
+
+    /// Sets DF on all that leaves, and leaves what is known of the path's MTU out of account.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn never_fragment(&self) -> io::Result<()> {
+        Ok(setsockopt(self.get(), MtuDiscover, &libc::IP_PMTUDISC_PROBE)?)
     }
 
     #[must_use]
@@ -76,6 +98,15 @@ sockopt_impl!(
     bool
 );
 
+sockopt_impl!(
+    /// `IP_MTU_DISCOVER` (ip(7)).
+    MtuDiscover,
+    SetOnly,
+    libc::IPPROTO_IP,
+    libc::IP_MTU_DISCOVER,
+    libc::c_int
+);
+
 /// Linux's `ICMP_FILTER` at level `SOL_RAW`: one bit for each ICMP type that is not wanted (`linux/icmp.h`).
 const ICMP_FILTER: libc::c_int = 1;
 const SOL_RAW: libc::c_int = 255;
@@ -91,15 +122,15 @@ sockopt_impl!(
     u32
 );
 
-/// The address of all IPv4 packets of a device.
+/// The address of all packets of this protocol of a device.
 #[expect(unsafe_code, reason = "no crate in use builds a sockaddr_ll without")]
-fn packet_address(device: u32) -> io::Result<SockAddr> {
+fn packet_address(device: u32, protocol: libc::c_int) -> io::Result<SockAddr> {
     // SAFETY: the storage is zeroed and larger than sockaddr_ll, the family says that it holds one, and the length is its size.
     let ((), address) = unsafe {
         SockAddr::try_init(|storage, length| {
             let address = storage.cast::<libc::sockaddr_ll>();
             (*address).sll_family = libc::AF_PACKET as u16;
-            (*address).sll_protocol = (libc::ETH_P_IP as u16).to_be();
+            (*address).sll_protocol = (protocol as u16).to_be();
             (*address).sll_ifindex = device.cast_signed();
             *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
             Ok(())

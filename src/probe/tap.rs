@@ -11,14 +11,15 @@ use std::{
 
 use aya::{
     EbpfError, EbpfLoader, include_bytes_aligned,
-    maps::{HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap},
+    maps::{HashMap, LpmTrie, MapData, MapError, PerCpuArray, PerCpuHashMap},
     programs::{ProgramError, SocketFilter},
 };
+use ipnet::Ipv4Net;
 use tokio::{sync::mpsc, task::JoinHandle};
 use vtep_agent_ebpf::{COUNTERS, SNAP_LEN};
 
 use super::{
-    frames::{TunnelArpReply, tunnel_arp_reply},
+    frames::{Arp, TunnelArpReply, arp_reply, tunnel_arp_reply},
     socket::EventSocket,
 };
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
         mac::Mac,
         spec::{Tunnel, TunnelProtocol},
     },
-    datapath::abi::{FlowKey, FlowStats},
+    datapath::abi::{self, FlowKey, FlowStats, vtep_lpm_key, vtep_of_lpm_key},
 };
 
 static PROGRAM: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tap"));
@@ -62,21 +63,38 @@ pub struct Flow {
     pub inner_source: Option<Ipv4Addr>,
     /// Sender of the last inner ARP packet.
     pub arp_sender: Option<Ipv4Addr>,
+    /// The last inner source outside every VTEP CIDR, and when.
+    pub foreign: Option<(Instant, Ipv4Addr)>,
+}
+
+/// VTEP traffic from an address that is no endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// Outer source.
+    pub source: Ipv4Addr,
+    /// Source inside, in a VTEP CIDR.
+    pub inner_source: Ipv4Addr,
+    pub last_seen: Instant,
 }
 
 /// An answer that the tap handed up, and when.
 pub type Answer = (Instant, TunnelArpReply);
+
+/// An ARP reply of Cilium's own, and when.
+pub type OwnReply = (Instant, Arp);
 
 /// The loaded tap and its sockets.
 pub struct Tap {
     tunnel: Tunnel,
     ebpf: aya::Ebpf,
     listeners: BTreeMap<u32, JoinHandle<()>>,
+    /// The tunnel device whose ARP replies are watched, and who does.
+    replies: Option<(u32, JoinHandle<()>)>,
 }
 
 impl Drop for Tap {
     fn drop(&mut self) {
-        self.listeners.values().for_each(JoinHandle::abort);
+        self.listeners.values().chain(self.replies.iter().map(|(_, listener)| listener)).for_each(JoinHandle::abort);
     }
 }
 
@@ -95,8 +113,10 @@ impl Tap {
             .override_global("TUNNEL_IS_GENEVE", &is_geneve, true)
             .load(PROGRAM)
             .map_err(TapError::Load)?;
-        Self::program(&mut ebpf)?.load().map_err(TapError::Program)?;
-        Ok(Self { tunnel, ebpf, listeners: BTreeMap::new() })
+        for name in ["tap", "arp_replies"] {
+            Self::program(&mut ebpf, name)?.load().map_err(TapError::Program)?;
+        }
+        Ok(Self { tunnel, ebpf, listeners: BTreeMap::new(), replies: None })
     }
 
     #[must_use]
@@ -104,22 +124,35 @@ impl Tap {
         self.tunnel
     }
 
-    /// Looks at frames from exactly these endpoints.
+    /// Looks at frames from exactly these endpoints, and takes exactly these networks for theirs.
     ///
     /// # Errors
     ///
-    /// When the map cannot be written.
-    pub fn look_at(&mut self, endpoints: &BTreeSet<Ipv4Addr>) -> Result<(), TapError> {
+    /// When a map cannot be written.
+    pub fn look_at(&mut self, endpoints: &BTreeSet<Ipv4Addr>, networks: &BTreeSet<Ipv4Net>) -> Result<(), TapError> {
         let map = self.ebpf.map_mut("ENDPOINTS").ok_or(TapError::Incomplete("the map ENDPOINTS"))?;
         let mut map = HashMap::<&mut MapData, [u8; 4], u8>::try_from(map).map_err(TapError::Map)?;
         let known: BTreeSet<Ipv4Addr> =
             map.keys().map(|key| key.map(Ipv4Addr::from)).collect::<Result<_, _>>().map_err(TapError::Map)?;
-        // Gone ones first: the map has room for twice what a configuration can name.
+        // Gone ones first: the maps have room for twice what a configuration can name.
         for gone in known.difference(endpoints) {
             map.remove(&gone.octets()).map_err(TapError::Map)?;
         }
         for new in endpoints.difference(&known) {
             map.insert(new.octets(), 0, 0).map_err(TapError::Map)?;
+        }
+        let map = self.ebpf.map_mut("NETWORKS").ok_or(TapError::Incomplete("the map NETWORKS"))?;
+        let mut map = LpmTrie::<&mut MapData, [u8; 4], u8>::try_from(map).map_err(TapError::Map)?;
+        let known: BTreeSet<Ipv4Net> = map
+            .keys()
+            .filter_map(|key| key.map(vtep_of_lpm_key).transpose())
+            .collect::<Result<_, _>>()
+            .map_err(TapError::Map)?;
+        for &gone in known.difference(networks) {
+            map.remove(&vtep_lpm_key(gone)).map_err(TapError::Map)?;
+        }
+        for &new in networks.difference(&known) {
+            map.insert(&vtep_lpm_key(new), 0, 0).map_err(TapError::Map)?;
         }
         Ok(())
     }
@@ -161,6 +194,44 @@ impl Tap {
         flows.collect::<Result<_, _>>().map_err(TapError::Map)
     }
 
+    /// VTEP traffic from addresses that are no endpoints. `now_ns` is `CLOCK_MONOTONIC` at `now`.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    pub fn strays(&self, now: Instant, now_ns: u64) -> Result<Vec<Stray>, TapError> {
+        let map = self.ebpf.map("STRAYS").ok_or(TapError::Incomplete("the map STRAYS"))?;
+        let map = HashMap::<&MapData, [u8; 4], abi::Stray>::try_from(map).map_err(TapError::Map)?;
+        let stray = |(source, abi::Stray(seen)): ([u8; 4], abi::Stray)| Stray {
+            source: source.into(),
+            inner_source: seen.inner_source.into(),
+            last_seen: instant(seen.last_seen_ns, now, now_ns),
+        };
+        map.iter().map(|entry| entry.map(stray)).collect::<Result<_, _>>().map_err(TapError::Map)
+    }
+
+    /// Watches what Cilium answers to ARP through its tunnel device, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// When no socket can be opened there.
+    pub fn watch_replies(&mut self, device: Option<u32>, replies: &mpsc::Sender<OwnReply>) -> Result<(), TapError> {
+        let is_current =
+            self.replies.as_ref().is_some_and(|(on, listener)| Some(*on) == device && !listener.is_finished());
+        if is_current {
+            return Ok(());
+        }
+        if let Some((_, listener)) = self.replies.take() {
+            listener.abort();
+        }
+        let Some(device) = device else { return Ok(()) };
+        let program = Self::program(&mut self.ebpf, "arp_replies")?;
+        let socket = EventSocket::frames(device, |socket| program.attach(socket).map_err(OpenError::Program));
+        let socket = socket.map_err(|error| error.on(device))?;
+        self.replies = Some((device, tokio::spawn(listen_to_replies(socket, replies.clone()))));
+        Ok(())
+    }
+
     /// Streams that did not fit, fragments, malformed frames: as `vtep_agent_ebpf::Counter` numbers them.
     ///
     /// # Errors
@@ -176,25 +247,30 @@ impl Tap {
         Ok(counters)
     }
 
-    fn program(ebpf: &mut aya::Ebpf) -> Result<&mut SocketFilter, TapError> {
-        let program = ebpf.program_mut("tap").ok_or(TapError::Incomplete("the program tap"))?;
+    fn program<'e>(ebpf: &'e mut aya::Ebpf, name: &'static str) -> Result<&'e mut SocketFilter, TapError> {
+        let program = ebpf.program_mut(name).ok_or(TapError::Incomplete(name))?;
         program.try_into().map_err(TapError::Program)
     }
 
     fn open(&mut self, device: u32) -> Result<EventSocket, TapError> {
-        let program = Self::program(&mut self.ebpf)?;
-        EventSocket::packets(device, |socket| program.attach(socket).map_err(OpenError::Program)).map_err(|error| {
-            match error {
-                OpenError::Socket(source) => TapError::Socket { device, source },
-                OpenError::Program(source) => TapError::Program(source),
-            }
-        })
+        let program = Self::program(&mut self.ebpf, "tap")?;
+        EventSocket::packets(device, |socket| program.attach(socket).map_err(OpenError::Program))
+            .map_err(|error| error.on(device))
     }
 }
 
 enum OpenError {
     Socket(io::Error),
     Program(ProgramError),
+}
+
+impl OpenError {
+    fn on(self, device: u32) -> TapError {
+        match self {
+            Self::Socket(source) => TapError::Socket { device, source },
+            Self::Program(source) => TapError::Program(source),
+        }
+    }
 }
 
 impl From<io::Error> for OpenError {
@@ -215,6 +291,20 @@ async fn listen(socket: EventSocket, tunnel: Tunnel, answers: mpsc::Sender<Answe
     }
 }
 
+async fn listen_to_replies(socket: EventSocket, replies: mpsc::Sender<OwnReply>) {
+    let mut buffer = [0; SNAP_LEN as usize];
+    while let Ok(length) = socket.receive(&mut buffer).await {
+        if let Some(arp) = buffer.get(..length).and_then(arp_reply) {
+            // Full: another tells the same.
+            let _ = replies.try_send((Instant::now(), arp));
+        }
+    }
+}
+
+fn instant(ns: u64, now: Instant, now_ns: u64) -> Instant {
+    now.checked_sub(Duration::from_nanos(now_ns.saturating_sub(ns))).unwrap_or(now)
+}
+
 fn sum(FlowKey(key): FlowKey, per_cpu: &aya::maps::PerCpuValues<FlowStats>, now: Instant, now_ns: u64) -> Flow {
     let mut flow = Flow {
         source: key.source.into(),
@@ -226,12 +316,17 @@ fn sum(FlowKey(key): FlowKey, per_cpu: &aya::maps::PerCpuValues<FlowStats>, now:
         inner_mac: Mac::default(),
         inner_source: None,
         arp_sender: None,
+        foreign: None,
     };
-    let mut newest = 0;
+    let (mut newest, mut newest_foreign) = (0, 0);
     for FlowStats(stats) in per_cpu.iter() {
         flow.packets += stats.packets;
         flow.bytes += stats.bytes;
         let known = |address: [u8; 4]| (address != [0; 4]).then(|| Ipv4Addr::from(address));
+        if stats.foreign_seen_ns > newest_foreign {
+            newest_foreign = stats.foreign_seen_ns;
+            flow.foreign = Some((instant(newest_foreign, now, now_ns), stats.foreign_source.into()));
+        }
         if stats.last_seen_ns >= newest {
             newest = stats.last_seen_ns;
             flow.inner_mac = stats.inner_mac.into();
@@ -242,6 +337,6 @@ fn sum(FlowKey(key): FlowKey, per_cpu: &aya::maps::PerCpuValues<FlowStats>, now:
             flow.arp_sender = flow.arp_sender.or(known(stats.arp_sender));
         }
     }
-    flow.last_seen = now.checked_sub(Duration::from_nanos(now_ns.saturating_sub(newest))).unwrap_or(now);
+    flow.last_seen = instant(newest, now, now_ns);
     flow
 }

@@ -11,8 +11,8 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
 use super::{
-    Bigip, Cilium, Config, Datapath, EntryState, Identity, Intruder, LastPass, Probe, Probes, Seen, Status, Tap,
-    VtepDatapath, VtepStatus,
+    Bigip, Cilium, Config, Datapath, EntryState, Identity, Intruder, LastPass, PathMtu, Probe, Probes, Seen, Status,
+    Tap, VtepDatapath, VtepStatus,
 };
 use crate::{
     bigip::FdbRecord,
@@ -211,6 +211,10 @@ fn probes(lane: Option<&Lane>) -> Probes {
             observed_mac: lane.and_then(|lane| lane.observed_mac),
             ..in_tunnel(Lane::arp_state, |lane| &lane.arp)
         },
+        path_mtu: lane.map_or_else(PathMtu::default, |lane| PathMtu {
+            state: lane.path_mtu_state(),
+            inner_mtu: lane.path_mtu.inner_mtu(),
+        }),
         icmp: in_tunnel(Lane::icmp_state, |lane| &lane.icmp),
     }
 }

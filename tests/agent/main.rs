@@ -6,6 +6,7 @@ mod commands;
 mod configuration;
 mod contention;
 mod crashes;
+mod faults;
 mod fitness;
 mod kubernetes;
 mod layouts;

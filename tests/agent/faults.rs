@@ -1,0 +1,382 @@
+//! The fault matrix: each fault in a healthy lab is named, with the value seen, and forgotten after its repair. Prints a table.
+
+use std::{
+    io::Write,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use vtep_agent::{diagnose::Cause, status::Status};
+use vtep_lab::{BIGIP_TUNNEL, BigIp, Config, Faults, Lab};
+
+use crate::support::{Agent, all_healthy, eventually};
+
+/// Promised: 10 s to name, 10 s to clear.
+const WITHIN: Duration = Duration::from_secs(100);
+
+/// Breaks something, and mends it; the second BIG-IP is never touched.
+struct Fault {
+    name: &'static str,
+    cause: Cause,
+    /// What the hint must say.
+    words: &'static str,
+    inject: fn(&mut Lab) -> Result<()>,
+    repair: fn(&mut Lab) -> Result<()>,
+}
+
+fn bigip(lab: &Lab) -> &BigIp {
+    &lab.bigips[0]
+}
+
+/// Runs `ip` on the first BIG-IP.
+fn on_bigip(lab: &Lab, lines: &str) -> Result<()> {
+    bigip(lab).host.ip(lines).map(drop)
+}
+
+/// A tunnel with other parameters, in place of the first BIG-IP's own.
+fn tunnel(lab: &Lab, vni: u32, port: u16, local: Ipv4Addr) -> Result<()> {
+    let vtep_lab::BigIpAddresses { self_ip, mac, .. } = &bigip(lab).addresses;
+    let node = lab.topology.node_ip;
+    bigip(lab).host.ip(&format!(
+        "link delete {BIGIP_TUNNEL}
+         link add {BIGIP_TUNNEL} type vxlan id {vni} dstport {port} local {local}
+         link set {BIGIP_TUNNEL} address {mac} mtu 1450 up
+         address add {self_ip} dev {BIGIP_TUNNEL}
+         route add {} dev {BIGIP_TUNNEL}",
+        lab.topology.cluster_cidr
+    ))?;
+    bigip(lab).host.bridge(&format!("fdb append 00:00:00:00:00:00 dev {BIGIP_TUNNEL} dst {node}"))?;
+    Ok(())
+}
+
+fn own_tunnel(lab: &mut Lab) -> Result<()> {
+    let vtep_lab::BigIpAddresses { underlay_ip, vni, .. } = bigip(lab).addresses;
+    tunnel(lab, vni, lab.topology.tunnel_port, underlay_ip)
+}
+
+/// What BIG-IP does all the time by itself: asks for a pod, and sends to it.
+fn chatter(lab: &Lab) -> Result<std::process::Child> {
+    let pod = lab.topology.pod_ip.to_string();
+    let mut ping = bigip(lab).host.command("ping");
+    ping.args(["-n", "-q", "-i", "0.2", "-c", "3000", &pod]).stdout(std::process::Stdio::null());
+    Ok(ping.stderr(std::process::Stdio::null()).spawn()?)
+}
+
+const NFT: &str = "/usr/sbin/nft";
+
+fn nft(host: &vtep_lab::Host, rules: &str) -> Result<()> {
+    let output = host.command(NFT).arg(rules).output().context("failed to run nft")?;
+    ensure!(output.status.success(), "nft {rules}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// Adds a rule to a chain of its own on the first BIG-IP.
+fn filter(lab: &Lab, hook: &str, rule: &str) -> Result<()> {
+    let host = &bigip(lab).host;
+    nft(host, "add table ip lab")?;
+    nft(host, &format!("add chain ip lab {hook} {{ type filter hook {hook} priority 0 ; }}"))?;
+    nft(host, &format!("add rule ip lab {hook} {rule}"))
+}
+
+fn unfilter(lab: &mut Lab) -> Result<()> {
+    nft(&bigip(lab).host, "delete table ip lab")
+}
+
+fn keys(lab: &Lab, key: &str, value: &str) -> Result<()> {
+    let mut keys = Config::seed_keys();
+    keys.insert(key.into(), value.into());
+    lab.config.write(&keys)
+}
+
+fn seed(lab: &mut Lab) -> Result<()> {
+    lab.config.write(&Config::seed_keys())
+}
+
+fn restart(lab: &mut Lab, change: impl FnOnce(&mut vtep_lab::Cilium)) -> Result<()> {
+    change(&mut lab.cilium);
+    lab.cilium.start()
+}
+
+const FAULTS: &[Fault] = &[
+    Fault {
+        name: "another MAC on the far side",
+        cause: Cause::VtepMacMismatch,
+        words: "00:50:56:00:00:99",
+        inject: |lab| on_bigip(lab, &format!("link set {BIGIP_TUNNEL} address 00:50:56:00:00:99")),
+        repair: |lab| {
+            let mac = bigip(lab).addresses.mac;
+            on_bigip(lab, &format!("link set {BIGIP_TUNNEL} address {mac}"))
+        },
+    },
+    Fault {
+        name: "a multicast vtep-mac",
+        cause: Cause::VtepMacMismatch,
+        words: "group address",
+        inject: |lab| keys(lab, "vtep-mac", "01:50:56:A0:7D:D8 00:50:56:86:6b:28"),
+        repair: seed,
+    },
+    Fault {
+        name: "VNI 3",
+        cause: Cause::WrongVni,
+        words: "VNI 3",
+        inject: |lab| tunnel(lab, 3, lab.topology.tunnel_port, bigip(lab).addresses.underlay_ip),
+        repair: own_tunnel,
+    },
+    Fault {
+        name: "UDP port 4789",
+        cause: Cause::WrongUdpPort,
+        words: "4789",
+        inject: |lab| tunnel(lab, 2, 4789, bigip(lab).addresses.underlay_ip),
+        repair: own_tunnel,
+    },
+    Fault {
+        name: "another local address",
+        cause: Cause::WrongSource,
+        words: "10.169.72.134",
+        inject: |lab| {
+            on_bigip(lab, "address add 10.169.72.134/24 dev eth0")?;
+            tunnel(lab, 2, lab.topology.tunnel_port, [10, 169, 72, 134].into())
+        },
+        repair: |lab| {
+            own_tunnel(lab)?;
+            on_bigip(lab, "address del 10.169.72.134/24 dev eth0")
+        },
+    },
+    Fault {
+        name: "no flood entry for this node",
+        // Linux answers ARP through the same table, so that nothing comes at all.
+        cause: Cause::TunnelSilent,
+        words: "FDB record for this node (10.169.72.239)",
+        inject: |lab| {
+            tunnel(lab, 2, lab.topology.tunnel_port, bigip(lab).addresses.underlay_ip)?;
+            on_bigip(lab, &format!("link set {BIGIP_TUNNEL} type vxlan nolearning"))?;
+            bigip(lab).host.bridge(&format!("fdb flush dev {BIGIP_TUNNEL}")).map(drop)
+        },
+        repair: own_tunnel,
+    },
+    Fault {
+        name: "no route to the pods on BIG-IP",
+        cause: Cause::NoReturnPath,
+        words: "route to the pod CIDR",
+        inject: |lab| on_bigip(lab, &format!("route del {} dev {BIGIP_TUNNEL}", lab.topology.cluster_cidr)),
+        repair: |lab| on_bigip(lab, &format!("route add {} dev {BIGIP_TUNNEL}", lab.topology.cluster_cidr)),
+    },
+    Fault {
+        name: "ping filtered, as by port lockdown",
+        cause: Cause::NoReturnPath,
+        words: "allows ICMP",
+        inject: |lab| filter(lab, "input", &format!("iifname {BIGIP_TUNNEL} icmp type echo-request drop")),
+        repair: unfilter,
+    },
+    Fault {
+        name: "UDP filtered towards BIG-IP",
+        cause: Cause::TunnelSilent,
+        words: "UDP port 8472",
+        inject: |lab| filter(lab, "input", "udp dport 8472 drop"),
+        repair: unfilter,
+    },
+    Fault {
+        name: "UDP filtered from BIG-IP",
+        cause: Cause::TunnelSilent,
+        words: "UDP port 8472",
+        inject: |lab| filter(lab, "output", "udp dport 8472 drop"),
+        repair: unfilter,
+    },
+    Fault {
+        name: "a lower MTU on the path",
+        cause: Cause::PathMtu,
+        words: "1350 bytes pass",
+        inject: |lab| filter(lab, "input", "udp dport 8472 meta length > 1400 drop"),
+        repair: unfilter,
+    },
+    Fault {
+        name: "20 % loss",
+        cause: Cause::PacketLoss,
+        words: "%",
+        inject: |lab| filter(lab, "input", "udp dport 8472 numgen random mod 100 < 20 drop"),
+        repair: unfilter,
+    },
+    Fault {
+        name: "BIG-IP off",
+        cause: Cause::EndpointUnreachable,
+        words: "10.169.72.34",
+        inject: |lab| bigip(lab).down(),
+        repair: |lab| bigip(lab).up(),
+    },
+    Fault {
+        name: "an endpoint without a route",
+        cause: Cause::EndpointNoRoute,
+        words: "172.31.1.1",
+        inject: |lab| {
+            lab.node.ip("route add unreachable 172.31.0.0/16")?;
+            keys(lab, "vtep-endpoint", "172.31.1.1 10.169.72.36")
+        },
+        repair: |lab| {
+            lab.node.ip("route del unreachable 172.31.0.0/16")?;
+            seed(lab)
+        },
+    },
+    Fault {
+        name: "SNAT to a foreign address",
+        cause: Cause::ForeignInnerSource,
+        words: "192.0.2.7",
+        inject: |lab| {
+            on_bigip(lab, "address add 192.0.2.7/32 dev lo")?;
+            let host = &bigip(lab).host;
+            nft(host, "add table ip lab")?;
+            nft(host, "add chain ip lab postrouting { type nat hook postrouting priority 100 ; }")?;
+            nft(host, &format!("add rule ip lab postrouting oifname {BIGIP_TUNNEL} udp dport 9 snat to 192.0.2.7"))
+        },
+        repair: |lab| {
+            unfilter(lab)?;
+            on_bigip(lab, "address del 192.0.2.7/32 dev lo")
+        },
+    },
+    Fault {
+        name: "VTEP disabled in the datapath",
+        cause: Cause::CiliumRestartRequired,
+        words: "enable-vtep",
+        inject: |lab| restart(lab, |cilium| cilium.running.enable_vtep = false),
+        repair: |lab| restart(lab, |cilium| cilium.running.enable_vtep = true),
+    },
+    Fault {
+        name: "Cilium's map gone",
+        cause: Cause::CiliumVtepDisabled,
+        words: "restart the cilium DaemonSet",
+        inject: |lab| lab.cilium.remove_pin(),
+        repair: |lab| lab.cilium.start(),
+    },
+    Fault {
+        name: "another mask in the datapath",
+        cause: Cause::CiliumRestartRequired,
+        words: "255.255.0.0",
+        inject: |lab| restart(lab, |cilium| cilium.running.vtep_mask = [255, 255, 0, 0].into()),
+        repair: |lab| restart(lab, |cilium| cilium.running.vtep_mask = [255, 255, 255, 0].into()),
+    },
+    Fault {
+        name: "a broken release of Cilium",
+        cause: Cause::CiliumBrokenRelease,
+        words: "1.18.8",
+        inject: |lab| restart(lab, |cilium| cilium.version = Some("1.18.2".into())),
+        repair: |lab| restart(lab, |cilium| cilium.version = Some("1.18.8".into())),
+    },
+    Fault {
+        name: "contended",
+        cause: Cause::DatapathContended,
+        words: "10.169.72.99",
+        inject: |lab| {
+            let ours = lab.topology.vteps()[0];
+            let theirs = vtep_lab::Vtep { endpoint: [10, 169, 72, 99].into(), ..ours };
+            for _ in 0..3 {
+                lab.cilium.put_vtep(theirs.key(), theirs.value())?;
+                eventually("it is mended", WITHIN, || {
+                    Ok((lab.cilium.vtep_entries()?.get(&ours.key()) == Some(&ours.value())).then_some(()))
+                })?;
+            }
+            Ok(())
+        },
+        // It is told for five minutes: that is how rarely Cilium's own sync comes.
+        repair: |_| Ok(()),
+    },
+];
+
+/// `None` where it stays to be told for longer than a test waits.
+struct Row {
+    name: &'static str,
+    cause: Cause,
+    named: Duration,
+    cleared: Option<Duration>,
+}
+
+fn holds(status: &Status, fault: &Fault) -> bool {
+    let Some(vtep) = status.vteps.first() else { return false };
+    vtep.cause == Some(fault.cause) && vtep.hint.as_ref().is_some_and(|hint| hint.contains(fault.words))
+}
+
+/// Injects the fault, and mends it whatever comes.
+fn run(fault: &Fault, lab: &mut Lab, agent: &Agent) -> Result<Row> {
+    let begin = Instant::now();
+    (fault.inject)(lab)?;
+    let named = named(fault, agent).map(|()| begin.elapsed());
+    let begin = Instant::now();
+    (fault.repair)(lab)?;
+    let cleared = (fault.cause != Cause::DatapathContended).then(|| {
+        agent.wait_for("both are healthy again", WITHIN, all_healthy)?;
+        anyhow::Ok(begin.elapsed())
+    });
+    Ok(Row { name: fault.name, cause: fault.cause, named: named?, cleared: cleared.transpose()? })
+}
+
+fn named(fault: &Fault, agent: &Agent) -> Result<()> {
+    let status = agent.wait_for("the fault is named", WITHIN, |status| holds(status, fault))?;
+    let other = status.vteps.iter().find(|vtep| vtep.cidr.to_string() == "10.1.5.0/24").context("the other")?;
+    let concerns_all = [Cause::CiliumRestartRequired, Cause::CiliumVtepDisabled, Cause::CiliumBrokenRelease];
+    ensure!(concerns_all.contains(&fault.cause) || other.cause.is_none(), "the other is not concerned: {other:?}");
+    Ok(())
+}
+
+#[test]
+fn each_fault_is_named_and_its_repair_seen() -> Result<()> {
+    let mut lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let mut chatter = chatter(&lab)?;
+    // Something of BIG-IP's own that SNAT can spoil.
+    let datagrams = bigip(&lab).host.clone();
+    let pod = lab.topology.pod_ip;
+    let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let until = over.clone();
+    let sender = std::thread::spawn(move || {
+        datagrams.run(move || {
+            let socket = std::net::UdpSocket::bind(("0.0.0.0", 0))?;
+            while !until.load(std::sync::atomic::Ordering::Relaxed) {
+                // A tunnel that is being replaced takes none.
+                let _ = socket.send_to(b"x", (pod, 9));
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            Ok(())
+        })
+    });
+    let results: Vec<_> = FAULTS.iter().map(|fault| (fault, run(fault, &mut lab, &agent))).collect();
+    over.store(true, std::sync::atomic::Ordering::Relaxed);
+    chatter.kill()?;
+    chatter.wait()?;
+    sender.join().ok().context("the sender ended")??;
+    // Past the harness, which would keep it to itself.
+    let mut out = std::io::stdout();
+    writeln!(out, "\n{:<40} {:<26} {:>8} {:>8}", "FAULT", "CAUSE NAMED", "NAMED", "CLEARED")?;
+    for (fault, result) in &results {
+        match result {
+            Ok(Row { name, cause, named, cleared }) => {
+                let cleared = cleared.map_or_else(|| "-".to_owned(), |time| format!("{:.1}s", time.as_secs_f64()));
+                writeln!(out, "{name:<40} {:<26} {:>7.1}s {cleared:>8}", cause.id(), named.as_secs_f64())?;
+            }
+            Err(error) => writeln!(out, "{:<40} FAILED for {}: {error}", fault.name, fault.cause)?,
+        }
+    }
+    results
+        .into_iter()
+        .try_for_each(|(fault, result)| result.map(drop).with_context(|| format!("fault: {}", fault.name)))
+}
+
+#[test]
+fn arp_replies_without_a_mac_are_named_where_the_release_is_unknown() -> Result<()> {
+    let mut lab = Lab::start()?;
+    lab.cilium.version = None;
+    lab.cilium.faults = Faults { zero_mac_arp: true, ..Faults::default() };
+    lab.cilium.start()?;
+    lab.config.write(&Config::seed_keys())?;
+    let agent = Agent::start(&lab)?;
+    let mut chatter = chatter(&lab)?;
+    let zero = |status: &Status| status.vteps.first().is_some_and(|vtep| vtep.cause == Some(Cause::CiliumArpZeroMac));
+    let named = agent.wait_for("it is named", WITHIN, zero);
+    lab.cilium.faults = Faults::default();
+    lab.cilium.start()?;
+    on_bigip(&lab, &format!("neigh flush dev {BIGIP_TUNNEL}"))?;
+    let cleared = agent.wait_for("it is over", WITHIN, |status| !zero(status));
+    chatter.kill()?;
+    chatter.wait()?;
+    named?;
+    cleared?;
+    Ok(())
+}
