@@ -101,7 +101,9 @@ pub async fn run(
     }
 }
 
-fn diagnose_all(
+/// Weighs what the board has now, given the diagnoses of before.
+#[must_use]
+pub fn diagnose_all(
     board: &Board,
     before: &BTreeMap<Ipv4Net, Diagnosis>,
     now: Instant,

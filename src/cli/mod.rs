@@ -12,6 +12,7 @@ pub mod moment;
 pub mod node;
 pub mod plan;
 pub mod preflight;
+pub mod probe;
 pub mod run;
 pub mod source;
 pub mod state;
@@ -46,6 +47,8 @@ enum Command {
     Preflight(preflight::Args),
     /// Print what `run` would change in the kernel now; writes nothing.
     Plan(plan::Args),
+    /// One round of every probe now, without a running agent; writes nothing.
+    Probe(probe::Args),
     /// Take back the routes, rules and ipcache entries that the agent added; the VTEP map stays.
     Cleanup(cleanup::Args),
     /// Ask the running agent.
@@ -63,6 +66,7 @@ impl Cli {
             Command::Bigip(args) => bigip::run(&args),
             Command::Preflight(args) => preflight::run(&args).await,
             Command::Plan(args) => plan::run(&args).await,
+            Command::Probe(args) => probe::run(&args).await,
             Command::Cleanup(args) => cleanup::run(&args).await,
             Command::Status(args) => status::run(&args).await,
         }

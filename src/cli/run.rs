@@ -244,7 +244,12 @@ fn between(text: &str, least: Duration, most: Duration) -> Result<Duration, Stri
     }
 }
 
-fn probe_target(text: &str) -> Result<(Ipv4Net, Ipv4Addr), String> {
+/// `CIDR=IP`, the IP inside the CIDR.
+///
+/// # Errors
+///
+/// What is wrong with it, in words.
+pub fn probe_target(text: &str) -> Result<(Ipv4Net, Ipv4Addr), String> {
     let (cidr, address) = text.split_once('=').ok_or("write CIDR=IP, e.g. 10.1.6.0/24=10.1.6.34")?;
     let cidr: Ipv4Net = cidr.trim().parse().map_err(|_| format!("{cidr:?} is not an IPv4 CIDR"))?;
     let address = address.trim().parse().map_err(|_| format!("{address:?} is not an IPv4 address"))?;

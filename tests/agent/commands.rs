@@ -33,6 +33,42 @@ fn plan_lists_what_run_would_do_and_writes_nothing() -> Result<()> {
 }
 
 #[test]
+fn probe_prints_the_ladder_and_writes_nothing() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.config.write(&Config::seed_keys())?;
+    let probe = |more: &[&str]| {
+        let targets = "10.1.6.0/24=10.1.6.34,10.1.5.0/24=10.1.5.36";
+        let mut args = vec!["probe", "--config-dir", CONFIG, "--cilium-run", vtep_lab::CILIUM_RUN];
+        args.extend(["--probe-target", targets]);
+        args.extend(more);
+        run(&lab, &args)
+    };
+    let words = String::from_utf8(probe(&[])?.stdout)?;
+    ensure!(words.contains("✗ map       pending") && words.contains("datapath-missing"), "{words}");
+    ensure!(lab.cilium.vtep_entries()?.is_empty(), "nothing is written");
+
+    let _agent = Agent::healthy(&lab)?;
+    let output = probe(&[])?;
+    let words = String::from_utf8(output.stdout)?;
+    ensure!(output.status.success(), "{words}");
+    for line in [
+        "10.1.6.0/24 at 10.169.72.34, 00:50:56:a0:7d:d8",
+        "✓ map       in-sync",
+        "✓ path mtu  1450 bytes inside",
+        "  healthy",
+    ] {
+        ensure!(words.contains(line), "no {line:?} in\n{words}");
+    }
+    ensure!(words.lines().any(|line| line.starts_with("  ✓ arp       10.1.6.34 in ")), "{words}");
+    lab.bigips[0].down()?;
+    let output = probe(&["-o", "json"])?;
+    let vteps: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    ensure!(output.status.code() == Some(1), "{vteps:#}");
+    ensure!(vteps[0]["cause"] == "endpoint-unreachable" && vteps[1]["verdict"] == "healthy", "{vteps:#}");
+    Ok(())
+}
+
+#[test]
 fn plan_says_why_it_cannot() -> Result<()> {
     let lab = Lab::builder().cilium_running(false).start()?;
     let output = run(&lab, &["plan", "--config-dir", "/mnt/nowhere"])?;
