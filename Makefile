@@ -28,7 +28,7 @@ test-kernels: setup
 # behind a door that RUSTC_BOOTSTRAP opens.
 fuzz: setup
 	command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
-	@set -e; for target in document lists; do \
+	@set -e; for target in document lists frames; do \
 		mkdir -p fuzz/target/corpus/$$target; \
 		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target fuzz/target/corpus/$$target fuzz/corpus/$$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; \

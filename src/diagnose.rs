@@ -454,7 +454,7 @@ impl Evidence<'_> {
         let Vtep { cidr, endpoint, .. } = self.vtep;
         match self.lane?.target {
             None => Some(format!(
-                "set --probe-target {cidr}=<tunnel self IP>: none is known, and BIG-IP has not sent anything from inside {cidr} yet"
+                "set --probe-target {cidr}=<tunnel self IP>: none is known, BIG-IP has not sent anything from inside {cidr} yet, and none has answered so far"
             )),
             Some(target) if self.no_answer() && self.seen_since() && !self.has_answered() => Some(format!(
                 "check --probe-target {cidr}={}: it does not answer while BIG-IP {endpoint} sends through the tunnel; if it is the \

@@ -37,6 +37,8 @@ pub enum Origin {
     Configured,
     /// From BIG-IP's own frames.
     Learned,
+    /// It answered when every address was asked for.
+    Swept,
 }
 
 /// The tunnel self IP of a BIG-IP.
@@ -132,6 +134,10 @@ impl Lane {
     /// An ARP answer came from this lane's endpoint. It counts when it answers what `asker` asked, inside the right tunnel:
     /// BIG-IP also announces itself unasked.
     pub fn on_arp_reply(&mut self, reply: &TunnelArpReply, asker: Ipv4Addr, now: Instant) {
+        if self.target.is_none() && reply.vni == VTEP_VNI && reply.arp.target == asker {
+            let found = Some(reply.arp.sender).filter(|address| self.vtep.cidr.contains(address));
+            self.target = found.map(|address| Target { address, origin: Origin::Swept });
+        }
         let asked = self.target.is_some_and(|target| target.address == reply.arp.sender);
         if !asked || reply.vni != VTEP_VNI || reply.arp.target != asker {
             return;
@@ -160,8 +166,10 @@ impl Lane {
     /// What the tap has counted so far.
     pub fn on_flows(&mut self, flows: &[Flow]) {
         self.flows = flows.iter().filter(|flow| flow.source == self.vtep.endpoint).cloned().collect();
-        if self.target.is_none_or(|target| target.origin == Origin::Learned) {
-            self.target = self.learn().or(self.target);
+        // Its answers to our own questions teach nothing new.
+        let known = self.target.map(|target| target.address);
+        if self.target.is_none_or(|target| target.origin != Origin::Configured) {
+            self.target = self.learn().filter(|learned| Some(learned.address) != known).or(self.target);
         }
     }
 

@@ -10,4 +10,5 @@ pub mod lane;
 pub mod path_mtu;
 pub mod prober;
 pub mod socket;
+pub mod sweep;
 pub mod tap;

@@ -21,6 +21,7 @@ use super::{
     frames::Echo,
     icmp::{IcmpSocket, ORDINARY, Path},
     lane::{Lane, Pace, ProbeState},
+    sweep::Sweep,
     tap::{Answer, OwnReply, Tap},
 };
 use crate::{
@@ -89,6 +90,7 @@ pub struct Prober {
     suspect: Option<u32>,
     /// The largest inner packet that the underlay leaves room for.
     full_size: Option<u16>,
+    sweep: Sweep,
 }
 
 /// Why the loop turned.
@@ -137,6 +139,7 @@ impl Prober {
             replies: mpsc::channel(ANSWERS),
             suspect: None,
             full_size: None,
+            sweep: Sweep::default(),
         })
     }
 
@@ -183,7 +186,8 @@ impl Prober {
 
     async fn next_event(&mut self) -> Option<Event> {
         // With nothing to probe, the sockets, the tap and the heart beat still want a turn a second.
-        let deadline = self.lanes.values().map(Lane::deadline).fold(self.housekeeping_due, Instant::min);
+        let lanes = self.lanes.values().map(Lane::deadline);
+        let deadline = lanes.chain(self.sweep.deadline()).fold(self.housekeeping_due, Instant::min);
         tokio::select! {
             biased;
             changed = self.config.changed() => changed.ok().map(|()| Event::Rewire),
@@ -333,6 +337,19 @@ impl Prober {
             self.send_large(lane, now);
         }
         self.lanes = lanes;
+        self.sweep(now);
+    }
+
+    /// Asks for a self IP that nothing else tells.
+    fn sweep(&mut self, now: Instant) {
+        let unknown = self.lanes.values().filter(|lane| lane.target.is_none() && lane.heard);
+        let unknown: Vec<_> = unknown.map(|lane| lane.vtep.cidr).collect();
+        let Some(asker) = self.asker else { return };
+        let Some((cidr, address)) = self.sweep.turn(&unknown, now) else { return };
+        if let Some(lane) = self.lanes.get(&cidr) {
+            // What cannot be asked now is asked in an hour.
+            let _ = self.arp.send(self.tunnel, asker, lane.vtep.endpoint, address);
+        }
     }
 
     fn send(&mut self, lane: &mut Lane, now: Instant) {

@@ -36,6 +36,21 @@ fn a_bigip_that_is_down_is_unreachable_and_nothing_else() -> Result<()> {
 }
 
 #[test]
+fn a_self_ip_that_nobody_told_is_found() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.config.write(&Config::seed_keys())?;
+    let mut command = lab.node.command(crate::support::AGENT);
+    command.args(["run", "--config-dir", vtep_lab::CONFIG, "--cilium-run", vtep_lab::CILIUM_RUN]);
+    let agent = Agent::spawn(&lab, command)?;
+    let status = agent.wait_for("both are found and healthy", NOTICED_WITHIN, all_healthy)?;
+    for (vtep, self_ip) in status.vteps.iter().zip(["10.1.6.34", "10.1.5.36"]) {
+        ensure!(vtep.probes.arp.target.map(|target| target.to_string()).as_deref() == Some(self_ip), "{vtep:?}");
+        ensure!(vtep.probes.arp.target_origin == Some(vtep_agent::probe::lane::Origin::Swept), "{vtep:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_wrong_mac_is_named_with_the_right_one() -> Result<()> {
     let lab = Lab::start()?;
     let mut keys = Config::seed_keys();

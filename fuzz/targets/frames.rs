@@ -1,0 +1,37 @@
+//! Any bytes as a packet: nothing panics, and what matches is what was asked for.
+//!
+//! Input that is hexadecimal text is taken for its bytes, so that the seeds are text.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use vtep_agent::{
+    config::spec::{Tunnel, TunnelProtocol},
+    probe::frames::{arp_reply, echo_reply, tunnel_arp_reply},
+};
+
+fuzz_target!(|input: &[u8]| {
+    let decoded = bytes(input);
+    let packet = decoded.as_deref().unwrap_or(input);
+    for protocol in [TunnelProtocol::Vxlan, TunnelProtocol::Geneve] {
+        let tunnel = Tunnel { protocol, port: protocol.default_port() };
+        if let Some(reply) = tunnel_arp_reply(packet, tunnel) {
+            assert!(reply.vni < 1 << 24, "24 bits");
+            // Outer IPv4, UDP, tunnel header, Ethernet and ARP have to be there.
+            assert!(packet.len() >= 20 + 8 + 8 + 14 + 28);
+        }
+    }
+    if arp_reply(packet).is_some() {
+        assert!(packet.len() >= 14 + 28);
+    }
+    if echo_reply(packet).is_some() {
+        assert!(packet.len() >= 20 + 8 && packet[9] == 1, "ICMP");
+    }
+});
+
+fn bytes(input: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(input).ok()?.trim();
+    let digits: Vec<u32> = text.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    let pairs = digits.chunks_exact(2);
+    (!digits.is_empty() && pairs.remainder().is_empty()).then(|| pairs.map(|p| (p[0] * 16 + p[1]) as u8).collect())
+}
