@@ -69,7 +69,7 @@ impl PathMtu {
             *self = Self { size: full, ..Self::new(self.full.thresholds(), self.interval, self.timeout, now) };
         }
         if !alive {
-            self.search = None;
+            self.rest(now);
             return None;
         }
         if let Some(search) = &self.search {
@@ -87,6 +87,12 @@ impl PathMtu {
         let interval = if self.full.last_lost() { self.interval / 2 } else { self.interval };
         self.due = now + interval;
         Some(Due { size: full })
+    }
+
+    /// Nothing can be learned now: a search is given up, and the next look is an interval away.
+    pub fn rest(&mut self, now: Instant) {
+        self.search = None;
+        self.due = self.due.max(now + self.interval);
     }
 
     pub fn on_sent(&mut self, sequence: u16, due: Due, now: Instant) {
@@ -258,6 +264,8 @@ mod tests {
         let mut mtu = new(now);
         run(&mut mtu, 0, &mut now, 60);
         assert_eq!(mtu.inner_mtu(), None);
+        mtu.on_time(now);
         assert_eq!(mtu.turn(FULL, false, now), None);
+        assert!(mtu.deadline() > now, "and nobody waits for it in a hurry");
     }
 }

@@ -374,6 +374,7 @@ impl Prober {
     /// A full-size echo, or one that finds out how large they may be.
     fn send_large(&mut self, lane: &mut Lane, now: Instant) {
         let (Some(target), Some(full), Some(socket)) = (lane.target, self.full_size, &self.through_tunnel) else {
+            lane.path_mtu.rest(now);
             return;
         };
         let alive = lane.icmp_state() == ProbeState::Ok;

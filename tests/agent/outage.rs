@@ -26,6 +26,10 @@ fn a_bigip_that_is_down_is_unreachable_and_nothing_else() -> Result<()> {
     ensure!(code == 503 && body.contains("endpoint-unreachable"), "{code} {body}");
     ensure!(agent.code("/livez")? == 200 && agent.code("/readyz")? == 200, "a dead peer is no reason to restart us");
     ensure!(status.datapath.in_sync && status.datapath.repairs_total == 0, "{:?}", status.datapath);
+    let (before, begin) = (agent.cpu_time()?, std::time::Instant::now());
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let share = (agent.cpu_time()? - before).as_secs_f64() / begin.elapsed().as_secs_f64();
+    ensure!(share < 0.3, "waiting for a dead peer takes {share} of a core");
 
     lab.bigips[0].up()?;
     agent.wait_for("it is healthy again", NOTICED_WITHIN, all_healthy)?;

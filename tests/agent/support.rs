@@ -138,6 +138,15 @@ impl Agent {
         Ok(Pid::from_raw(i32::try_from(self.child.id())?))
     }
 
+    /// User and system time so far.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // Behind the name in parentheses, utime and stime are the 12th and 13th word, in hundredths of a second.
+        let words: Vec<_> = stat.rsplit_once(')').context("a name in parentheses")?.1.split_whitespace().collect();
+        let ticks = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok()).context("a number of ticks");
+        Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
+    }
+
     /// Asks it to end, and waits until it has.
     pub(crate) fn terminate(&mut self) -> Result<ExitStatus> {
         kill(self.pid()?, Signal::SIGTERM)?;
