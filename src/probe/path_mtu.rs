@@ -12,7 +12,7 @@ const SMALLEST: u16 = 576;
 /// How long the result of a search holds.
 const SEARCH_AGAIN: Duration = Duration::from_secs(600);
 /// The shortest patience in a search, whatever the round-trip time.
-const SOONEST: Duration = Duration::from_millis(100);
+const SOONEST: Duration = Duration::from_millis(200);
 /// A size has to be lost this often to count as too large: one loss is an accident.
 const TRIES: u8 = 2;
 
@@ -76,7 +76,7 @@ impl PathMtu {
             return search.awaited.is_none().then(|| Due { size: search.next() });
         }
         let stale = self.searched.is_none_or(|at| now.duration_since(at) >= SEARCH_AGAIN);
-        if self.full.state() == Answers::Failed && stale {
+        if self.full.state() == Answers::Failed && stale && now >= self.due {
             self.search = Some(Search { passes: 0, fails: full, lost: 0, awaited: None });
             return Some(Due { size: SMALLEST });
         }
@@ -168,8 +168,10 @@ impl PathMtu {
         let nothing_passes = search.passes == 0 && search.fails <= SMALLEST;
         if nothing_passes || search.passes + 1 >= search.fails {
             self.found = (search.passes > 0).then_some(search.passes);
-            self.searched = Some(now);
+            // Small ones pass, or there would have been no search: a busy moment, and the next may tell more.
+            self.searched = self.found.map(|_| now);
             self.search = None;
+            self.due = now + self.interval;
         }
     }
 
@@ -256,6 +258,16 @@ mod tests {
         run(&mut mtu, 1000, &mut now, 60);
         let sent = run(&mut mtu, 1000, &mut now, 300);
         assert!((290..=310).contains(&sent), "{sent} echoes in 300 s");
+    }
+
+    #[test]
+    fn a_search_that_found_nothing_is_made_again_soon() {
+        let mut now = Instant::now();
+        let mut mtu = new(now);
+        run(&mut mtu, 0, &mut now, 20);
+        assert_eq!(mtu.inner_mtu(), None);
+        run(&mut mtu, 1000, &mut now, 20);
+        assert_eq!(mtu.inner_mtu(), Some(1000));
     }
 
     #[test]
