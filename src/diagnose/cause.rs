@@ -1,0 +1,77 @@
+//! The verdicts and causes: their names are promises to scripts, dashboards and runbooks.
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Healthy,
+    Degraded,
+    Unreachable,
+    Misconfigured,
+    Unknown,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Unreachable => "unreachable",
+            Self::Misconfigured => "misconfigured",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+macro_rules! causes {
+    ($($name:ident $id:literal $verdict:ident;)+) => {
+        /// The causes, nearest to the node first: each id is a promise to scripts, dashboards and runbooks.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        pub enum Cause {
+            $(#[doc = concat!("`", $id, "`")] #[serde(rename = $id)] $name,)+
+        }
+
+        impl Cause {
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            #[must_use]
+            pub const fn id(self) -> &'static str {
+                match self { $(Self::$name => $id,)+ }
+            }
+
+            #[must_use]
+            pub const fn verdict(self) -> Verdict {
+                match self { $(Self::$name => Verdict::$verdict,)+ }
+            }
+        }
+    };
+}
+
+causes! {
+    NodeKernelUnsupported "node-kernel-unsupported" Misconfigured;
+    CiliumNotRunning "cilium-not-running" Unknown;
+    CiliumBrokenRelease "cilium-broken-release" Misconfigured;
+    CiliumArpZeroMac "cilium-arp-zero-mac" Misconfigured;
+    CiliumVtepDisabled "cilium-vtep-disabled" Misconfigured;
+    CiliumRestartRequired "cilium-restart-required" Misconfigured;
+    DatapathMissing "datapath-missing" Misconfigured;
+    DatapathContended "datapath-contended" Degraded;
+    VtepCidrInUse "vtep-cidr-in-use" Degraded;
+    EndpointNoRoute "endpoint-no-route" Unreachable;
+    WrongUdpPort "wrong-udp-port" Misconfigured;
+    WrongVni "wrong-vni" Misconfigured;
+    WrongSource "wrong-source" Misconfigured;
+    VtepMacMismatch "vtep-mac-mismatch" Misconfigured;
+    EndpointUnreachable "endpoint-unreachable" Unreachable;
+    TunnelSilent "tunnel-silent" Unreachable;
+    ForeignInnerSource "foreign-inner-source" Degraded;
+    NoReturnPath "no-return-path" Degraded;
+    PathMtu "path-mtu" Degraded;
+    PacketLoss "packet-loss" Degraded;
+    SelfIpUnknown "self-ip-unknown" Unknown;
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.id())
+    }
+}
