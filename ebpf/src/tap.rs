@@ -74,7 +74,9 @@ fn look(ctx: &SkBuffContext) -> Result<u32, Ignored> {
         return Ok(0);
     }
     let source: [u8; 4] = load(ctx, 12)?;
-    let is_endpoint = ENDPOINTS.get_ptr(&source).is_some();
+    // The value, not the pointer: a pointer that is kept on the stack is refused where `CAP_PERFMON` is missing (kernels before 5.12).
+    // SAFETY: a byte that the agent writes before packets come; no reference outlives the line.
+    let is_endpoint = unsafe { ENDPOINTS.get(&source) }.copied().unwrap_or(0) != 0;
     if load_u16(ctx, 6)? & 0x1fff != 0 {
         if is_endpoint {
             count(Counter::Fragment);
@@ -109,13 +111,23 @@ fn stray(ctx: &SkBuffContext, source: [u8; 4], inner: usize) -> Result<u32, Igno
     let frame = Inner::read(ctx, inner)?;
     let inner_source = if frame.arp_operation == 0 { frame.source } else { frame.arp_sender };
     if is_of_vtep(inner_source) {
-        // SAFETY: a helper without arguments.
-        let last_seen_ns = unsafe { bpf_ktime_get_ns() };
-        let seen = Stray { last_seen_ns, inner_source, reserved: [0; 4] };
-        // A map that forgets is never full.
-        let _ = STRAYS.insert(&source, &seen, 0);
+        note_stray(&source, inner_source);
     }
     Ok(0)
+}
+
+fn note_stray(source: &[u8; 4], inner_source: [u8; 4]) {
+    // A map that forgets is never full. Written in place: half a slot of the stack written after the other half is refused without
+    // `CAP_PERFMON`.
+    if STRAYS.get_ptr(source).is_none() && STRAYS.insert(source, &NO_STRAY, 0).is_err() {
+        return;
+    }
+    let Some(stray) = STRAYS.get_ptr_mut(source) else { return };
+    // SAFETY: the value lives as long as the program runs; readers may see it half written, and read it again a second later.
+    let stray = unsafe { &mut *stray };
+    stray.inner_source = inner_source;
+    // SAFETY: a helper without arguments.
+    stray.last_seen_ns = unsafe { bpf_ktime_get_ns() };
 }
 
 fn is_of_vtep(address: [u8; 4]) -> bool {
@@ -169,6 +181,9 @@ struct Inner {
 }
 
 impl Inner {
+    /// Inlined, because a function of its own leaves the fields of an error unwritten on its caller's stack, and a kernel before 5.12 that
+    /// loads without `CAP_PERFMON` refuses whatever could read them, if only in speculation.
+    #[inline(always)]
     fn read(ctx: &SkBuffContext, at: usize) -> Result<Self, Ignored> {
         let mac = load(ctx, at + 6)?;
         let ethertype = load_u16(ctx, at + 12)?;
@@ -183,7 +198,8 @@ impl Inner {
     }
 }
 
-/// A new stream's value. A static, because BPF has no `memset` to make one on the stack.
+/// New values. Statics, because BPF has no `memset` to make one on the stack.
+static NO_STRAY: Stray = Stray { last_seen_ns: 0, inner_source: [0; 4], reserved: [0; 4] };
 static NOTHING_SEEN: FlowStats = FlowStats {
     packets: 0,
     bytes: 0,

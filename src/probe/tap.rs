@@ -139,7 +139,7 @@ impl Tap {
             map.remove(&gone.octets()).map_err(TapError::Map)?;
         }
         for new in endpoints.difference(&known) {
-            map.insert(new.octets(), 0, 0).map_err(TapError::Map)?;
+            map.insert(new.octets(), 1, 0).map_err(TapError::Map)?;
         }
         let map = self.ebpf.map_mut("NETWORKS").ok_or(TapError::Incomplete("the map NETWORKS"))?;
         let mut map = LpmTrie::<&mut MapData, [u8; 4], u8>::try_from(map).map_err(TapError::Map)?;
