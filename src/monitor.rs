@@ -126,7 +126,7 @@ pub fn diagnose_all(
             kernel: &kernel,
             facts: &facts,
             datapath: &datapath,
-            lane: probes.lanes.get(&vtep.cidr),
+            lane: probes.lane(vtep),
         };
         let mut diagnosis = diagnose(&evidence, now, at);
         if let Some(previous) = before.get(&vtep.cidr).filter(|previous| previous.same_as(&diagnosis)) {

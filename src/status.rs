@@ -188,6 +188,9 @@ pub struct Probes {
     pub icmp: Probe,
     #[serde(default)]
     pub path_mtu: PathMtu,
+    /// Rounds of probes left out because BIG-IP's own traffic showed that the tunnel lives.
+    #[serde(default)]
+    pub skipped: u64,
 }
 
 /// The largest inner packet that passes.

@@ -98,7 +98,7 @@ async fn round(args: &Args, moment: Moment) -> anyhow::Result<Status> {
     // Without it, the capability is the diagnosis.
     if !fitness.lacks(capabilities::NET_RAW) {
         let targets: BTreeMap<_, _> = args.probe_target.iter().copied().collect();
-        let settings = prober::Settings { pace: PACE, targets };
+        let settings = prober::Settings { pace: PACE, passive_first: false, targets };
         let prober = Prober::new(settings, config.clone(), facts.clone(), probes_tx).await;
         tokio::spawn(prober.context("failed to open the probe socket")?.run(progress.register("probe")));
         let told = probes.wait_for(|report| !report.lanes.is_empty() && report.lanes.values().all(has_told));

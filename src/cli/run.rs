@@ -72,6 +72,9 @@ pub struct Args {
     /// The tunnel self IP behind a VTEP CIDR; without it, it is learned from BIG-IP's own frames.
     #[arg(long, value_name = "CIDR=IP", value_parser = probe_target, value_delimiter = ',', env = "VTEP_AGENT_PROBE_TARGET")]
     probe_target: Vec<(Ipv4Net, Ipv4Addr)>,
+    /// Let BIG-IP's own traffic take the place of nine probes in ten.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", env = "VTEP_AGENT_PASSIVE_FIRST")]
+    passive_first: bool,
     /// How often the log sums up each VTEP.
     #[arg(long, default_value = "5m", value_parser = interval, env = "VTEP_AGENT_SUMMARY_INTERVAL")]
     summary_interval: Duration,
@@ -212,6 +215,7 @@ impl Args {
                 timeout: self.probe_timeout.min(self.probe_interval.mul_f64(0.8)),
                 thresholds,
             },
+            passive_first: self.passive_first,
             targets: self.probe_target.iter().copied().collect::<BTreeMap<_, _>>(),
         }
     }

@@ -8,6 +8,7 @@ use std::{
 use super::{
     frames::{Arp, TunnelArpReply, VTEP_VNI},
     health::{Answers, Health, Thresholds},
+    passive::Passive,
     path_mtu::PathMtu,
     tap::{Flow, Stray},
 };
@@ -81,6 +82,13 @@ pub struct Lane {
     pub arp: Health,
     pub icmp: Health,
     pub path_mtu: PathMtu,
+    pub passive: Passive,
+    /// BIG-IP's own frames take the place of probes just now.
+    pub rests: bool,
+    /// Another VTEP has the same endpoint: its frames do not tell whose they are.
+    pub shares_endpoint: bool,
+    /// Frames that answered our probes, asked for or not.
+    answers: u64,
     /// The tap hears this endpoint's answers to ARP.
     pub heard: bool,
     /// The MAC that answered ARP last.
@@ -109,6 +117,10 @@ impl Lane {
             arp: health(),
             icmp: health(),
             path_mtu: PathMtu::new(pace.thresholds, pace.interval * FULL_SIZE_EVERY, pace.timeout, now),
+            passive: Passive::default(),
+            rests: false,
+            shares_endpoint: false,
+            answers: 0,
             heard: true,
             observed_mac: None,
             foreign_macs: 0,
@@ -125,15 +137,41 @@ impl Lane {
     /// While some of the last are lost, the next come sooner: they tell loss from an outage, and both soon. An outage that is known
     /// brings the usual pace back.
     pub fn schedule(&mut self, pace: Pace, now: Instant, random: f64) {
-        let doubtful = self.icmp.state() == Answers::Ok && self.icmp.lost() > 0;
-        let interval =
-            if doubtful { (pace.interval / HASTE).max(pace.timeout.min(pace.interval) / 2) } else { pace.interval };
+        let hasty = || (pace.interval / HASTE).max(pace.timeout.min(pace.interval) / 2);
+        let interval = if self.is_doubtful() { hasty() } else { pace.interval };
         self.due = now + interval.mul_f64(0.9 + 0.2 * random);
+    }
+
+    /// Some of the last were lost, and not all.
+    fn is_doubtful(&self) -> bool {
+        self.icmp.state() == Answers::Ok && self.icmp.lost() > 0
+    }
+
+    /// Whether BIG-IP's own frames make the probe that is due superfluous. It rests until the next is due.
+    pub fn rest(&mut self, tunnel: Tunnel) -> bool {
+        let is_of_tunnel = |flow: &&Flow| flow.vni == VTEP_VNI && flow.port == tunnel.port;
+        let (mut seen, mut from_its_mac) = (0, true);
+        for flow in self.flows.iter().filter(is_of_tunnel) {
+            seen += flow.packets;
+            from_its_mac &= flow.inner_mac == self.vtep.mac;
+        }
+        let is_sound = |health: &Health| health.state() == Answers::Ok && health.lost() == 0;
+        // Where the full size is lost, the next ones tell when that is over.
+        let sound = is_sound(&self.icmp)
+            && is_sound(&self.arp)
+            && !self.path_mtu.is_in_doubt()
+            && self.heard
+            && from_its_mac
+            && self.foreign_macs == 0
+            && !self.shares_endpoint;
+        self.rests = self.passive.skips(seen, self.answers, sound);
+        self.rests
     }
 
     /// An ARP answer came from this lane's endpoint. It counts when it answers what `asker` asked, inside the right tunnel:
     /// BIG-IP also announces itself unasked.
     pub fn on_arp_reply(&mut self, reply: &TunnelArpReply, asker: Ipv4Addr, now: Instant) {
+        self.answers += 1;
         if self.target.is_none() && reply.vni == VTEP_VNI && reply.arp.target == asker {
             let found = Some(reply.arp.sender).filter(|address| self.vtep.cidr.contains(address));
             self.target = found.map(|address| Target { address, origin: Origin::Swept });
@@ -196,17 +234,22 @@ impl Lane {
     }
 
     pub fn on_time(&mut self, now: Instant) {
+        let doubted = self.is_doubtful();
         for health in [&mut self.underlay, &mut self.arp, &mut self.icmp] {
             health.on_time(now);
         }
         self.path_mtu.on_time(now);
+        // The first loss is looked into at once.
+        if self.is_doubtful() && !doubted {
+            self.due = self.due.min(now);
+        }
     }
 
     /// When this lane has something to do next.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         let timeouts = [&self.underlay, &self.arp, &self.icmp].into_iter().filter_map(Health::deadline);
-        let path_mtu = self.target.is_some().then(|| self.path_mtu.deadline());
+        let path_mtu = (self.target.is_some() && !self.rests).then(|| self.path_mtu.deadline());
         timeouts.chain(path_mtu).fold(self.due, Instant::min)
     }
 
@@ -226,6 +269,7 @@ impl Lane {
 
     /// An echo came back through the tunnel.
     pub fn on_echo(&mut self, sequence: u16, now: Instant) {
+        self.answers += 1;
         if !self.path_mtu.on_reply(sequence, now) {
             self.icmp.on_reply(sequence, now);
         }

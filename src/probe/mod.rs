@@ -1,12 +1,13 @@
 //! Probes: what goes through the tunnel and comes back, and what comes by itself.
 //!
-//! `frames`, `health` and `lane` are functions of values and of `now`; `icmp`, `arp` and `tap` are the sockets; `prober` is the loop.
+//! `frames`, `health`, `passive`, `path_mtu`, `sweep` and `lane` are functions of values and of `now`; `icmp`, `arp` and `tap` are the sockets; `prober` is the loop.
 
 pub mod arp;
 pub mod frames;
 pub mod health;
 pub mod icmp;
 pub mod lane;
+pub mod passive;
 pub mod path_mtu;
 pub mod prober;
 pub mod socket;

@@ -181,6 +181,13 @@ impl PathMtu {
         self.full.state()
     }
 
+    /// The full size is lost, or was the last time, or has still to show.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        let can_be_known = self.size != 0;
+        (can_be_known && self.full.state() != Answers::Ok) || self.full.last_lost()
+    }
+
     /// The largest inner packet that passes, as far as it was found.
     #[must_use]
     pub fn inner_mtu(&self) -> Option<u16> {

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     config::{
-        spec::{Spec, Tunnel},
+        spec::{Spec, Tunnel, Vtep},
         view::View,
     },
     logging::chain,
@@ -42,6 +42,8 @@ const ANSWERS: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub pace: Pace,
+    /// BIG-IP's own traffic takes the place of most probes.
+    pub passive_first: bool,
     /// `--probe-target`: VTEP CIDR → tunnel self IP.
     pub targets: BTreeMap<Ipv4Net, Ipv4Addr>,
 }
@@ -55,6 +57,14 @@ pub struct Report {
     pub tap_error: Option<String>,
     /// Streams that did not fit into the tap's map, fragments, malformed frames.
     pub tap_counters: [u64; vtep_agent_ebpf::COUNTERS as usize],
+}
+
+impl Report {
+    /// The record of this VTEP; one with other values is of an earlier configuration, and says nothing of this one.
+    #[must_use]
+    pub fn lane(&self, vtep: &Vtep) -> Option<&Lane> {
+        self.lanes.get(&vtep.cidr).filter(|lane| lane.vtep == *vtep)
+    }
 }
 
 pub struct Prober {
@@ -219,7 +229,9 @@ impl Prober {
         for &vtep in spec.iter().flat_map(|spec| &spec.vteps) {
             let kept = previous.remove(&vtep.cidr).filter(|lane| lane.vtep == vtep);
             let configured = self.settings.targets.get(&vtep.cidr).copied();
-            let lane = kept.unwrap_or_else(|| Lane::new(vtep, configured, self.settings.pace, now));
+            let mut lane = kept.unwrap_or_else(|| Lane::new(vtep, configured, self.settings.pace, now));
+            let is_other = |other: &&Vtep| other.endpoint == vtep.endpoint && other.cidr != vtep.cidr;
+            lane.shares_endpoint = spec.iter().flat_map(|spec| &spec.vteps).any(|other| is_other(&other));
             self.lanes.insert(vtep.cidr, lane);
         }
     }
@@ -326,15 +338,22 @@ impl Prober {
             self.housekeeping_due = now + HOUSEKEEPING;
             self.open_sockets();
             self.tend_tap(now);
+        } else if self.settings.passive_first && self.lanes.values().any(|lane| now >= lane.due) {
+            // What came since decides whether a probe is needed.
+            self.tend_tap(now);
         }
         let mut lanes = std::mem::take(&mut self.lanes);
         for lane in lanes.values_mut() {
             lane.on_time(now);
             if now >= lane.due {
+                if !(self.settings.passive_first && lane.rest(self.tunnel)) {
+                    self.send(lane, now);
+                }
                 lane.schedule(self.settings.pace, now, fastrand::f64());
-                self.send(lane, now);
             }
-            self.send_large(lane, now);
+            if !lane.rests {
+                self.send_large(lane, now);
+            }
         }
         self.lanes = lanes;
         self.sweep(now);

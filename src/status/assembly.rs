@@ -54,7 +54,7 @@ impl Status {
         let vteps = spec
             .iter()
             .flat_map(|spec| &spec.vteps)
-            .map(|vtep| vtep_status(vtep, diagnoses.get(&vtep.cidr), probes.lanes.get(&vtep.cidr), datapath, now, at));
+            .map(|vtep| vtep_status(vtep, diagnoses.get(&vtep.cidr), probes.lane(vtep), datapath, now, at));
         Self {
             node: node.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -216,6 +216,7 @@ fn probes(lane: Option<&Lane>) -> Probes {
             inner_mtu: lane.path_mtu.inner_mtu(),
         }),
         icmp: in_tunnel(Lane::icmp_state, |lane| &lane.icmp),
+        skipped: lane.map_or(0, |lane| lane.passive.skipped_total),
     }
 }
 

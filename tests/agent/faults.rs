@@ -8,9 +8,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use vtep_agent::{diagnose::Cause, status::Status};
-use vtep_lab::{BIGIP_TUNNEL, BigIp, Config, Faults, Lab};
+use vtep_lab::{BIGIP_TUNNEL, Config, Faults, Lab};
 
-use crate::support::{Agent, all_healthy, eventually};
+use crate::{
+    far_end::{Chatter, bigip, filter, nft, on_bigip, unfilter},
+    support::{Agent, all_healthy, eventually},
+};
 
 /// Promised: 10 s to name, 10 s to clear.
 const WITHIN: Duration = Duration::from_secs(100);
@@ -21,17 +24,10 @@ struct Fault {
     cause: Cause,
     /// What the hint must say.
     words: &'static str,
+    /// It shows in what BIG-IP sends by itself.
+    traffic: bool,
     inject: fn(&mut Lab) -> Result<()>,
     repair: fn(&mut Lab) -> Result<()>,
-}
-
-fn bigip(lab: &Lab) -> &BigIp {
-    &lab.bigips[0]
-}
-
-/// Runs `ip` on the first BIG-IP.
-fn on_bigip(lab: &Lab, lines: &str) -> Result<()> {
-    bigip(lab).host.ip(lines).map(drop)
 }
 
 /// A tunnel with other parameters, in place of the first BIG-IP's own.
@@ -55,34 +51,6 @@ fn own_tunnel(lab: &mut Lab) -> Result<()> {
     tunnel(lab, vni, lab.topology.tunnel_port, underlay_ip)
 }
 
-/// What BIG-IP does all the time by itself: asks for a pod, and sends to it.
-fn chatter(lab: &Lab) -> Result<std::process::Child> {
-    let pod = lab.topology.pod_ip.to_string();
-    let mut ping = bigip(lab).host.command("ping");
-    ping.args(["-n", "-q", "-i", "0.2", "-c", "3000", &pod]).stdout(std::process::Stdio::null());
-    Ok(ping.stderr(std::process::Stdio::null()).spawn()?)
-}
-
-const NFT: &str = "/usr/sbin/nft";
-
-fn nft(host: &vtep_lab::Host, rules: &str) -> Result<()> {
-    let output = host.command(NFT).arg(rules).output().context("failed to run nft")?;
-    ensure!(output.status.success(), "nft {rules}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
-/// Adds a rule to a chain of its own on the first BIG-IP.
-fn filter(lab: &Lab, hook: &str, rule: &str) -> Result<()> {
-    let host = &bigip(lab).host;
-    nft(host, "add table ip lab")?;
-    nft(host, &format!("add chain ip lab {hook} {{ type filter hook {hook} priority 0 ; }}"))?;
-    nft(host, &format!("add rule ip lab {hook} {rule}"))
-}
-
-fn unfilter(lab: &mut Lab) -> Result<()> {
-    nft(&bigip(lab).host, "delete table ip lab")
-}
-
 fn keys(lab: &Lab, key: &str, value: &str) -> Result<()> {
     let mut keys = Config::seed_keys();
     keys.insert(key.into(), value.into());
@@ -103,6 +71,7 @@ const FAULTS: &[Fault] = &[
         name: "another MAC on the far side",
         cause: Cause::VtepMacMismatch,
         words: "00:50:56:00:00:99",
+        traffic: false,
         inject: |lab| on_bigip(lab, &format!("link set {BIGIP_TUNNEL} address 00:50:56:00:00:99")),
         repair: |lab| {
             let mac = bigip(lab).addresses.mac;
@@ -113,6 +82,7 @@ const FAULTS: &[Fault] = &[
         name: "a multicast vtep-mac",
         cause: Cause::VtepMacMismatch,
         words: "group address",
+        traffic: false,
         inject: |lab| keys(lab, "vtep-mac", "01:50:56:A0:7D:D8 00:50:56:86:6b:28"),
         repair: seed,
     },
@@ -120,6 +90,7 @@ const FAULTS: &[Fault] = &[
         name: "VNI 3",
         cause: Cause::WrongVni,
         words: "VNI 3",
+        traffic: true,
         inject: |lab| tunnel(lab, 3, lab.topology.tunnel_port, bigip(lab).addresses.underlay_ip),
         repair: own_tunnel,
     },
@@ -127,6 +98,7 @@ const FAULTS: &[Fault] = &[
         name: "UDP port 4789",
         cause: Cause::WrongUdpPort,
         words: "4789",
+        traffic: true,
         inject: |lab| tunnel(lab, 2, 4789, bigip(lab).addresses.underlay_ip),
         repair: own_tunnel,
     },
@@ -134,6 +106,7 @@ const FAULTS: &[Fault] = &[
         name: "another local address",
         cause: Cause::WrongSource,
         words: "10.169.72.134",
+        traffic: true,
         inject: |lab| {
             on_bigip(lab, "address add 10.169.72.134/24 dev eth0")?;
             tunnel(lab, 2, lab.topology.tunnel_port, [10, 169, 72, 134].into())
@@ -148,6 +121,7 @@ const FAULTS: &[Fault] = &[
         // Linux answers ARP through the same table, so that nothing comes at all.
         cause: Cause::TunnelSilent,
         words: "FDB record for this node (10.169.72.239)",
+        traffic: false,
         inject: |lab| {
             tunnel(lab, 2, lab.topology.tunnel_port, bigip(lab).addresses.underlay_ip)?;
             on_bigip(lab, &format!("link set {BIGIP_TUNNEL} type vxlan nolearning"))?;
@@ -159,6 +133,7 @@ const FAULTS: &[Fault] = &[
         name: "no route to the pods on BIG-IP",
         cause: Cause::NoReturnPath,
         words: "route to the pod CIDR",
+        traffic: false,
         inject: |lab| on_bigip(lab, &format!("route del {} dev {BIGIP_TUNNEL}", lab.topology.cluster_cidr)),
         repair: |lab| on_bigip(lab, &format!("route add {} dev {BIGIP_TUNNEL}", lab.topology.cluster_cidr)),
     },
@@ -166,6 +141,7 @@ const FAULTS: &[Fault] = &[
         name: "ping filtered, as by port lockdown",
         cause: Cause::NoReturnPath,
         words: "allows ICMP",
+        traffic: false,
         inject: |lab| filter(lab, "input", &format!("iifname {BIGIP_TUNNEL} icmp type echo-request drop")),
         repair: unfilter,
     },
@@ -173,6 +149,7 @@ const FAULTS: &[Fault] = &[
         name: "UDP filtered towards BIG-IP",
         cause: Cause::TunnelSilent,
         words: "UDP port 8472",
+        traffic: false,
         inject: |lab| filter(lab, "input", "udp dport 8472 drop"),
         repair: unfilter,
     },
@@ -180,6 +157,7 @@ const FAULTS: &[Fault] = &[
         name: "UDP filtered from BIG-IP",
         cause: Cause::TunnelSilent,
         words: "UDP port 8472",
+        traffic: false,
         inject: |lab| filter(lab, "output", "udp dport 8472 drop"),
         repair: unfilter,
     },
@@ -187,6 +165,7 @@ const FAULTS: &[Fault] = &[
         name: "a lower MTU on the path",
         cause: Cause::PathMtu,
         words: "1350 bytes pass",
+        traffic: false,
         inject: |lab| filter(lab, "input", "udp dport 8472 meta length > 1400 drop"),
         repair: unfilter,
     },
@@ -194,6 +173,7 @@ const FAULTS: &[Fault] = &[
         name: "20 % loss",
         cause: Cause::PacketLoss,
         words: "%",
+        traffic: false,
         inject: |lab| filter(lab, "input", "udp dport 8472 numgen random mod 100 < 20 drop"),
         repair: unfilter,
     },
@@ -201,6 +181,7 @@ const FAULTS: &[Fault] = &[
         name: "BIG-IP off",
         cause: Cause::EndpointUnreachable,
         words: "10.169.72.34",
+        traffic: false,
         inject: |lab| bigip(lab).down(),
         repair: |lab| bigip(lab).up(),
     },
@@ -208,6 +189,7 @@ const FAULTS: &[Fault] = &[
         name: "an endpoint without a route",
         cause: Cause::EndpointNoRoute,
         words: "172.31.1.1",
+        traffic: false,
         inject: |lab| {
             lab.node.ip("route add unreachable 172.31.0.0/16")?;
             keys(lab, "vtep-endpoint", "172.31.1.1 10.169.72.36")
@@ -221,12 +203,19 @@ const FAULTS: &[Fault] = &[
         name: "SNAT to a foreign address",
         cause: Cause::ForeignInnerSource,
         words: "192.0.2.7",
+        traffic: true,
         inject: |lab| {
-            on_bigip(lab, "address add 192.0.2.7/32 dev lo")?;
             let host = &bigip(lab).host;
+            // Linux would ask for the pod's MAC in the foreign address's name, which BIG-IP does not: so it knows it beforehand.
+            let known = host.command("ping").args(["-c", "1", &lab.topology.pod_ip.to_string()]).output()?;
+            ensure!(known.status.success(), "{known:?}");
+            on_bigip(lab, "address add 192.0.2.7/32 dev lo")?;
             nft(host, "add table ip lab")?;
             nft(host, "add chain ip lab postrouting { type nat hook postrouting priority 100 ; }")?;
-            nft(host, &format!("add rule ip lab postrouting oifname {BIGIP_TUNNEL} udp dport 9 snat to 192.0.2.7"))
+            nft(
+                host,
+                &format!("add rule ip lab postrouting oifname {BIGIP_TUNNEL} icmp type echo-request snat to 192.0.2.7"),
+            )
         },
         repair: |lab| {
             unfilter(lab)?;
@@ -237,6 +226,7 @@ const FAULTS: &[Fault] = &[
         name: "VTEP disabled in the datapath",
         cause: Cause::CiliumRestartRequired,
         words: "enable-vtep",
+        traffic: false,
         inject: |lab| restart(lab, |cilium| cilium.running.enable_vtep = false),
         repair: |lab| restart(lab, |cilium| cilium.running.enable_vtep = true),
     },
@@ -244,6 +234,7 @@ const FAULTS: &[Fault] = &[
         name: "Cilium's map gone",
         cause: Cause::CiliumVtepDisabled,
         words: "restart the cilium DaemonSet",
+        traffic: false,
         inject: |lab| lab.cilium.remove_pin(),
         repair: |lab| lab.cilium.start(),
     },
@@ -251,6 +242,7 @@ const FAULTS: &[Fault] = &[
         name: "another mask in the datapath",
         cause: Cause::CiliumRestartRequired,
         words: "255.255.0.0",
+        traffic: false,
         inject: |lab| restart(lab, |cilium| cilium.running.vtep_mask = [255, 255, 0, 0].into()),
         repair: |lab| restart(lab, |cilium| cilium.running.vtep_mask = [255, 255, 255, 0].into()),
     },
@@ -258,6 +250,7 @@ const FAULTS: &[Fault] = &[
         name: "a broken release of Cilium",
         cause: Cause::CiliumBrokenRelease,
         words: "1.18.8",
+        traffic: false,
         inject: |lab| restart(lab, |cilium| cilium.version = Some("1.18.2".into())),
         repair: |lab| restart(lab, |cilium| cilium.version = Some("1.18.8".into())),
     },
@@ -265,6 +258,7 @@ const FAULTS: &[Fault] = &[
         name: "contended",
         cause: Cause::DatapathContended,
         words: "10.169.72.99",
+        traffic: false,
         inject: |lab| {
             let ours = lab.topology.vteps()[0];
             let theirs = vtep_lab::Vtep { endpoint: [10, 169, 72, 99].into(), ..ours };
@@ -298,7 +292,9 @@ fn holds(status: &Status, fault: &Fault) -> bool {
 fn run(fault: &Fault, lab: &mut Lab, agent: &Agent) -> Result<Row> {
     let begin = Instant::now();
     (fault.inject)(lab)?;
+    let traffic = fault.traffic.then(|| Chatter::start(lab)).transpose()?;
     let named = named(fault, agent).map(|()| begin.elapsed());
+    drop(traffic);
     let begin = Instant::now();
     (fault.repair)(lab)?;
     let cleared = (fault.cause != Cause::DatapathContended).then(|| {
@@ -320,28 +316,7 @@ fn named(fault: &Fault, agent: &Agent) -> Result<()> {
 fn each_fault_is_named_and_its_repair_seen() -> Result<()> {
     let mut lab = Lab::start()?;
     let agent = Agent::healthy(&lab)?;
-    let mut chatter = chatter(&lab)?;
-    // Something of BIG-IP's own that SNAT can spoil.
-    let datagrams = bigip(&lab).host.clone();
-    let pod = lab.topology.pod_ip;
-    let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let until = over.clone();
-    let sender = std::thread::spawn(move || {
-        datagrams.run(move || {
-            let socket = std::net::UdpSocket::bind(("0.0.0.0", 0))?;
-            while !until.load(std::sync::atomic::Ordering::Relaxed) {
-                // A tunnel that is being replaced takes none.
-                let _ = socket.send_to(b"x", (pod, 9));
-                std::thread::sleep(Duration::from_millis(200));
-            }
-            Ok(())
-        })
-    });
     let results: Vec<_> = FAULTS.iter().map(|fault| (fault, run(fault, &mut lab, &agent))).collect();
-    over.store(true, std::sync::atomic::Ordering::Relaxed);
-    chatter.kill()?;
-    chatter.wait()?;
-    sender.join().ok().context("the sender ended")??;
     // Past the harness, which would keep it to itself.
     let mut out = std::io::stdout();
     writeln!(out, "\n{:<40} {:<26} {:>8} {:>8}", "FAULT", "CAUSE NAMED", "NAMED", "CLEARED")?;
@@ -359,6 +334,32 @@ fn each_fault_is_named_and_its_repair_seen() -> Result<()> {
         .try_for_each(|(fault, result)| result.map(drop).with_context(|| format!("fault: {}", fault.name)))
 }
 
+/// Both BIG-IPs ail: each has its own cause. Then one ails twice: the nearer fault is the cause, the other is told as well.
+#[test]
+fn two_faults_do_not_mix() -> Result<()> {
+    let mut lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let second = lab.bigips[1].host.clone();
+    lab.bigips[0].down()?;
+    second.ip(&format!("link set {BIGIP_TUNNEL} address 00:50:56:00:00:99"))?;
+    let causes = |status: &Status| status.vteps.iter().map(|vtep| vtep.cause).collect::<Vec<_>>();
+    let each = [Some(Cause::EndpointUnreachable), Some(Cause::VtepMacMismatch)];
+    agent.wait_for("each has its own", WITHIN, |status| causes(status) == each)?;
+    lab.bigips[0].up()?;
+    let cleared = [None, Some(Cause::VtepMacMismatch)];
+    agent.wait_for("one is healthy again", WITHIN, |status| causes(status) == cleared)?;
+    second.ip(&format!("route del {} dev {BIGIP_TUNNEL}", lab.topology.cluster_cidr))?;
+    second.ip(&format!("link set {BIGIP_TUNNEL} address {}", lab.bigips[1].addresses.mac))?;
+    agent.wait_for("the route is missed", WITHIN, |status| causes(status) == [None, Some(Cause::NoReturnPath)])?;
+    restart(&mut lab, |cilium| cilium.version = Some("1.18.2".into()))?;
+    agent.wait_for("Cilium is the cause, and the route is told as well", WITHIN, |status| {
+        status.vteps.iter().all(|vtep| vtep.cause == Some(Cause::CiliumBrokenRelease))
+            && status.vteps[0].also.is_empty()
+            && status.vteps[1].also == [Cause::NoReturnPath]
+    })?;
+    Ok(())
+}
+
 #[test]
 fn arp_replies_without_a_mac_are_named_where_the_release_is_unknown() -> Result<()> {
     let mut lab = Lab::start()?;
@@ -367,15 +368,13 @@ fn arp_replies_without_a_mac_are_named_where_the_release_is_unknown() -> Result<
     lab.cilium.start()?;
     lab.config.write(&Config::seed_keys())?;
     let agent = Agent::start(&lab)?;
-    let mut chatter = chatter(&lab)?;
+    let _chatter = Chatter::start(&lab)?;
     let zero = |status: &Status| status.vteps.first().is_some_and(|vtep| vtep.cause == Some(Cause::CiliumArpZeroMac));
     let named = agent.wait_for("it is named", WITHIN, zero);
     lab.cilium.faults = Faults::default();
     lab.cilium.start()?;
     on_bigip(&lab, &format!("neigh flush dev {BIGIP_TUNNEL}"))?;
     let cleared = agent.wait_for("it is over", WITHIN, |status| !zero(status));
-    chatter.kill()?;
-    chatter.wait()?;
     named?;
     cleared?;
     Ok(())

@@ -1,0 +1,55 @@
+//! The first BIG-IP's side of a test: what it sends by itself, and what it filters.
+
+use std::process::{Child, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use vtep_lab::{BigIp, Lab};
+
+pub(crate) fn bigip(lab: &Lab) -> &BigIp {
+    &lab.bigips[0]
+}
+
+/// Runs `ip` on the first BIG-IP.
+pub(crate) fn on_bigip(lab: &Lab, lines: &str) -> Result<()> {
+    bigip(lab).host.ip(lines).map(drop)
+}
+
+const NFT: &str = "/usr/sbin/nft";
+
+pub(crate) fn nft(host: &vtep_lab::Host, rules: &str) -> Result<()> {
+    let output = host.command(NFT).arg(rules).output().context("failed to run nft")?;
+    ensure!(output.status.success(), "nft {rules}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// Adds a rule to a chain of its own on the first BIG-IP.
+pub(crate) fn filter(lab: &Lab, hook: &str, rule: &str) -> Result<()> {
+    let host = &bigip(lab).host;
+    nft(host, "add table ip lab")?;
+    nft(host, &format!("add chain ip lab {hook} {{ type filter hook {hook} priority 0 ; }}"))?;
+    nft(host, &format!("add rule ip lab {hook} {rule}"))
+}
+
+pub(crate) fn unfilter(lab: &mut Lab) -> Result<()> {
+    nft(&bigip(lab).host, "delete table ip lab")
+}
+
+/// What BIG-IP does all the time by itself: asks for a pod, and sends to it. Ends when it is dropped.
+pub(crate) struct Chatter(Child);
+
+impl Chatter {
+    pub(crate) fn start(lab: &Lab) -> Result<Self> {
+        let pod = lab.topology.pod_ip.to_string();
+        let mut ping = bigip(lab).host.command("ping");
+        ping.args(["-n", "-q", "-i", "0.2", "-c", "3000", &pod]).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Self(ping.spawn().context("failed to run ping")?))
+    }
+}
+
+impl Drop for Chatter {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
