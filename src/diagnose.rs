@@ -19,6 +19,7 @@ use crate::{
     },
     probe::{
         frames::VTEP_VNI,
+        health::SendError,
         lane::{Lane, ProbeState},
         tap::Flow,
     },
@@ -101,7 +102,7 @@ impl Evidence<'_> {
     fn is_made_good(&self, cause: Cause) -> bool {
         let only_values = || self.harm().all(|difference| difference.effect != Effect::Programs);
         (cause == Cause::DatapathContended && !self.is_left_alone())
-            || (cause == Cause::CiliumRestartRequired && only_values())
+            || (cause == Cause::CiliumRestartRequired && only_values() && !self.drops())
     }
 
     /// The differences that this VTEP suffers from.
@@ -183,7 +184,24 @@ impl Evidence<'_> {
 
     fn cilium_restart_required(&self) -> Option<String> {
         let harm: Vec<_> = self.harm().map(ToString::to_string).collect();
-        (!harm.is_empty()).then(|| format!("restart the cilium DaemonSet: {}", harm.join("; ")))
+        if !harm.is_empty() {
+            return Some(format!("restart the cilium DaemonSet: {}", harm.join("; ")));
+        }
+        self.drops().then(|| {
+            format!(
+                "restart the cilium DaemonSet: its programs on this node drop what is sent to {}, though its entry is there; they were \
+                 loaded without VTEP, or with another vtep-mask",
+                self.vtep.cidr
+            )
+        })
+    }
+
+    /// Probes do not leave the node: Cilium's program on `cilium_host` drops them, whatever the map says.
+    fn drops(&self) -> bool {
+        let in_sync = self.datapath.model.is_known() && self.pending_entry().is_none() && !self.is_left_alone();
+        in_sync
+            && self.state(Lane::icmp_state) == ProbeState::Failed
+            && self.lane.and_then(|lane| lane.icmp.send_error.as_ref()).is_some_and(SendError::is_drop)
     }
 
     fn cilium_vtep_disabled(&self) -> Option<String> {
@@ -329,8 +347,9 @@ impl Evidence<'_> {
         silent.then(|| {
             format!(
                 "BIG-IP {endpoint} answers ping but nothing through the tunnel{heard}: check that UDP port {port} is not filtered, \
-                 that its tunnel has key {VTEP_VNI} and local-address {endpoint}, and its FDB record for {}",
-                self.this_node()
+                 that its tunnel has key {VTEP_VNI} and local-address {endpoint}, and its FDB record for {}{}",
+                self.this_node(),
+                self.unsent()
             )
         })
     }
@@ -338,15 +357,22 @@ impl Evidence<'_> {
     fn no_return_path(&self) -> Option<String> {
         let one_way =
             self.state(Lane::arp_state) == ProbeState::Ok && self.state(Lane::icmp_state) == ProbeState::Failed;
-        (one_way && self.vtep_mac_mismatch().is_none()).then(|| {
+        (one_way && !self.drops() && self.vtep_mac_mismatch().is_none()).then(|| {
             let fdb = self.this_node();
             let router = self.facts.cilium.router.map(|router| format!(" that covers {router}")).unwrap_or_default();
             format!(
                 "the tunnel of BIG-IP {} answers ARP but not ping: check its route to the pod CIDR{router}, its FDB record for {fdb}, \
-                 and that the self IP allows ICMP",
-                self.vtep.endpoint
+                 and that the self IP allows ICMP{}",
+                self.vtep.endpoint,
+                self.unsent()
             )
         })
+    }
+
+    /// Why the last probe did not even leave, where that is so.
+    fn unsent(&self) -> String {
+        let error = self.lane.and_then(|lane| lane.icmp.send_error.as_ref());
+        error.map(|error| format!(" (the last probe could not be sent: {error})")).unwrap_or_default()
     }
 
     /// As BIG-IP knows it.

@@ -130,7 +130,7 @@ impl Case {
 
     fn lose(&mut self, wires: &[Wire], times: u16) {
         for &wire in wires {
-            (0..times).for_each(|_| self.health(wire).on_send_error("lost".into(), Instant::now()));
+            (0..times).for_each(|_| self.health(wire).on_send_error(&std::io::Error::other("lost"), Instant::now()));
         }
     }
 
@@ -371,6 +371,26 @@ fn each_fault_is_named() {
             Some(Cause::VtepMacMismatch),
             Verdict::Misconfigured,
             "00:50:56:01:02:03",
+        ),
+        (
+            "a program that drops what is sent, though the entry is there",
+            |case| {
+                let dropped = std::io::Error::from_raw_os_error(nix::libc::ENOBUFS);
+                (0..3).for_each(|_| case.lane.icmp.on_send_error(&dropped, Instant::now()));
+            },
+            Some(Cause::CiliumRestartRequired),
+            Verdict::Misconfigured,
+            "drop what is sent to 10.1.6.0/24",
+        ),
+        (
+            "a firewall of the node's own",
+            |case| {
+                let refused = std::io::Error::from_raw_os_error(nix::libc::EPERM);
+                (0..3).for_each(|_| case.lane.icmp.on_send_error(&refused, Instant::now()));
+            },
+            Some(Cause::NoReturnPath),
+            Verdict::Degraded,
+            "Operation not permitted",
         ),
         (
             "a group address, while ping passes",

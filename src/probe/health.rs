@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     time::{Duration, Instant},
 };
 
@@ -23,6 +24,28 @@ pub struct Thresholds {
     pub clear: u32,
 }
 
+/// Why a probe could not be sent: nothing was asked, so that silence says nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SendError {
+    errno: Option<i32>,
+    message: String,
+}
+
+impl SendError {
+    /// A program on the device dropped it (`ENOBUFS`).
+    #[must_use]
+    pub fn is_drop(&self) -> bool {
+        self.errno == Some(nix::libc::ENOBUFS)
+    }
+}
+
+impl From<&io::Error> for SendError {
+    fn from(error: &io::Error) -> Self {
+        Self { errno: error.raw_os_error(), message: error.to_string() }
+    }
+}
+
 /// So many answers in a row end what was lost before: it is over.
 const CALM: u32 = 30;
 /// Results kept to compute the loss.
@@ -41,7 +64,7 @@ pub struct Health {
     window: VecDeque<bool>,
     /// Answers in a row.
     answered_in_a_row: u32,
-    /// When the first probe of those left that were not answered since.
+    /// When the first probe of those left that were not answered since, or the first of the outage.
     unanswered_since: Option<Instant>,
     pub sent: u64,
     pub received: u64,
@@ -49,7 +72,7 @@ pub struct Health {
     pub duplicates: u64,
     pub rtt: Option<Duration>,
     /// Why the last probe could not be sent.
-    pub send_error: Option<String>,
+    pub send_error: Option<SendError>,
 }
 
 impl Health {
@@ -106,7 +129,7 @@ impl Health {
         self.window.iter().filter(|answered| !**answered).count()
     }
 
-    /// When the first probe left of those that were not answered since the last answer.
+    /// When the first probe left of those that were not answered since the last answer; in an outage, its first.
     #[must_use]
     pub fn unanswered_since(&self) -> Option<Instant> {
         self.unanswered_since
@@ -121,10 +144,10 @@ impl Health {
     }
 
     /// A probe could not leave: it failed without waiting.
-    pub fn on_send_error(&mut self, error: String, now: Instant) {
+    pub fn on_send_error(&mut self, error: &io::Error, now: Instant) {
         self.sent += 1;
         self.unanswered_since.get_or_insert(now);
-        self.send_error = Some(error);
+        self.send_error = Some(error.into());
         self.record(false);
     }
 
@@ -134,9 +157,12 @@ impl Health {
             Some(position) => {
                 let sent_at = self.awaited.remove(position).map_or(now, |(_, sent_at)| sent_at);
                 self.received += 1;
-                self.unanswered_since = None;
                 self.rtt = Some(now.duration_since(sent_at));
                 self.record(true);
+                // An outage ends with the state: its first answer does not begin another.
+                if self.state != Answers::Failed {
+                    self.unanswered_since = None;
+                }
             }
             None => self.duplicates += 1,
         }
@@ -209,7 +235,7 @@ mod tests {
         let mut states = String::new();
         for (sequence, step) in (0..).zip(script.chars()) {
             match step {
-                'x' => health.on_send_error("no buffer space".into(), now),
+                'x' => health.on_send_error(&io::Error::other("no buffer space"), now),
                 _ => health.on_sent(sequence, now),
             }
             if step == '+' {

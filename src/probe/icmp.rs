@@ -57,7 +57,7 @@ impl IcmpSocket {
     ///
     /// # Errors
     ///
-    /// What the kernel says: no route, no buffer space (Cilium dropped it), and the like.
+    /// What the kernel says of this one: no route, no buffer space (Cilium dropped it), and the like.
     pub fn send(&self, echo: Echo, size: u16, to: Ipv4Addr) -> io::Result<()> {
         let message = echo_request(echo, size.saturating_sub(HEADERS).into());
         // The device in IP_PKTINFO chooses the route: the probe proves the tunnel, also where the host route is missing.
@@ -69,6 +69,7 @@ impl IcmpSocket {
         let control: Vec<_> = info.iter().map(ControlMessage::Ipv4PacketInfo).collect();
         let to = SockaddrIn::from(SocketAddrV4::new(to, 0));
         let bytes = [io::IoSlice::new(&message)];
+        self.socket.forget_errors();
         sendmsg(self.socket.get().as_raw_fd(), &bytes, &control, MsgFlags::empty(), Some(&to))?;
         Ok(())
     }

@@ -3,7 +3,10 @@
 //!
 //! Sizes are bytes of the inner IPv4 packet.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use super::health::{Answers, Health, Thresholds};
 
@@ -103,7 +106,7 @@ impl PathMtu {
     }
 
     /// The kernel knows already that it is too large.
-    pub fn on_send_error(&mut self, error: String, now: Instant) {
+    pub fn on_send_error(&mut self, error: &io::Error, now: Instant) {
         match &mut self.search {
             Some(_) => self.lost(now),
             None => self.full.on_send_error(error, now),

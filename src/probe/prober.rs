@@ -402,7 +402,7 @@ impl Prober {
         let echo = Echo { id: self.echo_id, sequence: self.sequence };
         match socket.send(echo, due.size, target.address) {
             Ok(()) => lane.path_mtu.on_sent(self.sequence, due, now),
-            Err(error) => lane.path_mtu.on_send_error(error.to_string(), now),
+            Err(error) => lane.path_mtu.on_send_error(&error, now),
         }
     }
 
@@ -426,7 +426,7 @@ async fn receive(socket: Option<&IcmpSocket>) -> io::Result<(Ipv4Addr, Echo)> {
 fn record(health: &mut super::health::Health, sequence: u16, now: Instant, sent: io::Result<()>) {
     match sent {
         Ok(()) => health.on_sent(sequence, now),
-        Err(error) => health.on_send_error(error.to_string(), now),
+        Err(error) => health.on_send_error(&error, now),
     }
 }
 

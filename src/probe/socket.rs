@@ -4,7 +4,7 @@ use std::{io, os::fd::AsRawFd};
 
 use nix::{
     libc, setsockopt_impl, sockopt_impl,
-    sys::socket::{MsgFlags, recv, setsockopt},
+    sys::socket::{MsgFlags, recv, setsockopt, sockopt::Ipv4RecvErr},
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::io::unix::AsyncFd;
@@ -21,6 +21,8 @@ impl EventSocket {
     pub fn icmp() -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::RAW.nonblocking().cloexec(), Some(Protocol::ICMPV4))?;
         setsockopt(&socket, IcmpFilter, &!(1 << ICMP_ECHO_REPLY)).map_err(io::Error::from)?;
+        // Without it, the kernel keeps to itself that a program or a queue dropped what was sent (raw(7)).
+        setsockopt(&socket, Ipv4RecvErr, &true).map_err(io::Error::from)?;
         Self::watch(socket)
     }
 
@@ -73,6 +75,18 @@ impl EventSocket {
         self.0.get_ref()
     }
 
+    /// Forgets what routers said of earlier packets, which the next call would fail with, whomever it is about.
+    pub fn forget_errors(&self) {
+        let _ = self.get().take_error();
+        let mut nothing = [0; 1];
+        // As many as a moment can bring; what is left is no error of a call, but memory, and that has a bound.
+        for _ in 0..64 {
+            if recv(self.get().as_raw_fd(), &mut nothing, MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT).is_err() {
+                return;
+            }
+        }
+    }
+
     /// Waits for the next packet and gives its length, which `buffer` may cut.
     ///
     /// # Errors
@@ -82,11 +96,30 @@ impl EventSocket {
         loop {
             let mut ready = self.0.readable().await?;
             let received = ready.try_io(|socket| Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::empty())?));
-            if let Ok(received) = received {
-                return received;
+            match received {
+                // A router's word on an earlier packet: its silence says as much.
+                Ok(Err(error)) if is_unreachable(&error) => self.forget_errors(),
+                Ok(received) => return received,
+                Err(_would_block) => {}
             }
         }
     }
+}
+
+/// What ICMP errors turn into (ip(7), `icmp_err_convert` of the kernel).
+fn is_unreachable(error: &io::Error) -> bool {
+    const OF_ICMP: [i32; 9] = [
+        libc::ENETUNREACH,
+        libc::EHOSTUNREACH,
+        libc::ENOPROTOOPT,
+        libc::ECONNREFUSED,
+        libc::EMSGSIZE,
+        libc::EOPNOTSUPP,
+        libc::EHOSTDOWN,
+        libc::ENONET,
+        libc::EPROTO,
+    ];
+    error.raw_os_error().is_some_and(|errno| OF_ICMP.contains(&errno))
 }
 
 sockopt_impl!(

@@ -232,7 +232,7 @@ impl Probe {
             received: health.received,
             duplicates: health.duplicates,
             loss: health.loss(),
-            error: health.send_error.clone(),
+            error: health.send_error.as_ref().map(ToString::to_string),
         }
     }
 

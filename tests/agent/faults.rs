@@ -3,12 +3,13 @@
 use std::{
     io::Write,
     net::Ipv4Addr,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use vtep_agent::{diagnose::Cause, status::Status};
-use vtep_lab::{BIGIP_TUNNEL, Config, Faults, Lab};
+use vtep_lab::{BIGIP_TUNNEL, CILIUM_RUN, Config, Faults, Lab};
 
 use crate::{
     far_end::{Chatter, bigip, filter, nft, on_bigip, unfilter},
@@ -357,6 +358,26 @@ fn two_faults_do_not_mix() -> Result<()> {
             && status.vteps[0].also.is_empty()
             && status.vteps[1].also == [Cause::NoReturnPath]
     })?;
+    Ok(())
+}
+
+/// Cilium was started with another mask, and nothing is left that says so but the drops.
+#[test]
+fn a_datapath_that_drops_is_told_from_a_silent_bigip() -> Result<()> {
+    let mut lab = Lab::start()?;
+    restart(&mut lab, |cilium| cilium.running.vtep_mask = [255, 255, 0, 0].into())?;
+    for file in ["agent-runtime-config.json", "globals/node_config.h"] {
+        std::fs::remove_file(Path::new(CILIUM_RUN).join("state").join(file))?;
+    }
+    lab.config.write(&Config::seed_keys())?;
+    let agent = Agent::start(&lab)?;
+    let drops = |status: &Status| {
+        let vtep = &status.vteps[0];
+        vtep.cause == Some(Cause::CiliumRestartRequired) && vtep.hint.as_ref().is_some_and(|hint| hint.contains("drop"))
+    };
+    agent.wait_for("Cilium's drops are named", WITHIN, |status| !status.vteps.is_empty() && drops(status))?;
+    restart(&mut lab, |cilium| cilium.running.vtep_mask = [255, 255, 255, 0].into())?;
+    agent.wait_for("both are healthy", WITHIN, all_healthy)?;
     Ok(())
 }
 
