@@ -15,7 +15,7 @@
 //! - [`reconcile`]: the loop that keeps the kernel as the configuration wants it
 //! - [`probe`]: what goes through the tunnel and comes back, and what comes by itself
 //! - [`mod@diagnose`]: from evidence to a cause
-//! - [`monitor`]: the loop that diagnoses, and says each change once
+//! - [`monitor`]: the loop that diagnoses, and says each change once; [`damper`] bounds how often
 //! - [`status`]: what anyone may know, in one serialisable type
 //! - [`state_file`]: what is remembered over a restart
 //! - [`http`], [`metrics`], [`logging`], [`progress`]: how it is told
@@ -25,6 +25,7 @@
 pub mod bigip;
 pub mod cli;
 pub mod config;
+pub mod damper;
 pub mod datapath;
 pub mod diagnose;
 pub mod http;

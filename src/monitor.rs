@@ -19,6 +19,7 @@ use crate::{
         finding::{Finding, Severity},
         view::View,
     },
+    damper::{Damper, Word},
     diagnose::{Diagnosis, Evidence, Verdict, diagnose},
     node::facts::Facts,
     probe::{lane::ProbeState, prober},
@@ -66,6 +67,7 @@ pub async fn run(
     // The first tick is immediate, and there is nothing to sum up yet.
     summary.tick().await;
     let mut current = BTreeMap::new();
+    let mut dampers = BTreeMap::new();
     let mut findings = Vec::new();
     let mut source_fails = false;
     let mut unfit = Vec::new();
@@ -82,7 +84,7 @@ pub async fn run(
         board.datapath.borrow_and_update();
         board.probes.borrow_and_update();
         let next = diagnose_all(&board, &current, now, Timestamp::now());
-        let changed = say_changes(&current, &next);
+        let changed = say_changes(&mut dampers, &current, &next, now);
         if current != next {
             diagnoses.send_replace(Arc::new(next.clone()));
             current = next;
@@ -90,6 +92,7 @@ pub async fn run(
         if !changed.is_empty() {
             say_summary(&board, |cidr| changed.contains(&cidr));
         }
+        let settles = dampers.values().filter_map(Damper::deadline).min();
         tokio::select! {
             biased;
             changed = board.config.changed() => if changed.is_err() { return },
@@ -97,6 +100,7 @@ pub async fn run(
             Ok(()) = board.datapath.changed() => {}
             Ok(()) = board.probes.changed() => {}
             _ = summary.tick() => say_summary(&board, |_| true),
+            () = time::sleep_until(settles.unwrap_or(now).into()), if settles.is_some() => {}
         }
     }
 }
@@ -137,8 +141,14 @@ pub fn diagnose_all(
     spec.vteps.iter().map(of).collect()
 }
 
-/// One line for each change of verdict or cause; the VTEPs it was about.
-fn say_changes(before: &BTreeMap<Ipv4Net, Diagnosis>, after: &BTreeMap<Ipv4Net, Diagnosis>) -> BTreeSet<Ipv4Net> {
+/// One line for each change of verdict or cause, unless there are too many; the VTEPs it was about.
+fn say_changes(
+    dampers: &mut BTreeMap<Ipv4Net, Damper>,
+    before: &BTreeMap<Ipv4Net, Diagnosis>,
+    after: &BTreeMap<Ipv4Net, Diagnosis>,
+    now: Instant,
+) -> BTreeSet<Ipv4Net> {
+    dampers.retain(|cidr, _| after.contains_key(cidr));
     let mut changed = BTreeSet::new();
     for (&cidr, diagnosis) in after {
         let Diagnosis { verdict, cause, hint, .. } = diagnosis;
@@ -147,7 +157,12 @@ fn say_changes(before: &BTreeMap<Ipv4Net, Diagnosis>, after: &BTreeMap<Ipv4Net, 
             // At the start nothing is known, and that is no news.
             None => *verdict != Verdict::Unknown || cause.is_some(),
         };
-        if !is_news {
+        let damper = dampers.entry(cidr).or_default();
+        let word = if is_news { damper.on_change(now) } else { Word::Keep };
+        if word == Word::TellOften {
+            warn!(%cidr, "the verdict changes too often: it is told again once it has held for a minute; until then see /status");
+        }
+        if word != Word::Tell && !damper.settles(now) {
             continue;
         }
         changed.insert(cidr);

@@ -3,6 +3,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use super::*;
 use crate::{
     config::{mac::Mac, spec::Spec},
+    damper::{Damper, Word},
     datapath::{
         abi::{IpcacheEntry, VtepValue},
         ipcache::Inside,
@@ -527,4 +528,49 @@ fn old_frames_are_no_evidence() {
     case.lose(&[Beside, InArp, Icmp], 3);
     let later = Instant::now() + RECENT + Duration::from_secs(1);
     assert_eq!(case.diagnose_at(later).cause, Some(Cause::EndpointUnreachable));
+}
+
+#[test]
+fn an_hour_of_a_flapping_link_is_told_in_few_lines_and_counted_right() {
+    let mut case = Case::healthy();
+    let pace = Pace {
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_millis(500),
+        thresholds: Thresholds { raise: 3, clear: 3 },
+    };
+    let start = Instant::now();
+    let (mut now, end) = (start, start + Duration::from_secs(3600));
+    let counts = |case: &Case| (case.lane.icmp.sent, case.lane.icmp.received);
+    let before = counts(&case);
+    let (mut sent, mut answered, mut changes, mut lines) = (0, 0, 0, 0);
+    let mut damper = Damper::default();
+    let mut last = case.diagnose_at(now);
+    let mut sequence = 0_u16;
+    while now < end {
+        let up = now.duration_since(start).as_secs() / 5 % 2 == 0;
+        case.lane.on_time(now);
+        if now >= case.lane.due {
+            sequence = sequence.wrapping_add(1);
+            sent += 1;
+            answered += u64::from(up);
+            for wire in [Beside, InArp, Icmp] {
+                case.health(wire).on_sent(sequence, now);
+                if up {
+                    case.health(wire).on_reply(sequence, now);
+                }
+            }
+            case.lane.schedule(pace, now, 0.5);
+        }
+        let diagnosis = case.diagnose_at(now);
+        if !diagnosis.same_as(&last) {
+            changes += 1;
+            lines += u32::from(damper.on_change(now) != Word::Keep);
+        }
+        lines += u32::from(damper.settles(now));
+        last = diagnosis;
+        now += Duration::from_millis(50);
+    }
+    assert_eq!(counts(&case), (before.0 + sent, before.1 + answered));
+    assert!(changes > 600, "it flapped: {changes}");
+    assert!(lines <= 12, "{lines} lines for {changes} changes");
 }
