@@ -263,7 +263,21 @@ impl Evidence<'_> {
         // Until the node's routes were read for this endpoint, their absence says nothing.
         let routed =
             self.facts.underlay.contains_key(&endpoint) || self.state(Lane::underlay_state) != ProbeState::Failed;
-        (!routed).then(|| format!("give this node a route to {endpoint}: the kernel has none"))
+        if !routed {
+            return Some(format!("give this node a route to {endpoint}: the kernel has none"));
+        }
+        // One that has answered was there: it is dead, not misplaced. Echoes through the tunnel may have gone to an earlier endpoint.
+        let never = self.lane.is_some_and(|lane| lane.underlay.received + lane.arp.received == 0);
+        let silent = never && self.silent() && self.state(Lane::underlay_state) == ProbeState::Failed;
+        self.unresolved().filter(|_| silent).map(|unresolved| {
+            format!("put {endpoint} and this node on one network, or correct vtep-endpoint: {unresolved}")
+        })
+    }
+
+    /// That the endpoint, or the gateway to it, is not on the link.
+    fn unresolved(&self) -> Option<String> {
+        let underlay = self.facts.underlay.get(&self.vtep.endpoint).filter(|underlay| underlay.unresolved)?;
+        Some(format!("nobody on {} answers ARP for {}", underlay.device.name, underlay.next_hop))
     }
 
     fn wrong_udp_port(&self, now: Instant) -> Option<String> {
@@ -331,7 +345,10 @@ impl Evidence<'_> {
         let dead = self.silent() && self.state(Lane::underlay_state) == ProbeState::Failed;
         let endpoint = self.vtep.endpoint;
         (dead && self.endpoint_no_route().is_none()).then(|| {
-            format!("look at BIG-IP {endpoint} and the network to it: it answers neither ping nor through the tunnel")
+            let unresolved = self.unresolved().map(|unresolved| format!(", and {unresolved}")).unwrap_or_default();
+            format!(
+                "look at BIG-IP {endpoint} and the network to it: it answers neither ping nor through the tunnel{unresolved}"
+            )
         })
     }
 

@@ -35,6 +35,11 @@ struct Case {
     lane: Lane,
 }
 
+const PACE: Pace = Pace {
+    interval: Duration::from_secs(1),
+    timeout: Duration::from_millis(500),
+    thresholds: Thresholds { raise: 3, clear: 3 },
+};
 const ENDPOINT: Ipv4Addr = Ipv4Addr::new(10, 169, 72, 34);
 
 fn device(index: u32, name: &str) -> Device {
@@ -56,11 +61,6 @@ impl Case {
             applied: 0,
             failed: 0,
         };
-        let pace = Pace {
-            interval: Duration::from_secs(1),
-            timeout: Duration::from_millis(500),
-            thresholds: Thresholds { raise: 3, clear: 3 },
-        };
         let mut case = Self {
             vtep,
             differences: Vec::new(),
@@ -74,7 +74,12 @@ impl Case {
                 },
                 underlay: BTreeMap::from([(
                     ENDPOINT,
-                    Underlay { device: device(2, "eth0"), source: Some([10, 169, 72, 239].into()) },
+                    Underlay {
+                        device: device(2, "eth0"),
+                        source: Some([10, 169, 72, 239].into()),
+                        next_hop: ENDPOINT,
+                        unresolved: false,
+                    },
                 )]),
                 running: Running::Absent,
                 version: None,
@@ -84,7 +89,7 @@ impl Case {
                 last_pass: Some(pass),
                 ..reconcile::Report::default()
             },
-            lane: Lane::new(vtep, None, pace, Instant::now()),
+            lane: Lane::new(vtep, None, PACE, Instant::now()),
         };
         case.lane.target =
             Some(Target { address: [10, 1, 6, 34].into(), origin: crate::probe::lane::Origin::Configured });
@@ -133,6 +138,11 @@ impl Case {
         for &wire in wires {
             (0..times).for_each(|_| self.health(wire).on_send_error(&std::io::Error::other("lost"), Instant::now()));
         }
+    }
+
+    /// Nobody answers ARP for the endpoint.
+    fn unresolve(&mut self) {
+        self.facts.underlay.values_mut().for_each(|underlay| underlay.unresolved = true);
     }
 
     fn see(&mut self, port: u16, vni: u32) {
@@ -408,6 +418,28 @@ fn each_fault_is_named() {
             "10.169.72.34",
         ),
         (
+            "a BIG-IP that left its network after it had answered",
+            |case| {
+                case.unresolve();
+                case.lose(&[Beside, InArp, Icmp], 3);
+            },
+            Some(Cause::EndpointUnreachable),
+            Verdict::Unreachable,
+            "nobody on eth0 answers ARP for 10.169.72.34",
+        ),
+        (
+            "an endpoint that never was on this network",
+            |case| {
+                case.unresolve();
+                let target = case.lane.target.map(|target| target.address);
+                case.lane = Lane::new(case.vtep, target, PACE, Instant::now());
+                case.lose(&[Beside, InArp, Icmp], 3);
+            },
+            Some(Cause::EndpointNoRoute),
+            Verdict::Unreachable,
+            "answers ARP for 10.169.72.34",
+        ),
+        (
             "a filtered port",
             |case| case.lose(&[InArp, Icmp], 3),
             Some(Cause::TunnelSilent),
@@ -533,11 +565,6 @@ fn old_frames_are_no_evidence() {
 #[test]
 fn an_hour_of_a_flapping_link_is_told_in_few_lines_and_counted_right() {
     let mut case = Case::healthy();
-    let pace = Pace {
-        interval: Duration::from_secs(1),
-        timeout: Duration::from_millis(500),
-        thresholds: Thresholds { raise: 3, clear: 3 },
-    };
     let start = Instant::now();
     let (mut now, end) = (start, start + Duration::from_secs(3600));
     let counts = |case: &Case| (case.lane.icmp.sent, case.lane.icmp.received);
@@ -559,7 +586,7 @@ fn an_hour_of_a_flapping_link_is_told_in_few_lines_and_counted_right() {
                     case.health(wire).on_reply(sequence, now);
                 }
             }
-            case.lane.schedule(pace, now, 0.5);
+            case.lane.schedule(PACE, now, 0.5);
         }
         let diagnosis = case.diagnose_at(now);
         if !diagnosis.same_as(&last) {

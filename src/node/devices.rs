@@ -12,7 +12,10 @@ use rtnetlink::{
     },
 };
 
-use super::netlink::{has_errno, is_absent};
+use super::{
+    neighbour,
+    netlink::{has_errno, is_absent},
+};
 use crate::config::{mac::Mac, spec::TunnelProtocol};
 
 /// Bytes that a tunnel adds to an inner IPv4 packet: outer IPv4 (20), UDP (8), VXLAN or Geneve without options (8), inner
@@ -75,6 +78,10 @@ pub struct Underlay {
     pub device: Device,
     /// The source address the kernel chooses.
     pub source: Option<Ipv4Addr>,
+    /// The gateway, or the endpoint itself where it is on-link.
+    pub next_hop: Ipv4Addr,
+    /// Nobody answers ARP for the next hop.
+    pub unresolved: bool,
 }
 
 /// Asks the kernel for its route to `address`; `None` when it has none.
@@ -101,6 +108,11 @@ pub async fn underlay(netlink: &Handle, address: Ipv4Addr) -> Result<Option<Unde
     let source = route.attributes.iter().find_map(|a| {
         if let RouteAttribute::PrefSource(RouteAddress::Inet(source)) = a { Some(*source) } else { None }
     });
+    let next_hop = route
+        .attributes
+        .iter()
+        .find_map(|a| if let RouteAttribute::Gateway(RouteAddress::Inet(gateway)) = a { Some(*gateway) } else { None });
+    let next_hop = next_hop.unwrap_or(address);
     let Some(index) = index else { return Ok(None) };
     let link = match netlink.link().get().match_index(index).execute().try_next().await {
         Ok(link) => link,
@@ -108,7 +120,8 @@ pub async fn underlay(netlink: &Handle, address: Ipv4Addr) -> Result<Option<Unde
         Err(error) if is_absent(&error) => None,
         Err(error) => return Err(fail(error)),
     };
-    Ok(link.and_then(|link| parse_link(&link)).map(|device| Underlay { device, source }))
+    let unresolved = neighbour::is_unresolved(netlink, index, next_hop).await.map_err(fail)?;
+    Ok(link.and_then(|link| parse_link(&link)).map(|device| Underlay { device, source, next_hop, unresolved }))
 }
 
 /// No route, or one that says unreachable, blackhole or prohibit: there is no way, whatever the reason.

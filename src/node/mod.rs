@@ -10,5 +10,6 @@ pub mod features;
 pub mod fitness;
 pub mod kernel;
 pub mod lock;
+pub mod neighbour;
 pub mod netlink;
 pub mod version;

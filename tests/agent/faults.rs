@@ -201,6 +201,14 @@ const FAULTS: &[Fault] = &[
         },
     },
     Fault {
+        name: "an endpoint that nobody has",
+        cause: Cause::EndpointNoRoute,
+        words: "answers ARP for 10.169.72.99",
+        traffic: false,
+        inject: |lab| keys(lab, "vtep-endpoint", "10.169.72.99 10.169.72.36"),
+        repair: seed,
+    },
+    Fault {
         name: "SNAT to a foreign address",
         cause: Cause::ForeignInnerSource,
         words: "192.0.2.7",
