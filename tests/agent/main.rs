@@ -18,4 +18,5 @@ mod readme;
 mod repair;
 mod start;
 mod support;
+mod tap;
 mod traffic;

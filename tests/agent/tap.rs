@@ -1,0 +1,93 @@
+//! What the tap makes of frames as networks deliver them: headers with options, without checksums, in pieces.
+
+use std::{net::UdpSocket, time::Duration};
+
+use anyhow::{Result, ensure};
+use nix::{libc, setsockopt_impl, sockopt_impl, sys::socket::setsockopt};
+use vtep_agent::status::Status;
+use vtep_lab::Lab;
+
+use crate::{
+    far_end::bigip,
+    support::{Agent, all_healthy},
+};
+
+/// Promised: 1 s.
+const SEEN_WITHIN: Duration = Duration::from_secs(20);
+
+sockopt_impl!(
+    /// `IP_OPTIONS` (ip(7)): four of them are one word of the header.
+    IpOptions,
+    SetOnly,
+    libc::IPPROTO_IP,
+    libc::IP_OPTIONS,
+    [u8; 4]
+);
+sockopt_impl!(
+    /// `SO_NO_CHECK`: UDP without a checksum, as some tunnels are sent.
+    NoChecksum,
+    SetOnly,
+    libc::SOL_SOCKET,
+    libc::SO_NO_CHECK,
+    bool
+);
+
+/// An inner IPv4 frame from BIG-IP's self IP; the tap reads no further than its addresses.
+fn inner() -> Vec<u8> {
+    let mut frame = vec![0; 14 + 20];
+    frame[12..14].copy_from_slice(&[0x08, 0x00]);
+    frame[14] = 0x45;
+    frame[14 + 12..14 + 16].copy_from_slice(&[10, 1, 6, 34]);
+    frame
+}
+
+/// RFC 7348, section 5.
+fn vxlan(vni: u8) -> Vec<u8> {
+    [&[8, 0, 0, 0, 0, 0, vni, 0][..], &inner()].concat()
+}
+
+/// RFC 8926, section 3.4, with two words of options.
+fn geneve(vni: u8) -> Vec<u8> {
+    let options = [1, 2, 0x80, 1, 0xaa, 0xbb, 0xcc, 0xdd];
+    [&[2, 0, 0x65, 0x58, 0, 0, vni, 0][..], &options, &inner()].concat()
+}
+
+/// Sends from the first BIG-IP's endpoint to the node, through a socket with these settings.
+fn send(lab: &Lab, port: u16, payload: Vec<u8>, prepare: fn(&UdpSocket) -> nix::Result<()>) -> Result<()> {
+    let (from, to) = (bigip(lab).addresses.underlay_ip, lab.topology.node_ip);
+    bigip(lab).host.run(move || {
+        let socket = UdpSocket::bind((from, 0))?;
+        prepare(&socket)?;
+        socket.send_to(&payload, (to, port))?;
+        Ok(())
+    })
+}
+
+fn plain(_: &UdpSocket) -> nix::Result<()> {
+    Ok(())
+}
+
+#[test]
+fn frames_are_read_as_networks_deliver_them() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    send(&lab, 8472, vxlan(21), |socket| setsockopt(socket, IpOptions, &[1, 1, 1, 0]))?;
+    send(&lab, 8472, vxlan(22), |socket| setsockopt(socket, NoChecksum, &true))?;
+    send(&lab, 6081, geneve(23), plain)?;
+    send(&lab, 4789, vxlan(24), plain)?;
+    let vnis = |status: &Status| status.vteps[0].seen.vnis.clone();
+    let status = agent.wait_for("each is seen", SEEN_WITHIN, |status| {
+        [21, 22, 23, 24].iter().all(|vni| vnis(status).contains(vni))
+    })?;
+    ensure!([4789, 6081, 8472].iter().all(|port| status.vteps[0].seen.ports.contains(port)), "{:?}", status.vteps[0]);
+    ensure!(status.tap.malformed == 0 && status.tap.fragments == 0, "{:?}", status.tap);
+
+    send(&lab, 8472, vec![8, 0, 0], plain)?;
+    agent.wait_for("what is cut short is counted", SEEN_WITHIN, |status| status.tap.malformed == 1)?;
+    // Three pieces: the first has the headers, and is a frame.
+    send(&lab, 8472, [vxlan(26), vec![0; 4000]].concat(), plain)?;
+    let status = agent.wait_for("pieces are counted", SEEN_WITHIN, |status| status.tap.fragments == 2)?;
+    ensure!(vnis(&status).contains(&26), "{:?}", vnis(&status));
+    ensure!(all_healthy(&status), "and none of it troubles anybody: {:?}", status.vteps);
+    Ok(())
+}
