@@ -3,6 +3,8 @@
 //! `VTEP_BENCH_SECONDS` shortens the steady state (60 s).
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
+mod support;
+
 use std::{
     env, fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -20,6 +22,7 @@ use nix::{
     },
     time::{ClockId, clock_gettime},
 };
+use support::{cpu_time, resident_mb};
 use vtep_agent::datapath::ipcache::Ipcache;
 use vtep_apiserver::{ApiServer, Resource, objects};
 use vtep_lab::{BPF_FS, CILIUM_RUN, Config, FILES, Lab, STATE, Vtep};
@@ -56,13 +59,13 @@ fn beside_a_large_ipcache(lab: &Lab) -> Result<()> {
             thread::sleep(Duration::from_millis(53));
             Ok(Duration::from_micros(status(lab)?["datapath"]["last_pass"]["took_us"].as_u64().context("a number")?))
         });
-        Ok((ticks.collect::<Result<Vec<_>>>()?, resident_kb(agent.id())?))
+        Ok((ticks.collect::<Result<Vec<_>>>()?, resident_mb(agent.id())?))
     });
     agent.kill()?;
     agent.wait()?;
     let (ticks, memory) = measured?;
     report("a pass beside 511,000 ipcache entries", "1 ms", ticks);
-    println!("{:<44} {:>7.1} MB {:>10}   16 MB", "resident memory beside them", memory as f64 / 1024.0, "");
+    println!("{:<44} {:>7.1} MB {:>10}   16 MB", "resident memory beside them", memory, "");
 
     let ipcache = Ipcache::open(Path::new(BPF_FS))?;
     let search = |prefix: &str, times: u32| -> Result<f64> {
@@ -133,15 +136,15 @@ fn measure(lab: &Lab, agent: &Child, start: Instant, steady: Duration) -> Result
     println!("{:<44} {:>10} {:>10}   3 s", "start to both BIG-IPs healthy", milliseconds(start.elapsed()), "");
 
     let before = cpu_time(agent.id())?;
-    let (begin, mut largest) = (Instant::now(), 0);
+    let (begin, mut largest) = (Instant::now(), 0.0_f64);
     while begin.elapsed() < steady {
         thread::sleep(Duration::from_millis(500));
-        largest = largest.max(resident_kb(agent.id())?);
+        largest = largest.max(resident_mb(agent.id())?);
     }
     let share = (cpu_time(agent.id())? - before).as_secs_f64() / begin.elapsed().as_secs_f64() * 100.0;
     let label = format!("steady state over {} s: share of one core", steady.as_secs());
     println!("{label:<44} {:>9.3}% {:>10}   0.5 %", share, "");
-    println!("{:<44} {:>7.1} MB {:>10}   12 MB", "steady state: largest resident memory", largest as f64 / 1024.0, "");
+    println!("{:<44} {:>7.1} MB {:>10}   12 MB", "steady state: largest resident memory", largest, "");
 
     report("deleted or stale entry to repaired", "150 ms", repairs(lab)?);
     report(
@@ -149,7 +152,7 @@ fn measure(lab: &Lab, agent: &Child, start: Instant, steady: Duration) -> Result
         "100 ms",
         edits(lab, |vteps| lab.config.write(&Config::keys_for(vteps)))?,
     );
-    println!("{:<44} {:>7.1} MB", "resident memory after that", resident_kb(agent.id())? as f64 / 1024.0);
+    println!("{:<44} {:>7.1} MB", "resident memory after that", resident_mb(agent.id())?);
     Ok(())
 }
 
@@ -221,19 +224,4 @@ fn report(label: &str, promised: &str, mut times: Vec<Duration>) {
 
 fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
-}
-
-/// User and system time of a process.
-fn cpu_time(pid: u32) -> Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // Behind the name in parentheses, utime and stime are the 12th and 13th word, in hundredths of a second.
-    let words: Vec<_> = stat.rsplit_once(')').context("a name in parentheses")?.1.split_whitespace().collect();
-    let ticks = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok()).context("a number of ticks");
-    Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
-}
-
-fn resident_kb(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a VmRSS line")?;
-    line.split_whitespace().next().and_then(|kb| kb.parse().ok()).context("a number of kB")
 }

@@ -1,0 +1,204 @@
+//! What the agent costs beside traffic, and how soon it sees an outage: eight BIG-IPs, the tap under load. Needs root.
+#![expect(clippy::print_stdout, reason = "the figures are what it is for")]
+
+mod support;
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use ipnet::Ipv4Net;
+use serde_json::Value;
+use support::{cpu_time, resident_mb};
+use vtep_lab::{BigIpAddresses, Config, Host, Lab, Topology};
+
+const AGENT: &str = env!("CARGO_BIN_EXE_vtep-agent");
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9808);
+const PATIENCE: Duration = Duration::from_secs(30);
+const STEADY: Duration = Duration::from_secs(30);
+const OUTAGES: usize = 10;
+/// Seconds of each transfer, and how many of each kind.
+const TRANSFER: u32 = 4;
+const TRANSFERS: usize = 5;
+
+fn main() -> Result<()> {
+    println!("{:<52} {:>10} {:>10}   promised", "beside traffic, release build", "", "");
+    steady(8)?;
+    outages("1s", "3.5 s")?;
+    outages("250ms", "1 s")?;
+    tap()
+}
+
+/// An agent that ends with its measurement.
+struct Agent(Child);
+
+impl Agent {
+    fn start(lab: &Lab, args: &[&str]) -> Result<Self> {
+        let mut command = lab.agent_command(Path::new(AGENT), LISTEN);
+        let agent = Self(command.args(args).stdout(Stdio::null()).spawn()?);
+        wait(lab, "healthy", |status| verdicts(status).all(|verdict| verdict == "healthy"))?;
+        Ok(agent)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn verdicts(status: &Value) -> impl Iterator<Item = &str> {
+    status["vteps"].as_array().into_iter().flatten().filter_map(|vtep| vtep["verdict"].as_str())
+}
+
+/// Waits until the status is as wanted, and it names a VTEP.
+fn wait(lab: &Lab, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Instant> {
+    let begin = Instant::now();
+    let url = format!("http://{LISTEN}");
+    loop {
+        let output = lab.node.command(AGENT).args(["status", "-o", "json", "--url", &url]).output()?;
+        let status = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+        if verdicts(&status).next().is_some() && wanted(&status) {
+            return Ok(Instant::now());
+        }
+        ensure!(begin.elapsed() < PATIENCE, "not {what} within {PATIENCE:?}: {status:#}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// So many BIG-IPs, all probed at the full rate.
+fn steady(bigips: u8) -> Result<()> {
+    let of = |n: u8| -> Result<BigIpAddresses> {
+        Ok(BigIpAddresses {
+            underlay_ip: [10, 169, 72, 40 + n].into(),
+            self_ip: Ipv4Net::new([10, 1, 10 + n, 34].into(), 24)?,
+            mac: [0, 0x50, 0x56, 0xa0, 0x7d, n].into(),
+            vni: 2,
+        })
+    };
+    let topology = Topology { bigips: (0..bigips).map(of).collect::<Result<_>>()?, ..Topology::default() };
+    let lab = Lab::builder().topology(topology).start()?;
+    lab.config.write(&Config::keys_for(&lab.topology.vteps()))?;
+    let agent = Agent::start(&lab, &[])?;
+    let pid = agent.0.id();
+    let (begin, before) = (Instant::now(), cpu_time(pid)?);
+    thread::sleep(STEADY);
+    let share = (cpu_time(pid)? - before).as_secs_f64() / begin.elapsed().as_secs_f64() * 100.0;
+    println!("{:<52} {share:>9.3}% {:>10}   0.5 %", format!("{bigips} VTEPs: share of one core"), "");
+    println!("{:<52} {:>7.1} MB {:>10}   12 MB", format!("{bigips} VTEPs: resident memory"), resident_mb(pid)?, "");
+    Ok(())
+}
+
+/// From a BIG-IP that goes down to a verdict.
+fn outages(interval: &str, promised: &str) -> Result<()> {
+    let lab = Lab::start()?;
+    lab.config.write(&Config::seed_keys())?;
+    let _agent = Agent::start(&lab, &["--probe-interval", interval])?;
+    let mut times = Vec::new();
+    for n in 0..OUTAGES {
+        // At moments that bear no relation to the probes.
+        thread::sleep(Duration::from_millis(n as u64 * 377 % 1000));
+        let begin = Instant::now();
+        lab.bigips[0].down()?;
+        times.push(
+            wait(&lab, "unreachable", |status| verdicts(status).any(|verdict| verdict == "unreachable"))? - begin,
+        );
+        lab.bigips[0].up()?;
+        wait(&lab, "healthy again", |status| verdicts(status).all(|verdict| verdict == "healthy"))?;
+    }
+    times.sort_unstable();
+    let (median, last) = (times[OUTAGES / 2].as_secs_f64(), times[OUTAGES - 1].as_secs_f64());
+    let label = format!("BIG-IP down to its verdict, interval {interval}: p50, worst");
+    println!("{label:<52} {median:>8.2} s {last:>8.2} s   {promised}");
+    Ok(())
+}
+
+/// Throughput from BIG-IP to a pod with and without the agent in turns, and the tap's own time.
+fn tap() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.config.write(&Config::seed_keys())?;
+    // The entries stay when the agent ends.
+    drop(Agent::start(&lab, &[])?);
+    let statistics = Statistics::start()?;
+    let (mut with, mut without, mut costs) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..TRANSFERS {
+        without.push(transfer(&lab)?);
+        let agent = Agent::start(&lab, &[])?;
+        let before = tap_runs(&lab)?;
+        with.push(transfer(&lab)?);
+        let after = tap_runs(&lab)?;
+        costs.push((after.0 - before.0) / (after.1 - before.1));
+        drop(agent);
+    }
+    drop(statistics);
+    for values in [&mut with, &mut without, &mut costs] {
+        values.sort_unstable_by(f64::total_cmp);
+    }
+    let [with, without, cost] = [&with, &without, &costs].map(|values| values[TRANSFERS / 2]);
+    println!("{:<52} {cost:>7.0} ns {:>10}   60 ns", "the tap, per frame", "");
+    println!("{:<52} {without:>5.2} Gb/s", "TCP from BIG-IP to a pod, without the agent");
+    println!("{:<52} {with:>5.2} Gb/s {:>9.2}x", "TCP from BIG-IP to a pod, with it", with / without);
+    Ok(())
+}
+
+/// Gbit/s of one TCP stream.
+fn transfer(lab: &Lab) -> Result<f64> {
+    let iperf = |host: &Host, args: &[&str]| -> Command {
+        let mut command = host.command("iperf3");
+        command.args(args).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+    };
+    let mut server = iperf(&lab.pod, &["--server", "--one-off"]).stdout(Stdio::null()).spawn()?;
+    let begin = Instant::now();
+    let (pod, seconds) = (lab.topology.pod_ip.to_string(), TRANSFER.to_string());
+    let client = loop {
+        let args = ["--client", &pod, "--time", &seconds, "--json", "--connect-timeout", "1000"];
+        let output = iperf(&lab.bigips[0].host, &args).output().context("failed to run iperf3")?;
+        // The server may not listen yet.
+        if output.status.success() || begin.elapsed() > PATIENCE {
+            break output;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    let _ = server.kill();
+    server.wait()?;
+    let result: Value = serde_json::from_slice(&client.stdout)?;
+    let bits = result["end"]["sum_received"]["bits_per_second"].as_f64();
+    Ok(bits.with_context(|| format!("no figure in {result:#}"))? / 1e9)
+}
+
+/// Nanoseconds and frames of the tap so far.
+fn tap_runs(lab: &Lab) -> Result<(f64, f64)> {
+    let output = lab.node.command("bpftool").args(["-j", "prog", "show", "name", "tap"]).output()?;
+    let programs: Value = serde_json::from_slice(&output.stdout).context("bpftool's JSON")?;
+    let program = if programs.is_array() { programs.get(0).context("a program")? } else { &programs };
+    let (Some(time), Some(runs)) = (program["run_time_ns"].as_f64(), program["run_cnt"].as_f64()) else {
+        bail!("the kernel counts no run time: {programs}");
+    };
+    Ok((time, runs))
+}
+
+/// The kernel's accounting of BPF programs, while this lives; it is the whole machine's, and off before and after.
+struct Statistics;
+
+impl Statistics {
+    const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+    fn start() -> Result<Self> {
+        fs::write(Self::SWITCH, "1").context("failed to switch on the statistics of BPF programs")?;
+        Ok(Self)
+    }
+}
+
+impl Drop for Statistics {
+    fn drop(&mut self) {
+        let _ = fs::write(Self::SWITCH, "0");
+    }
+}
