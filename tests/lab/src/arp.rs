@@ -8,12 +8,11 @@ use std::{
 
 use anyhow::{Context, Result};
 use macaddr::MacAddr6;
-use nix::libc;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::Socket;
 
-use crate::host::Host;
+use crate::{host::Host, packet};
 
-const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
+const ETHERTYPE_ARP: u16 = 0x0806;
 /// Ethernet, IPv4, address lengths, request.
 const REQUEST: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 1];
 const REPLY: u8 = 2;
@@ -22,7 +21,7 @@ const FRAME_LEN: usize = 42;
 /// An ARP request.
 #[derive(Debug, Clone, Copy)]
 pub struct ArpRequest {
-    /// Destination of the frame. Cilium answers broadcasts, and what is sent to `cilium_vxlan`'s MAC.
+    /// Destination of the frame. Cilium answers broadcasts, and what is sent to its tunnel device's MAC.
     pub to: MacAddr6,
     pub sender: Ipv4Addr,
     pub target: Ipv4Addr,
@@ -45,12 +44,8 @@ pub fn arp(from: &Host, device: &str, request: ArpRequest, patience: Duration) -
     let link = from.link(device)?;
     let frame = encode(link.mac, request);
     from.run(|| {
-        let address = link_layer(link.index)?;
-        let protocol = Protocol::from(i32::from(u16::from_ne_bytes(ETHERTYPE_ARP)));
-        let socket =
-            Socket::new(Domain::PACKET, Type::RAW, Some(protocol)).context("failed to open a packet socket")?;
-        socket.bind(&address).with_context(|| format!("failed to bind to {device}"))?;
-        socket.send_to(&frame, &address).with_context(|| format!("failed to send through {device}"))?;
+        let socket = packet::open(link.index, ETHERTYPE_ARP)?;
+        socket.send(&frame).with_context(|| format!("failed to send through {device}"))?;
         receive(socket, request, Instant::now() + patience).context("failed to wait for an ARP reply")
     })
 }
@@ -81,7 +76,7 @@ fn encode(mac: MacAddr6, request: ArpRequest) -> Vec<u8> {
     [
         to.as_bytes(),
         mac.as_bytes(),
-        &ETHERTYPE_ARP,
+        &ETHERTYPE_ARP.to_be_bytes(),
         &REQUEST,
         mac.as_bytes(),
         &sender.octets(),
@@ -93,31 +88,8 @@ fn encode(mac: MacAddr6, request: ArpRequest) -> Vec<u8> {
 
 /// The sender's MAC of a reply to this request.
 fn decode(frame: &[u8; FRAME_LEN], request: ArpRequest) -> Option<MacAddr6> {
-    let is_reply = frame[12..14] == ETHERTYPE_ARP && frame[14..21] == REQUEST[..7] && frame[21] == REPLY;
+    let is_reply = frame[12..14] == ETHERTYPE_ARP.to_be_bytes() && frame[14..21] == REQUEST[..7] && frame[21] == REPLY;
     let is_ours = frame[28..32] == request.target.octets() && frame[38..42] == request.sender.octets();
     let [a, b, c, d, e, f] = *frame[22..].first_chunk()?;
     (is_reply && is_ours).then_some(MacAddr6::new(a, b, c, d, e, f))
-}
-
-/// The address of a device for ARP frames.
-fn link_layer(index: u32) -> Result<SockAddr> {
-    let address = libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as u16,
-        sll_protocol: u16::from_ne_bytes(ETHERTYPE_ARP),
-        sll_ifindex: i32::try_from(index)?,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 6,
-        sll_addr: [0; 8],
-    };
-    #[expect(unsafe_code, reason = "socket2 has no safe constructor for packet addresses")]
-    // SAFETY: the storage is at least as large as a `sockaddr_ll`, which is plain bytes, and the length is that of what was written.
-    let ((), address) = unsafe {
-        SockAddr::try_init(|storage, length| {
-            storage.cast::<libc::sockaddr_ll>().write(address);
-            *length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
-            Ok(())
-        })
-    }?;
-    Ok(address)
 }

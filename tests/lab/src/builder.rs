@@ -6,7 +6,7 @@ use crate::{
     Lab,
     cilium::Faults,
     running::RunningConfig,
-    topology::{Topology, Vtep},
+    topology::{Topology, Tunnel, Vtep},
 };
 
 /// A lab to be started. See [`Lab::builder`].
@@ -38,6 +38,13 @@ impl Builder {
     /// Other addresses than F5's.
     pub fn topology(mut self, topology: Topology) -> Self {
         self.topology = topology;
+        self
+    }
+
+    /// Another tunnel than VXLAN, on the port that is usual for it.
+    pub fn tunnel(mut self, tunnel: Tunnel) -> Self {
+        self.topology.tunnel = tunnel;
+        self.topology.tunnel_port = tunnel.port();
         self
     }
 

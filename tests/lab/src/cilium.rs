@@ -194,7 +194,7 @@ impl Cilium {
     ///
     /// A file could not be written.
     pub fn write_running_config(&self) -> Result<()> {
-        self.running.write(self.node.link("cilium_vxlan")?.index)
+        self.running.write(self.node.link(self.topology.tunnel.device())?.index)
     }
 
     /// Fills the ipcache of a large cluster: `count` pods from 100.64.0.0 on, on other nodes.

@@ -27,7 +27,7 @@ use crate::{
     host::{Host, Link},
     mounts::PINS,
     network::POD_DEVICE,
-    topology::{Topology, Vtep},
+    topology::{Topology, Tunnel, Vtep},
 };
 
 pub(crate) const VTEP_MAP: &str = "cilium_vtep_map";
@@ -45,11 +45,13 @@ const POD_ENDPOINT_ID: u16 = 1;
 const DETACH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Each program, its device and its side of it.
-const PROGRAMS: [(&str, &str, TcAttachType); 3] = [
-    ("from_pod", POD_DEVICE, TcAttachType::Ingress),
-    ("from_host", "cilium_host", TcAttachType::Egress),
-    ("from_overlay", "cilium_vxlan", TcAttachType::Ingress),
-];
+const fn programs(tunnel: Tunnel) -> [(&'static str, &'static str, TcAttachType); 3] {
+    [
+        ("from_pod", POD_DEVICE, TcAttachType::Ingress),
+        ("from_host", "cilium_host", TcAttachType::Egress),
+        ("from_overlay", tunnel.device(), TcAttachType::Ingress),
+    ]
+}
 
 /// A record of the datapath that may be copied into a map byte by byte.
 #[derive(Clone, Copy)]
@@ -73,6 +75,7 @@ unsafe impl Pod for Record<vtep_lab_ebpf::MetricsValue> {}
 #[derive(Debug)]
 pub(crate) struct Datapath {
     node: Host,
+    tunnel: Tunnel,
     /// None only while it is dropped.
     ebpf: Option<Ebpf>,
 }
@@ -89,7 +92,7 @@ impl Datapath {
         vteps: &[Vtep],
         faults: Faults,
     ) -> Result<Self> {
-        let settings = Record(settings(node, vtep_mask, faults)?);
+        let settings = Record(settings(node, topology.tunnel, vtep_mask, faults)?);
         let mut loader = EbpfLoader::new();
         loader.override_global("SETTINGS", &settings, true);
         for map in [IPCACHE_MAP, ENDPOINT_MAP] {
@@ -110,16 +113,16 @@ impl Datapath {
             fill_vteps(&mut ebpf, vteps)?;
         }
         // From here on dropping detaches inside the node.
-        let mut datapath = Self { node: node.clone(), ebpf: Some(ebpf) };
+        let mut datapath = Self { node: node.clone(), tunnel: topology.tunnel, ebpf: Some(ebpf) };
         datapath.attach()?;
         Ok(datapath)
     }
 
     fn attach(&mut self) -> Result<()> {
-        let Self { node, ebpf } = self;
+        let Self { node, tunnel, ebpf } = self;
         let ebpf = ebpf.as_mut().context("the datapath is being dropped")?;
         node.run(|| {
-            for (name, device, side) in PROGRAMS {
+            for (name, device, side) in programs(*tunnel) {
                 let program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
                 let program: &mut SchedClassifier = program.try_into()?;
                 program.load().with_context(|| format!("the kernel refused {name}"))?;
@@ -139,7 +142,7 @@ impl Drop for Datapath {
         let _ = self.node.run(|| {
             let ids: BTreeSet<_> = ebpf.programs().filter_map(|(_, program)| Some(program.info().ok()?.id())).collect();
             drop(ebpf);
-            await_detached(&ids);
+            await_detached(&ids, self.tunnel);
             Ok(())
         });
     }
@@ -149,9 +152,10 @@ impl Drop for Datapath {
 ///
 /// A child process of another thread holds every descriptor between its `fork` and its `exec`, and so keeps programs attached for that
 /// moment after they are dropped here.
-fn await_detached(ids: &BTreeSet<u32>) {
+fn await_detached(ids: &BTreeSet<u32>, tunnel: Tunnel) {
     let deadline = Instant::now() + DETACH_PATIENCE;
-    while PROGRAMS.iter().any(|(_, device, side)| is_attached(ids, device, *side)) && Instant::now() < deadline {
+    let attached = || programs(tunnel).into_iter().any(|(_, device, side)| is_attached(ids, device, side));
+    while attached() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -182,18 +186,18 @@ pub(crate) fn remove_all_pins() -> Result<()> {
     [VTEP_MAP, IPCACHE_MAP, ENDPOINT_MAP, METRICS_MAP].into_iter().try_for_each(remove_pin)
 }
 
-fn settings(node: &Host, vtep_mask: Option<Ipv4Addr>, faults: Faults) -> Result<Settings> {
-    let vxlan = node.link("cilium_vxlan")?;
+fn settings(node: &Host, tunnel: Tunnel, vtep_mask: Option<Ipv4Addr>, faults: Faults) -> Result<Settings> {
+    let device = node.link(tunnel.device())?;
     let Faults { zero_mac_arp, accept_any_vni } = faults;
     Ok(Settings {
         // An unpinned map stays empty, and in an empty map any mask finds nothing.
         vtep_mask: vtep_mask.map_or([0; 4], |mask| mask.octets()),
-        vxlan_ifindex: vxlan.index,
+        tunnel_ifindex: device.index,
         net_ifindex: node.link("cilium_net")?.index,
         pod_identity: IDENTITY_POD,
-        vxlan_mac: vxlan.mac.into_array(),
+        tunnel_mac: device.mac.into_array(),
         host_mac: node.link("cilium_host")?.mac.into_array(),
-        check_vni: u8::from(!accept_any_vni),
+        check_vni: u8::from(!accept_any_vni && tunnel != Tunnel::UserGeneve),
         zero_mac_arp: u8::from(zero_mac_arp),
         reserved: [0; 2],
     })

@@ -9,7 +9,7 @@
 //! The kernel, the maps, the tunnels and the packets are real; Cilium is played by a small eBPF datapath (`ebpf/`) with the same
 //! pins, the same layouts and the same answers, and by [`Cilium`], which does what its agent does to them.
 //!
-//! - [`Topology`]: the addresses, F5's by default.
+//! - [`Topology`]: the addresses, F5's by default, and the kind of [`Tunnel`].
 //! - [`Host`]: a namespace, and how to run things inside it.
 //! - [`Cilium`], [`RunningConfig`], [`Faults`]: what a test makes Cilium do.
 //! - [`Config`]: the mounted ConfigMap.
@@ -29,10 +29,12 @@ mod builder;
 mod cilium;
 mod config;
 mod datapath;
+mod geneve;
 mod host;
 mod mounts;
 mod namespace;
 mod network;
+mod packet;
 mod ping;
 mod proxy;
 mod running;
@@ -49,9 +51,9 @@ pub use crate::{
     ping::{PingResult, ping},
     proxy::{Proxy, proxy},
     running::RunningConfig,
-    topology::{BigIpAddresses, Topology, Vtep},
+    topology::{BigIpAddresses, Topology, Tunnel, Vtep},
 };
-use crate::{mounts::Mounts, network::Network};
+use crate::{geneve::UserDevice, mounts::Mounts, network::Network};
 
 /// The running lab. Dropping it takes everything down.
 ///
@@ -69,6 +71,7 @@ pub struct Lab {
     pub underlay: Host,
     pub config: Config,
     pub topology: Topology,
+    _user_devices: Vec<UserDevice>,
     _mounts: Mounts,
     _not_send: PhantomData<*const ()>,
 }
@@ -92,8 +95,9 @@ impl Lab {
         let Builder { topology, mut running, faults, vteps, fill_map, cilium_running } = builder;
         ensure!(nix::unistd::geteuid().is_root(), "the lab needs root: it makes namespaces, mounts and eBPF programs");
         let mounts = Mounts::new()?;
-        let Network { underlay, node, pod, bigips } = Network::new(&topology)?;
+        let Network { underlay, node, pod, bigips, user_devices } = Network::new(&topology)?;
         running.vteps = vteps.unwrap_or_else(|| topology.vteps());
+        running.tunnel = topology.tunnel;
         running.tunnel_port = topology.tunnel_port;
         let mut cilium = Cilium::new(node.clone(), pod.clone(), topology.clone(), running, faults, fill_map);
         if cilium_running {
@@ -110,7 +114,18 @@ impl Lab {
             })
             .collect();
         let (config, _not_send) = (Config::new(), PhantomData);
-        Ok(Self { cilium, node, pod, bigips, underlay, config, topology, _mounts: mounts, _not_send })
+        Ok(Self {
+            cilium,
+            node,
+            pod,
+            bigips,
+            underlay,
+            config,
+            topology,
+            _user_devices: user_devices,
+            _mounts: mounts,
+            _not_send,
+        })
     }
 
     /// The agent's command line for this lab, to be run inside the node.
@@ -126,7 +141,7 @@ impl Lab {
     }
 }
 
-/// A BIG-IP: a Linux VXLAN device that behaves like its tunnel.
+/// A BIG-IP: a Linux tunnel device that behaves like its tunnel.
 #[derive(Debug)]
 pub struct BigIp {
     pub host: Host,

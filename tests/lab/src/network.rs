@@ -1,16 +1,23 @@
 //! The links, addresses and routes of the lab.
 
 use anyhow::Result;
+use ipnet::Ipv4Net;
 
 use crate::{
+    geneve::{Parameters, UserDevice},
     host::Host,
-    topology::{BigIpAddresses, Topology},
+    topology::{BigIpAddresses, Topology, Tunnel},
 };
 
 /// The pod's device on the node, named as Cilium names them.
 pub const POD_DEVICE: &str = "lxc3288d8240401";
-/// BIG-IP's tunnel, named as F5's document does.
+/// BIG-IP's tunnel, named as F5's document does, whatever its protocol.
 pub const BIGIP_TUNNEL: &str = "flannel_vxlan";
+
+/// What Cilium's programs set and check, where nothing does it for them.
+const VTEP_VNI: u32 = 2;
+/// RFC 8926, section 3.5: an option of a class for experiments, with one word of data. The kernel's devices send none; a far end may.
+const OPTIONS: [u8; 8] = [0xff, 0xff, 0x01, 0x01, 0xaa, 0xbb, 0xcc, 0xdd];
 
 /// The hosts, connected.
 #[derive(Debug)]
@@ -20,6 +27,7 @@ pub(crate) struct Network {
     pub(crate) pod: Host,
     /// With the underlay's port of each.
     pub(crate) bigips: Vec<(Host, String)>,
+    pub(crate) user_devices: Vec<UserDevice>,
 }
 
 impl Network {
@@ -28,6 +36,7 @@ impl Network {
         let node = Host::new("node")?;
         connect(&underlay, &node, "node")?;
         set_up_node(&node, topology)?;
+        let mut user_devices = Vec::from_iter(add_node_tunnel(&node, topology)?);
         let pod = Host::new("pod")?;
         set_up_pod(&node, &pod, topology)?;
         let mut bigips = Vec::new();
@@ -35,10 +44,10 @@ impl Network {
             let port = format!("bigip{number}");
             let bigip = Host::new(&port)?;
             connect(&underlay, &bigip, &port)?;
-            set_up_bigip(&bigip, addresses, topology)?;
+            user_devices.extend(set_up_bigip(&bigip, addresses, topology)?);
             bigips.push((bigip, port));
         }
-        Ok(Self { underlay, node, pod, bigips })
+        Ok(Self { underlay, node, pod, bigips, user_devices })
     }
 }
 
@@ -64,7 +73,7 @@ fn connect(underlay: &Host, host: &Host, port: &str) -> Result<()> {
 }
 
 fn set_up_node(node: &Host, topology: &Topology) -> Result<()> {
-    let Topology { underlay, node_ip, router_ip, pod_cidr, tunnel_port, .. } = topology;
+    let Topology { underlay, node_ip, router_ip, pod_cidr, .. } = topology;
     node.sysctl("ipv4/ip_forward", "1")?;
     node.ip(&format!(
         "address add {node_ip}/{prefix} dev eth0
@@ -75,13 +84,29 @@ fn set_up_node(node: &Host, topology: &Topology) -> Result<()> {
          link set cilium_host up
          address add {router_ip}/32 dev cilium_host scope link
          route add {router_ip} dev cilium_host proto kernel scope link
-         route add {pod_cidr} via {router_ip} dev cilium_host proto kernel src {router_ip}
-         link add cilium_vxlan mtu 1500 type vxlan external dstport {tunnel_port} nolearning
-         link set cilium_vxlan up",
+         route add {pod_cidr} via {router_ip} dev cilium_host proto kernel src {router_ip}",
         prefix = underlay.prefix_len(),
         gateway = underlay.addr(),
     ))?;
     Ok(())
+}
+
+/// Cilium's device: one for all VNIs and all endpoints.
+fn add_node_tunnel(node: &Host, topology: &Topology) -> Result<Option<UserDevice>> {
+    let &Topology { tunnel, tunnel_port: port, node_ip: local, .. } = topology;
+    let device = tunnel.device();
+    let add = |kind: &str| node.ip(&format!("link add {device} mtu 1500 type {kind}")).map(|_| None);
+    let user_device = match tunnel {
+        Tunnel::Vxlan => add(&format!("vxlan external dstport {port} nolearning")),
+        Tunnel::Geneve => add(&format!("geneve external dstport {port}")),
+        Tunnel::UserGeneve => {
+            let endpoints = topology.vteps().iter().map(|vtep| (vtep.cidr, vtep.endpoint)).collect();
+            let parameters = Parameters { vni: VTEP_VNI, local, port, endpoints, options: &[] };
+            UserDevice::new(node, device, parameters).map(Some)
+        }
+    }?;
+    node.ip(&format!("link set {device} up"))?;
+    Ok(user_device)
 }
 
 fn set_up_pod(node: &Host, pod: &Host, topology: &Topology) -> Result<()> {
@@ -101,18 +126,40 @@ fn set_up_pod(node: &Host, pod: &Host, topology: &Topology) -> Result<()> {
     Ok(())
 }
 
-fn set_up_bigip(bigip: &Host, addresses: &BigIpAddresses, topology: &Topology) -> Result<()> {
-    let BigIpAddresses { underlay_ip, self_ip, mac, vni } = addresses;
-    let Topology { underlay, node_ip, cluster_cidr, tunnel_port, .. } = topology;
+fn set_up_bigip(bigip: &Host, addresses: &BigIpAddresses, topology: &Topology) -> Result<Option<UserDevice>> {
+    let BigIpAddresses { underlay_ip, self_ip, mac, .. } = addresses;
+    let Topology { underlay, cluster_cidr, .. } = topology;
     bigip.ip(&format!(
         "address add {underlay_ip}/{prefix} dev eth0
-         link set eth0 up
-         link add {BIGIP_TUNNEL} address {mac} type vxlan id {vni} local {underlay_ip} dstport {tunnel_port}
-         address add {self_ip} dev {BIGIP_TUNNEL}
-         link set {BIGIP_TUNNEL} up
-         route add {cluster_cidr} dev {BIGIP_TUNNEL}",
+         link set eth0 up",
         prefix = underlay.prefix_len(),
     ))?;
-    bigip.bridge(&format!("fdb append 00:00:00:00:00:00 dev {BIGIP_TUNNEL} dst {node_ip}"))?;
-    Ok(())
+    let user_device = add_bigip_tunnel(bigip, addresses, topology)?;
+    bigip.ip(&format!(
+        "link set {BIGIP_TUNNEL} address {mac}
+         address add {self_ip} dev {BIGIP_TUNNEL}
+         link set {BIGIP_TUNNEL} up
+         route add {cluster_cidr} dev {BIGIP_TUNNEL}"
+    ))?;
+    Ok(user_device)
+}
+
+/// The tunnel to the node, and to nobody else.
+fn add_bigip_tunnel(bigip: &Host, addresses: &BigIpAddresses, topology: &Topology) -> Result<Option<UserDevice>> {
+    let &BigIpAddresses { underlay_ip: local, vni, .. } = addresses;
+    let &Topology { tunnel, tunnel_port: port, node_ip, .. } = topology;
+    let add = |kind: &str| bigip.ip(&format!("link add {BIGIP_TUNNEL} type {kind}")).map(|_| None);
+    match tunnel {
+        Tunnel::Vxlan => {
+            let device = add(&format!("vxlan id {vni} local {local} dstport {port}"))?;
+            bigip.bridge(&format!("fdb append 00:00:00:00:00:00 dev {BIGIP_TUNNEL} dst {node_ip}"))?;
+            Ok(device)
+        }
+        Tunnel::Geneve => add(&format!("geneve id {vni} remote {node_ip} dstport {port}")),
+        Tunnel::UserGeneve => {
+            let endpoints = vec![(Ipv4Net::default(), node_ip)];
+            let parameters = Parameters { vni, local, port, endpoints, options: &OPTIONS };
+            UserDevice::new(bigip, BIGIP_TUNNEL, parameters).map(Some)
+        }
+    }
 }

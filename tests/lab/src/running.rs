@@ -6,7 +6,10 @@ use anyhow::{Context, Result};
 use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 
-use crate::{mounts::CILIUM_RUN, topology::Vtep};
+use crate::{
+    mounts::CILIUM_RUN,
+    topology::{Tunnel, Vtep},
+};
 
 /// Cilium's running configuration, as far as VTEPs are concerned.
 #[derive(Debug, Clone)]
@@ -18,6 +21,7 @@ pub struct RunningConfig {
     pub enable_l7_proxy: bool,
     pub enable_policy: String,
     pub routing_mode: String,
+    pub tunnel: Tunnel,
     pub tunnel_port: u16,
     pub enable_ipsec: bool,
     pub enable_wireguard: bool,
@@ -32,7 +36,8 @@ impl Default for RunningConfig {
             enable_l7_proxy: false,
             enable_policy: "never".into(),
             routing_mode: "tunnel".into(),
-            tunnel_port: 8472,
+            tunnel: Tunnel::Vxlan,
+            tunnel_port: Tunnel::Vxlan.port(),
             enable_ipsec: false,
             enable_wireguard: false,
         }
@@ -40,7 +45,7 @@ impl Default for RunningConfig {
 }
 
 impl RunningConfig {
-    /// Writes `state/agent-runtime-config.json` and `state/globals/node_config.h`. `encap_ifindex` is `cilium_vxlan`'s index.
+    /// Writes `state/agent-runtime-config.json` and `state/globals/node_config.h`. `encap_ifindex` is the tunnel device's index.
     pub(crate) fn write(&self, encap_ifindex: u32) -> Result<()> {
         let state = Path::new(CILIUM_RUN).join("state");
         fs::create_dir_all(state.join("globals")).context("failed to make Cilium's state directory")?;
@@ -85,6 +90,10 @@ impl RunningConfig {
     }
 
     fn to_header(&self, encap_ifindex: u32) -> String {
+        let protocol = match self.tunnel {
+            Tunnel::Vxlan => 1,
+            Tunnel::Geneve | Tunnel::UserGeneve => 2,
+        };
         let mut header = String::new();
         if self.enable_vtep {
             header += "#define ENABLE_VTEP 1\n";
@@ -93,7 +102,7 @@ impl RunningConfig {
             "#define ENCAP_IFINDEX {encap_ifindex}\n\
              #define TUNNEL_MODE 1\n\
              #define TUNNEL_PORT {}\n\
-             #define TUNNEL_PROTOCOL 1\n\
+             #define TUNNEL_PROTOCOL {protocol}\n\
              #define TUNNEL_PROTOCOL_GENEVE 2\n\
              #define TUNNEL_PROTOCOL_VXLAN 1\n\
              #define TUNNEL_SRC_PORT_HIGH 0\n\

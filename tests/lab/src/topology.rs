@@ -18,11 +18,22 @@ pub struct Topology {
     pub pod_ip: Ipv4Addr,
     /// What BIG-IP routes into its tunnel: the pods of all nodes.
     pub cluster_cidr: Ipv4Net,
-    /// UDP port of VXLAN, on the node and on every BIG-IP.
+    pub tunnel: Tunnel,
+    /// UDP port of the tunnel, on the node and on every BIG-IP.
     pub tunnel_port: u16,
     /// MTU of the routes that lead through the tunnel.
     pub tunnel_mtu: u32,
     pub bigips: Vec<BigIpAddresses>,
+}
+
+/// What carries packets between the node and the BIG-IPs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tunnel {
+    Vxlan,
+    /// Geneve devices, where the kernel has them.
+    Geneve,
+    /// Geneve without them: each device is played by a thread. It carries pings; the VNI is checked there, and not by Cilium's programs.
+    UserGeneve,
 }
 
 /// One BIG-IP.
@@ -55,7 +66,8 @@ impl Default for Topology {
             pod_cidr: net([10, 0, 0, 0], 24),
             pod_ip: Ipv4Addr::new(10, 0, 0, 130),
             cluster_cidr: net([10, 0, 0, 0], 16),
-            tunnel_port: 8472,
+            tunnel: Tunnel::Vxlan,
+            tunnel_port: Tunnel::Vxlan.port(),
             tunnel_mtu: 1450,
             bigips: vec![
                 BigIpAddresses {
@@ -80,6 +92,35 @@ impl Topology {
     #[must_use]
     pub fn vteps(&self) -> Vec<Vtep> {
         self.bigips.iter().map(BigIpAddresses::vtep).collect()
+    }
+}
+
+impl Tunnel {
+    /// The port that Cilium uses where it is told none.
+    #[must_use]
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::Vxlan => 8472,
+            Self::Geneve | Self::UserGeneve => 6081,
+        }
+    }
+
+    /// Cilium's `tunnel-protocol`.
+    #[must_use]
+    pub const fn protocol(self) -> &'static str {
+        match self {
+            Self::Vxlan => "vxlan",
+            Self::Geneve | Self::UserGeneve => "geneve",
+        }
+    }
+
+    /// Cilium's device on the node.
+    #[must_use]
+    pub const fn device(self) -> &'static str {
+        match self {
+            Self::Vxlan => "cilium_vxlan",
+            Self::Geneve | Self::UserGeneve => "cilium_geneve",
+        }
     }
 }
 

@@ -6,18 +6,20 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use vtep_lab::{BIGIP_TUNNEL, Faults, Host, Lab, PingResult, Topology, ping};
+use vtep_lab::{BIGIP_TUNNEL, Faults, Host, Lab, PingResult, Topology, Tunnel, ping};
 
 const INTERVAL: Duration = Duration::from_millis(20);
 
 #[test]
 fn pod_and_bigips_reach_each_other() -> Result<()> {
-    let lab = Lab::builder().fill_map(true).start()?;
-    for bigip in &lab.bigips {
-        let there = three(&lab.pod, bigip.addresses.self_ip.addr())?;
-        assert!(there.is_complete(), "pod to {}: {there:?}", bigip.host.name());
-        let back = three(&bigip.host, lab.topology.pod_ip)?;
-        assert!(back.is_complete(), "{} to pod: {back:?}", bigip.host.name());
+    for tunnel in [Tunnel::Vxlan, Tunnel::UserGeneve] {
+        let lab = Lab::builder().tunnel(tunnel).fill_map(true).start()?;
+        for bigip in &lab.bigips {
+            let there = three(&lab.pod, bigip.addresses.self_ip.addr())?;
+            assert!(there.is_complete(), "{tunnel:?}, pod to {}: {there:?}", bigip.host.name());
+            let back = three(&bigip.host, lab.topology.pod_ip)?;
+            assert!(back.is_complete(), "{tunnel:?}, {} to pod: {back:?}", bigip.host.name());
+        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The lab's datapath: three tc classifiers that treat VTEP traffic as Cilium's do.
 //!
 //! `from_pod` sits on the ingress of a pod's device, `from_host` on the egress of `cilium_host`, `from_overlay` on the ingress of
-//! `cilium_vxlan`. Written from what Cilium is seen to do, not from its source; policy, services and IPv6 are not here.
+//! the tunnel device. Written from what Cilium is seen to do, not from its source; policy, services and IPv6 are not here.
 #![no_std]
 #![no_main]
 
@@ -48,10 +48,10 @@ static NO_MAC: [u8; 6] = [0; 6];
 #[unsafe(no_mangle)]
 static SETTINGS: Settings = Settings {
     vtep_mask: [0; 4],
-    vxlan_ifindex: 0,
+    tunnel_ifindex: 0,
     net_ifindex: 0,
     pod_identity: 0,
-    vxlan_mac: [0; 6],
+    tunnel_mac: [0; 6],
     host_mac: [0; 6],
     check_vni: 0,
     zero_mac_arp: 0,
@@ -135,7 +135,7 @@ fn from_overlay_arp(ctx: &TcContext) -> Result<i32, Short> {
     if start != ARP_ETHERNET_IPV4 || load_u16(ctx, ARP_OPERATION)? != ARP_REQUEST {
         return Ok(OK);
     }
-    let own_mac = setting(&raw const SETTINGS.vxlan_mac);
+    let own_mac = setting(&raw const SETTINGS.tunnel_mac);
     let to: [u8; 6] = load(ctx, 0)?;
     if to != BROADCAST && to != own_mac {
         return Ok(OK);
@@ -210,7 +210,7 @@ fn encapsulate(ctx: &TcContext, vni: u32, endpoint: [u8; 4]) -> i32 {
     let set = unsafe {
         bpf_skb_set_tunnel_key(ctx.skb.skb, key, size_of::<TunnelKey>() as u32, u64::from(BPF_F_ZERO_CSUM_TX))
     };
-    if set < 0 { SHOT } else { redirect(setting(&raw const SETTINGS.vxlan_ifindex)) }
+    if set < 0 { SHOT } else { redirect(setting(&raw const SETTINGS.tunnel_ifindex)) }
 }
 
 fn vni(ctx: &TcContext) -> Option<u32> {

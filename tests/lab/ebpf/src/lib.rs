@@ -42,12 +42,12 @@ pub const EGRESS: u8 = 2;
 #[repr(C)]
 pub struct Settings {
     pub vtep_mask: [u8; 4],
-    pub vxlan_ifindex: u32,
+    pub tunnel_ifindex: u32,
     /// The peer of `cilium_host`: what leaves there arrives on the node's stack.
     pub net_ifindex: u32,
     /// VNI of local pods towards what only the ipcache knows: their identity.
     pub pod_identity: u32,
-    pub vxlan_mac: [u8; 6],
+    pub tunnel_mac: [u8; 6],
     pub host_mac: [u8; 6],
     /// 1: drop what comes from a VTEP with another VNI than 2.
     pub check_vni: u8,
