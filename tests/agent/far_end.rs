@@ -1,9 +1,12 @@
 //! The first BIG-IP's side of a test: what it sends by itself, and what it filters.
 
-use std::process::{Child, Stdio};
+use std::{
+    net::Ipv4Addr,
+    process::{Child, Stdio},
+};
 
 use anyhow::{Context, Result, ensure};
-use vtep_lab::{BigIp, Lab};
+use vtep_lab::{BIGIP_TUNNEL, BigIp, BigIpAddresses, Lab};
 
 pub(crate) fn bigip(lab: &Lab) -> &BigIp {
     &lab.bigips[0]
@@ -12,6 +15,22 @@ pub(crate) fn bigip(lab: &Lab) -> &BigIp {
 /// Runs `ip` on the first BIG-IP.
 pub(crate) fn on_bigip(lab: &Lab, lines: &str) -> Result<()> {
     bigip(lab).host.ip(lines).map(drop)
+}
+
+/// A VXLAN tunnel with other parameters, in place of the first BIG-IP's own.
+pub(crate) fn tunnel(lab: &Lab, vni: u32, port: u16, local: Ipv4Addr) -> Result<()> {
+    let BigIpAddresses { self_ip, mac, .. } = &bigip(lab).addresses;
+    let node = lab.topology.node_ip;
+    bigip(lab).host.ip(&format!(
+        "link delete {BIGIP_TUNNEL}
+         link add {BIGIP_TUNNEL} type vxlan id {vni} dstport {port} local {local}
+         link set {BIGIP_TUNNEL} address {mac} mtu 1450 up
+         address add {self_ip} dev {BIGIP_TUNNEL}
+         route add {} dev {BIGIP_TUNNEL}",
+        lab.topology.cluster_cidr
+    ))?;
+    bigip(lab).host.bridge(&format!("fdb append 00:00:00:00:00:00 dev {BIGIP_TUNNEL} dst {node}"))?;
+    Ok(())
 }
 
 const NFT: &str = "/usr/sbin/nft";

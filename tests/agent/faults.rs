@@ -2,7 +2,6 @@
 
 use std::{
     io::Write,
-    net::Ipv4Addr,
     path::Path,
     time::{Duration, Instant},
 };
@@ -12,7 +11,7 @@ use vtep_agent::{diagnose::Cause, status::Status};
 use vtep_lab::{BIGIP_TUNNEL, CILIUM_RUN, Config, Faults, Lab};
 
 use crate::{
-    far_end::{Chatter, bigip, filter, nft, on_bigip, unfilter},
+    far_end::{Chatter, bigip, filter, nft, on_bigip, tunnel, unfilter},
     support::{Agent, all_healthy, eventually},
 };
 
@@ -29,22 +28,6 @@ struct Fault {
     traffic: bool,
     inject: fn(&mut Lab) -> Result<()>,
     repair: fn(&mut Lab) -> Result<()>,
-}
-
-/// A tunnel with other parameters, in place of the first BIG-IP's own.
-fn tunnel(lab: &Lab, vni: u32, port: u16, local: Ipv4Addr) -> Result<()> {
-    let vtep_lab::BigIpAddresses { self_ip, mac, .. } = &bigip(lab).addresses;
-    let node = lab.topology.node_ip;
-    bigip(lab).host.ip(&format!(
-        "link delete {BIGIP_TUNNEL}
-         link add {BIGIP_TUNNEL} type vxlan id {vni} dstport {port} local {local}
-         link set {BIGIP_TUNNEL} address {mac} mtu 1450 up
-         address add {self_ip} dev {BIGIP_TUNNEL}
-         route add {} dev {BIGIP_TUNNEL}",
-        lab.topology.cluster_cidr
-    ))?;
-    bigip(lab).host.bridge(&format!("fdb append 00:00:00:00:00:00 dev {BIGIP_TUNNEL} dst {node}"))?;
-    Ok(())
 }
 
 fn own_tunnel(lab: &mut Lab) -> Result<()> {

@@ -9,6 +9,7 @@ mod crashes;
 mod far_end;
 mod faults;
 mod fitness;
+mod geneve;
 mod kubernetes;
 mod layouts;
 mod lifecycle;

@@ -58,10 +58,17 @@ pub(crate) struct Agent {
 impl Agent {
     /// Starts it with the seed's configuration and waits until both VTEPs are healthy.
     pub(crate) fn healthy(lab: &Lab) -> Result<Self> {
-        lab.config.write(&Config::seed_keys())?;
-        let agent = Self::start(lab)?;
+        let agent = Self::start_with_seed(lab)?;
         agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
         Ok(agent)
+    }
+
+    /// Starts it with the seed's configuration, for the lab's kind of tunnel.
+    pub(crate) fn start_with_seed(lab: &Lab) -> Result<Self> {
+        let mut keys = Config::seed_keys();
+        keys.insert("tunnel-protocol".into(), lab.topology.tunnel.protocol().into());
+        lab.config.write(&keys)?;
+        Self::start(lab)
     }
 
     pub(crate) fn start(lab: &Lab) -> Result<Self> {
