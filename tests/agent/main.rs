@@ -21,3 +21,4 @@ mod start;
 mod support;
 mod tap;
 mod traffic;
+mod vlan;

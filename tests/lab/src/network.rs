@@ -51,14 +51,24 @@ impl Network {
     }
 }
 
-fn underlay(Topology { underlay, .. }: &Topology) -> Result<Host> {
+fn underlay(Topology { underlay, vlan, .. }: &Topology) -> Result<Host> {
     let host = Host::new("underlay")?;
-    host.ip(&format!(
-        "link add br0 type bridge forward_delay 0
-         address add {underlay} dev br0
-         link set br0 up"
-    ))?;
+    host.ip("link add br0 type bridge forward_delay 0")?;
+    let device = on_underlay(&host, "br0", *vlan)?;
+    host.ip(&format!("address add {underlay} dev {device}"))?;
     Ok(host)
+}
+
+/// Sets a device up that leads to the underlay, and gives the one for addresses: itself, or a VLAN device on top of it.
+fn on_underlay(host: &Host, device: &str, vlan: Option<u16>) -> Result<String> {
+    host.ip(&format!("link set {device} up"))?;
+    let Some(vlan) = vlan else { return Ok(device.into()) };
+    let tagged = format!("{device}.{vlan}");
+    host.ip(&format!(
+        "link add link {device} name {tagged} type vlan id {vlan}
+         link set {tagged} up"
+    ))?;
+    Ok(tagged)
 }
 
 /// Gives a host its `eth0`, with `port` as the other end at the underlay's switch.
@@ -73,12 +83,12 @@ fn connect(underlay: &Host, host: &Host, port: &str) -> Result<()> {
 }
 
 fn set_up_node(node: &Host, topology: &Topology) -> Result<()> {
-    let Topology { underlay, node_ip, router_ip, pod_cidr, .. } = topology;
+    let Topology { underlay, vlan, node_ip, router_ip, pod_cidr, .. } = topology;
+    let device = on_underlay(node, "eth0", *vlan)?;
     node.sysctl("ipv4/ip_forward", "1")?;
     node.ip(&format!(
-        "address add {node_ip}/{prefix} dev eth0
-         link set eth0 up
-         route add default via {gateway} dev eth0
+        "address add {node_ip}/{prefix} dev {device}
+         route add default via {gateway} dev {device}
          link add cilium_host arp off type veth peer name cilium_net
          link set cilium_net arp off up
          link set cilium_host up
@@ -128,12 +138,9 @@ fn set_up_pod(node: &Host, pod: &Host, topology: &Topology) -> Result<()> {
 
 fn set_up_bigip(bigip: &Host, addresses: &BigIpAddresses, topology: &Topology) -> Result<Option<UserDevice>> {
     let BigIpAddresses { underlay_ip, self_ip, mac, .. } = addresses;
-    let Topology { underlay, cluster_cidr, .. } = topology;
-    bigip.ip(&format!(
-        "address add {underlay_ip}/{prefix} dev eth0
-         link set eth0 up",
-        prefix = underlay.prefix_len(),
-    ))?;
+    let Topology { underlay, vlan, cluster_cidr, .. } = topology;
+    let device = on_underlay(bigip, "eth0", *vlan)?;
+    bigip.ip(&format!("address add {underlay_ip}/{} dev {device}", underlay.prefix_len()))?;
     let user_device = add_bigip_tunnel(bigip, addresses, topology)?;
     bigip.ip(&format!(
         "link set {BIGIP_TUNNEL} address {mac}

@@ -11,6 +11,8 @@ use vtep_lab_ebpf::{VtepKey, VtepValue};
 pub struct Topology {
     /// The router's address on the underlay, with the underlay's prefix length.
     pub underlay: Ipv4Net,
+    /// The VLAN that the underlay is on, tagged everywhere.
+    pub vlan: Option<u16>,
     pub node_ip: Ipv4Addr,
     /// Cilium's own address on the node, on `cilium_host`.
     pub router_ip: Ipv4Addr,
@@ -61,6 +63,7 @@ impl Default for Topology {
     fn default() -> Self {
         Self {
             underlay: net([10, 169, 72, 10], 24),
+            vlan: None,
             node_ip: Ipv4Addr::new(10, 169, 72, 239),
             router_ip: Ipv4Addr::new(10, 0, 0, 126),
             pod_cidr: net([10, 0, 0, 0], 24),
