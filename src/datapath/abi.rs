@@ -246,20 +246,25 @@ pub struct FlowKey(pub vtep_agent_ebpf::FlowKey);
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 pub struct FlowStats(pub vtep_agent_ebpf::FlowStats);
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Stray(pub vtep_agent_ebpf::Stray);
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub struct Targets(pub vtep_agent_ebpf::Targets);
 
 #[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
 // SAFETY: as the reason says.
 unsafe impl aya::Pod for FlowKey {}
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-pub struct Stray(pub vtep_agent_ebpf::Stray);
-
 #[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
 // SAFETY: as the reason says.
 unsafe impl aya::Pod for FlowStats {}
 #[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
 // SAFETY: as the reason says.
 unsafe impl aya::Pod for Stray {}
+#[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
+// SAFETY: as the reason says.
+unsafe impl aya::Pod for Targets {}
 
 #[cfg(test)]
 mod tests {

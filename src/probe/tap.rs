@@ -11,15 +11,15 @@ use std::{
 
 use aya::{
     EbpfError, EbpfLoader, include_bytes_aligned,
-    maps::{HashMap, LpmTrie, MapData, MapError, PerCpuArray, PerCpuHashMap},
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap},
     programs::{ProgramError, SocketFilter},
 };
 use ipnet::Ipv4Net;
 use tokio::{sync::mpsc, task::JoinHandle};
-use vtep_agent_ebpf::{COUNTERS, SNAP_LEN};
+use vtep_agent_ebpf::{COUNTERS, Network, SNAP_LEN, TARGETS_MAX, Targets};
 
 use super::{
-    frames::{Arp, TunnelArpReply, arp_reply, tunnel_arp_reply},
+    frames::{Arp, TunnelArpReply, VTEP_VNI, arp_reply, tunnel_arp_reply},
     socket::EventSocket,
 };
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
         mac::Mac,
         spec::{Tunnel, TunnelProtocol},
     },
-    datapath::abi::{self, FlowKey, FlowStats, vtep_lpm_key, vtep_of_lpm_key},
+    datapath::abi::{self, FlowKey, FlowStats},
 };
 
 static PROGRAM: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tap"));
@@ -40,6 +40,8 @@ pub enum TapError {
     Incomplete(&'static str),
     #[error("the kernel refused the tap's eBPF program")]
     Program(#[source] ProgramError),
+    #[error("the tap has room for {TARGETS_MAX} VTEPs")]
+    TooMany,
     #[error("failed to use the tap's map")]
     Map(#[source] MapError),
     #[error("failed to open a packet socket on interface #{device}")]
@@ -87,6 +89,8 @@ pub type OwnReply = (Instant, Arp);
 pub struct Tap {
     tunnel: Tunnel,
     ebpf: aya::Ebpf,
+    /// As last written.
+    targets: Option<Targets>,
     listeners: BTreeMap<u32, JoinHandle<()>>,
     /// The tunnel device whose ARP replies are watched, and who does.
     replies: Option<(u32, JoinHandle<()>)>,
@@ -116,7 +120,7 @@ impl Tap {
         for name in ["tap", "arp_replies"] {
             Self::program(&mut ebpf, name)?.load().map_err(TapError::Program)?;
         }
-        Ok(Self { tunnel, ebpf, listeners: BTreeMap::new(), replies: None })
+        Ok(Self { tunnel, ebpf, targets: None, listeners: BTreeMap::new(), replies: None })
     }
 
     #[must_use]
@@ -128,32 +132,16 @@ impl Tap {
     ///
     /// # Errors
     ///
-    /// When a map cannot be written.
+    /// When they are too many, or the map cannot be written.
     pub fn look_at(&mut self, endpoints: &BTreeSet<Ipv4Addr>, networks: &BTreeSet<Ipv4Net>) -> Result<(), TapError> {
-        let map = self.ebpf.map_mut("ENDPOINTS").ok_or(TapError::Incomplete("the map ENDPOINTS"))?;
-        let mut map = HashMap::<&mut MapData, [u8; 4], u8>::try_from(map).map_err(TapError::Map)?;
-        let known: BTreeSet<Ipv4Addr> =
-            map.keys().map(|key| key.map(Ipv4Addr::from)).collect::<Result<_, _>>().map_err(TapError::Map)?;
-        // Gone ones first: the maps have room for twice what a configuration can name.
-        for gone in known.difference(endpoints) {
-            map.remove(&gone.octets()).map_err(TapError::Map)?;
+        let targets = targets(endpoints, networks).ok_or(TapError::TooMany)?;
+        if self.targets == Some(targets) {
+            return Ok(());
         }
-        for new in endpoints.difference(&known) {
-            map.insert(new.octets(), 1, 0).map_err(TapError::Map)?;
-        }
-        let map = self.ebpf.map_mut("NETWORKS").ok_or(TapError::Incomplete("the map NETWORKS"))?;
-        let mut map = LpmTrie::<&mut MapData, [u8; 4], u8>::try_from(map).map_err(TapError::Map)?;
-        let known: BTreeSet<Ipv4Net> = map
-            .keys()
-            .filter_map(|key| key.map(vtep_of_lpm_key).transpose())
-            .collect::<Result<_, _>>()
-            .map_err(TapError::Map)?;
-        for &gone in known.difference(networks) {
-            map.remove(&vtep_lpm_key(gone)).map_err(TapError::Map)?;
-        }
-        for &new in networks.difference(&known) {
-            map.insert(&vtep_lpm_key(new), 0, 0).map_err(TapError::Map)?;
-        }
+        let map = self.ebpf.map_mut("TARGETS").ok_or(TapError::Incomplete("the map TARGETS"))?;
+        let mut map = Array::<&mut MapData, abi::Targets>::try_from(map).map_err(TapError::Map)?;
+        map.set(0, abi::Targets(targets), 0).map_err(TapError::Map)?;
+        self.targets = Some(targets);
         Ok(())
     }
 
@@ -188,10 +176,28 @@ impl Tap {
     ///
     /// When the map cannot be read.
     pub fn flows(&self, now: Instant, now_ns: u64) -> Result<Vec<Flow>, TapError> {
-        let map = self.ebpf.map("FLOWS").ok_or(TapError::Incomplete("the map FLOWS"))?;
-        let map = PerCpuHashMap::<&MapData, FlowKey, FlowStats>::try_from(map).map_err(TapError::Map)?;
+        let map = self.flow_map()?;
         let flows = map.iter().map(|entry| entry.map(|(key, per_cpu)| sum(key, &per_cpu, now, now_ns)));
         flows.collect::<Result<_, _>>().map_err(TapError::Map)
+    }
+
+    /// The same of one endpoint's VTEP traffic through the configured tunnel alone: one system call.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    pub fn tunnel_flow(&self, endpoint: Ipv4Addr, now: Instant, now_ns: u64) -> Result<Option<Flow>, TapError> {
+        let key = vtep_agent_ebpf::FlowKey {
+            source: endpoint.octets(),
+            vni: VTEP_VNI,
+            port: self.tunnel.port,
+            reserved: [0; 2],
+        };
+        match self.flow_map()?.get(&FlowKey(key), 0) {
+            Ok(per_cpu) => Ok(Some(sum(FlowKey(key), &per_cpu, now, now_ns))),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(TapError::Map(error)),
+        }
     }
 
     /// VTEP traffic from addresses that are no endpoints. `now_ns` is `CLOCK_MONOTONIC` at `now`.
@@ -247,6 +253,11 @@ impl Tap {
         Ok(counters)
     }
 
+    fn flow_map(&self) -> Result<PerCpuHashMap<&MapData, FlowKey, FlowStats>, TapError> {
+        let map = self.ebpf.map("FLOWS").ok_or(TapError::Incomplete("the map FLOWS"))?;
+        PerCpuHashMap::try_from(map).map_err(TapError::Map)
+    }
+
     fn program<'e>(ebpf: &'e mut aya::Ebpf, name: &'static str) -> Result<&'e mut SocketFilter, TapError> {
         let program = ebpf.program_mut(name).ok_or(TapError::Incomplete(name))?;
         program.try_into().map_err(TapError::Program)
@@ -299,6 +310,20 @@ async fn listen_to_replies(socket: EventSocket, replies: mpsc::Sender<OwnReply>)
             let _ = replies.try_send((Instant::now(), arp));
         }
     }
+}
+
+/// None when they do not fit.
+fn targets(endpoints: &BTreeSet<Ipv4Addr>, networks: &BTreeSet<Ipv4Net>) -> Option<Targets> {
+    let in_network_order = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
+    let mut targets = Targets::default();
+    for (slot, &endpoint) in endpoints.iter().enumerate() {
+        *targets.endpoints.get_mut(slot)? = in_network_order(endpoint);
+    }
+    for (slot, network) in networks.iter().enumerate() {
+        let (address, mask) = (in_network_order(network.network()), in_network_order(network.netmask()));
+        *targets.networks.get_mut(slot)? = Network { address, mask };
+    }
+    Some(targets)
 }
 
 fn instant(ns: u64, now: Instant, now_ns: u64) -> Instant {

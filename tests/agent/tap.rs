@@ -82,8 +82,12 @@ fn frames_are_read_as_networks_deliver_them() -> Result<()> {
     ensure!([4789, 6081, 8472].iter().all(|port| status.vteps[0].seen.ports.contains(port)), "{:?}", status.vteps[0]);
     ensure!(status.tap.malformed == 0 && status.tap.fragments == 0, "{:?}", status.tap);
 
+    // In the tunnel's header, right after it, inside the frame, and under IP options.
     send(&lab, 8472, vec![8, 0, 0], plain)?;
-    agent.wait_for("what is cut short is counted", SEEN_WITHIN, |status| status.tap.malformed == 1)?;
+    send(&lab, 8472, vxlan(25)[..8].to_vec(), plain)?;
+    send(&lab, 8472, vxlan(25)[..8 + 33].to_vec(), plain)?;
+    send(&lab, 8472, vec![8; 7], |socket| setsockopt(socket, IpOptions, &[1, 1, 1, 0]))?;
+    agent.wait_for("what is cut short is counted", SEEN_WITHIN, |status| status.tap.malformed == 4)?;
     // Three pieces: the first has the headers, and is a frame.
     send(&lab, 8472, [vxlan(26), vec![0; 4000]].concat(), plain)?;
     let status = agent.wait_for("pieces are counted", SEEN_WITHIN, |status| status.tap.fragments == 2)?;

@@ -1,0 +1,119 @@
+//! The headers that the tap reads, in network order, laid out so that no address crosses a boundary of four bytes.
+
+const IPPROTO_UDP: u8 = 17;
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_ARP: u16 = 0x0806;
+const ETHERTYPE_ETHERNET: u16 = 0x6558;
+pub const ARP_REQUEST: u16 = 1;
+pub const ARP_REPLY: u16 = 2;
+
+/// IPv4 without options (RFC 791, section 3.1).
+#[repr(C)]
+pub struct Ip {
+    version_ihl: u8,
+    _service: u8,
+    _length: u16,
+    _id: u16,
+    fragment: u16,
+    _ttl: u8,
+    protocol: u8,
+    _checksum: u16,
+    pub source: u32,
+    _destination: u32,
+}
+
+impl Ip {
+    pub fn carries_udp(&self) -> bool {
+        self.version_ihl >> 4 == 4 && self.header_len() >= size_of::<Self>() && self.protocol == IPPROTO_UDP
+    }
+
+    /// A fragment without the UDP header.
+    pub fn is_later_fragment(&self) -> bool {
+        u16::from_be(self.fragment) & 0x1fff != 0
+    }
+
+    /// With options, in bytes.
+    pub fn header_len(&self) -> usize {
+        usize::from(self.version_ihl & 0x0f) * 4
+    }
+}
+
+#[derive(Clone, Copy)]
+pub enum Tunnel {
+    Vxlan,
+    Geneve,
+}
+
+/// UDP (RFC 768) and the first eight bytes of a tunnel's header: all that VXLAN's has.
+#[repr(C)]
+pub struct Transport {
+    _source_port: u16,
+    destination_port: u16,
+    _length: u16,
+    _checksum: u16,
+    tunnel: [u8; 8],
+}
+
+impl Transport {
+    pub fn port(&self) -> u16 {
+        u16::from_be(self.destination_port)
+    }
+
+    /// The same place in both (RFC 7348, section 5; RFC 8926, section 3.4).
+    pub fn vni(&self) -> u32 {
+        let [.., high, middle, low, _] = self.tunnel;
+        u32::from_be_bytes([0, high, middle, low])
+    }
+
+    /// Bytes from the UDP header to the frame inside; none when the tunnel's header is not one.
+    pub fn frame(&self, tunnel: Tunnel) -> Option<usize> {
+        let [first, _, protocol @ ..] = self.tunnel;
+        let (is_sound, options) = match tunnel {
+            // The flag I: the VNI is valid.
+            Tunnel::Vxlan => (first & 0x08 != 0, 0),
+            // Version 0, Ethernet inside, options counted in words.
+            Tunnel::Geneve => {
+                let is_ethernet = u16::from_be_bytes([protocol[0], protocol[1]]) == ETHERTYPE_ETHERNET;
+                (first >> 6 == 0 && is_ethernet, usize::from(first & 0x3f) * 4)
+            }
+        };
+        is_sound.then_some(size_of::<Self>() + options)
+    }
+}
+
+/// The frame inside the tunnel without its first two bytes: Ethernet, and what both an IPv4 header (RFC 791) and an ARP packet (RFC 826)
+/// have at least.
+#[repr(C)]
+pub struct Inner {
+    _destination: [u8; 4],
+    pub mac: [u8; 6],
+    ethertype: u16,
+    _start: [u16; 3],
+    arp_operation: u16,
+    _middle: [u16; 2],
+    /// IPv4's source and, two bytes later, ARP's sender.
+    addresses: [[u8; 2]; 4],
+}
+
+impl Inner {
+    /// Bytes of the frame before it.
+    pub const SKIPPED: usize = 2;
+
+    pub fn ip_source(&self) -> Option<u32> {
+        let [[a, b], [c, d], ..] = self.addresses;
+        (self.ethertype == ETHERTYPE_IPV4.to_be()).then_some(u32::from_ne_bytes([a, b, c, d]))
+    }
+
+    pub fn arp_sender(&self) -> Option<u32> {
+        let [_, [a, b], [c, d], _] = self.addresses;
+        self.is_arp().then_some(u32::from_ne_bytes([a, b, c, d]))
+    }
+
+    pub fn arp_operation(&self) -> Option<u16> {
+        self.is_arp().then_some(u16::from_be(self.arp_operation))
+    }
+
+    fn is_arp(&self) -> bool {
+        self.ethertype == ETHERTYPE_ARP.to_be()
+    }
+}
