@@ -19,6 +19,10 @@ use crate::config::{
 
 /// So many times the pace where something was lost.
 const HASTE: u32 = 4;
+/// An interval is shorter or longer by up to this share of it, at random.
+const JITTER: f64 = 0.05;
+/// What is due within this share of the interval can go out with what is due now: one turn of the loop serves all.
+const SLACK: u32 = 10;
 /// One probe in so many has the full size.
 const FULL_SIZE_EVERY: u32 = 2;
 
@@ -132,14 +136,20 @@ impl Lane {
         }
     }
 
-    /// Plans the next probe: a fleet of agents that started together drifts apart by a tenth of the interval at random.
+    /// Plans the next probe: a fleet of agents that started together drifts apart.
     ///
     /// While some of the last are lost, the next come sooner: they tell loss from an outage, and both soon. An outage that is known
     /// brings the usual pace back.
     pub fn schedule(&mut self, pace: Pace, now: Instant, random: f64) {
         let hasty = || (pace.interval / HASTE).max(pace.timeout.min(pace.interval) / 2);
         let interval = if self.is_doubtful() { hasty() } else { pace.interval };
-        self.due = now + interval.mul_f64(0.9 + 0.2 * random);
+        self.due = now + interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * random);
+    }
+
+    /// Whether to probe now, given that some lane is probed now.
+    #[must_use]
+    pub fn joins(&self, pace: Pace, now: Instant) -> bool {
+        now + pace.interval / SLACK >= self.due
     }
 
     /// Some of the last were lost, and not all.
@@ -208,6 +218,15 @@ impl Lane {
         let known = self.target.map(|target| target.address);
         if self.target.is_none_or(|target| target.origin != Origin::Configured) {
             self.target = self.learn().filter(|learned| Some(learned.address) != known).or(self.target);
+        }
+    }
+
+    /// What the tap has counted so far of one stream.
+    pub fn on_flow(&mut self, flow: Flow) {
+        let is_same = |other: &&mut Flow| (other.vni, other.port) == (flow.vni, flow.port);
+        match self.flows.iter_mut().find(is_same) {
+            Some(known) => *known = flow,
+            None => self.flows.push(flow),
         }
     }
 

@@ -36,6 +36,8 @@ use crate::{
 
 /// How often sockets are looked after and the tap is read, however seldom BIG-IP is probed.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// Answers come in flocks: one report tells of all that came within this time.
+const REPORT_WITHIN: Duration = Duration::from_millis(20);
 /// ARP answers that may wait: more than eight BIG-IPs can send in one turn of the loop.
 const ANSWERS: usize = 64;
 
@@ -93,6 +95,8 @@ pub struct Prober {
     tap_error: Option<String>,
     tap_counters: [u64; vtep_agent_ebpf::COUNTERS as usize],
     housekeeping_due: Instant,
+    /// When to publish what changed.
+    report_due: Option<Instant>,
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
     /// Cilium's own ARP replies.
     replies: (mpsc::Sender<OwnReply>, mpsc::Receiver<OwnReply>),
@@ -145,6 +149,7 @@ impl Prober {
             tap_error: None,
             tap_counters: Default::default(),
             housekeeping_due: Instant::now(),
+            report_due: None,
             answers: mpsc::channel(ANSWERS),
             replies: mpsc::channel(ANSWERS),
             suspect: None,
@@ -190,14 +195,18 @@ impl Prober {
                 }
                 Event::Time => self.on_time(now),
             }
-            self.publish();
+            if now >= *self.report_due.get_or_insert(now + REPORT_WITHIN) {
+                self.report_due = None;
+                self.publish();
+            }
         }
     }
 
     async fn next_event(&mut self) -> Option<Event> {
         // With nothing to probe, the sockets, the tap and the heart beat still want a turn a second.
         let lanes = self.lanes.values().map(Lane::deadline);
-        let deadline = lanes.chain(self.sweep.deadline()).fold(self.housekeeping_due, Instant::min);
+        let others = self.sweep.deadline().into_iter().chain(self.report_due);
+        let deadline = lanes.chain(others).fold(self.housekeeping_due, Instant::min);
         tokio::select! {
             biased;
             changed = self.config.changed() => changed.ok().map(|()| Event::Rewire),
@@ -338,14 +347,16 @@ impl Prober {
             self.housekeeping_due = now + HOUSEKEEPING;
             self.open_sockets();
             self.tend_tap(now);
-        } else if self.settings.passive_first && self.lanes.values().any(|lane| now >= lane.due) {
-            // What came since decides whether a probe is needed.
-            self.tend_tap(now);
         }
         let mut lanes = std::mem::take(&mut self.lanes);
+        lanes.values_mut().for_each(|lane| lane.on_time(now));
+        let some_due = lanes.values().any(|lane| now >= lane.due);
         for lane in lanes.values_mut() {
-            lane.on_time(now);
-            if now >= lane.due {
+            if some_due && lane.joins(self.settings.pace, now) {
+                // What came since decides whether a probe is needed. Housekeeping says when it cannot be read.
+                let tunnel = self.tap.as_ref().filter(|_| self.settings.passive_first);
+                let flow = tunnel.and_then(|tap| tap.tunnel_flow(lane.vtep.endpoint, now, monotonic_ns()).ok());
+                flow.flatten().into_iter().for_each(|flow| lane.on_flow(flow));
                 if !(self.settings.passive_first && lane.rest(self.tunnel)) {
                     self.send(lane, now);
                 }
