@@ -15,10 +15,10 @@
 //! - [`reconcile`]: the loop that keeps the kernel as the configuration wants it
 //! - [`probe`]: what goes through the tunnel and comes back, and what comes by itself
 //! - [`mod@diagnose`]: from evidence to a cause
-//! - [`monitor`]: the loop that diagnoses, and says each change once; [`damper`] bounds how often
+//! - [`monitor`]: the loop that diagnoses; [`herald`] says each change once, and [`damper`] bounds how often
 //! - [`status`]: what anyone may know, in one serialisable type
 //! - [`state_file`]: what is remembered over a restart
-//! - [`http`], [`metrics`], [`logging`], [`progress`]: how it is told
+//! - [`http`], [`metrics`], [`logging`], [`events`], [`node_condition`], [`progress`]: how it is told
 //! - [`bigip`]: what a BIG-IP must hold for all this
 //! - [`cli`]: one file per subcommand
 
@@ -28,11 +28,14 @@ pub mod config;
 pub mod damper;
 pub mod datapath;
 pub mod diagnose;
+pub mod events;
+pub mod herald;
 pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod monitor;
 pub mod node;
+pub mod node_condition;
 pub mod probe;
 pub mod progress;
 pub mod reconcile;

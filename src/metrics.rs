@@ -72,6 +72,8 @@ struct Metrics {
     probes_received: Family<VtepProbe, Counter>,
     seen_packets: Family<Vtep, Counter>,
     seen_bytes: Family<Vtep, Counter>,
+    events_written: Counter,
+    events_dropped: Counter,
 }
 
 /// The metrics as text.
@@ -109,6 +111,8 @@ impl Metrics {
         metrics.datapath_repairs.inc_by(status.datapath.repairs_total);
         flag(&metrics.tap_loaded, status.tap.loaded);
         metrics.tap_overflows.inc_by(status.tap.overflows);
+        metrics.events_written.inc_by(status.events.written);
+        metrics.events_dropped.inc_by(status.events.dropped);
         status.vteps.iter().for_each(|vtep| metrics.add_vtep(vtep));
         metrics
     }
@@ -166,6 +170,8 @@ impl Metrics {
             probes_received,
             seen_packets,
             seen_bytes,
+            events_written,
+            events_dropped,
         } = self;
         registry.register("build_info", "The running version, always 1", build_info);
         registry.register("config_valid", "1 when the configuration has no error", config_valid);
@@ -186,6 +192,8 @@ impl Metrics {
         registry.register("probes_sent", "Probes sent", probes_sent);
         registry.register("probes_received", "Probes answered in time", probes_received);
         registry.register("seen_packets", "Tunnel packets from the VTEP's endpoint", seen_packets);
+        registry.register("events_written", "Kubernetes Events written", events_written);
+        registry.register("events_dropped", "Kubernetes Events not written: too many, or not taken", events_dropped);
         registry.register("seen_bytes", "Bytes of tunnel packets from the VTEP's endpoint", seen_bytes);
     }
 }

@@ -1,7 +1,7 @@
 //! The loop that diagnoses: weighs the evidence whenever some of it changed, and says each change once.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,15 +12,13 @@ use tokio::{
     sync::watch,
     time::{self, MissedTickBehavior},
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
-    config::{
-        finding::{Finding, Severity},
-        view::View,
-    },
-    damper::{Damper, Word},
-    diagnose::{Diagnosis, Evidence, Verdict, diagnose},
+    config::view::View,
+    diagnose::{Diagnosis, Evidence, diagnose},
+    events,
+    herald::Herald,
     node::facts::Facts,
     probe::{lane::ProbeState, prober},
     progress::Beat,
@@ -37,6 +35,7 @@ pub struct Board {
     pub datapath: watch::Receiver<reconcile::Report>,
     pub probes: watch::Receiver<Arc<prober::Report>>,
     pub diagnoses: watch::Receiver<Arc<BTreeMap<Ipv4Net, Diagnosis>>>,
+    pub events: events::Queue,
 }
 
 impl Board {
@@ -50,6 +49,7 @@ impl Board {
             datapath: self.datapath.borrow().clone(),
             probes: self.probes.borrow().clone(),
             diagnoses: self.diagnoses.borrow().clone(),
+            events: &self.events,
         };
         Status::assemble(&parts, Instant::now(), Timestamp::now())
     }
@@ -67,24 +67,21 @@ pub async fn run(
     // The first tick is immediate, and there is nothing to sum up yet.
     summary.tick().await;
     let mut current = BTreeMap::new();
-    let mut dampers = BTreeMap::new();
-    let mut findings = Vec::new();
-    let mut source_fails = false;
-    let mut unfit = Vec::new();
+    let mut herald = Herald::new(board.events.clone());
     loop {
         beat.now();
         let now = Instant::now();
         {
             let view = board.config.borrow_and_update();
-            say_source(&mut source_fails, view.as_deref());
-            say_findings(&mut findings, view.as_deref());
+            herald.source(view.as_deref());
+            herald.findings(view.as_deref());
         }
         let cilium_version = board.facts.borrow_and_update().as_ref().and_then(|facts| facts.version);
-        say_fitness(&mut unfit, board.identity.fitness.kernel(cilium_version).reasons);
+        herald.fitness(board.identity.fitness.kernel(cilium_version).reasons);
         board.datapath.borrow_and_update();
         board.probes.borrow_and_update();
         let next = diagnose_all(&board, &current, now, Timestamp::now());
-        let changed = say_changes(&mut dampers, &current, &next, now);
+        let changed = herald.changes(&current, &next, now);
         if current != next {
             diagnoses.send_replace(Arc::new(next.clone()));
             current = next;
@@ -92,7 +89,7 @@ pub async fn run(
         if !changed.is_empty() {
             say_summary(&board, |cidr| changed.contains(&cidr));
         }
-        let settles = dampers.values().filter_map(Damper::deadline).min();
+        let settles = herald.deadline();
         tokio::select! {
             biased;
             changed = board.config.changed() => if changed.is_err() { return },
@@ -139,84 +136,6 @@ pub fn diagnose_all(
         (vtep.cidr, diagnosis)
     };
     spec.vteps.iter().map(of).collect()
-}
-
-/// One line for each change of verdict or cause, unless there are too many; the VTEPs it was about.
-fn say_changes(
-    dampers: &mut BTreeMap<Ipv4Net, Damper>,
-    before: &BTreeMap<Ipv4Net, Diagnosis>,
-    after: &BTreeMap<Ipv4Net, Diagnosis>,
-    now: Instant,
-) -> BTreeSet<Ipv4Net> {
-    dampers.retain(|cidr, _| after.contains_key(cidr));
-    let mut changed = BTreeSet::new();
-    for (&cidr, diagnosis) in after {
-        let Diagnosis { verdict, cause, hint, .. } = diagnosis;
-        let is_news = match before.get(&cidr) {
-            Some(previous) => !previous.same_as(diagnosis),
-            // At the start nothing is known, and that is no news.
-            None => *verdict != Verdict::Unknown || cause.is_some(),
-        };
-        let damper = dampers.entry(cidr).or_default();
-        let word = if is_news { damper.on_change(now) } else { Word::Keep };
-        if word == Word::TellOften {
-            warn!(%cidr, "the verdict changes too often: it is told again once it has held for a minute; until then see /status");
-        }
-        if word != Word::Tell && !damper.settles(now) {
-            continue;
-        }
-        changed.insert(cidr);
-        match (cause, hint) {
-            (Some(cause), Some(hint)) => warn!(%cidr, %verdict, %cause, hint, "verdict changed"),
-            (None, _) | (_, None) => info!(%cidr, %verdict, "verdict changed"),
-        }
-    }
-    changed
-}
-
-/// One line when the source no longer answers, and one when it does again.
-fn say_source(fails: &mut bool, view: Option<&View>) {
-    let Some(View { source, source_error, in_force, .. }) = view else { return };
-    match (source_error, &mut *fails) {
-        (Some(reason), false) if in_force.is_some() => {
-            warn!(source, reason, "the configuration cannot be read: what was seen last stays in force");
-        }
-        (Some(reason), false) => warn!(source, reason, "the configuration cannot be read yet"),
-        (None, true) => info!(source, "the configuration can be read again"),
-        (Some(_), true) | (None, false) => {}
-    }
-    *fails = source_error.is_some();
-}
-
-/// One line for each reason why nothing is written, and one when none is left.
-fn say_fitness(known: &mut Vec<String>, reasons: Vec<String>) {
-    for reason in reasons.iter().filter(|reason| !known.contains(reason)) {
-        warn!(reason, "this node is not fit: nothing is written");
-    }
-    if reasons.is_empty() && !known.is_empty() {
-        info!("this node is fit");
-    }
-    *known = reasons;
-}
-
-/// One line for each finding that was not there before.
-fn say_findings(known: &mut Vec<Finding>, view: Option<&View>) {
-    let Some(view) = view else { return };
-    for finding in view.findings.iter().filter(|finding| !known.contains(finding)) {
-        let Finding { rule, severity, key, index, message: detail, .. } = finding;
-        match severity {
-            Severity::Error if view.stale => {
-                warn!(%rule, key, index, detail, "configuration error: last good values stay");
-            }
-            Severity::Error => warn!(%rule, key, index, detail, "configuration error"),
-            Severity::Warning => warn!(%rule, key, index, detail, "configuration warning"),
-            Severity::Info => info!(%rule, key, index, detail, "configuration note"),
-        }
-    }
-    if known.iter().any(|finding| finding.severity == Severity::Error) && view.valid() {
-        info!(hash = view.hash, "the configuration is valid again");
-    }
-    known.clone_from(&view.findings);
 }
 
 /// The lines that tell the state to somebody who reads nothing but the log.

@@ -45,6 +45,8 @@ pub struct Status {
     pub tap: Tap,
     pub vteps: Vec<VtepStatus>,
     pub bigip: Bigip,
+    #[serde(default)]
+    pub events: Events,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -135,6 +137,15 @@ pub struct Tap {
     pub overflows: u64,
     pub fragments: u64,
     pub malformed: u64,
+}
+
+/// Kubernetes Events, since the start.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Events {
+    pub enabled: bool,
+    pub written: u64,
+    /// Too many, or not taken by the API server.
+    pub dropped: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

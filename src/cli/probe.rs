@@ -19,6 +19,7 @@ use tokio::{sync::watch, time};
 use super::{Format, moment::Moment, run::probe_target, source};
 use crate::{
     diagnose::Verdict,
+    events::Queue,
     monitor::{self, Board},
     node::capabilities,
     probe::{
@@ -105,7 +106,8 @@ async fn round(args: &Args, moment: Moment) -> anyhow::Result<Status> {
         // What has not told by then is part of the answer.
         let _ = time::timeout(PATIENCE, told).await;
     }
-    let board = Board { identity: Arc::new(identity), config, facts, datapath, probes, diagnoses };
+    let board =
+        Board { identity: Arc::new(identity), config, facts, datapath, probes, diagnoses, events: Queue::default() };
     diagnoses_tx.send_replace(Arc::new(monitor::diagnose_all(
         &board,
         &BTreeMap::new(),

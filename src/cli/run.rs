@@ -22,9 +22,10 @@ use super::{moment::Moment, source};
 use crate::{
     config,
     datapath::pins,
-    http, logging,
+    events, http, logging,
     monitor::{self, Board},
     node::{capabilities, facts, fitness::Fitness, netlink},
+    node_condition,
     probe::{
         health::Thresholds,
         lane::Pace,
@@ -78,10 +79,22 @@ pub struct Args {
     /// How often the log sums up each VTEP.
     #[arg(long, default_value = "5m", value_parser = interval, env = "VTEP_AGENT_SUMMARY_INTERVAL")]
     summary_interval: Duration,
+    /// Tell changes of verdict as Events of the Node, and findings as Events of the ConfigMap.
+    #[arg(long, value_enum, default_value = "on", env = "VTEP_AGENT_EVENTS")]
+    events: Switch,
+    /// Keep the Node's condition VtepTunnelsHealthy; it informs, and nothing follows from it.
+    #[arg(long, env = "VTEP_AGENT_NODE_CONDITION")]
+    node_condition: bool,
     #[arg(long, value_enum, default_value = "text", env = "VTEP_AGENT_LOG_FORMAT")]
     log_format: logging::Format,
     #[arg(long, default_value = "info", env = "VTEP_AGENT_LOG_LEVEL")]
     log_level: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 /// # Errors
@@ -155,6 +168,11 @@ impl Agent {
 
         let (updates, observed) = mpsc::channel(1);
         let source = args.source.config().await?;
+        let events = args.events(&source).await;
+        if args.node_condition {
+            let client = source.client().await.context("--node-condition needs the API server")?;
+            tokio::spawn(node_condition::keep(client, args.source.node_name.clone(), diagnoses_rx.clone()));
+        }
         tokio::spawn(config::follow::follow(source.to_string(), observed, args.source.state.last_good(), config_tx));
         tokio::spawn(source.follow(updates));
         let node = &args.source.node;
@@ -195,6 +213,7 @@ impl Agent {
             datapath: datapath_rx,
             probes: probes_rx,
             diagnoses: diagnoses_rx,
+            events,
         };
         tokio::spawn(monitor::run(board.clone(), diagnoses, args.summary_interval, progress.register("monitor")));
         Ok(Self { sources: http::Sources { board, progress } })
@@ -217,6 +236,24 @@ impl Args {
             },
             passive_first: self.passive_first,
             targets: self.probe_target.iter().copied().collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    /// Without the API server, the log tells the same.
+    async fn events(&self, source: &source::Config) -> events::Queue {
+        if self.events == Switch::Off {
+            return events::Queue::default();
+        }
+        match source.client().await {
+            Ok(client) => {
+                let (queue, waiting) = events::Queue::new();
+                tokio::spawn(events::Writer::new(client, self.source.names()).run(waiting));
+                queue
+            }
+            Err(error) => {
+                info!(%error, "no Events: there is no way to the API server");
+                events::Queue::default()
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf};
 
 use anyhow::Context;
+use kube::Client;
 use tokio::sync::mpsc;
 
 use super::{node, state, surroundings};
@@ -68,14 +69,14 @@ impl Source {
                 let client = config::kube::client().await.context(
                     "no way to the API server: run as a pod with a ServiceAccount, set KUBECONFIG, or give --config-dir",
                 )?;
-                let names = Names {
-                    namespace: self.namespace.clone(),
-                    configmap: self.configmap.clone(),
-                    node: self.node_name.clone(),
-                };
-                Ok(Config::Kube(config::kube::Source { client, names, surroundings }))
+                Ok(Config::Kube(config::kube::Source { client, names: self.names(), surroundings }))
             }
         }
+    }
+
+    #[must_use]
+    pub fn names(&self) -> Names {
+        Names { namespace: self.namespace.clone(), configmap: self.configmap.clone(), node: self.node_name.clone() }
     }
 
     #[must_use]
@@ -85,6 +86,18 @@ impl Source {
 }
 
 impl Config {
+    /// The API server, to write to.
+    ///
+    /// # Errors
+    ///
+    /// When there are no credentials.
+    pub async fn client(&self) -> kube::Result<Client> {
+        match self {
+            Self::Dir { .. } => config::kube::client().await,
+            Self::Kube(source) => Ok(source.client.clone()),
+        }
+    }
+
     /// One look.
     pub async fn read(self) -> Observed {
         match self {

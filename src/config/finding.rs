@@ -116,6 +116,12 @@ macro_rules! rules {
                 match self { $(Self::$name => $id,)+ }
             }
 
+            /// The id in CamelCase: the reason of Events.
+            #[must_use]
+            pub const fn reason(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+
             #[must_use]
             pub const fn severity(self) -> Severity {
                 match self { $(Self::$name => Severity::$severity,)+ }

@@ -38,6 +38,12 @@ macro_rules! causes {
                 match self { $(Self::$name => $id,)+ }
             }
 
+            /// The id in CamelCase: the reason of Events and conditions.
+            #[must_use]
+            pub const fn reason(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+
             #[must_use]
             pub const fn verdict(self) -> Verdict {
                 match self { $(Self::$name => Verdict::$verdict,)+ }

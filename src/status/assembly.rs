@@ -11,8 +11,8 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
 use super::{
-    Bigip, Cilium, Config, Datapath, EntryState, Identity, Intruder, LastPass, PathMtu, Probe, Probes, Seen, Status,
-    Tap, VtepDatapath, VtepStatus,
+    Bigip, Cilium, Config, Datapath, EntryState, Events, Identity, Intruder, LastPass, PathMtu, Probe, Probes, Seen,
+    Status, Tap, VtepDatapath, VtepStatus,
 };
 use crate::{
     bigip::FdbRecord,
@@ -22,6 +22,7 @@ use crate::{
     },
     datapath::{abi::IpcacheEntry, ipcache::Inside, plan::Op},
     diagnose::{Diagnosis, Verdict},
+    events::Queue,
     node::facts::Facts,
     probe::{
         health::Health,
@@ -41,13 +42,14 @@ pub struct Parts<'a> {
     pub datapath: reconcile::Report,
     pub probes: Arc<prober::Report>,
     pub diagnoses: Arc<BTreeMap<Ipv4Net, Diagnosis>>,
+    pub events: &'a Queue,
 }
 
 impl Status {
     /// Puts the parts together as they are at `now`, which is `at` on the clock.
     #[must_use]
     pub fn assemble(parts: &Parts<'_>, now: Instant, at: Timestamp) -> Self {
-        let Parts { identity, view, facts, datapath, probes, diagnoses } = parts;
+        let Parts { identity, view, facts, datapath, probes, diagnoses, events } = parts;
         let Identity { node, mode, started_at, fitness } = identity;
         let cilium_version = facts.as_ref().and_then(|facts| facts.version);
         let spec = view.as_ref().and_then(|view| view.in_force.as_ref());
@@ -59,6 +61,7 @@ impl Status {
             node: node.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             mode: *mode,
+            events: Events { enabled: events.is_on(), written: events.written(), dropped: events.dropped() },
             started_at: *started_at,
             config: config(view.as_deref()),
             kernel: fitness.kernel(cilium_version),

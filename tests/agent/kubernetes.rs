@@ -1,45 +1,21 @@
 //! The configuration from the API server: a real watch over real HTTP, on a server that misbehaves on command.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use vtep_agent::config::finding::Severity;
 use vtep_apiserver::{After, ApiServer, CiliumVersions, Fault, Matcher, Request, Resource, Times, Verb, objects};
 use vtep_lab::{Config, Lab, Vtep};
 
-use crate::support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, all_healthy, eventually, in_kernel};
-
-const NAMESPACE: &str = "kube-system";
-const NAME: &str = "cilium-config";
-const NODE: &str = "worker-1";
-
-/// An API server inside the node's network that knows this node and the seed's configuration.
-fn api_server(lab: &Lab) -> Result<ApiServer> {
-    let server = lab.node.run(ApiServer::start)?;
-    apply(&server, &Config::seed_keys())?;
-    server.apply(Resource::Nodes, objects::node(NODE, [("zone", "dmz")], &["10.0.1.0/24"]))?;
-    Ok(server)
-}
-
-fn apply(server: &ApiServer, keys: &BTreeMap<String, String>) -> Result<()> {
-    let data = keys.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    server.apply(Resource::ConfigMaps, objects::config_map(NAMESPACE, NAME, data)).map(drop)
-}
+use crate::{
+    api::{NAME, NAMESPACE, NODE, api_server, apply, start},
+    support::{HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, eventually, in_kernel},
+};
 
 /// Sets one key for the nodes of a zone.
 fn override_key(server: &ApiServer, name: &str, zone: &str, key: &str, value: &str) -> Result<()> {
     let object = objects::cilium_node_config(NAMESPACE, name, [("zone", zone)], [(key, value)]);
     server.apply(Resource::CiliumNodeConfigs, object).map(drop)
-}
-
-fn start(lab: &Lab, server: &ApiServer) -> Result<Agent> {
-    let kubeconfig = Path::new("/mnt/kubeconfig");
-    fs::write(kubeconfig, server.kubeconfig())?;
-    let mut command = lab.node.command(AGENT);
-    command.env("KUBECONFIG", kubeconfig).args(["run", "--config-source", "kube", "--node-name", NODE]);
-    command.args(["--cilium-run", vtep_lab::CILIUM_RUN, "--listen", &LISTEN.to_string()]);
-    command.args(["--probe-target", "10.1.6.0/24=10.1.6.34,10.1.5.0/24=10.1.5.36"]);
-    Agent::spawn(lab, command)
 }
 
 /// The seed's VTEPs with the second at another endpoint.
@@ -52,7 +28,7 @@ fn moved(lab: &Lab) -> Result<[Vtep; 2]> {
 fn each_object_is_followed_by_one_watch() -> Result<()> {
     let lab = Lab::start()?;
     let server = api_server(&lab)?;
-    let agent = start(&lab, &server)?;
+    let agent = start(&lab, &server, &["--events", "off"])?;
     let status = agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
     ensure!(status.config.source == "kube:kube-system/cilium-config" && status.config.valid, "{:?}", status.config);
 
@@ -83,7 +59,7 @@ fn a_node_config_overrides_the_configmap_for_its_nodes() -> Result<()> {
         let endpoints = format!("{} {}", vteps[0].endpoint, vteps[1].endpoint);
         override_key(&server, "dmz", "dmz", "vtep-endpoint", &endpoints)?;
         override_key(&server, "lan", "lan", "vtep-endpoint", "10.169.72.99 10.169.72.98")?;
-        let agent = start(&lab, &server)?;
+        let agent = start(&lab, &server, &[])?;
         eventually(
             "the overridden value is programmed",
             HEALTHY_WITHIN,
@@ -119,7 +95,7 @@ fn without_the_crd_there_are_no_overrides() -> Result<()> {
     let lab = Lab::start()?;
     let server = api_server(&lab)?;
     server.serve(CiliumVersions::Absent);
-    let agent = start(&lab, &server)?;
+    let agent = start(&lab, &server, &[])?;
     let status = agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
     ensure!(status.config.source_error.is_none() && status.config.overrides.is_empty(), "{:?}", status.config);
     Ok(())
@@ -129,7 +105,7 @@ fn without_the_crd_there_are_no_overrides() -> Result<()> {
 fn the_nodes_own_pod_network_is_kept_clear() -> Result<()> {
     let lab = Lab::start()?;
     let server = api_server(&lab)?;
-    let agent = start(&lab, &server)?;
+    let agent = start(&lab, &server, &[])?;
     agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
     server.apply(Resource::Nodes, objects::node(NODE, [], &["10.1.6.0/25"]))?;
     let status = agent.wait_for("the clash is reported", HEALTHY_WITHIN, |status| !status.config.valid)?;
@@ -144,7 +120,7 @@ fn the_nodes_own_pod_network_is_kept_clear() -> Result<()> {
 fn a_server_that_is_away_at_the_start_leaves_the_last_good() -> Result<()> {
     let lab = Lab::start()?;
     let server = api_server(&lab)?;
-    let mut agent = start(&lab, &server)?;
+    let mut agent = start(&lab, &server, &[])?;
     agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
     ensure!(agent.terminate()?.success());
     server.stop()?;
@@ -152,7 +128,7 @@ fn a_server_that_is_away_at_the_start_leaves_the_last_good() -> Result<()> {
     for vtep in lab.topology.vteps() {
         lab.cilium.delete_vtep(vtep.key())?;
     }
-    let agent = start(&lab, &server)?;
+    let agent = start(&lab, &server, &[])?;
     let status = agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
     ensure!(status.config.stale && status.config.source_error.is_some(), "{:?}", status.config);
     ensure!(agent.code("/readyz")? == 200, "ready");
@@ -168,7 +144,7 @@ fn a_server_that_is_away_at_the_start_leaves_the_last_good() -> Result<()> {
 fn a_server_that_is_away_is_asked_once_a_second_at_most() -> Result<()> {
     let lab = Lab::start()?;
     let server = api_server(&lab)?;
-    let agent = start(&lab, &server)?;
+    let agent = start(&lab, &server, &[])?;
     agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
     for fault in [Fault::Close, Fault::End] {
         server.clear_requests();
@@ -192,7 +168,7 @@ fn a_server_that_is_away_is_asked_once_a_second_at_most() -> Result<()> {
 fn a_server_that_goes_changes_nothing_and_is_found_again() -> Result<()> {
     let lab = Lab::start()?;
     let server = api_server(&lab)?;
-    let agent = start(&lab, &server)?;
+    let agent = start(&lab, &server, &[])?;
     agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
 
     server.stop()?;
@@ -220,7 +196,7 @@ fn a_forbidden_watch_names_what_is_missing() -> Result<()> {
     let lab = Lab::start()?;
     let server = api_server(&lab)?;
     server.misbehave(Matcher::all(), Fault::Forbidden, Times::Always);
-    let agent = start(&lab, &server)?;
+    let agent = start(&lab, &server, &[])?;
     let (code, body) = eventually("it says why it is not ready", HEALTHY_WITHIN, || {
         Ok(agent.get("/readyz")?.filter(|(_, body)| body.contains("forbids")))
     })?;
@@ -237,7 +213,7 @@ fn a_forbidden_watch_names_what_is_missing() -> Result<()> {
 fn a_deleted_configmap_empties_nothing() -> Result<()> {
     let lab = Lab::start()?;
     let server = api_server(&lab)?;
-    let agent = start(&lab, &server)?;
+    let agent = start(&lab, &server, &[])?;
     agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
     ensure!(server.delete(Resource::ConfigMaps, NAMESPACE, NAME));
     let status = agent.wait_for("it is reported", HEALTHY_WITHIN, |status| {
@@ -253,7 +229,7 @@ fn a_deleted_configmap_empties_nothing() -> Result<()> {
 fn each_misbehaviour_is_survived() -> Result<()> {
     let lab = Lab::start()?;
     let server = api_server(&lab)?;
-    let agent = start(&lab, &server)?;
+    let agent = start(&lab, &server, &[])?;
     agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
     let [first, second] = lab.topology.vteps()[..] else { anyhow::bail!("two VTEPs") };
     let faults = [

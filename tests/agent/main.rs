@@ -2,10 +2,12 @@
 //!
 //! Deadlines are ten times what the agent promises, so that a busy machine fails nothing; `make bench` prints the real figures.
 
+mod api;
 mod commands;
 mod configuration;
 mod contention;
 mod crashes;
+mod events;
 mod far_end;
 mod faults;
 mod fitness;
