@@ -26,7 +26,7 @@ use crate::{
     reconcile,
 };
 
-pub use self::cause::{Cause, Verdict};
+pub use self::cause::{Cause, RUNBOOK, Verdict};
 
 /// What is known of one VTEP at one moment.
 #[derive(Clone, Copy, Debug)]

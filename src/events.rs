@@ -46,13 +46,12 @@ pub struct Note {
 impl Note {
     /// A cause that holds now, or that the VTEP is healthy again.
     #[must_use]
-    pub fn verdict(cidr: Ipv4Net, diagnosis: &Diagnosis, at: Timestamp) -> Self {
+    pub fn verdict(cidr: Ipv4Net, diagnosis: &Diagnosis, runbook: &str, at: Timestamp) -> Self {
         let Diagnosis { verdict, cause, hint, .. } = diagnosis;
         let reason = cause.map_or("VtepHealthy", Cause::reason);
-        let text = match hint {
-            Some(hint) => format!("VTEP {cidr} is {verdict}: {hint}"),
-            None => format!("VTEP {cidr} is {verdict}"),
-        };
+        let hint = hint.as_ref().map(|hint| format!(": {hint}")).unwrap_or_default();
+        let more = cause.map(|cause| format!(" (see {})", cause.section(runbook))).unwrap_or_default();
+        let text = format!("VTEP {cidr} is {verdict}{hint}{more}");
         Self { about: About::Node, is_warning: *verdict != Verdict::Healthy, reason, text, at }
     }
 

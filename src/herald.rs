@@ -22,6 +22,8 @@ use crate::{
 /// What was told last.
 pub struct Herald {
     events: Queue,
+    /// Where Events link to.
+    runbook: String,
     dampers: BTreeMap<Ipv4Net, Damper>,
     /// VTEPs whose last Event told of trouble.
     troubled: BTreeSet<Ipv4Net>,
@@ -32,9 +34,10 @@ pub struct Herald {
 
 impl Herald {
     #[must_use]
-    pub fn new(events: Queue) -> Self {
+    pub fn new(events: Queue, runbook: &str) -> Self {
         Self {
             events,
+            runbook: runbook.to_owned(),
             dampers: BTreeMap::new(),
             troubled: BTreeSet::new(),
             findings: Vec::new(),
@@ -92,7 +95,7 @@ impl Herald {
         } else if *verdict != Verdict::Healthy || !self.troubled.remove(&cidr) {
             return;
         }
-        self.events.tell(Note::verdict(cidr, diagnosis, Timestamp::now()));
+        self.events.tell(Note::verdict(cidr, diagnosis, &self.runbook, Timestamp::now()));
     }
 
     /// When the source no longer answers, and when it does again.

@@ -67,7 +67,7 @@ pub async fn run(
     // The first tick is immediate, and there is nothing to sum up yet.
     summary.tick().await;
     let mut current = BTreeMap::new();
-    let mut herald = Herald::new(board.events.clone());
+    let mut herald = Herald::new(board.events.clone(), &board.identity.runbook);
     loop {
         beat.now();
         let now = Instant::now();

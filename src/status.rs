@@ -30,6 +30,8 @@ pub struct Identity {
     pub mode: Mode,
     pub started_at: Timestamp,
     pub fitness: Arc<Fitness>,
+    /// Where people find the runbook: a URL or a path.
+    pub runbook: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -158,6 +160,9 @@ pub struct VtepStatus {
     pub also: Vec<Cause>,
     pub since: Option<Timestamp>,
     pub hint: Option<String>,
+    /// Where the runbook says more of the cause.
+    #[serde(default)]
+    pub runbook: Option<String>,
     pub datapath: VtepDatapath,
     pub probes: Probes,
     pub seen: Seen,

@@ -18,7 +18,7 @@ use tokio::{sync::watch, time};
 
 use super::{Format, moment::Moment, run::probe_target, source};
 use crate::{
-    diagnose::Verdict,
+    diagnose::{RUNBOOK, Verdict},
     events::Queue,
     monitor::{self, Board},
     node::capabilities,
@@ -80,6 +80,7 @@ async fn round(args: &Args, moment: Moment) -> anyhow::Result<Status> {
         mode: Mode::Observe,
         started_at: Timestamp::now(),
         fitness: Arc::clone(&fitness),
+        runbook: RUNBOOK.to_owned(),
     };
     let (_config, config) = watch::channel(Some(Arc::new(view)));
     let (_facts, facts) = watch::channel(Some(Arc::new(facts)));

@@ -22,6 +22,7 @@ use super::{moment::Moment, source};
 use crate::{
     config,
     datapath::pins,
+    diagnose::RUNBOOK,
     events, http, logging,
     monitor::{self, Board},
     node::{capabilities, facts, fitness::Fitness, netlink},
@@ -85,6 +86,9 @@ pub struct Args {
     /// Keep the Node's condition VtepTunnelsHealthy; it informs, and nothing follows from it.
     #[arg(long, env = "VTEP_AGENT_NODE_CONDITION")]
     node_condition: bool,
+    /// Where your people find the runbook; hints link to its section of the cause.
+    #[arg(long, default_value = RUNBOOK, env = "VTEP_AGENT_RUNBOOK_URL")]
+    runbook_url: String,
     #[arg(long, value_enum, default_value = "text", env = "VTEP_AGENT_LOG_FORMAT")]
     log_format: logging::Format,
     #[arg(long, default_value = "info", env = "VTEP_AGENT_LOG_LEVEL")]
@@ -258,7 +262,13 @@ impl Args {
     }
 
     fn identity(&self, fitness: Arc<Fitness>) -> Identity {
-        Identity { node: self.source.node_name.clone(), mode: self.mode, started_at: Timestamp::now(), fitness }
+        Identity {
+            node: self.source.node_name.clone(),
+            mode: self.mode,
+            started_at: Timestamp::now(),
+            fitness,
+            runbook: self.runbook_url.clone(),
+        }
     }
 }
 

@@ -22,6 +22,9 @@ impl std::fmt::Display for Verdict {
     }
 }
 
+/// Where the runbook lies in this project.
+pub const RUNBOOK: &str = "docs/runbook.md";
+
 macro_rules! causes {
     ($($name:ident $id:literal $verdict:ident;)+) => {
         /// The causes, nearest to the node first: each id is a promise to scripts, dashboards and runbooks.
@@ -42,6 +45,12 @@ macro_rules! causes {
             #[must_use]
             pub const fn reason(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)+ }
+            }
+
+            /// Its section of the runbook.
+            #[must_use]
+            pub fn section(self, runbook: &str) -> String {
+                format!("{runbook}#{}", self.id())
             }
 
             #[must_use]

@@ -52,7 +52,7 @@ pub struct Writer {
 impl Writer {
     #[must_use]
     pub fn new(client: Client, names: Names) -> Self {
-        Self { client, names, book: Book::new(Instant::now()), configmap_uid: None, fails: false }
+        Self { client, names, book: Book::new(now()), configmap_uid: None, fails: false }
     }
 
     /// Runs until the queue is gone.
@@ -70,7 +70,7 @@ impl Writer {
             About::Node => &self.names.node,
             About::ConfigMap => &self.names.configmap,
         };
-        let mut entry = self.book.enter(note, object, Instant::now());
+        let mut entry = self.book.enter(note, object, now());
         if entry == Entry::TooMany {
             return false;
         }
@@ -86,7 +86,7 @@ impl Writer {
                 // It expired meanwhile.
                 Ok(Err(kube::Error::Api(status))) if status.code == 404 && matches!(entry, Entry::Again { .. }) => {
                     self.book.forget(note);
-                    entry = self.book.enter(note, &self.names.node, Instant::now());
+                    entry = self.book.enter(note, &self.names.node, now());
                     continue;
                 }
                 // Refused: asked again, it would be refused again.
@@ -188,9 +188,61 @@ impl Writer {
     }
 }
 
+/// By the runtime's clock, which tests can stop.
+fn now() -> Instant {
+    time::Instant::now().into_std()
+}
+
 /// At most so many bytes, in whole characters.
 fn cut(text: &str, most: usize) -> String {
     let ends = text.char_indices().map(|(at, letter)| at + letter.len_utf8());
     let end = ends.take_while(|end| *end <= most).last().unwrap_or(0);
     text.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use vtep_apiserver::{ApiServer, Fault, Matcher, Times};
+
+    use super::*;
+    use crate::events::Queue;
+
+    fn writer(server: &ApiServer) -> Writer {
+        let config = kube::Config::new(server.url().parse().expect("a URL"));
+        let client = Client::try_from(config).expect("a client");
+        let names =
+            Names { namespace: "kube-system".into(), configmap: "cilium-config".into(), node: "worker-1".into() };
+        Writer::new(client, names)
+    }
+
+    /// The clock runs as fast as nobody waits for anything else; a note a second for an hour, each another.
+    #[tokio::test(start_paused = true)]
+    async fn an_hour_without_an_answer_fills_nothing() {
+        let server = ApiServer::start().expect("a server");
+        server.misbehave(Matcher::all(), Fault::Hang, Times::Always);
+        let (queue, waiting) = Queue::new();
+        let writing = tokio::spawn(writer(&server).run(waiting));
+        let begin = time::Instant::now();
+        for second in 0..3600 {
+            let text = second.to_string();
+            let at = Timestamp::from_second(second).expect("a time");
+            queue.tell(Note { about: About::Node, is_warning: true, reason: "WrongVni", text, at });
+            time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(begin.elapsed() >= Duration::from_secs(3600));
+        // All but those that wait and the one that is being tried.
+        assert!((3500..3600).contains(&queue.dropped()), "{}", queue.dropped());
+        assert_eq!(queue.written(), 0);
+        assert!(server.requests().len() < 3600 / 30 * 2, "{} requests", server.requests().len());
+
+        server.behave();
+        drop(queue);
+        writing.await.expect("the writer ends with its queue");
+    }
+
+    #[test]
+    fn a_note_is_cut_between_characters() {
+        assert_eq!(cut("abc", 3), "abc");
+        assert_eq!(cut("ab…", 4), "ab");
+    }
 }

@@ -50,13 +50,15 @@ impl Status {
     #[must_use]
     pub fn assemble(parts: &Parts<'_>, now: Instant, at: Timestamp) -> Self {
         let Parts { identity, view, facts, datapath, probes, diagnoses, events } = parts;
-        let Identity { node, mode, started_at, fitness } = identity;
+        let Identity { node, mode, started_at, fitness, runbook } = identity;
         let cilium_version = facts.as_ref().and_then(|facts| facts.version);
         let spec = view.as_ref().and_then(|view| view.in_force.as_ref());
-        let vteps = spec
-            .iter()
-            .flat_map(|spec| &spec.vteps)
-            .map(|vtep| vtep_status(vtep, diagnoses.get(&vtep.cidr), probes.lane(vtep), datapath, now, at));
+        let vteps = spec.iter().flat_map(|spec| &spec.vteps).map(|vtep| {
+            let diagnosis = diagnoses.get(&vtep.cidr);
+            let cause = diagnosis.and_then(|diagnosis| diagnosis.cause);
+            let runbook = cause.map(|cause| cause.section(runbook));
+            VtepStatus { runbook, ..vtep_status(vtep, diagnosis, probes.lane(vtep), datapath, now, at) }
+        });
         Self {
             node: node.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -175,6 +177,7 @@ fn vtep_status(
         also: diagnosis.map(|diagnosis| diagnosis.also.clone()).unwrap_or_default(),
         since: diagnosis.map(|diagnosis| diagnosis.since),
         hint: diagnosis.and_then(|diagnosis| diagnosis.hint.clone()),
+        runbook: None,
         datapath: VtepDatapath {
             state: entry_state(datapath, cidr),
             repairs: datapath.repairs.get(&cidr).copied().unwrap_or(0),

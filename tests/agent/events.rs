@@ -44,6 +44,7 @@ fn a_change_of_verdict_is_an_event_on_the_node() -> Result<()> {
     ensure!(event["eventTime"].is_string() && event["action"] == "Diagnose", "what the API requires: {event:#}");
     let note = event["note"].as_str().context("a note")?;
     ensure!(note.contains("10.1.6.0/24 is unreachable") && note.contains("10.169.72.34"), "{note}");
+    ensure!(note.ends_with("(see docs/runbook.md#endpoint-unreachable)"), "{note}");
 
     bigip(&lab).up()?;
     let event = wait_for_reason(&server, "VtepHealthy")?;
