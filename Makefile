@@ -6,7 +6,7 @@ KERNELS ?=
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 30
 
-.PHONY: run test test-all test-kernels fuzz bench check setup
+.PHONY: run test test-all test-kernels fuzz bench check manifests setup
 
 # The lab with the agent in it; ONCE=1 ends when both BIG-IPs are healthy.
 run: setup
@@ -43,6 +43,10 @@ check: setup
 
 bench: setup
 	cargo bench --package vtep-agent
+
+# The plain manifests, from the chart; a test holds them equal.
+manifests: setup
+	target/tools/bin/helm template vtep-agent deploy/helm/vtep-agent --namespace kube-system >deploy/vtep-agent.yaml
 
 setup:
 	@scripts/setup
