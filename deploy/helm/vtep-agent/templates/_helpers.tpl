@@ -164,9 +164,9 @@ seLinuxOptions:
 {{- end }}
 
 {{- define "vtep-agent.httpGet" -}}
+path: {{ .path }}
+port: http
 {{- if eq .root.Values.listen.scope "loopback" }}
 host: 127.0.0.1
 {{- end }}
-port: http
-path: {{ .path }}
 {{- end }}
