@@ -14,10 +14,6 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
-{{- define "vtep-agent.ciliumNamespace" -}}
-{{ .Values.cilium.namespace | default .Release.Namespace }}
-{{- end }}
-
 {{/* Whether the agent is a client of the API server. */}}
 {{- define "vtep-agent.isClient" -}}
 {{ if eq .Values.config.source "kube" }}true{{ end }}
@@ -31,7 +27,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- if and .Values.nodeCondition.enabled (not (include "vtep-agent.isClient" .)) }}
 {{- fail "nodeCondition.enabled needs config.source: kube, since it is written at the API server" }}
 {{- end }}
-{{- if and (not (include "vtep-agent.isClient" .)) (ne (include "vtep-agent.ciliumNamespace" .) .Release.Namespace) }}
+{{- if and (not (include "vtep-agent.isClient" .)) (ne .Values.cilium.namespace .Release.Namespace) }}
 {{- fail "config.source: dir mounts the ConfigMap, which works only in its own namespace: install the release in cilium.namespace" }}
 {{- end }}
 {{- end }}
@@ -62,7 +58,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 - name: VTEP_AGENT_CONFIG_SOURCE
   value: kube
 - name: VTEP_AGENT_NAMESPACE
-  value: {{ include "vtep-agent.ciliumNamespace" . }}
+  value: {{ .Values.cilium.namespace }}
 - name: VTEP_AGENT_CONFIGMAP
   value: {{ .Values.cilium.configMap }}
 {{- else }}
