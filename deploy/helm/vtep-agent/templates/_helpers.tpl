@@ -19,6 +19,11 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{ if eq .Values.config.source "kube" }}true{{ end }}
 {{- end }}
 
+{{/* auto, on or off; YAML reads the latter two as booleans where they stand without quotes. */}}
+{{- define "vtep-agent.switch" -}}
+{{ if kindIs "bool" . }}{{ ternary "on" "off" . }}{{ else }}{{ . }}{{ end }}
+{{- end }}
+
 {{/* What a schema cannot say: values that do not go together. */}}
 {{- define "vtep-agent.check" -}}
 {{- if and .Values.monitor.enabled (ne .Values.listen.scope "node") }}
@@ -51,9 +56,9 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 - name: VTEP_AGENT_MODE
   value: {{ ternary "observe" .Values.mode .Values.cleanup }}
 - name: VTEP_AGENT_HOST_ROUTES
-  value: {{ .Values.hostRoutes | quote }}
+  value: {{ include "vtep-agent.switch" .Values.hostRoutes | quote }}
 - name: VTEP_AGENT_IPCACHE
-  value: {{ .Values.ipcache | quote }}
+  value: {{ include "vtep-agent.switch" .Values.ipcache | quote }}
 {{- if include "vtep-agent.isClient" . }}
 - name: VTEP_AGENT_CONFIG_SOURCE
   value: kube

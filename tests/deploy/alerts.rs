@@ -1,0 +1,112 @@
+//! The alerts: by promtool with series that fire and series that do not, and against the agent's own causes and metrics.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use vtep_agent::diagnose::{Cause, Verdict};
+
+use crate::{
+    metrics::Series,
+    tools::{CHART, EVERYTHING, read, render, run_well},
+};
+
+/// Where the unit tests of the alerts are.
+const TESTS: &str = "tests/deploy/alerts.yaml";
+
+fn rules() -> String {
+    format!("{CHART}/rules/vtep-agent.yaml")
+}
+
+fn yaml(path: &str) -> Result<Value> {
+    serde_yaml_ng::from_str(&read(path)?).with_context(|| path.to_owned())
+}
+
+/// Each alert by its name.
+fn alerts() -> Result<BTreeMap<String, Value>> {
+    let file = yaml(&rules())?;
+    let groups = file["groups"].as_array().context("groups")?;
+    let rules = groups.iter().filter_map(|group| group["rules"].as_array()).flatten();
+    rules.map(|rule| Ok((rule["alert"].as_str().context("a name")?.to_owned(), rule.clone()))).collect()
+}
+
+fn text<'a>(rule: &'a Value, field: &str) -> Result<&'a str> {
+    rule[field].as_str().with_context(|| format!("no {field} in {rule}"))
+}
+
+#[test]
+fn promtool_takes_them() -> Result<()> {
+    run_well("promtool", &["check", "rules", "--lint-fatal", &rules()])?;
+    Ok(())
+}
+
+#[test]
+fn they_fire_when_they_should_and_only_then() -> Result<()> {
+    run_well("promtool", &["test", "rules", TESTS])?;
+    let tests = yaml(TESTS)?;
+    let (mut firing, mut silent) = (BTreeSet::new(), BTreeSet::new());
+    for test in tests["tests"].as_array().context("tests")? {
+        for expected in test["alert_rule_test"].as_array().context("alert_rule_test")? {
+            let fires = expected["exp_alerts"].as_array().is_some_and(|alerts| !alerts.is_empty());
+            let of = if fires { &mut firing } else { &mut silent };
+            of.insert(text(expected, "alertname")?.to_owned());
+        }
+    }
+    let alerts: BTreeSet<_> = alerts()?.into_keys().collect();
+    ensure!(firing == alerts, "{TESTS} lets fire {firing:?}");
+    ensure!(silent == alerts, "{TESTS} keeps silent {silent:?}");
+    Ok(())
+}
+
+#[test]
+fn every_cause_has_the_alert_of_its_verdict() -> Result<()> {
+    let alerts = alerts()?;
+    for (alert, verdict) in [
+        ("VtepUnreachable", Verdict::Unreachable),
+        ("VtepMisconfigured", Verdict::Misconfigured),
+        ("VtepDegraded", Verdict::Degraded),
+        ("VtepUnknown", Verdict::Unknown),
+    ] {
+        let query = text(alerts.get(alert).with_context(|| format!("no {alert}"))?, "expr")?;
+        let named = query.split_once("cause=~\"").and_then(|(_, rest)| rest.split_once('"'));
+        let named: BTreeSet<_> = named.context("no causes")?.0.split('|').collect();
+        let causes = Cause::ALL.iter().filter(|cause| cause.verdict() == verdict).map(|cause| cause.id()).collect();
+        ensure!(named == causes, "{alert} is about {named:?}, and {verdict} are {causes:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn they_ask_for_series_that_exist_and_say_what_to_read() -> Result<()> {
+    let series = Series::of_the_agent()?;
+    for (name, rule) in alerts()? {
+        let annotations = &rule["annotations"];
+        for annotation in ["summary", "description", "runbook_url"] {
+            series.check(text(&rule, "expr")?, text(annotations, annotation)?).with_context(|| name.clone())?;
+        }
+        let link = text(annotations, "runbook_url")?;
+        ensure!(link.starts_with("docs/runbook.md#"), "{name}: {link}");
+        let severity = text(&rule["labels"], "severity")?;
+        ensure!(["critical", "warning"].contains(&severity), "{name}: {severity}");
+        text(&rule, "for")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_chart_carries_them_with_links_to_the_users_runbook() -> Result<()> {
+    let values: Vec<_> = EVERYTHING.iter().copied().chain(["runbookUrl=https://wiki.example.com/vtep"]).collect();
+    let objects = render(&values)?;
+    let rendered = &objects.only("PrometheusRule")?["spec"]["groups"];
+    let mut groups = yaml(&rules())?["groups"].take();
+    for group in groups.as_array_mut().context("groups")? {
+        for rule in group["rules"].as_array_mut().context("rules")? {
+            let Some(Value::String(link)) = rule["annotations"].get_mut("runbook_url") else {
+                bail!("no link in {rule}")
+            };
+            *link = link.replace("docs/runbook.md", "https://wiki.example.com/vtep");
+        }
+    }
+    ensure!(*rendered == groups, "{rendered}");
+    Ok(())
+}

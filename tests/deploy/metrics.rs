@@ -1,0 +1,142 @@
+//! The series that the agent really has, and those that a query of PromQL asks for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use vtep_agent::{metrics, status::Status};
+
+/// What Prometheus adds to each series: the address that it scrapes, and the node's name by the chart's monitor.
+const ADDED: [&str; 3] = ["instance", "job", "node"];
+
+/// Every series of the agent: its labels by its name.
+pub(crate) struct Series(BTreeMap<String, BTreeSet<String>>);
+
+/// What a query asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Query {
+    /// Names, with the labels that select among their series.
+    selectors: Vec<(String, BTreeSet<String>)>,
+    /// The labels that are left, where it aggregates.
+    by: Option<BTreeSet<String>>,
+}
+
+impl Series {
+    /// Out of the encoder of `/metrics`.
+    pub(crate) fn of_the_agent() -> Result<Self> {
+        let text = metrics::encode(&status()?)?;
+        let mut series: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let end = line.find(['{', ' ']).with_context(|| format!("no name in {line}"))?;
+            series.entry(line[..end].to_owned()).or_default().extend(labels(&line[end..]));
+        }
+        ensure!(series.len() >= 20, "{series:?}");
+        Ok(Self(series))
+    }
+
+    /// Whether all that a query asks for exists, and also what `shown` names of its result.
+    pub(crate) fn check(&self, query: &str, shown: &str) -> Result<()> {
+        let Query { selectors, by } = Query::parse(query);
+        ensure!(!selectors.is_empty(), "{query}: it asks for nothing of the agent");
+        let added = || ADDED.iter().map(|label| (*label).to_owned());
+        let mut known: BTreeSet<String> = added().collect();
+        for (name, used) in selectors {
+            // Every target has it.
+            let own = if name == "up" {
+                BTreeSet::new()
+            } else {
+                self.0.get(&name).cloned().with_context(|| format!("no {name}"))?
+            };
+            let own: BTreeSet<_> = own.into_iter().chain(added()).collect();
+            ensure!(used.is_subset(&own), "{query}: {name} has {own:?}");
+            known.extend(own);
+        }
+        let left = by.unwrap_or_else(|| known.clone());
+        ensure!(left.is_subset(&known), "{query}: by {left:?} of {known:?}");
+        let shown = placeholders(shown);
+        ensure!(shown.is_subset(&left), "{query}: shows {shown:?} of {left:?}");
+        Ok(())
+    }
+}
+
+impl Query {
+    fn parse(query: &str) -> Self {
+        let mut found = Self::default();
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        for (at, _) in query.match_indices("vtep_agent_").chain(query.match_indices("up{")) {
+            if query[..at].ends_with(is_name) {
+                continue;
+            }
+            let rest = &query[at..];
+            let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+            found.selectors.push((rest[..end].to_owned(), labels(&rest[end..])));
+        }
+        let by = query.split_once(" by (").and_then(|(_, rest)| rest.split_once(')'));
+        found.by = by.map(|(labels, _)| labels.split(',').map(|label| label.trim().to_owned()).collect());
+        found
+    }
+}
+
+/// Those in the braces that the text begins with. No value of ours has a comma in it.
+fn labels(text: &str) -> BTreeSet<String> {
+    let inside = text.strip_prefix('{').and_then(|text| text.split_once('}'));
+    let pairs = inside.into_iter().flat_map(|(inside, _)| inside.split(','));
+    pairs.filter_map(|pair| Some(pair.split_once(['=', '!'])?.0.trim().to_owned())).collect()
+}
+
+/// The labels between double braces, as Grafana and the annotations of alerts have them.
+fn placeholders(text: &str) -> BTreeSet<String> {
+    let parts = text.split("{{").skip(1).filter_map(|rest| rest.split_once("}}"));
+    let names = parts.map(|(name, _)| name.trim().trim_start_matches("$labels."));
+    names.filter(|name| !name.starts_with('$')).map(str::to_owned).collect()
+}
+
+/// One that has something of everything.
+fn status() -> Result<Status> {
+    let probe = json!({"state": "ok", "rtt_us": 210, "sent": 100, "received": 99, "duplicates": 0, "loss": 0.01});
+    let vtep = json!({
+        "cidr": "10.1.6.0/24", "endpoint": "10.169.72.34", "mac": "00:50:56:a0:7d:d8", "verdict": "healthy", "also": [],
+        "datapath": {"state": "in-sync", "repairs": 1},
+        "probes": {"underlay": probe, "arp": probe, "icmp": probe, "path_mtu": {"state": "ok", "inner_mtu": 1450}},
+        "seen": {"packets": 10, "bytes": 980, "vnis": [2], "ports": [8472], "macs": []},
+    });
+    let status = json!({
+        "node": "worker-1", "version": "0.1.0", "mode": "enforce", "started_at": "2026-01-01T00:00:00Z",
+        "config": {"source": "kube:kube-system/cilium-config", "valid": true, "stale": false, "findings": []},
+        "kernel": {"release": "6.1.0", "supported": true, "reasons": []},
+        "cilium": {"running": true},
+        "datapath": {"model": "vtep-hash", "in_sync": true, "pending": [], "problems": [], "repairs_total": 3, "contended": []},
+        "tap": {"loaded": true, "overflows": 0, "fragments": 0, "malformed": 0},
+        "vteps": [vtep],
+        "bigip": {},
+    });
+    serde_json::from_value(status).context("no status")
+}
+
+#[test]
+fn a_query_is_taken_apart() {
+    let set = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect::<BTreeSet<_>>();
+    let query = "count by (cidr, cause) (vtep_agent_vtep_cause{cause=~\"a|b\", node!=\"x\"} == 1) / on() up{job=\"y\"}";
+    let expected = Query {
+        selectors: vec![("vtep_agent_vtep_cause".into(), set(&["cause", "node"])), ("up".into(), set(&["job"]))],
+        by: Some(set(&["cidr", "cause"])),
+    };
+    assert_eq!(Query::parse(query), expected);
+    assert_eq!(placeholders("{{ $labels.cidr }} on {{ $value }} {{node}}"), set(&["cidr", "node"]));
+}
+
+#[test]
+fn what_does_not_exist_is_found() -> Result<()> {
+    let series = Series::of_the_agent()?;
+    for (query, shown) in [
+        ("vtep_agent_vtep_sick", ""),
+        ("vtep_agent_datapath_repairs", ""),
+        ("vtep_agent_vtep_healthy{vtep=\"x\"}", ""),
+        ("count by (severity) (vtep_agent_vtep_healthy)", ""),
+        ("count by (cidr) (vtep_agent_vtep_healthy)", "{{node}}"),
+        ("vector(0)", ""),
+    ] {
+        ensure!(series.check(query, shown).is_err(), "{query} passed");
+    }
+    series.check("count by (cidr) (vtep_agent_vtep_healthy{node=\"x\"})", "{{cidr}}")
+}

@@ -1,0 +1,110 @@
+//! The tools that `scripts/setup-tools` brings, and the chart as they render it.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The chart, from the repository's root.
+pub(crate) const CHART: &str = "deploy/helm/vtep-agent";
+/// What the chart is installed with by those who read no further than README.
+pub(crate) const DEFAULTS: &[&str] = &[];
+/// Every option that adds something.
+pub(crate) const EVERYTHING: &[&str] = &[
+    "listen.scope=node",
+    "monitor.enabled=true",
+    "prometheusRule.enabled=true",
+    "dashboard.enabled=true",
+    "nodeCondition.enabled=true",
+    "probe.targets={10.1.6.0/24=10.1.6.34,10.1.5.0/24=10.1.5.34}",
+    "podCIDRs={10.0.0.0/16,fd00::/48}",
+    "serviceCIDRs={10.96.0.0/12}",
+    "image.pullSecrets={registry}",
+    "extraArgs={--summary-interval=1m}",
+    "extraEnv[0].name=KUBERNETES_SERVICE_HOST",
+    "extraEnv[0].value=10.169.72.1",
+    "seLinuxOptions.type=spc_t",
+    "podAnnotations.team=network",
+    "podLabels.team=network",
+    "cleanup=true",
+];
+
+pub(crate) fn root() -> PathBuf {
+    env!("CARGO_MANIFEST_DIR").into()
+}
+
+/// A file of the repository.
+pub(crate) fn read(path: &str) -> Result<String> {
+    fs::read_to_string(root().join(path)).with_context(|| format!("failed to read {path}"))
+}
+
+/// Runs a tool at the repository's root. Nothing that the user has set for it counts.
+pub(crate) fn run(tool: &str, args: &[&str]) -> Result<Output> {
+    let tools = root().join("target/tools");
+    let mut command = Command::new(tools.join("bin").join(tool));
+    for home in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "HOME"] {
+        command.env(home, tools.join("home"));
+    }
+    command.env_remove("KUBECONFIG").current_dir(root()).args(args);
+    command.output().with_context(|| format!("failed to run {tool} of target/tools: `make setup` brings it"))
+}
+
+/// What a tool prints when it is content.
+pub(crate) fn run_well(tool: &str, args: &[&str]) -> Result<String> {
+    let output = run(tool, args)?;
+    let stdout = String::from_utf8(output.stdout)?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{tool} {args:?}: {}\n{stdout}{stderr}", output.status);
+    Ok(stdout)
+}
+
+/// The arguments to render the chart with these values.
+pub(crate) fn template<'a>(values: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec!["template", "vtep-agent", CHART, "--namespace", "kube-system"];
+    args.extend(values.iter().flat_map(|value| ["--set", value]));
+    args
+}
+
+/// The objects that the chart makes with these values.
+pub(crate) fn render(values: &[&str]) -> Result<Objects> {
+    Objects::parse(&run_well("helm", &template(values))?)
+}
+
+/// Objects of Kubernetes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Objects(pub(crate) Vec<Value>);
+
+impl Objects {
+    pub(crate) fn parse(yaml: &str) -> Result<Self> {
+        let documents = serde_yaml_ng::Deserializer::from_str(yaml);
+        let objects = documents.map(Value::deserialize).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self(objects.into_iter().filter(|object| !object.is_null()).collect()))
+    }
+
+    pub(crate) fn of_kind<'a>(&'a self, kind: &str) -> impl Iterator<Item = &'a Value> {
+        self.0.iter().filter(move |object| object["kind"] == kind)
+    }
+
+    /// The one of this kind.
+    pub(crate) fn only(&self, kind: &str) -> Result<&Value> {
+        let mut found = self.of_kind(kind);
+        let object = found.next().with_context(|| format!("no {kind}"))?;
+        ensure!(found.next().is_none(), "more than one {kind}");
+        Ok(object)
+    }
+
+    /// The DaemonSet's pod.
+    pub(crate) fn pod(&self) -> Result<&Value> {
+        Ok(&self.only("DaemonSet")?["spec"]["template"]["spec"])
+    }
+
+    /// The agent's container.
+    pub(crate) fn container(&self) -> Result<&Value> {
+        Ok(&self.pod()?["containers"][0])
+    }
+}
