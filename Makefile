@@ -46,7 +46,8 @@ bench: setup
 
 # The plain manifests, from the chart; a test holds them equal.
 manifests: setup
-	target/tools/bin/helm template vtep-agent deploy/helm/vtep-agent --namespace kube-system >deploy/vtep-agent.yaml
+	{ echo '# The chart deploy/helm/vtep-agent with its defaults, by `make manifests`.'; \
+	target/tools/bin/helm template vtep-agent deploy/helm/vtep-agent --namespace kube-system; } >deploy/vtep-agent.yaml
 
 setup:
 	@scripts/setup
