@@ -123,8 +123,9 @@ fn cleanup_comes_before_an_agent_that_only_observes() -> Result<()> {
     let objects = render(EVERYTHING)?;
     let init = &objects.pod()?["initContainers"][0];
     ensure!(init["args"] == json!(["cleanup"]), "{init}");
-    let (image, mounts) = (&objects.container()?["image"], &objects.container()?["volumeMounts"]);
-    ensure!(init["image"] == *image && init["volumeMounts"] == *mounts, "{init}");
+    for field in ["image", "env", "volumeMounts", "securityContext"] {
+        ensure!(init[field] == objects.container()?[field], "{field}: {}", init[field]);
+    }
     let observe = json!({"name": "VTEP_AGENT_MODE", "value": "observe"});
     let env = objects.container()?["env"].as_array().context("env")?;
     ensure!(env.contains(&observe), "{env:?}");
