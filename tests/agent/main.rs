@@ -17,6 +17,7 @@ mod layouts;
 mod lifecycle;
 mod outage;
 mod passive;
+mod prometheus;
 mod readme;
 mod repair;
 mod start;
