@@ -110,3 +110,28 @@ fn the_chart_carries_them_with_links_to_the_users_runbook() -> Result<()> {
     ensure!(*rendered == groups, "{rendered}");
     Ok(())
 }
+
+/// As a browser finds them: the headings of the runbook, as anchors.
+#[test]
+fn every_link_leads_to_a_section_of_the_runbook() -> Result<()> {
+    let runbook = read("docs/runbook.md")?;
+    let headings = runbook.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let anchors: BTreeSet<_> = headings.map(anchor).collect();
+    let mut wanted: BTreeSet<_> = Cause::ALL.iter().map(|cause| cause.id().to_owned()).collect();
+    for rule in alerts()?.values() {
+        let link = text(&rule["annotations"], "runbook_url")?;
+        let section = link.split_once('#').with_context(|| link.to_owned())?.1;
+        if section != "{{ $labels.cause }}" {
+            wanted.insert(section.to_owned());
+        }
+    }
+    let missing: Vec<_> = wanted.difference(&anchors).collect();
+    ensure!(missing.is_empty(), "docs/runbook.md has no section for {missing:?}");
+    Ok(())
+}
+
+/// Lower case, blanks as hyphens, and no other signs.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}

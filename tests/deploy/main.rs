@@ -8,4 +8,5 @@ mod documents;
 mod manifests;
 mod metrics;
 mod rights;
+mod settings;
 mod tools;

@@ -1,0 +1,71 @@
+//! What the chart sets is what the agent reads: each variable is one of its settings, with a value that it takes.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use clap::{CommandFactory, Parser};
+use serde_json::Value;
+use vtep_agent::cli::Cli;
+
+use crate::tools::{DEFAULTS, EVERYTHING, Objects, render};
+
+/// For other variables to refer to, and for the client of the API server.
+const NOT_OURS: [&str; 2] = ["NODE_IP", "KUBERNETES_SERVICE_HOST"];
+
+#[test]
+fn every_variable_is_a_setting_with_a_value_that_the_agent_takes() -> Result<()> {
+    let cases: [&[&str]; 4] =
+        [DEFAULTS, EVERYTHING, &["config.source=dir"], &["cilium.version=1.18.8", "hostRoutes=off"]];
+    for values in cases {
+        try_out(&render(values)?).with_context(|| format!("with {values:?}"))?;
+    }
+    Ok(())
+}
+
+/// Each variable as the flag in its place, beside the arguments that the container has.
+fn try_out(objects: &Objects) -> Result<()> {
+    let args = objects.container()?["args"].as_array().context("args")?.iter().filter_map(Value::as_str);
+    let mut calls = BTreeMap::from([("run".to_owned(), args.skip(1).map(str::to_owned).collect::<Vec<_>>())]);
+    for (name, value) in variables(objects)?.into_iter().filter(|(name, _)| !NOT_OURS.contains(&&**name)) {
+        let (command, flag) = flag(&name, &value).with_context(|| format!("no setting reads {name}"))?;
+        calls.entry(command).or_default().push(flag);
+    }
+    ensure!(calls["run"].len() >= 10, "{calls:?}");
+    for (command, flags) in calls {
+        Cli::try_parse_from(["vtep-agent".to_owned(), command].into_iter().chain(flags))?;
+    }
+    Ok(())
+}
+
+/// With what the kubelet knows in place of what refers to it.
+fn variables(objects: &Objects) -> Result<Vec<(String, String)>> {
+    let mut known: Vec<(String, String)> = Vec::new();
+    for variable in objects.container()?["env"].as_array().context("env")? {
+        let name = variable["name"].as_str().context("a name")?;
+        let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
+            Some("spec.nodeName") => "worker-1",
+            Some("status.hostIP") => "10.169.72.239",
+            _ => variable["value"].as_str().with_context(|| format!("no text in {variable}"))?,
+        };
+        let value =
+            known.iter().fold(value.to_owned(), |value, (name, text)| value.replace(&format!("$({name})"), text));
+        ensure!(!value.contains("$("), "{name}={value} refers to what comes later");
+        known.push((name.to_owned(), value));
+    }
+    Ok(known)
+}
+
+/// The command that reads a variable, and the flag in its place.
+fn flag(variable: &str, value: &str) -> Option<(String, String)> {
+    let cli = Cli::command();
+    // `run` first: the others share some of its settings.
+    let mut commands: Vec<_> = cli.get_subcommands().collect();
+    commands.sort_by_key(|command| command.get_name() != "run");
+    commands.into_iter().find_map(|command| {
+        let reads = |arg: &&clap::Arg| arg.get_env().is_some_and(|name| name == variable);
+        let arg = command.get_arguments().find(reads)?;
+        let long = arg.get_long()?;
+        let flag = if arg.get_action().takes_values() { format!("--{long}={value}") } else { format!("--{long}") };
+        Some((command.get_name().to_owned(), flag))
+    })
+}
