@@ -96,6 +96,8 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 - name: VTEP_AGENT_NODE_CONDITION
   value: "true"
 {{- end }}
+- name: VTEP_AGENT_RUNBOOK_URL
+  value: {{ .Values.runbookUrl | quote }}
 - name: VTEP_AGENT_LOG_FORMAT
   value: {{ .Values.log.format }}
 - name: VTEP_AGENT_LOG_LEVEL
