@@ -64,7 +64,7 @@ impl Source {
 
     /// Sends what is there, now and after each change, until the receiver is gone.
     pub async fn follow(self, updates: mpsc::Sender<Observed>) {
-        let gate = Gate::default();
+        let gate = Gate::new(&self.names.node);
         let (configmap, configmap_rx) = watch::channel(Part::default());
         let (node_configs, node_configs_rx) = watch::channel(Part::default());
         let (node, node_rx) = watch::channel(Part::default());

@@ -11,6 +11,7 @@ use kube::{
     api::{ListParams, WatchEvent, WatchParams},
 };
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 use tokio::{
     sync::{Mutex, watch},
     time::{self, Instant},
@@ -22,7 +23,12 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// And at most, before it is spread.
 const LAST_PAUSE: Duration = Duration::from_secs(20);
-/// A watch ends by itself after 290 s: one that is silent for longer is dead.
+/// Each pause is longer by up to so much, by the agent's place in the fleet: one that lost its API server in one moment comes back by a
+/// tenth a second after the first pause, a twentieth after the second, a thirtieth after the third; by less than a fifth in all.
+const SPREAD: Duration = Duration::from_secs(10);
+/// A watch ends by itself after 290 s; one that lived so long may be opened again at once, one that ended sooner was not alone.
+const FULL_LIFE: Duration = Duration::from_secs(270);
+/// One that is silent for longer than its life is dead.
 const SILENCE: Duration = Duration::from_secs(300);
 /// How often to look for a resource that the API server does not serve.
 const UNSERVED: Duration = Duration::from_secs(300);
@@ -62,10 +68,21 @@ pub(super) struct Selection<K, V> {
     pub(super) read: fn(&Objects<K>) -> Result<V, String>,
 }
 
-/// Lets through one attempt at a time, and not more than one a second while they fail: three watches that lost one API server together
-/// do not ask it more often than one would.
+/// Lets through one attempt at a time, and none for a while after one failed: three watches that lost one API server together ask it no
+/// more often than one would.
+pub(super) struct Gate {
+    turn: Mutex<()>,
+    opening: std::sync::Mutex<Opening>,
+    /// This agent's place in the fleet, 0 to 1.
+    place: f64,
+}
+
+/// When the gate opens.
 #[derive(Default)]
-pub(super) struct Gate(Mutex<Option<Instant>>);
+struct Opening {
+    not_before: Option<Instant>,
+    pause: Pause,
+}
 
 /// What was there when the API server was asked, and from where to watch on.
 struct Found<'s, K> {
@@ -81,6 +98,8 @@ struct Pause(Duration);
 /// How a watch ended.
 enum End {
     /// As watches do.
+    OfAge,
+    /// Before its time: the API server goes, and others end with it.
     Clean,
     /// From where it was is not known any more.
     Stale,
@@ -105,21 +124,25 @@ where
 
     /// Tells what is there, now and after each change, until nobody listens.
     pub(super) async fn follow(&self, gate: &Gate, out: watch::Sender<Part<V>>) {
-        let mut pause = Pause::default();
         let mut found = None;
         while !out.is_closed() {
-            match self.attempt(gate, &mut found, &mut pause, &out).await {
-                Ok(End::Clean) => {}
-                Ok(End::Stale) => found = None,
+            match self.attempt(gate, &mut found, &out).await {
+                Ok(End::OfAge) => {}
+                Ok(End::Clean) if found.as_ref().is_some_and(|found| found.api.is_none()) => {
+                    found = None;
+                    time::sleep(UNSERVED.mul_f64(1.0 + gate.place / 2.0)).await;
+                }
+                Ok(End::Clean) => gate.hold(),
+                Ok(End::Stale) => {
+                    found = None;
+                    gate.hold();
+                }
                 Err(Lost(reason)) => {
                     found = None;
+                    gate.hold();
                     self.tell(&out, Err(reason));
                 }
             }
-            if found.take_if(|found| found.api.is_none()).is_some() {
-                pause = Pause(UNSERVED);
-            }
-            time::sleep(pause.next()).await;
         }
     }
 
@@ -128,7 +151,6 @@ where
         &'s self,
         gate: &Gate,
         found: &mut Option<Found<'s, K>>,
-        pause: &mut Pause,
         out: &watch::Sender<Part<V>>,
     ) -> Result<End, Lost> {
         let opened = gate.pass(self.open(found)).await?;
@@ -142,12 +164,13 @@ where
             // What comes at once says little, a watch may end right behind it; a change says that it works.
             let is_change = matches!(event, Ok(Some(Ok(WatchEvent::Modified(_) | WatchEvent::Deleted(_)))));
             if is_change || opened.elapsed() > FIRST_PAUSE {
-                *pause = Pause(Duration::ZERO);
+                gate.works();
             }
             let event = match event {
                 Ok(Some(event)) => event.map_err(|error| self.explain("watch", &error))?,
                 // Without a version to go on from, the look comes first again.
                 Ok(None) if found.version.is_empty() => return Ok(End::Stale),
+                Ok(None) if opened.elapsed() > FULL_LIFE => return Ok(End::OfAge),
                 Ok(None) => return Ok(End::Clean),
                 Err(_) => return Ok(End::Stale),
             };
@@ -277,24 +300,53 @@ impl Default for Pause {
 }
 
 impl Pause {
-    /// Doubles with each attempt, and is spread: a fleet that lost its API server in one moment comes back one by one.
-    fn next(&mut self) -> Duration {
+    /// Doubles with each attempt, and is spread by the agent's place in the fleet.
+    fn next(&mut self, place: f64) -> Duration {
         let now = self.0;
-        self.0 = (now * 2).clamp(FIRST_PAUSE, LAST_PAUSE);
-        now.mul_f64(1.0 + fastrand::f64() / 2.0)
+        self.0 = (now * 2).min(LAST_PAUSE);
+        now + SPREAD.mul_f64(place)
     }
 }
 
 impl Gate {
+    /// The place is by the node's name: the names of a fleet are spread evenly, and a node comes back as soon as it did the last time.
+    pub(super) fn new(node: &str) -> Self {
+        let number = Sha256::digest(node).first_chunk().copied().map_or(0, u32::from_be_bytes);
+        let place = f64::from(number) / (f64::from(u32::MAX) + 1.0);
+        Self { turn: Mutex::default(), opening: std::sync::Mutex::default(), place }
+    }
+
     /// Waits for its turn, and makes the attempt.
     async fn pass<T>(&self, attempt: impl Future<Output = Result<T, Lost>>) -> Result<T, Lost> {
-        let mut failed_at = self.0.lock().await;
-        if let Some(failed_at) = *failed_at {
-            time::sleep_until(failed_at + FIRST_PAUSE).await;
+        let _turn = self.turn.lock().await;
+        let not_before = self.opening().not_before;
+        if let Some(not_before) = not_before {
+            time::sleep_until(not_before).await;
         }
         let outcome = attempt.await;
-        *failed_at = outcome.is_err().then(Instant::now);
+        if outcome.is_err() {
+            self.hold();
+        }
         outcome
+    }
+
+    /// An attempt failed, or a watch was lost: the next waits, unless it waits already.
+    fn hold(&self) {
+        let mut opening = self.opening();
+        let now = Instant::now();
+        if opening.not_before.is_none_or(|not_before| not_before <= now) {
+            opening.not_before = Some(now + opening.pause.next(self.place));
+        }
+    }
+
+    /// A watch works: what fails next is the first to fail.
+    fn works(&self) {
+        self.opening().pause = Pause::default();
+    }
+
+    fn opening(&self) -> std::sync::MutexGuard<'_, Opening> {
+        // Whoever panicked held nothing half done.
+        self.opening.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -303,13 +355,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_half_a_minute_and_are_spread() {
-        let mut pause = Pause::default();
-        let pauses: Vec<_> = (0..20).map(|_| pause.next()).collect();
-        for (at, pause) in pauses.iter().enumerate() {
-            let least = FIRST_PAUSE * [1, 2, 4, 8, 16, 20][at.min(5)];
-            assert!((least..=least.mul_f64(1.5)).contains(pause), "{at}: {pause:?}");
+    fn pauses_grow_and_are_spread_over_the_fleet() {
+        for place in [0.0, 0.5, 0.999] {
+            let mut pause = Pause::default();
+            for base in [1, 2, 4, 8, 16, 20, 20] {
+                assert_eq!(pause.next(place), Duration::from_secs(base) + SPREAD.mul_f64(place));
+            }
         }
-        assert!(pauses[10..].windows(2).any(|two| two[0] != two[1]), "{pauses:?}");
+    }
+
+    /// However long the API server was away, and with every attempt of every agent.
+    #[test]
+    fn less_than_a_fifth_of_a_fleet_asks_in_any_second() {
+        let mut seconds = [0; 300];
+        for agent in 0..1000 {
+            let (mut pause, mut at) = (Pause::default(), Duration::ZERO);
+            while at < Duration::from_secs(300) {
+                seconds[at.as_secs() as usize] += usize::from(!at.is_zero());
+                at += pause.next(f64::from(agent) / 1000.0);
+            }
+        }
+        assert!(seconds.iter().all(|asked| *asked < 200), "{seconds:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_lost_together_waits_together() {
+        let gate = Gate { place: 0.5, ..Gate::new("") };
+        let start = Instant::now();
+        for _ in 0..3 {
+            gate.hold();
+        }
+        let lost = async || -> Result<(), Lost> { Err(Lost("gone".into())) };
+        assert!(gate.pass(lost()).await.is_err());
+        assert_eq!(start.elapsed(), FIRST_PAUSE + SPREAD / 2);
+        assert!(gate.pass(async { Ok(()) }).await.is_ok());
+        assert_eq!(start.elapsed(), FIRST_PAUSE * 3 + SPREAD);
+        assert!(gate.pass(async { Ok(()) }).await.is_ok(), "and the others at once");
+        assert_eq!(start.elapsed(), FIRST_PAUSE * 3 + SPREAD);
     }
 }

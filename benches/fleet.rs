@@ -1,0 +1,142 @@
+//! Five hundred agents' watches on one API server: what they ask, what one edit costs, and how they come back when the server does.
+//! Needs root.
+#![expect(clippy::print_stdout, reason = "the figures are what it is for")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use kube::Client;
+use tokio::{sync::mpsc, time};
+use vtep_agent::config::{
+    kube::{Names, Source},
+    surroundings::Surroundings,
+    view::{Observed, Sight},
+};
+use vtep_apiserver::{ApiServer, Resource, objects};
+use vtep_lab::{Config, Lab};
+
+const AGENTS: usize = 500;
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the server is away.
+const AWAY: Duration = Duration::from_secs(5);
+const NAMESPACE: &str = "kube-system";
+const NAME: &str = "cilium-config";
+
+fn main() -> Result<()> {
+    // Its loopback carries nothing else, so that its counters are the cost.
+    let lab = Lab::start()?;
+    lab.node.run(|| tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure()))
+}
+
+fn print(what: &str, value: impl std::fmt::Display, promised: &str) {
+    println!("{what:<64} {value:>12}   {promised}");
+}
+
+/// One agent's view of the cluster.
+struct Agent {
+    updates: mpsc::Receiver<Observed>,
+}
+
+impl Agent {
+    fn start(server: &ApiServer, n: usize) -> Result<Self> {
+        let client = Client::try_from(kube::Config::new(server.url().parse()?))?;
+        let names = Names { namespace: NAMESPACE.into(), configmap: NAME.into(), node: format!("worker-{n}") };
+        server.apply(Resource::Nodes, objects::node(&names.node, [], &[]))?;
+        let source = Source { client, names, surroundings: Surroundings::default() };
+        let (sender, updates) = mpsc::channel(16);
+        tokio::spawn(source.follow(sender));
+        Ok(Self { updates })
+    }
+
+    /// Waits until it has read this MAC, and is sure of it.
+    async fn reads(&mut self, mac: &str) -> Result<()> {
+        loop {
+            let seen = time::timeout(PATIENCE, self.updates.recv()).await.context("no update came")?;
+            match seen.context("the watch ended")? {
+                Observed { sight: Sight::Document(document), doubt: None }
+                    if document.keys.get("vtep-mac").is_some_and(|macs| macs.contains(mac)) =>
+                {
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn edit(server: &ApiServer, mac: &str) -> Result<()> {
+    let mut keys = Config::seed_keys();
+    keys.insert("vtep-mac".into(), format!("{mac} 00:50:56:86:6b:28"));
+    let data = keys.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    server.apply(Resource::ConfigMaps, objects::config_map(NAMESPACE, NAME, data)).map(drop)
+}
+
+/// Bytes that the loopback has carried.
+fn carried() -> Result<f64> {
+    let table = fs::read_to_string("/proc/thread-self/net/dev")?;
+    let line = table.lines().find_map(|line| line.trim_start().strip_prefix("lo:")).context("a loopback")?;
+    Ok(line.split_whitespace().next().context("a counter")?.parse()?)
+}
+
+async fn all_read(agents: &mut [Agent], mac: &str) -> Result<Duration> {
+    let begin = Instant::now();
+    for agent in agents {
+        agent.reads(mac).await?;
+    }
+    Ok(begin.elapsed())
+}
+
+async fn measure() -> Result<()> {
+    println!("{:<64} {:>12}   promised", format!("{AGENTS} agents at one API server"), "");
+    let server = ApiServer::start()?;
+    edit(&server, "00:50:56:a0:7d:01")?;
+    let mut agents = (0..AGENTS).map(|n| Agent::start(&server, n)).collect::<Result<Vec<_>>>()?;
+    all_read(&mut agents, "00:50:56:a0:7d:01").await?;
+    let of_each = |count: usize| format!("{:.2}", count as f64 / AGENTS as f64);
+    print("requests of each until all are told", of_each(server.requests().len()), "6");
+
+    server.clear_requests();
+    let before = carried()?;
+    edit(&server, "00:50:56:a0:7d:02")?;
+    let took = all_read(&mut agents, "00:50:56:a0:7d:02").await?;
+    print("one edit: until the last has read it", format!("{took:.1?}"), "");
+    print("one edit: bytes for each", format!("{:.0}", (carried()? - before) / AGENTS as f64), "");
+    print("one edit: requests of each", of_each(server.requests().len()), "0");
+
+    for (what, away, mac) in [
+        ("the server restarts", Duration::ZERO, "00:50:56:a0:7d:03"),
+        ("the server is away for 5 s", AWAY, "00:50:56:a0:7d:04"),
+    ] {
+        server.clear_requests();
+        server.stop()?;
+        time::sleep(away).await;
+        server.resume()?;
+        let back = Instant::now();
+        edit(&server, mac)?;
+        let took = all_read(&mut agents, mac).await?;
+        while server.open_watches() < AGENTS * 3 {
+            ensure!(back.elapsed() < PATIENCE, "{} watches of {}", server.open_watches(), AGENTS * 3);
+            time::sleep(Duration::from_millis(50)).await;
+        }
+        // By agent, as its node's watch or look tells whose it is.
+        let mut seconds = BTreeMap::<u64, BTreeSet<String>>::new();
+        let requests = server.requests();
+        for request in requests.iter().filter(|request| request.resource == "nodes" && request.instant >= back) {
+            let second = request.instant.duration_since(back).as_secs();
+            seconds.entry(second).or_default().insert(request.name.clone());
+        }
+        let peak = seconds.values().map(BTreeSet::len).max().context("nobody came back")?;
+        print(
+            &format!("{what}: most agents in one second"),
+            format!("{:.1} %", peak as f64 / AGENTS as f64 * 100.0),
+            "20 %",
+        );
+        print(&format!("{what}: requests of each"), of_each(requests.len()), "");
+        print(&format!("{what}: until the last has read an edit"), format!("{took:.1?}"), "");
+    }
+    Ok(())
+}
