@@ -274,7 +274,7 @@ impl Reconciler {
         let id = map.map(|map| map.id);
         if id != self.map_id {
             match (self.map_id, id) {
-                (_, Some(id)) => info!(id, "programming the VTEP map"),
+                (_, Some(id)) => info!(id, "the VTEP map is there"),
                 (Some(id), None) => warn!(id, "the VTEP map is gone"),
                 (None, None) => {}
             }

@@ -16,11 +16,12 @@ const CAP_SYS_ADMIN: u8 = 21;
 pub const BPF: Capability = Capability {
     name: "CAP_BPF",
     bit: 39,
-    needed_for: "reading and writing Cilium's BPF maps; CAP_SYS_ADMIN before Linux 5.8",
+    needed_for: "reading and writing Cilium's BPF maps, and the tap on the underlay; CAP_SYS_ADMIN before Linux 5.8",
 };
 pub const NET_ADMIN: Capability =
-    Capability { name: "CAP_NET_ADMIN", bit: 12, needed_for: "host routes and the tap on the underlay" };
-pub const NET_RAW: Capability = Capability { name: "CAP_NET_RAW", bit: 13, needed_for: "probing through the tunnel" };
+    Capability { name: "CAP_NET_ADMIN", bit: 12, needed_for: "host routes and their rules" };
+pub const NET_RAW: Capability =
+    Capability { name: "CAP_NET_RAW", bit: 13, needed_for: "probing through the tunnel, and the tap on the underlay" };
 
 /// What `run` cannot work without.
 pub const NEEDED: [Capability; 3] = [BPF, NET_ADMIN, NET_RAW];
