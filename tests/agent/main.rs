@@ -18,6 +18,7 @@ mod lifecycle;
 mod outage;
 mod passive;
 mod prometheus;
+mod privileges;
 mod readme;
 mod repair;
 mod start;

@@ -143,22 +143,6 @@ fn observing_writes_nothing() -> Result<()> {
 }
 
 #[test]
-fn the_three_capabilities_are_enough() -> Result<()> {
-    let lab = Lab::start()?;
-    lab.config.write(&Config::seed_keys())?;
-    // As a container has them: everything dropped but these.
-    let mut command = lab.node.command("setpriv");
-    let kept = "-all,+bpf,+net_admin,+net_raw";
-    command.args(["--bounding-set", kept, "--inh-caps", "-all", "--", AGENT]);
-    command.args(["run", "--config-dir", vtep_lab::CONFIG, "--listen", &LISTEN.to_string()]);
-    command.args(["--probe-target", "10.1.6.0/24=10.1.6.34,10.1.5.0/24=10.1.5.36"]);
-    let agent = Agent::spawn(&lab, command)?;
-    let status = agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
-    ensure!(status.tap.loaded && status.tap.error.is_none(), "{:?}", status.tap);
-    Ok(())
-}
-
-#[test]
 fn a_long_interval_is_no_reason_to_be_restarted() -> Result<()> {
     let lab = Lab::start()?;
     lab.config.write(&Config::seed_keys())?;
