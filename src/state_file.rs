@@ -1,7 +1,10 @@
 //! What the agent remembers over its own restart: small files in the state directory, each replaced as a whole.
 //!
 //! A file holds `{"format": 1, "sha256": "…", "content": …}`; the checksum is over the bytes of the content. One that is damaged, or of
-//! a newer format, is an error and never half a value.
+//! a newer format, is an error and never half a value, and is put aside before it is replaced.
+//!
+//! Agents of all versions read each other's files, for updates and for the way back: a field that is added has a default for the files
+//! that lack it, and fields that are not known are passed over. The format changes only where an older agent would misunderstand the file.
 
 use std::{
     fs,
@@ -80,7 +83,7 @@ impl<T: DeserializeOwned> StateFile<T> {
     }
 }
 
-impl<T: Serialize> StateFile<T> {
+impl<T: DeserializeOwned + Serialize> StateFile<T> {
     /// Replaces what was saved before; after a crash there is the one or the other.
     ///
     /// # Errors
@@ -99,6 +102,10 @@ impl<T: Serialize> StateFile<T> {
         serde_json::to_writer(&mut file, &envelope)?;
         file.flush()?;
         file.as_file().sync_all()?;
+        if matches!(self.load(), Err(StateError::Damaged { .. })) {
+            // Another agent's, or the remains of one of ours: somebody may still want it.
+            fs::copy(&self.path, self.path.with_extension("json.unread"))?;
+        }
         file.persist(&self.path)?;
         // The new name, too, shall outlive a crash.
         fs::File::open(dir)?.sync_all()
@@ -153,6 +160,10 @@ mod tests {
         fs::write(&file.path, String::from_utf8(good).expect("text").replace("\"format\":1", "\"format\":2"))
             .expect("written");
         assert!(file.load().is_err_and(|error| error.to_string().contains("format is 2")));
+        let bad = fs::read(&file.path).expect("read");
+        file.save(&vec![]).expect("saved");
+        assert_eq!(file.load().expect("loaded"), Some(vec![]));
+        assert_eq!(fs::read(dir.path().join("state/file.json.unread")).expect("put aside"), bad);
     }
 
     #[test]

@@ -49,12 +49,17 @@ impl LastGood {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::config::{
-        Keys,
-        document::Document,
-        surroundings::Surroundings,
-        view::{Observed, Sight},
+    use crate::{
+        config::{
+            Keys,
+            document::Document,
+            surroundings::Surroundings,
+            view::{Observed, Sight},
+        },
+        state_file::StateFile,
     };
 
     fn seen(keys: &[(&str, &str)], previous: Option<&View>) -> View {
@@ -86,6 +91,18 @@ mod tests {
         assert_eq!((&in_error.in_force, in_error.stale), (&good.in_force, true));
         let again = seen(&GOOD, Some(&recalled));
         assert_eq!((&again.in_force, again.stale, again.valid()), (&good.in_force, false, true));
+    }
+
+    /// The file never changes: it is what an update from 0.1.0 finds.
+    #[test]
+    fn what_0_1_0_saved_is_recalled() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/state-0.1.0");
+        let saved: LastGood = StateFile::new(dir.join(FILE)).load().expect("readable").expect("there");
+        let view = saved.recall().expect("sound");
+        let cidrs: Vec<_> =
+            view.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr.to_string()).collect();
+        assert_eq!(cidrs, ["10.1.6.0/24", "10.1.5.0/24"]);
+        assert_eq!((view.hash.as_str(), view.mentioned.len()), ("e1617a3530b1", 2));
     }
 
     #[test]

@@ -112,6 +112,16 @@ mod tests {
         assert_eq!(load().owned(), &Owned::default());
     }
 
+    /// The file never changes: it is what an update from 0.1.0 finds.
+    #[test]
+    fn what_0_1_0_claimed_is_known() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/state-0.1.0/ipcache.json");
+        let ledger = Ledger::load(StateFile::new(file.into()));
+        let prefix = "10.1.6.0/24".parse().expect("a prefix");
+        assert_eq!(ledger.owned().prefixes().count(), 2);
+        assert!([34, 35].iter().all(|&n| ledger.owned().has(prefix, [10, 169, 72, n].into())));
+    }
+
     #[test]
     fn a_damaged_file_claims_nothing() {
         let dir = tempfile::tempdir().expect("a temporary directory");
