@@ -14,10 +14,11 @@ use nix::{
 };
 use vtep_lab::{Config, Host, Lab, PingResult, Vtep, ping};
 
-use crate::support::{Agent, HEALTHY_WITHIN, REPAIRED_WITHIN, eventually, in_kernel};
+use crate::support::{Agent, HEALTHY_WITHIN, REPAIRED_WITHIN, all_healthy, eventually, in_kernel};
 
 const CHANGES: u8 = 100;
 const RESTARTS: u8 = 20;
+const UPDATES: u8 = 30;
 
 /// A thousand pings a second from the pod to BIG-IP, and back the other way.
 struct Traffic([Child; 2]);
@@ -86,6 +87,23 @@ fn restarts_of_cilium_cost_no_packet() -> Result<()> {
         eventually("the new map is filled", HEALTHY_WITHIN, || Ok(in_kernel(&lab, &vteps)?.then_some(())))?;
         // The agent's next passes are part of the restart.
         thread::sleep(Duration::from_millis(250));
+    }
+    traffic.end()
+}
+
+#[test]
+fn updates_of_the_agent_cost_no_packet() -> Result<()> {
+    let lab = Lab::start()?;
+    let mut agent = Agent::healthy(&lab)?;
+    let traffic = Traffic::start(&lab)?;
+    for _ in 0..UPDATES {
+        ensure!(agent.terminate()?.success(), "a clean end");
+        agent = Agent::start(&lab)?;
+        // Its first passes and probes are part of the update.
+        agent.wait_for("the next one is at work", HEALTHY_WITHIN, |status| {
+            all_healthy(status) && status.datapath.in_sync
+        })?;
+        ensure!(agent.status()?.context("a status")?.datapath.repairs_total == 0, "it had nothing to do");
     }
     traffic.end()
 }
