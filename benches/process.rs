@@ -18,9 +18,11 @@ use anyhow::{Context, Result, ensure};
 use nix::{
     sys::{
         resource::{UsageWho, getrusage},
+        signal::{Signal, kill},
         time::TimeValLike,
     },
     time::{ClockId, clock_gettime},
+    unistd::Pid,
 };
 use support::{cpu_time, resident_mb};
 use vtep_agent::datapath::ipcache::Ipcache;
@@ -40,9 +42,12 @@ fn main() -> Result<()> {
     let mut agent =
         lab.agent_command(Path::new(env!("CARGO_BIN_EXE_vtep-agent")), LISTEN).stdout(Stdio::null()).spawn()?;
     let measured = measure(&lab, &agent, start, Duration::from_secs(seconds));
-    agent.kill()?;
+    let begin = Instant::now();
+    kill(Pid::from_raw(i32::try_from(agent.id())?), Signal::SIGTERM)?;
     agent.wait()?;
+    let stopped = begin.elapsed();
     measured?;
+    println!("{:<44} {:>10} {:>10}   2 s", "SIGTERM to the end", milliseconds(stopped), "");
     from_api_server(&lab)?;
     beside_a_large_ipcache(&lab)
 }
