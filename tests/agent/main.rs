@@ -21,6 +21,7 @@ mod privileges;
 mod prometheus;
 mod readme;
 mod repair;
+mod rights;
 mod start;
 mod support;
 mod tap;
