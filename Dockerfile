@@ -1,4 +1,4 @@
-# The image of vtep-agent: one static program, and nothing else. `make image` builds it without a daemon, and tries it out.
+# The image of vtep-agent: one static program and the CA roots, and nothing else. `make image` builds it without a daemon, and tries it out.
 #
 # Reproducible: Cargo.lock and the compiler's version decide what is built, no path of the builder is in it, and files carry the time of
 # the commit (SOURCE_DATE_EPOCH, which builders take from the environment or, in buildah, as --timestamp).
@@ -19,8 +19,12 @@ COPY . .
 # server, is an address in a cluster. The target is named, so that the flags do not reach build scripts and macros.
 RUN target="$(rustc --print host-tuple)" && \
     RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=${CARGO_HOME}=/cargo" \
-    cargo build --release --locked --package vtep-agent --target "$target" && \
-    install -D "target/$target/release/vtep-agent" /out/usr/local/bin/vtep-agent
+    cargo build --profile image --locked --package vtep-agent --target "$target" && \
+    install -D "target/$target/image/vtep-agent" /out/usr/local/bin/vtep-agent
+# In a cluster the ServiceAccount's CA judges the API server, and no other TLS is spoken; a KUBECONFIG that names no CA needs these. They
+# come from the package, not from what the builder trusts besides.
+RUN install -d /out/etc/ssl/certs && \
+    LC_ALL=C sh -c 'cat /usr/share/ca-certificates/mozilla/*.crt >/out/etc/ssl/certs/ca-certificates.crt'
 
 FROM scratch
 ARG VERSION
@@ -30,7 +34,6 @@ LABEL org.opencontainers.image.title="vtep-agent" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-# No CA roots: the API server's certificate is judged by the ServiceAccount's CA, or by the one in KUBECONFIG, and no other TLS is spoken.
 COPY --from=build /out/ /
 # For `kubectl exec … -- vtep-agent status`.
 ENV PATH=/usr/local/bin

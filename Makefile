@@ -6,7 +6,7 @@ KERNELS ?=
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 30
 
-.PHONY: run test test-all test-kernels fuzz bench check manifests setup
+.PHONY: run test test-all test-kernels fuzz image bench check manifests setup
 
 # The lab with the agent in it; ONCE=1 ends when both BIG-IPs are healthy.
 run: setup
@@ -16,13 +16,17 @@ run: setup
 test: setup
 	cargo test --workspace
 
-# What takes longer than CI has time for goes here, too. What is skipped wants devices of other kernels, and is part of test-kernels.
-test-all: test fuzz test-kernels
-	cargo test --package vtep-agent --test agent -- --ignored --skip geneve::devices:: --skip vlan::
+# What takes longer than CI has time for goes here, too. What is skipped is part of test-kernels, wanting devices of other kernels, or of image.
+test-all: test fuzz test-kernels image
+	cargo test --package vtep-agent --test agent -- --ignored --skip geneve::devices:: --skip vlan:: --skip image::
 
 # The datapath's tests on Debian's kernels, in virtual machines.
 test-kernels: setup
 	scripts/test-kernels $(KERNELS)
+
+# The image, built without a daemon, and tried out in the lab as the manifest runs it.
+image: setup
+	scripts/image
 
 # Targets of fuzz/ from the committed seeds; what they find by themselves stays in fuzz/target. The release compiler has the sanitizer,
 # behind a door that RUSTC_BOOTSTRAP opens.
@@ -38,6 +42,7 @@ fuzz: setup
 check: setup
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	target/tools/bin/hadolint Dockerfile
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 

@@ -1,6 +1,6 @@
 //! The API server of a test, and an agent that uses it.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs};
 
 use anyhow::Result;
 use vtep_apiserver::{ApiServer, Resource, objects};
@@ -11,6 +11,8 @@ use crate::support::{AGENT, Agent, LISTEN};
 pub(crate) const NAMESPACE: &str = "kube-system";
 pub(crate) const NAME: &str = "cilium-config";
 pub(crate) const NODE: &str = "worker-1";
+/// Where agents find the API server's address, as only the lab sees it.
+pub(crate) const KUBECONFIG: &str = "/mnt/kubeconfig";
 
 /// An API server inside the node's network that knows this node and the seed's configuration.
 pub(crate) fn api_server(lab: &Lab) -> Result<ApiServer> {
@@ -27,10 +29,9 @@ pub(crate) fn apply(server: &ApiServer, keys: &BTreeMap<String, String>) -> Resu
 
 /// An agent that is told by this server.
 pub(crate) fn start(lab: &Lab, server: &ApiServer, args: &[&str]) -> Result<Agent> {
-    let kubeconfig = Path::new("/mnt/kubeconfig");
-    fs::write(kubeconfig, server.kubeconfig())?;
+    fs::write(KUBECONFIG, server.kubeconfig())?;
     let mut command = lab.node.command(AGENT);
-    command.env("KUBECONFIG", kubeconfig).args(["run", "--config-source", "kube", "--node-name", NODE]);
+    command.env("KUBECONFIG", KUBECONFIG).args(["run", "--config-source", "kube", "--node-name", NODE]);
     command.args(["--cilium-run", vtep_lab::CILIUM_RUN, "--listen", &LISTEN.to_string()]);
     command.args(["--probe-target", "10.1.6.0/24=10.1.6.34,10.1.5.0/24=10.1.5.36"]);
     command.args(args);

@@ -12,6 +12,7 @@ mod far_end;
 mod faults;
 mod fitness;
 mod geneve;
+mod image;
 mod kubernetes;
 mod layouts;
 mod lifecycle;

@@ -30,13 +30,18 @@ const FEATURES: [(&str, &str); 3] = [
 /// Numbers of `linux/capability.h`.
 const NUMBERS: [(&str, u8); 4] = [("NET_ADMIN", 12), ("NET_RAW", 13), ("SYS_ADMIN", 21), ("BPF", 39)];
 
-/// The capabilities that the manifest's container is left with. All else that its `securityContext` can say about rights is as the tests
-/// below start the agent, or this is an error.
-fn granted() -> Result<BTreeSet<String>> {
+/// The pod that the manifest's DaemonSet makes.
+pub(crate) fn pod() -> Result<Value> {
     let documents = serde_yaml_ng::Deserializer::from_str(MANIFEST).map(Value::deserialize);
     let documents = documents.collect::<Result<Vec<_>, _>>().context("the manifest is YAML")?;
-    let daemon_set = documents.iter().find(|document| document["kind"] == "DaemonSet").context("a DaemonSet")?;
-    let context = &daemon_set["spec"]["template"]["spec"]["containers"][0]["securityContext"];
+    let daemon_set = documents.into_iter().find(|document| document["kind"] == "DaemonSet").context("a DaemonSet")?;
+    Ok(daemon_set["spec"]["template"]["spec"].clone())
+}
+
+/// The capabilities that its container is left with. All else that its `securityContext` can say about rights is as the tests start the
+/// agent, or this is an error.
+pub(crate) fn granted() -> Result<BTreeSet<String>> {
+    let context = &pod()?["containers"][0]["securityContext"];
     let expected =
         [("runAsUser", Value::from(0)), ("allowPrivilegeEscalation", false.into()), ("privileged", false.into())];
     for (key, value) in expected {
@@ -66,7 +71,7 @@ fn start(lab: &Lab, confined: &[String]) -> Result<Agent> {
 }
 
 /// It has these capabilities, and no way to more.
-fn is_confined_to(pid: Pid, capabilities: &BTreeSet<String>) -> Result<()> {
+pub(crate) fn is_confined_to(pid: Pid, capabilities: &BTreeSet<String>) -> Result<()> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let mask =
         NUMBERS.iter().filter(|(name, _)| capabilities.contains(*name)).fold(0_u64, |mask, (_, n)| mask | 1 << n);
@@ -79,7 +84,7 @@ fn is_confined_to(pid: Pid, capabilities: &BTreeSet<String>) -> Result<()> {
 }
 
 /// All that the agent is there for.
-fn does_its_work(lab: &Lab, agent: &Agent) -> Result<()> {
+pub(crate) fn does_its_work(lab: &Lab, agent: &Agent) -> Result<()> {
     let vteps = lab.topology.vteps();
     let status = agent.wait_for("each probe is answered, and the tap sees it", HEALTHY_WITHIN, |status| {
         all_healthy(status) && status.vteps.iter().all(|vtep| vtep.seen.packets > 0 && is_probed(vtep))

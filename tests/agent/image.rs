@@ -1,0 +1,149 @@
+//! The image as the DaemonSet runs it, by a real container runtime: what the manifest says about rights, files and settings is taken from
+//! it. `make image` builds it first, and names it in `VTEP_IMAGE`.
+
+use std::{
+    env, fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::unistd::Pid;
+use serde_json::Value;
+use vtep_lab::{BPF_FS, CILIUM_RUN, Config, Lab, STATE};
+
+use crate::{
+    api::{KUBECONFIG, NODE, api_server},
+    privileges::{does_its_work, granted, is_confined_to, pod},
+    support::Agent,
+};
+
+/// Goes with the test, whatever becomes of it.
+struct Container(String);
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // It is gone already where all went well.
+        let _ = podman(&["rm", "--force", "--ignore", "--time", "0", &self.0]);
+    }
+}
+
+impl Container {
+    /// What `kubectl exec` would run; has to succeed.
+    fn exec(&self, words: &[&str]) -> Result<String> {
+        podman(&[&["exec", &self.0, "vtep-agent"], words].concat())
+    }
+}
+
+fn podman(words: &[&str]) -> Result<String> {
+    let Output { status, stdout, stderr } =
+        Command::new("podman").args(words).output().context("failed to run podman")?;
+    let said = String::from_utf8(stdout)?;
+    ensure!(status.success(), "podman {words:?}: {said}{}", String::from_utf8_lossy(&stderr));
+    Ok(said)
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str> {
+    value[key].as_str().with_context(|| format!("no {key} in {value}"))
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> Result<&'a Vec<Value>> {
+    value[key].as_array().with_context(|| format!("no {key} in {value}"))
+}
+
+/// Each mount of the container, from where the lab has what the node has there.
+fn volumes(pod: &Value, container: &Value) -> Result<Vec<String>> {
+    let mount = |mount: &Value| {
+        let volume = list(pod, "volumes")?.iter().find(|volume| volume["name"] == mount["name"]);
+        let source = match text(&volume.context("a volume for each mount")?["hostPath"], "path")? {
+            "/sys/fs/bpf" => BPF_FS,
+            "/var/run/cilium" => CILIUM_RUN,
+            "/var/lib/vtep-agent" => STATE,
+            other => bail!("{other} is not in the lab"),
+        };
+        let access = if mount["readOnly"] == true { "ro" } else { "rw" };
+        let propagation = if mount["mountPropagation"] == "HostToContainer" { "rslave" } else { "rprivate" };
+        Ok(format!("--volume={source}:{}:{access},{propagation}", text(mount, "mountPath")?))
+    };
+    list(container, "volumeMounts")?.iter().map(mount).collect()
+}
+
+/// The container's environment, with `$(NAME)` for what stands before it, as in Kubernetes.
+fn environment(container: &Value) -> Result<Vec<(&str, String)>> {
+    let mut variables: Vec<(&str, String)> = Vec::new();
+    for variable in list(container, "env")? {
+        let value = match text(&variable["valueFrom"]["fieldRef"], "fieldPath") {
+            Ok("spec.nodeName") => NODE,
+            Ok(other) => bail!("{other} is not in the lab"),
+            Err(_) => text(variable, "value")?,
+        };
+        let expand = |value: String, (name, known): &(&str, String)| value.replace(&format!("$({name})"), known);
+        let value = variables.iter().fold(value.to_owned(), expand);
+        variables.push((text(variable, "name")?, value));
+    }
+    Ok(variables)
+}
+
+/// The limit as Podman writes it: `48m` for `48Mi`.
+fn memory(container: &Value) -> Result<String> {
+    let limit = text(&container["resources"]["limits"], "memory")?;
+    Ok(limit.strip_suffix('i').context("a limit in Mi")?.to_lowercase())
+}
+
+#[test]
+#[ignore = "make image"]
+fn it_does_its_work_with_what_the_manifest_grants() -> Result<()> {
+    let image = env::var("VTEP_IMAGE").context("VTEP_IMAGE names no image: run `make image`")?;
+    let lab = Lab::start()?;
+    let server = api_server(&lab)?;
+    fs::write(KUBECONFIG, server.kubeconfig())?;
+    fs::create_dir_all(STATE)?;
+
+    let (pod, granted) = (pod()?, granted()?);
+    let manifest = &pod["containers"][0];
+    ensure!(pod["hostNetwork"] == true && manifest["securityContext"]["readOnlyRootFilesystem"] == true, "{pod:#}");
+    let container = Container(format!("vtep-agent-{}", std::process::id()));
+    let mut command = lab.node.command("podman");
+    command.args([
+        "--runtime=runc",
+        "run",
+        "--rm",
+        "--pull=never",
+        "--name",
+        &container.0,
+        "--network=host",
+        "--log-driver=none",
+    ]);
+    // Podman's own are above what a machine may allow.
+    command.args(["--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096"]);
+    command.args(["--read-only", "--read-only-tmpfs=false", "--user=0:0", "--memory", &memory(manifest)?]);
+    command.args(["--security-opt=no-new-privileges", "--cap-drop=ALL"]);
+    command.args(granted.iter().map(|capability| format!("--cap-add={capability}")));
+    command.args(volumes(&pod, manifest)?);
+    command.args(environment(manifest)?.iter().map(|(name, value)| format!("--env={name}={value}")));
+    // What is other here than in a cluster.
+    command.args(["--volume", &format!("{KUBECONFIG}:{KUBECONFIG}:ro"), &format!("--env=KUBECONFIG={KUBECONFIG}")]);
+    command.arg("--env=VTEP_AGENT_PROBE_TARGET=10.1.6.0/24=10.1.6.34,10.1.5.0/24=10.1.5.36");
+    command.arg(&image).args(list(manifest, "args")?.iter().filter_map(Value::as_str));
+
+    let mut agent = Agent::spawn(&lab, command)?;
+    does_its_work(&lab, &agent)?;
+    for path in ["/livez", "/readyz", "/healthz"] {
+        ensure!(agent.code(path)? == 200, "{path}");
+    }
+    let pid = podman(&["inspect", "--format", "{{.State.Pid}}", &container.0])?.trim().parse()?;
+    is_confined_to(Pid::from_raw(pid), &granted)?;
+    ensure!(Path::new(STATE).join("last-good.json").exists(), "its state is where the manifest says");
+
+    ensure!(container.exec(&["--version"])? == concat!("vtep-agent ", env!("CARGO_PKG_VERSION"), "\n"));
+    let fit = container.exec(&["preflight"])?;
+    ensure!(fit.ends_with("this node is fit\n"), "{fit}");
+    let table = container.exec(&["status"])?;
+    ensure!(table.matches("healthy").count() >= 2, "{table}");
+    // A place that it can read.
+    let document: String = Config::seed_keys().iter().map(|(key, value)| format!("{key}: \"{value}\"\n")).collect();
+    fs::write(Path::new(STATE).join("cilium-config.yaml"), document)?;
+    container.exec(&["check", "/var/lib/vtep-agent/cilium-config.yaml"])?;
+    ensure!(agent.terminate()?.success(), "a clean end");
+    Ok(())
+}
