@@ -156,7 +156,7 @@ fn transfer(lab: &Lab) -> Result<f64> {
         command.args(args).stdout(Stdio::piped()).stderr(Stdio::null());
         command
     };
-    let mut server = iperf(&lab.pod, &["--server", "--one-off"]).stdout(Stdio::null()).spawn()?;
+    let mut server = iperf(&lab.pod, &["--server"]).stdout(Stdio::null()).spawn()?;
     let begin = Instant::now();
     let (pod, seconds) = (lab.topology.pod_ip.to_string(), TRANSFER.to_string());
     let client = loop {

@@ -24,8 +24,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// And at most, before it is spread.
 const LAST_PAUSE: Duration = Duration::from_secs(20);
 /// Each pause is longer by up to so much, by the agent's place in the fleet: one that lost its API server in one moment comes back by a
-/// tenth a second after the first pause, a twentieth after the second, a thirtieth after the third; by less than a fifth in all.
-const SPREAD: Duration = Duration::from_secs(10);
+/// fifteenth a second after the first pause, a thirtieth after the second, and so on; by less than a seventh in all. What is left to a fifth
+/// is for chance: names are not spread quite evenly.
+const SPREAD: Duration = Duration::from_secs(15);
 /// A watch ends by itself after 290 s; one that lived so long may be opened again at once, one that ended sooner was not alone.
 const FULL_LIFE: Duration = Duration::from_secs(270);
 /// One that is silent for longer than its life is dead.
@@ -366,7 +367,7 @@ mod tests {
 
     /// However long the API server was away, and with every attempt of every agent.
     #[test]
-    fn less_than_a_fifth_of_a_fleet_asks_in_any_second() {
+    fn less_than_a_seventh_of_a_fleet_asks_in_any_second() {
         let mut seconds = [0; 300];
         for agent in 0..1000 {
             let (mut pause, mut at) = (Pause::default(), Duration::ZERO);
@@ -375,7 +376,7 @@ mod tests {
                 at += pause.next(f64::from(agent) / 1000.0);
             }
         }
-        assert!(seconds.iter().all(|asked| *asked < 200), "{seconds:?}");
+        assert!(seconds.iter().all(|asked| *asked < 1000 / 7), "{seconds:?}");
     }
 
     #[tokio::test(start_paused = true)]
