@@ -1,79 +1,81 @@
 //! Metrics for Prometheus, made from the status at each scrape, so that they never tell another story.
+//!
+//! [`table`] has every metric; this file writes them, as the scraper asks for.
+
+mod table;
 
 use std::fmt;
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    collector::Collector,
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text},
+    metrics::MetricType,
     registry::Registry,
 };
+pub use table::METRICS;
 
-use crate::{
-    config::finding::Severity,
-    diagnose::Cause,
-    probe::lane::ProbeState,
-    status::{EntryState, Probe, Status, VtepStatus},
-};
+use crate::{probe::rtt::RttHistogram, status::Status};
 
-/// OpenMetrics text, which is what the encoder writes.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Before the name of each metric.
+const PREFIX: &str = "vtep_agent";
 
-/// Which VTEP a series is about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Vtep {
-    cidr: String,
-    endpoint: String,
+/// What a scraper can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus' own text, for everything that does not ask for more.
+    Prometheus,
+    OpenMetrics,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct VtepProbe {
-    cidr: String,
-    endpoint: String,
-    probe: &'static str,
+/// One metric, with a series for each set of labels.
+pub struct Metric {
+    /// Without the prefix, and a counter's without `_total`.
+    pub name: &'static str,
+    pub kind: Kind,
+    /// Names, in the order of each sample's values.
+    pub labels: &'static [&'static str],
+    /// What a value means, for people.
+    pub help: &'static str,
+    samples: fn(&Status) -> Vec<Sample>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct VtepCause {
-    cidr: String,
-    endpoint: String,
-    cause: &'static str,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Gauge,
+    Counter,
+    Histogram,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FindingSeverity {
-    severity: &'static str,
+struct Sample {
+    labels: Vec<String>,
+    value: Value,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Build {
-    version: String,
+enum Value {
+    Whole(u64),
+    Real(f64),
+    Times(RttHistogram),
 }
 
-/// Every series of the agent. Seconds are seconds, shares are 0 to 1.
-#[derive(Default)]
-struct Metrics {
-    build_info: Family<Build, Gauge>,
-    config_valid: Gauge,
-    config_stale: Gauge,
-    config_findings: Family<FindingSeverity, Gauge>,
-    kernel_supported: Gauge,
-    datapath_in_sync: Gauge,
-    datapath_pending: Gauge,
-    datapath_repairs: Counter,
-    tap_loaded: Gauge,
-    tap_overflows: Counter,
-    healthy: Family<Vtep, Gauge>,
-    entry_in_sync: Family<Vtep, Gauge>,
-    entry_repairs: Family<Vtep, Counter>,
-    cause: Family<VtepCause, Gauge>,
-    probe_up: Family<VtepProbe, Gauge>,
-    probe_rtt: Family<VtepProbe, Gauge<f64, std::sync::atomic::AtomicU64>>,
-    probes_sent: Family<VtepProbe, Counter>,
-    probes_received: Family<VtepProbe, Counter>,
-    seen_packets: Family<Vtep, Counter>,
-    seen_bytes: Family<Vtep, Counter>,
-    events_written: Counter,
-    events_dropped: Counter,
+impl Format {
+    /// What an `Accept` header asks for.
+    #[must_use]
+    pub fn asked_by(accept: Option<&str>) -> Self {
+        let is_wanted = |range: &str| {
+            let mut parts = range.split(';').map(str::trim);
+            parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/openmetrics-text"))
+                && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0"))
+        };
+        if accept.is_some_and(|accept| accept.split(',').any(is_wanted)) { Self::OpenMetrics } else { Self::Prometheus }
+    }
+
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
 }
 
 /// The metrics as text.
@@ -81,119 +83,130 @@ struct Metrics {
 /// # Errors
 ///
 /// When formatting fails, which text in memory does not.
-pub fn encode(status: &Status) -> Result<String, fmt::Error> {
-    let metrics = Metrics::of(status);
-    let mut registry = Registry::with_prefix("vtep_agent");
-    metrics.register(&mut registry);
-    let mut text = String::new();
-    text::encode(&mut text, &registry)?;
-    Ok(text)
+pub fn encode(status: Status, format: Format) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix(PREFIX);
+    registry.register_collector(Box::new(Scrape(status)));
+    let mut openmetrics = String::new();
+    text::encode(&mut openmetrics, &registry)?;
+    Ok(match format {
+        Format::OpenMetrics => openmetrics,
+        Format::Prometheus => classic(&openmetrics),
+    })
 }
 
-impl Metrics {
-    fn of(status: &Status) -> Self {
-        let metrics = Self::default();
-        let flag = |gauge: &Gauge, value: bool| {
-            gauge.set(i64::from(value));
-        };
-        flag(&metrics.build_info.get_or_create_owned(&Build { version: status.version.clone() }), true);
-        flag(&metrics.config_valid, status.config.valid);
-        flag(&metrics.config_stale, status.config.stale);
-        for (severity, label) in [(Severity::Error, "error"), (Severity::Warning, "warning"), (Severity::Info, "info")]
-        {
-            let count = status.config.findings.iter().filter(|finding| finding.severity == severity).count();
-            let gauge = metrics.config_findings.get_or_create_owned(&FindingSeverity { severity: label });
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+/// OpenMetrics in the older format: there a counter's description has the name of its series, and nothing marks the end.
+fn classic(openmetrics: &str) -> String {
+    let mut text = String::with_capacity(openmetrics.len());
+    for line in openmetrics.lines().filter(|line| *line != "# EOF") {
+        let described = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
+        let name = described.and_then(|described| described.split(' ').next()).unwrap_or_default();
+        match name.strip_prefix(PREFIX).and_then(|name| name.strip_prefix('_')) {
+            Some(short) if METRICS.iter().any(|metric| metric.name == short && metric.kind == Kind::Counter) => {
+                text.push_str(&line.replacen(name, &format!("{name}_total"), 1));
+            }
+            _ => text.push_str(line),
         }
-        flag(&metrics.kernel_supported, status.kernel.supported);
-        flag(&metrics.datapath_in_sync, status.datapath.in_sync);
-        metrics.datapath_pending.set(i64::try_from(status.datapath.pending.len()).unwrap_or(i64::MAX));
-        metrics.datapath_repairs.inc_by(status.datapath.repairs_total);
-        flag(&metrics.tap_loaded, status.tap.loaded);
-        metrics.tap_overflows.inc_by(status.tap.overflows);
-        metrics.events_written.inc_by(status.events.written);
-        metrics.events_dropped.inc_by(status.events.dropped);
-        status.vteps.iter().for_each(|vtep| metrics.add_vtep(vtep));
-        metrics
+        text.push('\n');
     }
+    text
+}
 
-    fn add_vtep(&self, status: &VtepStatus) {
-        let vtep = Vtep { cidr: status.cidr.to_string(), endpoint: status.endpoint.to_string() };
-        let healthy = status.verdict == crate::diagnose::Verdict::Healthy;
-        self.healthy.get_or_create_owned(&vtep).set(i64::from(healthy));
-        let in_sync = status.datapath.state == EntryState::InSync;
-        self.entry_in_sync.get_or_create_owned(&vtep).set(i64::from(in_sync));
-        self.entry_repairs.get_or_create_owned(&vtep).inc_by(status.datapath.repairs);
-        // Every cause has a series, so that an alert on one never waits for it to appear.
-        for &cause in Cause::ALL {
-            let Vtep { cidr, endpoint } = vtep.clone();
-            let holds = status.cause == Some(cause) || status.also.contains(&cause);
-            self.cause.get_or_create_owned(&VtepCause { cidr, endpoint, cause: cause.id() }).set(i64::from(holds));
+#[derive(Debug)]
+struct Scrape(Status);
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for Metric { name, kind, labels, help, samples } in METRICS {
+            let mut family = encoder.encode_descriptor(name, help, None, kind.of_registry())?;
+            for Sample { labels: values, value } in samples(&self.0) {
+                let pairs: Vec<_> = labels.iter().copied().zip(values).collect();
+                if pairs.is_empty() {
+                    value.encode(*kind, &mut family)?;
+                } else {
+                    value.encode(*kind, &mut family.encode_family(&pairs)?)?;
+                }
+            }
         }
-        let probes = &status.probes;
-        for (name, probe) in [("underlay", &probes.underlay), ("arp", &probes.arp), ("icmp", &probes.icmp)] {
-            let Vtep { cidr, endpoint } = vtep.clone();
-            self.add_probe(&VtepProbe { cidr, endpoint, probe: name }, probe);
-        }
-        self.seen_packets.get_or_create_owned(&vtep).inc_by(status.seen.packets);
-        self.seen_bytes.get_or_create_owned(&vtep).inc_by(status.seen.bytes);
+        Ok(())
     }
+}
 
-    fn add_probe(&self, labels: &VtepProbe, probe: &Probe) {
-        self.probe_up.get_or_create_owned(labels).set(i64::from(probe.state == ProbeState::Ok));
-        self.probes_sent.get_or_create_owned(labels).inc_by(probe.sent);
-        self.probes_received.get_or_create_owned(labels).inc_by(probe.received);
-        if let Some(rtt_us) = probe.rtt_us {
-            self.probe_rtt.get_or_create_owned(labels).set(rtt_us as f64 / 1e6);
+impl Kind {
+    fn of_registry(self) -> MetricType {
+        match self {
+            Self::Gauge => MetricType::Gauge,
+            Self::Counter => MetricType::Counter,
+            Self::Histogram => MetricType::Histogram,
         }
     }
 
-    fn register(self, registry: &mut Registry) {
-        let Self {
-            build_info,
-            config_valid,
-            config_stale,
-            config_findings,
-            kernel_supported,
-            datapath_in_sync,
-            datapath_pending,
-            datapath_repairs,
-            tap_loaded,
-            tap_overflows,
-            healthy,
-            entry_in_sync,
-            entry_repairs,
-            cause,
-            probe_up,
-            probe_rtt,
-            probes_sent,
-            probes_received,
-            seen_packets,
-            seen_bytes,
-            events_written,
-            events_dropped,
-        } = self;
-        registry.register("build_info", "The running version, always 1", build_info);
-        registry.register("config_valid", "1 when the configuration has no error", config_valid);
-        registry.register("config_stale", "1 when some of what is in force is an earlier value", config_stale);
-        registry.register("config_findings", "Findings about the configuration", config_findings);
-        registry.register("kernel_supported", "1 when the kernel fits", kernel_supported);
-        registry.register("datapath_in_sync", "1 when the kernel holds what the configuration wants", datapath_in_sync);
-        registry.register("datapath_pending_operations", "Changes to the kernel still to do", datapath_pending);
-        registry.register("datapath_repairs", "Repairs of drift in the kernel", datapath_repairs);
-        registry.register("tap_loaded", "1 when the eBPF tap is loaded", tap_loaded);
-        registry.register("tap_overflows", "Frames of streams that did not fit into the tap's map", tap_overflows);
-        registry.register("vtep_healthy", "1 when the VTEP's verdict is healthy", healthy);
-        registry.register("vtep_entry_in_sync", "1 when the VTEP's map entry is as configured", entry_in_sync);
-        registry.register("vtep_entry_repairs", "Repairs of the VTEP's map entry", entry_repairs);
-        registry.register("vtep_cause", "1 for each cause that holds", cause);
-        registry.register("probe_up", "1 when the probe is answered", probe_up);
-        registry.register("probe_rtt_seconds", "Round-trip time of the last answered probe", probe_rtt);
-        registry.register("probes_sent", "Probes sent", probes_sent);
-        registry.register("probes_received", "Probes answered in time", probes_received);
-        registry.register("seen_packets", "Tunnel packets from the VTEP's endpoint", seen_packets);
-        registry.register("events_written", "Kubernetes Events written", events_written);
-        registry.register("events_dropped", "Kubernetes Events not written: too many, or not taken", events_dropped);
-        registry.register("seen_bytes", "Bytes of tunnel packets from the VTEP's endpoint", seen_bytes);
+    /// As documents have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Counter => "counter",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+impl Value {
+    fn encode(&self, kind: Kind, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+        match (self, kind) {
+            (Self::Times(times), _) => {
+                let buckets: Vec<_> = times.buckets().collect();
+                encoder.encode_histogram::<NoLabelSet>(times.sum().as_secs_f64(), times.count(), &buckets, None)
+            }
+            (Self::Whole(value), Kind::Counter) => encoder.encode_counter::<NoLabelSet, u64, f64>(value, None),
+            (Self::Whole(value), Kind::Gauge | Kind::Histogram) => encoder.encode_gauge(value),
+            (Self::Real(value), _) => encoder.encode_gauge(value),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As docs/metrics.md has it.
+    fn documented(metric: &Metric) -> String {
+        let Metric { name, kind, labels, help, samples: _ } = metric;
+        let suffix = if *kind == Kind::Counter { "_total" } else { "" };
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+        format!("| `{PREFIX}_{name}{suffix}` | {} | {} | {help} |", kind.name(), labels.join(", "))
+    }
+
+    #[test]
+    fn the_document_has_each_metric_and_no_other() {
+        let document = include_str!("../docs/metrics.md");
+        let rows: Vec<_> = document.lines().filter(|line| line.starts_with("| `vtep_agent_")).collect();
+        let expected: Vec<_> = METRICS.iter().map(documented).collect();
+        assert_eq!(rows, expected, "docs/metrics.md has to have these rows:\n{}", expected.join("\n"));
+    }
+
+    #[test]
+    fn a_scraper_gets_what_it_asks_for() {
+        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        let table = [
+            (None, Format::Prometheus),
+            (Some("*/*"), Format::Prometheus),
+            (Some("text/plain"), Format::Prometheus),
+            (Some(prometheus), Format::OpenMetrics),
+            (Some("text/html, Application/OpenMetrics-Text"), Format::OpenMetrics),
+            (Some("application/openmetrics-text;q=0, text/plain"), Format::Prometheus),
+        ];
+        for (accept, expected) in table {
+            assert_eq!(Format::asked_by(accept), expected, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn the_older_format_names_counters_by_their_series() {
+        let openmetrics = "# HELP vtep_agent_seen_bytes Bytes\n# TYPE vtep_agent_seen_bytes counter\nvtep_agent_seen_bytes_total 7\n\
+                           # TYPE vtep_agent_config_valid gauge\nvtep_agent_config_valid 1\n# EOF\n";
+        let expected = "# HELP vtep_agent_seen_bytes_total Bytes\n# TYPE vtep_agent_seen_bytes_total counter\nvtep_agent_seen_bytes_total 7\n\
+                        # TYPE vtep_agent_config_valid gauge\nvtep_agent_config_valid 1\n";
+        assert_eq!(classic(openmetrics), expected);
     }
 }

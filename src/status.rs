@@ -19,7 +19,10 @@ use crate::{
         fitness::{Fitness, Kernel},
         version::CiliumVersion,
     },
-    probe::lane::{Origin, ProbeState},
+    probe::{
+        lane::{Origin, ProbeState},
+        rtt::RttHistogram,
+    },
     reconcile::{Mode, Reason},
 };
 
@@ -234,9 +237,15 @@ pub struct Probe {
     pub observed_mac: Option<Mac>,
     pub sent: u64,
     pub received: u64,
+    /// Not answered in time, or not sent.
+    #[serde(default)]
+    pub lost: u64,
     pub duplicates: u64,
     /// Share of the last probes that were lost, 0 to 1.
     pub loss: f64,
+    /// Of all answers, for `/metrics` alone.
+    #[serde(skip)]
+    pub rtts: RttHistogram,
     /// Why the last probe could not be sent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub error: Option<String>,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use axum::{
     Json, Router,
     extract::{RawQuery, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use crate::{
     datapath::survey::Model,
     diagnose::{Cause, Verdict},
-    metrics,
+    metrics::{self, Format},
     monitor::Board,
     progress::Progress,
     status::Status,
@@ -148,9 +148,10 @@ async fn status(State(sources): State<Sources>) -> Json<Status> {
     Json(sources.board.status())
 }
 
-async fn metrics(State(sources): State<Sources>) -> Response {
-    match metrics::encode(&sources.board.status()) {
-        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+async fn metrics(State(sources): State<Sources>, headers: HeaderMap) -> Response {
+    let format = Format::asked_by(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
+    match metrics::encode(sources.board.status(), format) {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

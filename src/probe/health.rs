@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::rtt::RttHistogram;
+
 /// What the answers say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answers {
@@ -68,9 +70,14 @@ pub struct Health {
     unanswered_since: Option<Instant>,
     pub sent: u64,
     pub received: u64,
+    /// Not answered in time, or not sent.
+    pub lost_total: u64,
     /// Answers to something already answered, or given up: flooded frames reach several nodes, and each may forward them.
     pub duplicates: u64,
+    /// Of the last answer.
     pub rtt: Option<Duration>,
+    /// Of all answers.
+    pub rtts: RttHistogram,
     /// Why the last probe could not be sent.
     pub send_error: Option<SendError>,
 }
@@ -89,8 +96,10 @@ impl Health {
             unanswered_since: None,
             sent: 0,
             received: 0,
+            lost_total: 0,
             duplicates: 0,
             rtt: None,
+            rtts: RttHistogram::default(),
             send_error: None,
         }
     }
@@ -157,7 +166,9 @@ impl Health {
             Some(position) => {
                 let sent_at = self.awaited.remove(position).map_or(now, |(_, sent_at)| sent_at);
                 self.received += 1;
-                self.rtt = Some(now.duration_since(sent_at));
+                let rtt = now.duration_since(sent_at);
+                self.rtt = Some(rtt);
+                self.rtts.observe(rtt);
                 self.record(true);
                 // An outage ends with the state: its first answer does not begin another.
                 if self.state != Answers::Failed {
@@ -198,6 +209,7 @@ impl Health {
             self.window.pop_front();
         }
         self.window.push_back(answered);
+        self.lost_total += u64::from(!answered);
         self.answered_in_a_row = if answered { self.answered_in_a_row.saturating_add(1) } else { 0 };
         if self.answered_in_a_row >= CALM {
             self.window.retain(|answered| *answered);

@@ -1,6 +1,6 @@
 //! Probes: what goes through the tunnel and comes back, and what comes by itself.
 //!
-//! `frames`, `health`, `passive`, `path_mtu`, `sweep` and `lane` are functions of values and of `now`; `icmp`, `arp` and `tap` are the sockets; `prober` is the loop.
+//! `frames`, `health`, `rtt`, `passive`, `path_mtu`, `sweep` and `lane` are functions of values and of `now`; `icmp`, `arp` and `tap` are the sockets; `prober` is the loop.
 
 pub mod arp;
 pub mod frames;
@@ -10,6 +10,7 @@ pub mod lane;
 pub mod passive;
 pub mod path_mtu;
 pub mod prober;
+pub mod rtt;
 pub mod socket;
 pub mod sweep;
 pub mod tap;

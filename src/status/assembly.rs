@@ -28,6 +28,7 @@ use crate::{
         health::Health,
         lane::{Lane, ProbeState},
         prober,
+        rtt::RttHistogram,
         tap::Flow,
     },
     reconcile,
@@ -236,8 +237,10 @@ impl Probe {
             observed_mac: None,
             sent: health.sent,
             received: health.received,
+            lost: health.lost_total,
             duplicates: health.duplicates,
             loss: health.loss(),
+            rtts: health.rtts,
             error: health.send_error.as_ref().map(ToString::to_string),
         }
     }
@@ -251,8 +254,10 @@ impl Probe {
             observed_mac: None,
             sent: 0,
             received: 0,
+            lost: 0,
             duplicates: 0,
             loss: 0.0,
+            rtts: RttHistogram::default(),
             error: None,
         }
     }

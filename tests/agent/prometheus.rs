@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::Write,
     path::PathBuf,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -100,6 +101,13 @@ fn the_dashboards_queries_have_answers_and_the_alerts_see_an_outage() -> Result<
     let mut agent = Agent::healthy(&lab)?;
     let prometheus = Prometheus::start(&lab)?;
     prometheus.wait_for("count_over_time(vtep_agent_build_info{node=\"worker-1\"}[1m]) >= 3", SCRAPED_WITHIN)?;
+
+    // The format for those that do not ask for OpenMetrics, and the names by Prometheus' own rules.
+    let (_, text) = agent.get("/metrics")?.context("an answer")?;
+    let mut check = Command::new(tool("promtool")).args(["check", "metrics"]).stdin(Stdio::piped()).spawn()?;
+    check.stdin.take().context("a pipe")?.write_all(text.as_bytes())?;
+    ensure!(check.wait()?.success(), "promtool check metrics: {text}");
+    prometheus.wait_for("histogram_quantile(0.99, vtep_agent_probe_duration_seconds_bucket) > 0", SCRAPED_WITHIN)?;
 
     let queries = queries()?;
     ensure!(queries.len() >= 20, "{queries:?}");

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use vtep_agent::{metrics, status::Status};
+use vtep_agent::{
+    metrics::{self, Format},
+    status::Status,
+};
 
 /// What Prometheus adds to each series: the address that it scrapes, and the node's name by the chart's monitor.
 const ADDED: [&str; 3] = ["instance", "job", "node"];
@@ -24,7 +27,7 @@ pub(crate) struct Query {
 impl Series {
     /// Out of the encoder of `/metrics`.
     pub(crate) fn of_the_agent() -> Result<Self> {
-        let text = metrics::encode(&status()?)?;
+        let text = metrics::encode(status()?, Format::Prometheus)?;
         let mut series: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let end = line.find(['{', ' ']).with_context(|| format!("no name in {line}"))?;
