@@ -1,15 +1,12 @@
 //! The image as the DaemonSet runs it, by a real container runtime: what the manifest says about rights, files and settings is taken from
 //! it. `make image` builds it first, and names it in `VTEP_IMAGE`.
 
-use std::{
-    env, fs,
-    path::Path,
-    process::{Command, Output},
-};
+use std::{env, fs, path::Path, process::Output};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 use vtep_lab::{BPF_FS, CILIUM_RUN, Config, Lab, STATE};
 
 use crate::{
@@ -19,25 +16,29 @@ use crate::{
 };
 
 /// Goes with the test, whatever becomes of it.
-struct Container(String);
+struct Container<'l> {
+    lab: &'l Lab,
+    name: String,
+}
 
-impl Drop for Container {
+impl Drop for Container<'_> {
     fn drop(&mut self) {
         // It is gone already where all went well.
-        let _ = podman(&["rm", "--force", "--ignore", "--time", "0", &self.0]);
+        let _ = podman(self.lab, &["rm", "--force", "--ignore", "--time", "0", &self.name]);
     }
 }
 
-impl Container {
+impl Container<'_> {
     /// What `kubectl exec` would run; has to succeed.
     fn exec(&self, words: &[&str]) -> Result<String> {
-        podman(&[&["exec", &self.0, "vtep-agent"], words].concat())
+        podman(self.lab, &[&["exec", &self.name, "vtep-agent"], words].concat())
     }
 }
 
-fn podman(words: &[&str]) -> Result<String> {
+/// From the node, whose network what runs in the container shares.
+fn podman(lab: &Lab, words: &[&str]) -> Result<String> {
     let Output { status, stdout, stderr } =
-        Command::new("podman").args(words).output().context("failed to run podman")?;
+        lab.node.command("podman").args(words).output().context("failed to run podman")?;
     let said = String::from_utf8(stdout)?;
     ensure!(status.success(), "podman {words:?}: {said}{}", String::from_utf8_lossy(&stderr));
     Ok(said)
@@ -90,6 +91,21 @@ fn memory(container: &Value) -> Result<String> {
     Ok(limit.strip_suffix('i').context("a limit in Mi")?.to_lowercase())
 }
 
+/// The runtime's default for system calls, with what containerd's has had for years and Debian 12's Podman does not: `bpf` for who has
+/// `CAP_BPF`, and not for `CAP_SYS_ADMIN` alone.
+fn seccomp() -> Result<NamedTempFile> {
+    let default = fs::read_to_string("/usr/share/containers/seccomp.json").context("the default seccomp profile")?;
+    let mut profile: Value = serde_json::from_str(&default)?;
+    let rules = profile["syscalls"].as_array_mut().context("rules")?;
+    for rule in rules.iter_mut().filter(|rule| rule["action"] == "SCMP_ACT_ERRNO") {
+        rule["names"].as_array_mut().context("names")?.retain(|name| name != "bpf");
+    }
+    rules.push(json!({"names": ["bpf"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_BPF"]}}));
+    let file = NamedTempFile::new()?;
+    fs::write(file.path(), profile.to_string())?;
+    Ok(file)
+}
+
 #[test]
 #[ignore = "make image"]
 fn it_does_its_work_with_what_the_manifest_grants() -> Result<()> {
@@ -102,7 +118,7 @@ fn it_does_its_work_with_what_the_manifest_grants() -> Result<()> {
     let (pod, granted) = (pod()?, granted()?);
     let manifest = &pod["containers"][0];
     ensure!(pod["hostNetwork"] == true && manifest["securityContext"]["readOnlyRootFilesystem"] == true, "{pod:#}");
-    let container = Container(format!("vtep-agent-{}", std::process::id()));
+    let container = Container { lab: &lab, name: format!("vtep-agent-{}", std::process::id()) };
     let mut command = lab.node.command("podman");
     command.args([
         "--runtime=runc",
@@ -110,13 +126,15 @@ fn it_does_its_work_with_what_the_manifest_grants() -> Result<()> {
         "--rm",
         "--pull=never",
         "--name",
-        &container.0,
+        &container.name,
         "--network=host",
         "--log-driver=none",
     ]);
     // Podman's own are above what a machine may allow.
     command.args(["--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096"]);
     command.args(["--read-only", "--read-only-tmpfs=false", "--user=0:0", "--memory", &memory(manifest)?]);
+    let seccomp = seccomp()?;
+    command.arg(format!("--security-opt=seccomp={}", seccomp.path().display()));
     command.args(["--security-opt=no-new-privileges", "--cap-drop=ALL"]);
     command.args(granted.iter().map(|capability| format!("--cap-add={capability}")));
     command.args(volumes(&pod, manifest)?);
@@ -131,7 +149,7 @@ fn it_does_its_work_with_what_the_manifest_grants() -> Result<()> {
     for path in ["/livez", "/readyz", "/healthz"] {
         ensure!(agent.code(path)? == 200, "{path}");
     }
-    let pid = podman(&["inspect", "--format", "{{.State.Pid}}", &container.0])?.trim().parse()?;
+    let pid = podman(&lab, &["inspect", "--format", "{{.State.Pid}}", &container.name])?.trim().parse()?;
     is_confined_to(Pid::from_raw(pid), &granted)?;
     ensure!(Path::new(STATE).join("last-good.json").exists(), "its state is where the manifest says");
 
