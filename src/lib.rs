@@ -16,7 +16,7 @@
 //! - [`probe`]: what goes through the tunnel and comes back, and what comes by itself
 //! - [`mod@diagnose`]: from evidence to a cause
 //! - [`monitor`]: the loop that diagnoses; [`herald`] says each change once, and [`damper`] bounds how often
-//! - [`status`]: what anyone may know, in one serialisable type
+//! - [`status`]: what anyone may know, in one serialisable type; [`history`]: what it was lately
 //! - [`state_file`]: what is remembered over a restart
 //! - [`http`], [`metrics`], [`logging`], [`events`], [`node_condition`], [`progress`]: how it is told
 //! - [`bigip`]: what a BIG-IP must hold for all this
@@ -30,6 +30,7 @@ pub mod datapath;
 pub mod diagnose;
 pub mod events;
 pub mod herald;
+pub mod history;
 pub mod http;
 pub mod logging;
 pub mod metrics;

@@ -23,7 +23,7 @@ use crate::{
     config,
     datapath::pins,
     diagnose::RUNBOOK,
-    events, http, logging,
+    events, history, http, logging,
     monitor::{self, Board},
     node::{capabilities, facts, fitness::Fitness, netlink},
     node_condition,
@@ -116,16 +116,16 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     info!(version = env!("CARGO_PKG_VERSION"), node = args.source.node_name, listen = %listener.local_addr()?, "started");
 
-    let agent = Agent::start(&args).await?;
+    let sources = start(&args).await?;
     let (stop, stopped) = watch::channel(false);
-    let server = tokio::spawn(http::serve(listener, agent.sources.clone(), wait_for(stopped)));
+    let server = http::start(listener.into_std()?, sources, stopped).context("failed to start the HTTP server")?;
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM: stopping, the kernel stays as it is"),
         _ = interrupt.recv() => info!("SIGINT: stopping, the kernel stays as it is"),
     }
     stop.send_replace(true);
     // A client that holds its connection does not hold the agent.
-    let _ = tokio::time::timeout(STOP_WITHIN / 2, server).await;
+    let _ = tokio::time::timeout(STOP_WITHIN / 2, server.ended()).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -148,80 +148,75 @@ async fn once(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if in_sync { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The running loops, as far as the rest needs to know.
-struct Agent {
-    sources: http::Sources,
-}
+/// Source → view → { facts, reconciler, prober } → monitor: each a task, joined by channels that hold the latest value.
+async fn start(args: &Args) -> anyhow::Result<http::Sources> {
+    let (config_tx, config_rx) = watch::channel(None);
+    let (facts, facts_rx) = watch::channel(None);
+    let (datapath, datapath_rx) = watch::channel(reconcile::Report::default());
+    let (probes, probes_rx) = watch::channel(Arc::new(prober::Report::default()));
+    let (diagnoses, diagnoses_rx) = watch::channel(Arc::default());
+    let mut progress = Progress::new(Instant::now());
 
-impl Agent {
-    /// Source → view → { facts, reconciler, prober } → monitor: each a task, joined by channels that hold the latest value.
-    async fn start(args: &Args) -> anyhow::Result<Self> {
-        let (config_tx, config_rx) = watch::channel(None);
-        let (facts, facts_rx) = watch::channel(None);
-        let (datapath, datapath_rx) = watch::channel(reconcile::Report::default());
-        let (probes, probes_rx) = watch::channel(Arc::new(prober::Report::default()));
-        let (diagnoses, diagnoses_rx) = watch::channel(Arc::default());
-        let mut progress = Progress::new(Instant::now());
+    let handle = netlink::connect().context("failed to open a netlink socket")?;
+    let facts_changes = netlink::watch_changes().context("failed to watch this node's devices")?;
+    let notices = Notices {
+        routes: netlink::watch_changes().context("failed to watch this node's routes")?,
+        pins: pins::watch(&args.source.node.bpffs),
+    };
 
-        let handle = netlink::connect().context("failed to open a netlink socket")?;
-        let facts_changes = netlink::watch_changes().context("failed to watch this node's devices")?;
-        let notices = Notices {
-            routes: netlink::watch_changes().context("failed to watch this node's routes")?,
-            pins: pins::watch(&args.source.node.bpffs),
-        };
-
-        let (updates, observed) = mpsc::channel(1);
-        let source = args.source.config().await?;
-        let events = args.events(&source).await;
-        if args.node_condition {
-            let client = source.client().await.context("--node-condition needs the API server")?;
-            tokio::spawn(node_condition::keep(client, args.source.node_name.clone(), diagnoses_rx.clone()));
-        }
-        tokio::spawn(config::follow::follow(source.to_string(), observed, args.source.state.last_good(), config_tx));
-        tokio::spawn(source.follow(updates));
-        let node = &args.source.node;
-        let (version, version_rx) = watch::channel(None);
-        tokio::spawn(node.version().follow(version));
-        tokio::spawn(facts::follow(
-            handle.clone(),
-            node.cilium_run.clone(),
-            version_rx,
-            config_rx.clone(),
-            facts_changes,
-            facts,
-            progress.register("node"),
-        ));
-
-        let fitness = Arc::new(node.fitness()?);
-        let reconciler = Reconciler::new(
-            args.reconcile(fitness.clone()),
-            handle,
-            config_rx.clone(),
-            facts_rx.clone(),
-            args.source.state.ledger(),
-            datapath,
-        );
-        tokio::spawn(reconciler.run(notices, progress.register("reconcile")));
-
-        // The monitor says so.
-        if !fitness.lacks(capabilities::NET_RAW) {
-            let prober = Prober::new(args.probing(), config_rx.clone(), facts_rx.clone(), probes).await;
-            let prober = prober.context("failed to open the probe socket")?;
-            tokio::spawn(prober.run(progress.register("probe")));
-        }
-
-        let board = Board {
-            identity: Arc::new(args.identity(fitness)),
-            config: config_rx,
-            facts: facts_rx,
-            datapath: datapath_rx,
-            probes: probes_rx,
-            diagnoses: diagnoses_rx,
-            events,
-        };
-        tokio::spawn(monitor::run(board.clone(), diagnoses, args.summary_interval, progress.register("monitor")));
-        Ok(Self { sources: http::Sources { board, progress } })
+    let (updates, observed) = mpsc::channel(1);
+    let source = args.source.config().await?;
+    let events = args.events(&source).await;
+    if args.node_condition {
+        let client = source.client().await.context("--node-condition needs the API server")?;
+        tokio::spawn(node_condition::keep(client, args.source.node_name.clone(), diagnoses_rx.clone()));
     }
+    tokio::spawn(config::follow::follow(source.to_string(), observed, args.source.state.last_good(), config_tx));
+    tokio::spawn(source.follow(updates));
+    let node = &args.source.node;
+    let (version, version_rx) = watch::channel(None);
+    tokio::spawn(node.version().follow(version));
+    tokio::spawn(facts::follow(
+        handle.clone(),
+        node.cilium_run.clone(),
+        version_rx,
+        config_rx.clone(),
+        facts_changes,
+        facts,
+        progress.register("node"),
+    ));
+
+    let fitness = Arc::new(node.fitness()?);
+    let reconciler = Reconciler::new(
+        args.reconcile(fitness.clone()),
+        handle,
+        config_rx.clone(),
+        facts_rx.clone(),
+        args.source.state.ledger(),
+        datapath,
+    );
+    tokio::spawn(reconciler.run(notices, progress.register("reconcile")));
+
+    // The monitor says so.
+    if !fitness.lacks(capabilities::NET_RAW) {
+        let prober = Prober::new(args.probing(), config_rx.clone(), facts_rx.clone(), probes).await;
+        let prober = prober.context("failed to open the probe socket")?;
+        tokio::spawn(prober.run(progress.register("probe")));
+    }
+
+    let board = Board {
+        identity: Arc::new(args.identity(fitness)),
+        config: config_rx,
+        facts: facts_rx,
+        datapath: datapath_rx,
+        probes: probes_rx,
+        diagnoses: diagnoses_rx,
+        events,
+    };
+    tokio::spawn(monitor::run(board.clone(), diagnoses, args.summary_interval, progress.register("monitor")));
+    let (history, history_rx) = watch::channel(Arc::default());
+    tokio::spawn(history::keep(board.clone(), history));
+    Ok(http::Sources::new(board, progress, history_rx))
 }
 
 impl Args {
@@ -270,11 +265,6 @@ impl Args {
             runbook: self.runbook_url.clone(),
         }
     }
-}
-
-async fn wait_for(mut stopped: watch::Receiver<bool>) {
-    // An error means that the sender is gone, which is a stop, too.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 /// A duration such as `100ms`, `1s` or `5m`.

@@ -1,22 +1,29 @@
 //! The HTTP endpoints. GET only: nothing here changes state.
 //!
-//! `/livez` looks at our own loops alone, `/readyz` at the node, configuration, first pass and layout, `/healthz` at the tunnels. They never
-//! mix: a BIG-IP that is down must not restart this agent.
+//! - [`health`]: what the kubelet and people ask: `/livez`, `/readyz`, `/healthz`
+//! - [`page`]: the page at `/`, from memory
+//! - [`live`]: `/events`, the status as it changes
+//! - [`server`]: the connections, and what each may cost
 
-use std::time::Instant;
+mod health;
+mod live;
+mod page;
+mod server;
+
+use std::{io, net::TcpListener, sync::Arc, thread};
 
 use axum::{
     Json, Router,
-    extract::{RawQuery, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::{
-    datapath::survey::Model,
-    diagnose::{Cause, Verdict},
+    history::History,
     metrics::{self, Format},
     monitor::Board,
     progress::Progress,
@@ -24,131 +31,92 @@ use crate::{
 };
 
 /// What the endpoints read.
-#[derive(Clone)]
 pub struct Sources {
-    pub board: Board,
-    pub progress: Progress,
+    board: Board,
+    progress: Progress,
+    history: watch::Receiver<Arc<History>>,
+    live: live::Live,
 }
 
-/// Serves until `shutdown` completes.
+impl Sources {
+    #[must_use]
+    pub fn new(board: Board, progress: Progress, history: watch::Receiver<Arc<History>>) -> Self {
+        Self { board, progress, history, live: live::Live::default() }
+    }
+}
+
+/// The running server.
+pub struct Server(tokio::sync::oneshot::Receiver<()>);
+
+/// Serves a listener that does not block until `stop` is true, or its sender is gone; on a thread of its own, so that no client delays a probe or a repair.
 ///
 /// # Errors
 ///
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    sources: Sources,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    axum::serve(listener, router(sources)).with_graceful_shutdown(shutdown).await
+/// When the system has no thread for it.
+pub fn start(listener: TcpListener, sources: Sources, stop: watch::Receiver<bool>) -> io::Result<Server> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listener = {
+        let _inside = runtime.enter();
+        tokio::net::TcpListener::from_std(listener)?
+    };
+    let (done, ended) = tokio::sync::oneshot::channel();
+    thread::Builder::new().name("http".into()).spawn(move || {
+        runtime.block_on(server::serve(listener, router(sources), stop));
+        // Nobody may wait for it any more.
+        let _ = done.send(());
+    })?;
+    Ok(Server(ended))
+}
+
+impl Server {
+    /// When every connection has had its last word.
+    pub async fn ended(self) {
+        // A thread that is gone has ended, too.
+        let _ = self.0.await;
+    }
 }
 
 fn router(sources: Sources) -> Router {
     Router::new()
-        .route("/", get(|| async { INDEX }))
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/healthz", get(healthz))
+        .route("/", get(page::page))
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/healthz", get(health::healthz))
         .route("/status", get(status))
+        .route("/events", get(live::events))
+        .route("/history", get(history))
         .route("/metrics", get(metrics))
-        .with_state(sources)
+        .layer(middleware::map_response(guarded))
+        .with_state(Arc::new(sources))
 }
 
-const INDEX: &str = "vtep-agent\n\n/healthz\n/status\n/metrics\n/livez\n/readyz\n";
-
-/// A named check, and the reason why it fails.
-type Check = (&'static str, Result<(), String>);
-
-async fn livez(State(sources): State<Sources>, RawQuery(query): RawQuery) -> Response {
-    report(&sources.progress.check(Instant::now()), query.as_deref())
-}
-
-async fn readyz(State(sources): State<Sources>, RawQuery(query): RawQuery) -> Response {
-    report(&readiness(&sources.board.status()), query.as_deref())
-}
-
-fn readiness(status: &Status) -> Vec<Check> {
-    let config = match (status.config.observed_at, status.config.enabled) {
-        (None, _) => Err("no configuration seen yet".to_owned()),
-        (Some(_), None) => Err(first_error(status)),
-        (Some(_), Some(_)) => Ok(()),
-    };
-    let model = status.datapath.model;
-    // With VTEP off, Cilium has no map to wait for.
-    let supported = if model.is_known() || (model == Model::None && status.config.enabled == Some(false)) {
-        Ok(())
-    } else {
-        let problem = status.datapath.problems.first().cloned();
-        Err(problem.unwrap_or_else(|| "the datapath was not looked at yet".into()))
-    };
-    let pass = match status.datapath.last_pass {
-        Some(_) => Ok(()),
-        None => Err("the first pass is not done".to_owned()),
-    };
-    let node = if status.kernel.supported { Ok(()) } else { Err(status.kernel.reasons.join("; ")) };
-    vec![("node", node), ("config", config), ("first-pass", pass), ("datapath", supported)]
-}
-
-fn first_error(status: &Status) -> String {
-    let error =
-        status.config.findings.iter().find(|finding| finding.severity == crate::config::finding::Severity::Error);
-    let why = status.config.source_error.as_deref().or(error.map(|finding| finding.message.as_str()));
-    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-    format!("no valid configuration yet{why}")
-}
-
-/// `ok`, or one line per reason; every check with `?verbose`.
-fn report(checks: &[Check], query: Option<&str>) -> Response {
-    let failed = checks.iter().any(|(_, result)| result.is_err());
-    let code = if failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let verbose = query.is_some_and(|query| query.split('&').any(|part| part.split('=').next() == Some("verbose")));
-    let line = |(name, result): &Check| match result {
-        Ok(()) if verbose => format!("[+] {name} ok\n"),
-        Err(reason) if verbose => format!("[-] {name} failed: {reason}\n"),
-        Ok(()) => String::new(),
-        Err(reason) => format!("{reason}\n"),
-    };
-    let mut body: String = checks.iter().map(line).collect();
-    if !failed {
-        body.push_str("ok\n");
+/// What a browser may do with any of it: nothing but show it, unless the page says more.
+///
+/// The Host header is not judged: people reach an agent by a node's name, an address, a forwarded port or a proxy's path. There is
+/// nothing to change here, and nothing secret to read.
+async fn guarded(mut response: Response) -> Response {
+    const HEADERS: [(HeaderName, &str); 3] = [
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
-    (code, body).into_response()
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
 }
 
-#[derive(serde::Serialize)]
-struct Healthz {
-    healthy: bool,
-    vteps: Vec<VtepVerdict>,
-}
-
-#[derive(serde::Serialize)]
-struct VtepVerdict {
-    cidr: ipnet::Ipv4Net,
-    endpoint: std::net::Ipv4Addr,
-    verdict: Verdict,
-    cause: Option<Cause>,
-    hint: Option<String>,
-}
-
-async fn healthz(State(sources): State<Sources>) -> Response {
-    let status = sources.board.status();
-    let healthy = status.healthy();
-    let code = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let vteps = status.vteps.into_iter().map(|vtep| VtepVerdict {
-        cidr: vtep.cidr,
-        endpoint: vtep.endpoint,
-        verdict: vtep.verdict,
-        cause: vtep.cause,
-        hint: vtep.hint,
-    });
-    (code, Json(Healthz { healthy, vteps: vteps.collect() })).into_response()
-}
-
-async fn status(State(sources): State<Sources>) -> Json<Status> {
+async fn status(State(sources): State<Arc<Sources>>) -> Json<Status> {
     Json(sources.board.status())
 }
 
-async fn metrics(State(sources): State<Sources>, headers: HeaderMap) -> Response {
+async fn history(State(sources): State<Arc<Sources>>) -> Json<History> {
+    Json(History::clone(&sources.history.borrow()))
+}
+
+async fn metrics(State(sources): State<Arc<Sources>>, headers: HeaderMap) -> Response {
     let format = Format::asked_by(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
     match metrics::encode(sources.board.status(), format) {
         Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),

@@ -17,6 +17,7 @@ mod kubernetes;
 mod layouts;
 mod lifecycle;
 mod outage;
+mod page;
 mod passive;
 mod privileges;
 mod prometheus;

@@ -116,6 +116,19 @@ impl Agent {
         Ok(Some((code, body.to_owned())))
     }
 
+    /// Sends these bytes, and reads what comes until the agent closes.
+    pub(crate) fn request(&self, bytes: &str) -> Result<String> {
+        let bytes = bytes.to_owned();
+        self.node.run(move || {
+            let mut stream = TcpStream::connect(LISTEN)?;
+            stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+            stream.write_all(bytes.as_bytes())?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        })
+    }
+
     /// The status code of an endpoint that must answer.
     pub(crate) fn code(&self, path: &str) -> Result<u16> {
         Ok(self.get(path)?.with_context(|| format!("nobody answers {path}"))?.0)

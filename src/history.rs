@@ -1,0 +1,226 @@
+//! What became of each VTEP lately: round-trip time and loss of the last ten minutes, and the last changes. In memory alone, and bounded.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::{
+    sync::watch,
+    time::{self, MissedTickBehavior},
+};
+
+use crate::{
+    diagnose::{Cause, Verdict},
+    monitor::Board,
+    status::{Status, VtepStatus},
+};
+
+/// Between two points.
+const STEP: Duration = Duration::from_secs(5);
+/// Ten minutes.
+const POINTS: usize = 120;
+/// Of all VTEPs together.
+const CHANGES: usize = 50;
+
+/// What `/history` tells.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct History {
+    /// Newest first.
+    pub changes: VecDeque<Change>,
+    pub vteps: Vec<Track>,
+}
+
+/// A change of verdict or cause, or a repair.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    pub at: Timestamp,
+    pub cidr: Ipv4Net,
+    pub verdict: Verdict,
+    pub cause: Option<Cause>,
+    /// Repairs of the map entry since the change before.
+    pub repairs: u64,
+}
+
+/// One VTEP's last ten minutes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Track {
+    pub cidr: Ipv4Net,
+    /// Oldest first, five seconds apart.
+    pub points: VecDeque<Point>,
+    #[serde(skip)]
+    last: Counters,
+}
+
+/// Five seconds of pings through the tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Point {
+    pub at: Timestamp,
+    /// Mean of the answers; `null` where there was none.
+    pub rtt_us: Option<u64>,
+    pub received: u64,
+    pub lost: u64,
+}
+
+/// As the last point left them: all only grow.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    answered: u64,
+    rtt_sum: Duration,
+    lost: u64,
+    repairs: u64,
+    state: Option<(Verdict, Option<Cause>)>,
+}
+
+/// Keeps the history until nobody asks for it.
+pub async fn keep(mut board: Board, history: watch::Sender<Arc<History>>) {
+    let mut current = History::default();
+    let mut step = time::interval(STEP);
+    step.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = history.closed() => return,
+            changed = board.diagnoses.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                current.note_changes(&board.status(), Timestamp::now());
+            }
+            _ = step.tick() => {
+                let (status, at) = (board.status(), Timestamp::now());
+                current.note_changes(&status, at);
+                current.note_points(&status, at);
+            }
+        }
+        history.send_replace(Arc::new(current.clone()));
+    }
+}
+
+impl History {
+    /// Takes what differs from the last time.
+    fn note_changes(&mut self, status: &Status, at: Timestamp) {
+        self.vteps.retain(|track| status.vteps.iter().any(|vtep| vtep.cidr == track.cidr));
+        for vtep in &status.vteps {
+            let track = track(&mut self.vteps, vtep.cidr);
+            let state = (vtep.verdict, vtep.cause);
+            let repairs = vtep.datapath.repairs.saturating_sub(track.last.repairs);
+            let is_news = track.last.state.is_some_and(|last| last != state) || repairs > 0;
+            track.last.state = Some(state);
+            track.last.repairs = vtep.datapath.repairs;
+            if is_news {
+                self.changes.truncate(CHANGES - 1);
+                self.changes.push_front(Change {
+                    at,
+                    cidr: vtep.cidr,
+                    verdict: vtep.verdict,
+                    cause: vtep.cause,
+                    repairs,
+                });
+            }
+        }
+    }
+
+    fn note_points(&mut self, status: &Status, at: Timestamp) {
+        for vtep in &status.vteps {
+            track(&mut self.vteps, vtep.cidr).note(vtep, at);
+        }
+    }
+}
+
+fn track(tracks: &mut Vec<Track>, cidr: Ipv4Net) -> &mut Track {
+    let position = tracks.iter().position(|track| track.cidr == cidr).unwrap_or_else(|| {
+        tracks.push(Track { cidr, points: VecDeque::new(), last: Counters::default() });
+        tracks.len() - 1
+    });
+    &mut tracks[position]
+}
+
+impl Track {
+    fn note(&mut self, vtep: &VtepStatus, at: Timestamp) {
+        let icmp = &vtep.probes.icmp;
+        let last = self.last;
+        let received = icmp.rtts.count().saturating_sub(last.answered);
+        let sum = icmp.rtts.sum().saturating_sub(last.rtt_sum);
+        let point = Point {
+            at,
+            rtt_us: u64::try_from(sum.as_micros()).ok().and_then(|sum| sum.checked_div(received)),
+            received,
+            lost: icmp.lost.saturating_sub(last.lost),
+        };
+        self.last = Counters { answered: icmp.rtts.count(), rtt_sum: icmp.rtts.sum(), lost: icmp.lost, ..last };
+        if self.points.len() == POINTS {
+            self.points.pop_front();
+        }
+        self.points.push_back(point);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, Result};
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(verdict: &str, cause: Option<&str>, repairs: u64) -> Result<Status> {
+        let probe = json!({"state": "ok", "rtt_us": 210, "sent": 0, "received": 0, "duplicates": 0, "loss": 0.0});
+        let vtep = json!({
+            "cidr": "10.1.6.0/24", "endpoint": "10.169.72.34", "mac": "00:50:56:a0:7d:d8", "verdict": verdict, "cause": cause,
+            "also": [], "datapath": {"state": "in-sync", "repairs": repairs},
+            "probes": {"underlay": probe, "arp": probe, "icmp": probe},
+            "seen": {"packets": 0, "bytes": 0, "vnis": [], "ports": [], "macs": []},
+        });
+        let status = json!({
+            "node": "worker-1", "version": "0.1.0", "mode": "enforce", "started_at": "2026-01-01T00:00:00Z",
+            "config": {"source": "kube", "valid": true, "stale": false, "findings": []},
+            "kernel": {"release": "6.1.0", "supported": true, "reasons": []}, "cilium": {"running": true},
+            "datapath": {"model": "vtep-hash", "in_sync": true, "pending": [], "problems": [], "repairs_total": 0, "contended": []},
+            "tap": {"loaded": true, "overflows": 0, "fragments": 0, "malformed": 0}, "vteps": [vtep], "bigip": {},
+        });
+        serde_json::from_value(status).context("a status")
+    }
+
+    #[test]
+    fn changes_are_told_once_newest_first_and_bounded() -> Result<()> {
+        let mut history = History::default();
+        let at = Timestamp::now();
+        for (verdict, cause, repairs) in [
+            ("healthy", None, 0),
+            ("healthy", None, 0),
+            ("unreachable", Some("tunnel-silent"), 0),
+            ("unreachable", Some("tunnel-silent"), 2),
+        ] {
+            history.note_changes(&status(verdict, cause, repairs)?, at);
+        }
+        let told: Vec<_> =
+            history.changes.iter().map(|change| (change.verdict, change.cause, change.repairs)).collect();
+        let silent = Some(Cause::TunnelSilent);
+        assert_eq!(told, [(Verdict::Unreachable, silent, 2), (Verdict::Unreachable, silent, 0)]);
+        for n in 0..200 {
+            history.note_changes(&status(if n % 2 == 0 { "healthy" } else { "unknown" }, None, 2)?, at);
+        }
+        assert_eq!(history.changes.len(), CHANGES);
+        Ok(())
+    }
+
+    #[test]
+    fn a_point_is_what_came_since_the_one_before_and_ten_minutes_are_kept() -> Result<()> {
+        let mut history = History::default();
+        let at = Timestamp::now();
+        let mut status = status("healthy", None, 0)?;
+        history.note_points(&status, at);
+        status.vteps[0].probes.icmp.rtts.observe(Duration::from_micros(100));
+        status.vteps[0].probes.icmp.rtts.observe(Duration::from_micros(300));
+        status.vteps[0].probes.icmp.lost = 1;
+        history.note_points(&status, at);
+        history.note_points(&status, at);
+        let point = |rtt_us, received, lost| Point { at, rtt_us, received, lost };
+        let expected = [point(None, 0, 0), point(Some(200), 2, 1), point(None, 0, 0)];
+        assert!(history.vteps[0].points.iter().eq(&expected), "{:?}", history.vteps[0].points);
+        for _ in 0..500 {
+            history.note_points(&status, at);
+        }
+        assert_eq!(history.vteps[0].points.len(), POINTS);
+        Ok(())
+    }
+}

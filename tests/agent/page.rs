@@ -1,0 +1,239 @@
+//! The status page in a real browser beside the agent, in every state that it can show. Screenshots go to target/screens.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Stdio},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use vtep_agent::{
+    diagnose::{Cause, Verdict},
+    status::Status,
+};
+use vtep_lab::{Config, Lab};
+
+use crate::support::{Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, all_healthy};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A headless Chromium on the lab's node.
+struct Browser {
+    child: Child,
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+/// What a person and a checker find on the page.
+#[derive(Debug, Deserialize)]
+struct Look {
+    headline: String,
+    text: String,
+    /// Pixels that stick out to the right.
+    overflow: i64,
+    /// Names of the hops with trouble.
+    troubled: Vec<String>,
+    hops: usize,
+    images: usize,
+    /// Of the console.
+    errors: Vec<String>,
+    elsewhere: Vec<String>,
+    /// What axe-core finds serious or critical.
+    violations: Vec<String>,
+    /// Rules of axe-core that were looked at and held.
+    checked: usize,
+}
+
+impl Browser {
+    fn start(lab: &Lab) -> Result<Self> {
+        let mut command = lab.node.command("node");
+        command.arg(Path::new(ROOT).join("tests/page/look.mjs")).arg(Path::new(ROOT).join("target/page"));
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("no Node.js: `make setup` brings it")?;
+        let commands = child.stdin.take().context("a pipe")?;
+        let answers = BufReader::new(child.stdout.take().context("a pipe")?);
+        Ok(Self { child, commands, answers })
+    }
+
+    fn ask(&mut self, command: &Value) -> Result<Value> {
+        writeln!(self.commands, "{command}")?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        ensure!(!line.is_empty(), "the browser is gone: `make setup` brings Chromium and what drives it");
+        let answer: Value = serde_json::from_str(&line)?;
+        if let Some(failed) = answer["failed"].as_str() {
+            bail!("{command}: {failed}");
+        }
+        Ok(answer)
+    }
+
+    /// Opens the page; with a status, it draws that one.
+    fn open(&mut self, width: u32, scheme: &str, status: Option<&Status>) -> Result<Value> {
+        let url = format!("http://{LISTEN}/");
+        self.ask(&json!({"do": "open", "url": url, "width": width, "scheme": scheme, "status": status}))
+    }
+
+    fn wait(&mut self, text: &str) -> Result<()> {
+        self.ask(&json!({"do": "wait", "text": text})).map(drop)
+    }
+
+    fn shot(&mut self, name: &str) -> Result<()> {
+        let screens = PathBuf::from(ROOT).join("target/screens");
+        fs::create_dir_all(&screens)?;
+        self.ask(&json!({"do": "shot", "file": screens.join(format!("{name}.png"))})).map(drop)
+    }
+
+    /// What is there, which is without fault but for what a state itself brings.
+    fn look(&mut self) -> Result<Look> {
+        let look: Look = serde_json::from_value(self.ask(&json!({"do": "look"}))?)?;
+        ensure!(look.violations.is_empty() && look.checked > 10, "axe-core: {:#?}", look.violations);
+        ensure!(look.elsewhere.is_empty(), "requests to elsewhere: {:?}", look.elsewhere);
+        ensure!(look.overflow <= 0, "{} pixels stick out", look.overflow);
+        ensure!(look.images == 0, "something made an image");
+        Ok(look)
+    }
+
+    /// Both widths and both schemes, each without any fault.
+    fn views(&mut self, name: &str, status: Option<&Status>, text: &str) -> Result<Look> {
+        let mut last = None;
+        for (width, scheme) in [(1280, "light"), (390, "dark"), (320, "light"), (1280, "dark"), (390, "light")] {
+            self.open(width, scheme, status)?;
+            self.wait(text)?;
+            let look = self.look().with_context(|| format!("{name} at {width} pixels, {scheme}"))?;
+            ensure!(look.errors.is_empty(), "{name}: {:?}", look.errors);
+            if width != 320 {
+                self.shot(&format!("{name}-{width}-{scheme}"))?;
+            }
+            last = Some(look);
+        }
+        last.context("a view")
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn status(agent: &Agent) -> Result<Status> {
+    agent.status()?.context("a status")
+}
+
+#[test]
+fn healthy_and_then_gone_and_then_back() -> Result<()> {
+    let lab = Lab::start()?;
+    let mut agent = Agent::healthy(&lab)?;
+    let mut browser = Browser::start(&lab)?;
+    let look = browser.views("healthy", None, "Both BIG-IPs reach the pods of worker-1")?;
+    ensure!(look.hops == 12 && look.troubled.is_empty(), "{look:?}");
+    for seen in
+        ["10.1.6.0/24", "10.169.72.34", "VNI 2", "cilium_vxlan", "in-sync", "as configured", "BIG-IP reaches the pods"]
+    {
+        ensure!(look.text.contains(seen), "no {seen} in {}", look.text);
+    }
+
+    browser.open(1280, "light", None)?;
+    browser.wait("live")?;
+    ensure!(agent.terminate()?.success(), "a clean end");
+    browser.wait("The agent has not answered since")?;
+    let look = browser.look()?;
+    ensure!(look.text.contains("what is below is old") && look.text.contains("10.1.6.0/24"), "{}", look.text);
+    browser.shot("lost-1280-light")?;
+    let _back = Agent::healthy(&lab)?;
+    browser.wait("live")?;
+    Ok(())
+}
+
+#[test]
+fn trouble_is_named_where_it_is() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let mut browser = Browser::start(&lab)?;
+    browser.open(1280, "light", None)?;
+    browser.wait("Both BIG-IPs reach")?;
+    lab.bigips[0].down()?;
+    // Without a touch.
+    browser.wait("1 of 2 BIG-IPs reaches the pods of worker-1")?;
+    let look = browser.look()?;
+    ensure!(look.errors.is_empty() && look.troubled == ["Underlay"], "{look:?}");
+    let hint = status(&agent)?.vteps[0].hint.clone().context("a hint")?;
+    ensure!(look.text.contains(&hint) && look.text.contains("endpoint-unreachable"), "no {hint} in {}", look.text);
+    browser.views("unreachable", None, "endpoint-unreachable")?;
+    lab.bigips[0].up()?;
+    agent.wait_for("healthy again", NOTICED_WITHIN, all_healthy)?;
+    browser.open(390, "light", None)?;
+    browser.wait("Both BIG-IPs reach")?;
+    browser.wait("unreachable (endpoint-unreachable)")
+}
+
+/// Each cause there is, as the page is given it: the rest of the status is the real one.
+#[test]
+fn every_cause_has_its_place() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let mut browser = Browser::start(&lab)?;
+    let real = status(&agent)?;
+    for &cause in Cause::ALL {
+        let mut status = real.clone();
+        let vtep = &mut status.vteps[0];
+        (vtep.cause, vtep.verdict) = (Some(cause), cause.verdict());
+        vtep.hint = Some(format!("do this about {cause}"));
+        vtep.runbook = Some(cause.section("https://runbook.example.com"));
+        browser.open(1280, "light", Some(&status))?;
+        browser.wait(&format!("do this about {cause}"))?;
+        let look = browser.look().with_context(|| cause.to_string())?;
+        ensure!(look.errors.is_empty() && look.troubled.len() == 1, "{cause}: {look:?}");
+        ensure!(look.headline.contains("of 2 BIG-IPs"), "{cause}: {}", look.headline);
+        browser.shot(&format!("cause-{cause}"))?;
+    }
+    let mut status = real;
+    status.vteps[0].verdict = Verdict::Degraded;
+    (status.vteps[0].cause, status.vteps[0].hint) = (Some(Cause::PacketLoss), Some("7 % are lost".into()));
+    browser.views("degraded", Some(&status), "works, but not well")?;
+    Ok(())
+}
+
+#[test]
+fn a_configuration_in_error_is_shown_and_never_run() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let mut keys = Config::seed_keys();
+    let markup = "<img/src=x/onerror=alert(1)>";
+    keys.insert("vtep-mac".into(), format!("{markup} 00:50:56:86:6b:28"));
+    lab.config.write(&keys)?;
+    agent.wait_for("the error is found", HEALTHY_WITHIN, |status| status.config.stale)?;
+    let mut browser = Browser::start(&lab)?;
+    let look = browser.views("invalid", None, "last good values stay in force.")?;
+    ensure!(look.text.contains(markup) && look.text.contains("vtep-mac, value 1"), "{}", look.text);
+    Ok(())
+}
+
+#[test]
+fn a_page_that_is_known_is_not_sent_again() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let mut browser = Browser::start(&lab)?;
+    let headers = browser.open(1280, "light", None)?["headers"].take();
+    let policy = headers["content-security-policy"].as_str().context("a policy")?;
+    ensure!(policy.starts_with("default-src 'none'; script-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
+    let etag = headers["etag"].as_str().context("an ETag")?;
+    let conditional = |etag: &str| {
+        agent.request(&format!("GET / HTTP/1.1\r\nHost: x\r\nIf-None-Match: {etag}\r\nConnection: close\r\n\r\n"))
+    };
+    let known = conditional(etag)?;
+    ensure!(known.starts_with("HTTP/1.1 304 ") && known.ends_with("\r\n\r\n"), "{known}");
+    ensure!(conditional("\"other\"")?.starts_with("HTTP/1.1 200 "), "a page for who knows another");
+    for (method, code) in [("HEAD", 200), ("POST", 405), ("DELETE", 405)] {
+        let answer = agent.request(&format!("{method} /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))?;
+        ensure!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{method}: {answer}");
+    }
+    Ok(())
+}

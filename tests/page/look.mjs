@@ -1,0 +1,68 @@
+// Drives a headless Chromium for tests/agent/page.rs: each line of standard input is a command, each line of standard output its answer.
+//
+//   {"do": "open", "url": …, "width": …, "scheme": "light" | "dark", "status": {…}}
+//                             a new page; with a status, that is what the page gets to draw, and no live events
+//   {"do": "wait", "text": …} until that text is on the page
+//   {"do": "shot", "file": …} the whole page as PNG
+//   {"do": "look"}            what a person and a checker would find: texts, errors, requests to elsewhere, width, axe-core's verdict
+import { createInterface } from "node:readline";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+
+const require = createRequire(`${process.argv[2]}/`);
+const { chromium } = require("playwright-core");
+const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+const PATIENCE = 60_000;
+
+// Root in a namespace of its own: the sandbox has nothing to add.
+const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"] });
+let context, page, errors, elsewhere;
+
+const commands = {
+  async open({ url, width, scheme, status }) {
+    await context?.close();
+    context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme: scheme ?? "light", reducedMotion: "reduce" });
+    context.setDefaultTimeout(PATIENCE);
+    page = await context.newPage();
+    [errors, elsewhere] = [[], []];
+    page.on("console", (message) => { if (["error", "warning"].includes(message.type())) errors.push(message.text()); });
+    page.on("pageerror", (error) => errors.push(String(error)));
+    page.on("request", (request) => { if (new URL(request.url()).origin !== new URL(url).origin && !request.url().startsWith("data:")) elsewhere.push(request.url()); });
+    if (status) {
+      await page.route("**/status", (route) => route.fulfill({ json: status }));
+      await page.route("**/events", (route) => route.fulfill({ contentType: "text/event-stream", body: `retry: 60000\ndata: ${JSON.stringify(status)}\n\n` }));
+    }
+    const answer = await page.goto(url);
+    return { code: answer.status(), headers: answer.headers() };
+  },
+  async wait({ text }) {
+    await page.getByText(text).first().waitFor();
+    return {};
+  },
+  async shot({ file }) {
+    await page.screenshot({ path: file, fullPage: true });
+    return {};
+  },
+  async look() {
+    await page.evaluate(axe);
+    const result = await page.evaluate(() => axe.run());
+    const serious = result.violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
+    const seen = await page.evaluate(() => ({
+      headline: document.querySelector("h1").textContent,
+      text: document.body.innerText,
+      overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+      troubled: [...document.querySelectorAll(".hop.failed h3")].map((hop) => hop.textContent),
+      hops: document.querySelectorAll(".hop").length,
+      images: document.querySelectorAll("img").length,
+    }));
+    const violations = serious.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`);
+    return { ...seen, errors, elsewhere, violations, checked: result.passes.length };
+  },
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const command = JSON.parse(line);
+  const answer = await commands[command.do](command).catch((error) => ({ failed: String(error) }));
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+}
+await browser.close();
