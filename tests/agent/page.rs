@@ -145,6 +145,7 @@ fn healthy_and_then_gone_and_then_back() -> Result<()> {
     ensure!(agent.terminate()?.success(), "a clean end");
     browser.wait("The agent has not answered since")?;
     let look = browser.look()?;
+    ensure!(look.headline == "No answer from worker-1", "{look:?}");
     ensure!(look.text.contains("what is below is old") && look.text.contains("10.1.6.0/24"), "{}", look.text);
     browser.shot("lost-1280-light")?;
     let _back = Agent::healthy(&lab)?;

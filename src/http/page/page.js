@@ -21,7 +21,7 @@ const VERDICTS = {
 const LOST_AFTER = 4000;
 const ASK_EVERY = 5000;
 /* Frames older than this say nothing of now. */
-const RECENT = 10000;
+const RECENT = 3000;
 
 const $ = (id) => document.getElementById(id);
 let shown = null; /* the status that is drawn */
@@ -120,7 +120,8 @@ function drawGraphs(points) {
   const sent = points.reduce((sum, point) => sum + point.received + point.lost, 0);
   const lost = points.reduce((sum, point) => sum + point.lost, 0);
   const mean = known.length ? known.reduce((sum, rtt) => sum + rtt, 0) / known.length : null;
-  const span = plural(Math.max(1, Math.round(points.length / 12)), "minute", "minutes");
+  const minutes = Math.round(points.length / 12);
+  const span = minutes > 1 ? `${minutes} minutes` : "minute";
   const rttWords = mean == null ? "no answer" : `mean ${ms(mean)}, worst ${ms(Math.max(...known))}`;
   const lossWords = sent ? `${lost} of ${sent} pings` : "no ping";
   const figure = (title, words, ...shapes) => make("figure", {},
@@ -138,7 +139,7 @@ function drawVtep(status, vtep) {
   const also = vtep.also.length ? [" Also: ", ...vtep.also.flatMap((cause, n) => [n ? ", " : "", make("code", {}, cause)]), "."] : [];
   const link = vtep.runbook && /^https?:/.test(vtep.runbook) ? make("a", { href: vtep.runbook }, "Runbook") : vtep.runbook && `See ${vtep.runbook}.`;
   const why = vtep.cause
-    ? make("p", { class: "why failed" }, make("b", {}, make("code", {}, vtep.cause), ": "), vtep.hint ?? "", also, link ? [" ", link] : [])
+    ? make("p", { class: "why failed" }, make("b", {}, make("code", {}, vtep.cause), ": "), vtep.hint ?? "", ".", also, link ? [" ", link] : [])
     : null;
   return make("article", { class: "vtep", "aria-label": `VTEP ${vtep.cidr}`, "data-verdict": vtep.verdict },
     make("header", {},
@@ -236,6 +237,8 @@ function lost() {
   if (document.body.classList.contains("old")) return;
   document.body.classList.add("old");
   link("lost", "lost");
+  set("verdict", shown ? `No answer from ${shown.node}` : "No answer");
+  document.title = `? ${shown?.node ?? ""} – vtep-agent`;
   $("lost").hidden = false;
   $("lost").textContent = heard ? `The agent has not answered since ${clock(heard)}: what is below is old. This page goes on asking.`
     : "The agent does not answer. This page goes on asking.";

@@ -1,0 +1,178 @@
+//! Clients that ask slowly, much, often, or never end: none of them costs the agent more than their share, or delays its work.
+
+use std::{
+    fs,
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use nix::{
+    sys::resource::{Resource, getrlimit, setrlimit},
+    unistd::Pid,
+};
+use vtep_lab::{Host, Lab};
+
+use crate::support::{Agent, LISTEN, REPAIRED_WITHIN, all_healthy, eventually, in_kernel};
+
+const CONNECTIONS: usize = 1000;
+const REQUESTS: usize = 10_000;
+/// Bytes of a header that no honest client sends.
+const HEADER: usize = 1 << 20;
+/// Promised: 16 MB in all, of which the program itself takes more than a third. A test's build is a larger program: it counts what is not it.
+const MEMORY_MB: f64 = 10.0;
+/// What the kubelet waits for an answer.
+const KUBELET: Duration = Duration::from_secs(1);
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+fn connect() -> Result<TcpStream> {
+    let stream = TcpStream::connect(LISTEN)?;
+    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+    stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+    Ok(stream)
+}
+
+fn is_small(pid: Pid) -> Result<()> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("a RssAnon line")?;
+    let megabytes = line.trim().trim_end_matches("kB").trim().parse::<f64>()? / 1024.0;
+    ensure!(megabytes < MEMORY_MB, "{megabytes:.1} MB");
+    Ok(())
+}
+
+/// A deleted entry is put back as if nobody asked. Not too often: the agent would take it for a fight.
+fn repairs(lab: &Lab) -> Result<()> {
+    let vteps = lab.topology.vteps();
+    lab.cilium.delete_vtep(vteps[0].key())?;
+    eventually("a deleted entry is back", REPAIRED_WITHIN, || Ok(in_kernel(lab, &vteps)?.then_some(())))
+}
+
+/// As the kubelet asks: on a connection of its own.
+fn lives(agent: &Agent) -> Result<()> {
+    let begin = Instant::now();
+    ensure!(agent.code("/livez")? == 200, "alive");
+    ensure!(begin.elapsed() < KUBELET, "/livez took {:?}", begin.elapsed());
+    Ok(())
+}
+
+/// What was lost of the pings through the tunnel, since the start.
+fn lost(agent: &Agent) -> Result<u64> {
+    let status = agent.status()?.context("a status")?;
+    ensure!(all_healthy(&status), "{:#?}", status.vteps);
+    Ok(status.vteps.iter().map(|vtep| vtep.probes.icmp.lost).sum())
+}
+
+/// A thousand requests that never end, a byte at a time.
+fn slowly(lab: &Lab, agent: &Agent) -> Result<()> {
+    let mut streams = lab.node.run(|| (0..CONNECTIONS).map(|_| connect()).collect::<Result<Vec<_>>>())?;
+    for byte in b"GET / HTTP/1.1\r\nX-Slow: " {
+        // The agent closes most of them, which is what it is for.
+        streams.retain_mut(|stream| stream.write_all(&[*byte]).is_ok());
+        lives(agent)?;
+    }
+    is_small(agent.pid()?)?;
+    repairs(lab)
+}
+
+/// A megabyte of header, and what the agent says to it.
+fn much(lab: &Lab) -> Result<()> {
+    let answer = lab.node.run(|| {
+        let mut stream = connect()?;
+        let request = format!("GET /status HTTP/1.1\r\nHost: x\r\nX-Much: {}\r\n\r\n", "x".repeat(HEADER));
+        // It need not take it all.
+        let _ = stream.write_all(request.as_bytes());
+        let mut answer = Vec::new();
+        match stream.read_to_end(&mut answer) {
+            Err(error) if error.kind() != ErrorKind::ConnectionReset => Err(error)?,
+            Ok(_) | Err(_) => Ok(answer),
+        }
+    })?;
+    let answer = String::from_utf8_lossy(&answer);
+    ensure!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    Ok(())
+}
+
+/// Ten thousand statuses over connections that are kept.
+fn often(node: &Host) -> Result<()> {
+    node.run(|| {
+        let mut stream = connect()?;
+        let mut buffer = vec![0; 1 << 20];
+        for _ in 0..REQUESTS {
+            stream.write_all(b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n")?;
+            read_answer(&mut stream, &mut buffer)?;
+        }
+        Ok(())
+    })
+}
+
+fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
+    let mut filled = 0;
+    loop {
+        let read = stream.read(&mut buffer[filled..])?;
+        ensure!(read > 0, "the agent closed after {}", String::from_utf8_lossy(&buffer[..filled]));
+        filled += read;
+        let text = String::from_utf8_lossy(&buffer[..filled]);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        ensure!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).context("a length")?;
+        if body.len() >= length.parse()? {
+            return Ok(());
+        }
+    }
+}
+
+#[test]
+fn no_client_costs_more_than_its_share() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let lab = Lab::start()?;
+    let mut agent = Agent::healthy(&lab)?;
+    let pid = agent.pid()?;
+    let lost_before = lost(&agent)?;
+
+    slowly(&lab, &agent)?;
+    much(&lab)?;
+    let node = lab.node.clone();
+    thread::scope(|scope| {
+        let asking = scope.spawn(move || often(&node));
+        repairs(&lab)?;
+        while !asking.is_finished() {
+            lives(&agent)?;
+            is_small(pid)?;
+        }
+        asking.join().map_err(|_| anyhow::anyhow!("the asking thread panicked"))?
+    })?;
+
+    ensure!(lost(&agent)? == lost_before, "a probe was lost");
+    ensure!(agent.terminate()?.success(), "a clean end");
+    Ok(())
+}
+
+/// More listeners than there is room for, and their places are free again when they are gone.
+#[test]
+fn listeners_have_sixteen_places() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let listen = || {
+        lab.node.run(|| {
+            let mut stream = connect()?;
+            stream.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")?;
+            let mut answer = vec![0; 4096];
+            let length = stream.read(&mut answer)?;
+            Ok((String::from_utf8_lossy(&answer[..length]).into_owned(), stream))
+        })
+    };
+    let mut streams = Vec::new();
+    for _ in 0..16 {
+        let (answer, stream) = listen()?;
+        ensure!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("text/event-stream"), "{answer}");
+        streams.push(stream);
+    }
+    ensure!(listen()?.0.starts_with("HTTP/1.1 503 "), "a seventeenth");
+    drop(streams);
+    eventually("a place is free again", ANSWER_WITHIN, || Ok(listen()?.0.starts_with("HTTP/1.1 200 ").then_some(())))?;
+    ensure!(agent.code("/livez")? == 200, "alive");
+    Ok(())
+}
