@@ -157,57 +157,44 @@ impl Track {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::{Context, Result};
-    use serde_json::json;
-
     use super::*;
 
-    fn status(verdict: &str, cause: Option<&str>, repairs: u64) -> Result<Status> {
-        let probe = json!({"state": "ok", "rtt_us": 210, "sent": 0, "received": 0, "duplicates": 0, "loss": 0.0});
-        let vtep = json!({
-            "cidr": "10.1.6.0/24", "endpoint": "10.169.72.34", "mac": "00:50:56:a0:7d:d8", "verdict": verdict, "cause": cause,
-            "also": [], "datapath": {"state": "in-sync", "repairs": repairs},
-            "probes": {"underlay": probe, "arp": probe, "icmp": probe},
-            "seen": {"packets": 0, "bytes": 0, "vnis": [], "ports": [], "macs": []},
-        });
-        let status = json!({
-            "node": "worker-1", "version": "0.1.0", "mode": "enforce", "started_at": "2026-01-01T00:00:00Z",
-            "config": {"source": "kube", "valid": true, "stale": false, "findings": []},
-            "kernel": {"release": "6.1.0", "supported": true, "reasons": []}, "cilium": {"running": true},
-            "datapath": {"model": "vtep-hash", "in_sync": true, "pending": [], "problems": [], "repairs_total": 0, "contended": []},
-            "tap": {"loaded": true, "overflows": 0, "fragments": 0, "malformed": 0}, "vteps": [vtep], "bigip": {},
-        });
-        serde_json::from_value(status).context("a status")
+    /// One VTEP that never was probed.
+    fn status(verdict: Verdict, cause: Option<Cause>, repairs: u64) -> Status {
+        let mut status = Status::sample();
+        status.vteps.truncate(1);
+        let vtep = &mut status.vteps[0];
+        (vtep.verdict, vtep.cause, vtep.datapath.repairs, vtep.probes.icmp.lost) = (verdict, cause, repairs, 0);
+        status
     }
 
     #[test]
-    fn changes_are_told_once_newest_first_and_bounded() -> Result<()> {
+    fn changes_are_told_once_newest_first_and_bounded() {
         let mut history = History::default();
         let at = Timestamp::now();
         for (verdict, cause, repairs) in [
-            ("healthy", None, 0),
-            ("healthy", None, 0),
-            ("unreachable", Some("tunnel-silent"), 0),
-            ("unreachable", Some("tunnel-silent"), 2),
+            (Verdict::Healthy, None, 0),
+            (Verdict::Healthy, None, 0),
+            (Verdict::Unreachable, Some(Cause::TunnelSilent), 0),
+            (Verdict::Unreachable, Some(Cause::TunnelSilent), 2),
         ] {
-            history.note_changes(&status(verdict, cause, repairs)?, at);
+            history.note_changes(&status(verdict, cause, repairs), at);
         }
         let told: Vec<_> =
             history.changes.iter().map(|change| (change.verdict, change.cause, change.repairs)).collect();
         let silent = Some(Cause::TunnelSilent);
         assert_eq!(told, [(Verdict::Unreachable, silent, 2), (Verdict::Unreachable, silent, 0)]);
         for n in 0..200 {
-            history.note_changes(&status(if n % 2 == 0 { "healthy" } else { "unknown" }, None, 2)?, at);
+            history.note_changes(&status(if n % 2 == 0 { Verdict::Healthy } else { Verdict::Unknown }, None, 2), at);
         }
         assert_eq!(history.changes.len(), CHANGES);
-        Ok(())
     }
 
     #[test]
-    fn a_point_is_what_came_since_the_one_before_and_ten_minutes_are_kept() -> Result<()> {
+    fn a_point_is_what_came_since_the_one_before_and_ten_minutes_are_kept() {
         let mut history = History::default();
         let at = Timestamp::now();
-        let mut status = status("healthy", None, 0)?;
+        let mut status = status(Verdict::Healthy, None, 0);
         history.note_points(&status, at);
         status.vteps[0].probes.icmp.rtts.observe(Duration::from_micros(100));
         status.vteps[0].probes.icmp.rtts.observe(Duration::from_micros(300));
@@ -221,6 +208,5 @@ mod tests {
             history.note_points(&status, at);
         }
         assert_eq!(history.vteps[0].points.len(), POINTS);
-        Ok(())
     }
 }

@@ -279,4 +279,10 @@ impl Status {
             None => false,
         }
     }
+
+    /// One VTEP that works and one that does not, with an error in the configuration.
+    #[cfg(test)]
+    pub(crate) fn sample() -> Self {
+        serde_json::from_str(include_str!("../tests/fixtures/status.json")).expect("a status")
+    }
 }

@@ -65,7 +65,8 @@ fn an_error_is_shown_where_it_is() {
    |
    | 00:50:56:A0:7D:D8   00:50:56:86:6b
    |                     ^^^^^^^^^^^^^^
-   = write six octets, e.g. 00:50:56:a0:7d:d8, as `tmsh show net tunnels tunnel … all-properties` prints it
+   = write six octets, e.g. 00:50:56:a0:7d:d8, as `tmsh show net tunnels tunnel
+     … all-properties` prints it
 
 1 error, 0 warnings, 0 info
 1 VTEP in force:

@@ -54,7 +54,7 @@ pub fn run(args: &Args) -> ExitCode {
         Format::Json => json(&parsed) + "\n",
     };
     // A reader that has seen enough (`| head`) is no failure of the check.
-    let _ = io::stdout().write_all(report.as_bytes());
+    let _ = anstream::stdout().write_all(report.as_bytes());
     let count = Count::of(&parsed);
     ExitCode::from(u8::from(count.errors > 0 || (*strict && count.warnings > 0)))
 }

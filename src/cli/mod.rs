@@ -17,6 +17,7 @@ pub mod run;
 pub mod source;
 pub mod state;
 pub mod status;
+pub(crate) mod style;
 pub mod surroundings;
 
 /// How a command prints.

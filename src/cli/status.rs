@@ -7,14 +7,19 @@ use std::{
     time::Duration,
 };
 
+use anstyle::Style;
 use anyhow::{Context, bail};
 use axum::body::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
-use super::Format;
+use super::{
+    Format,
+    style::{BAD, BOLD, GOOD, SOFT, WARNING, fold, paint},
+};
 use crate::{
     config::finding::Severity,
+    diagnose::Verdict,
     probe::lane::ProbeState,
     status::{Probe, Status, VtepStatus},
 };
@@ -23,6 +28,12 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of the largest answer taken.
 const LIMIT: usize = 4 << 20;
+/// Between two looks of `--watch`.
+const WATCH: Duration = Duration::from_secs(1);
+/// Home, and nothing left on the screen; taken away where there is none.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+/// What `/status` and `-o json` look like.
+const SCHEMA: &str = include_str!("../../docs/status.schema.json");
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(
@@ -34,26 +45,47 @@ pub struct Args {
     url: String,
     #[arg(short, long, value_enum, default_value = "text")]
     output: Format,
+    /// Ask again every second, until Ctrl-C.
+    #[arg(short, long)]
+    watch: bool,
+    /// Print the JSON Schema of the status instead.
+    #[arg(long)]
+    schema: bool,
 }
 
 /// # Errors
 ///
 /// When the answer cannot be printed. An agent that does not answer is exit status 2.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let fetched = tokio::time::timeout(PATIENCE, fetch(&args.url)).await;
-    let status = match fetched.context("it took too long").and_then(|fetched| fetched) {
-        Ok(status) => status,
-        Err(error) => {
-            writeln!(std::io::stderr(), "error: no answer from {}: {error:#}", args.url)?;
-            return Ok(ExitCode::from(2));
+    if args.schema {
+        std::io::stdout().write_all(SCHEMA.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    loop {
+        let fetched = tokio::time::timeout(PATIENCE, fetch(&args.url)).await;
+        let fetched = fetched.context("it took too long").and_then(|fetched| fetched);
+        if args.watch {
+            anstream::stdout().write_all(CLEAR.as_bytes())?;
         }
-    };
-    let text = match args.output {
-        Format::Text => table(&status)?,
-        Format::Json => serde_json::to_string_pretty(&status)? + "\n",
-    };
-    std::io::stdout().write_all(text.as_bytes())?;
-    Ok(if status.healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        let code = match fetched {
+            Ok(status) => {
+                let text = match args.output {
+                    Format::Text => table(&status)?,
+                    Format::Json => serde_json::to_string_pretty(&status)? + "\n",
+                };
+                anstream::stdout().write_all(text.as_bytes())?;
+                if status.healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            }
+            Err(error) => {
+                writeln!(std::io::stderr(), "error: no answer from {}: {error:#}", args.url)?;
+                ExitCode::from(2)
+            }
+        };
+        if !args.watch {
+            return Ok(code);
+        }
+        tokio::time::sleep(WATCH).await;
+    }
 }
 
 async fn fetch(url: &str) -> anyhow::Result<Status> {
@@ -70,26 +102,25 @@ async fn fetch(url: &str) -> anyhow::Result<Status> {
     serde_json::from_slice(&body).context("the answer is not the status of a vtep-agent")
 }
 
-/// The status for a person: at most 80 columns, but for hints.
+/// The status for a person, in 80 columns.
 fn table(status: &Status) -> Result<String, fmt::Error> {
     let mut out = String::new();
     header(&mut out, status)?;
     if !status.vteps.is_empty() {
-        writeln!(
-            out,
-            "\n{:<18} {:<15} {:<13} {:>6} {:>6} {:>5} MAP",
-            "VTEP", "ENDPOINT", "VERDICT", "ARP", "PING", "LOSS"
-        )?;
+        let head =
+            format!("{:<18} {:<15} {:<13} {:>6} {:>6} {:>5} MAP", "VTEP", "ENDPOINT", "VERDICT", "ARP", "PING", "LOSS");
+        writeln!(out, "\n{}", paint(SOFT, head))?;
     }
     for vtep in &status.vteps {
         row(&mut out, vtep)?;
     }
     for finding in status.config.findings.iter().filter(|finding| finding.severity > Severity::Info) {
-        let position = finding.index.map(|index| format!("[{index}]")).unwrap_or_default();
-        write!(out, "\n{}{position}: {} ({})", finding.key, finding.message, finding.rule)?;
-    }
-    if !out.ends_with('\n') {
-        out.push('\n');
+        let (label, style) = match finding.severity {
+            Severity::Error => ("error", BAD),
+            Severity::Warning | Severity::Info => ("warning", WARNING),
+        };
+        let text = fold(&format!("{label}[{}]: {}", finding.rule, finding.message), "  ");
+        writeln!(out, "\n{}{}", paint(style, label), &text[label.len()..])?;
     }
     Ok(out)
 }
@@ -113,30 +144,47 @@ fn header(out: &mut String, status: &Status) -> fmt::Result {
         crate::reconcile::Mode::Observe => "observe",
         crate::reconcile::Mode::Enforce => "enforce",
     };
-    writeln!(out, "node      {node}, vtep-agent {version}, {mode}")?;
-    writeln!(out, "config    {config_state}, {}", config.source)?;
+    let flawed = if config.valid || config.enabled == Some(false) { Style::new() } else { BAD };
+    writeln!(out, "node      {}, vtep-agent {version}, {mode}", paint(BOLD, node))?;
+    writeln!(out, "config    {}, {}", paint(flawed, config_state), config.source)?;
     writeln!(out, "kernel    {}{}", kernel.release, if kernel.supported { "" } else { " (not supported)" })?;
+    below(out, &kernel.reasons)?;
     writeln!(out, "cilium    {cilium_version}{tunnel}{running}")?;
-    cilium.reasons.iter().try_for_each(|reason| writeln!(out, "          restart it for {reason}"))?;
-    let sync = if datapath.in_sync { "in sync" } else { "not in sync" };
+    below(out, &cilium.reasons.iter().map(|reason| format!("restart it for {reason}")).collect::<Vec<_>>())?;
+    let sync = if datapath.in_sync { paint(Style::new(), "in sync") } else { paint(BAD, "not in sync") };
     writeln!(out, "datapath  {sync}, {} repairs", datapath.repairs_total)?;
-    datapath.problems.iter().try_for_each(|problem| writeln!(out, "          {problem}"))
+    below(out, &datapath.problems)
+}
+
+/// What a line of the header needs to say more.
+fn below(out: &mut String, sentences: &[String]) -> fmt::Result {
+    const INDENT: &str = "          ";
+    sentences.iter().try_for_each(|sentence| writeln!(out, "{}", fold(&format!("{INDENT}{sentence}"), INDENT)))
 }
 
 fn row(out: &mut String, vtep: &VtepStatus) -> fmt::Result {
+    let style = match vtep.verdict {
+        Verdict::Healthy => GOOD,
+        Verdict::Degraded | Verdict::Unknown => WARNING,
+        Verdict::Unreachable | Verdict::Misconfigured => BAD,
+    };
     writeln!(
         out,
-        "{:<18} {:<15} {:<13} {:>6} {:>6} {:>4.0}% {}",
+        "{:<18} {:<15} {} {:>6} {:>6} {:>4.0}% {}",
         vtep.cidr.to_string(),
         vtep.endpoint.to_string(),
-        vtep.verdict.to_string(),
+        paint(style, format!("{:<13}", vtep.verdict.to_string())),
         rtt(&vtep.probes.arp),
         rtt(&vtep.probes.icmp),
         vtep.probes.icmp.loss * 100.0,
         vtep.datapath.state,
     )?;
     match (&vtep.cause, &vtep.hint) {
-        (Some(cause), Some(hint)) => writeln!(out, "  {cause}: {hint}"),
+        (Some(cause), Some(hint)) => {
+            writeln!(out, "{}", fold(&format!("  {cause}: {hint}"), "  "))?;
+            // Whole, for a terminal to open.
+            vtep.runbook.iter().try_for_each(|runbook| writeln!(out, "  {}", paint(SOFT, runbook)))
+        }
         (None, _) | (_, None) => Ok(()),
     }
 }
@@ -158,4 +206,15 @@ fn milliseconds(us: u64) -> String {
     let ms = us as f64 / 1e3;
     let digits = if ms < 10.0 { 2 } else { usize::from(ms < 100.0) };
     format!("{ms:.digits$}ms")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_as_a_person_sees_it() -> fmt::Result {
+        insta::assert_snapshot!(crate::cli::style::plain(&table(&Status::sample())?));
+        Ok(())
+    }
 }

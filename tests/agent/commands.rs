@@ -1,9 +1,16 @@
 //! `plan` and `status` beside a node and a running agent. `check` needs neither: `tests/check.rs`.
 
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+};
+
 use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use vtep_agent::diagnose::Cause;
 use vtep_lab::{CONFIG, Config, Lab};
 
-use crate::support::{Agent, NOTICED_WITHIN, run};
+use crate::support::{AGENT, Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, run};
 
 #[test]
 fn plan_lists_what_run_would_do_and_writes_nothing() -> Result<()> {
@@ -23,12 +30,9 @@ fn plan_lists_what_run_would_do_and_writes_nothing() -> Result<()> {
 
     let _agent = Agent::healthy(&lab)?;
     let output = run(&lab, &["plan", "--config-dir", CONFIG, "-o", "json"])?;
-    let plan: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let plan: Value = serde_json::from_slice(&output.stdout)?;
     ensure!(output.status.code() == Some(0), "{plan}");
-    ensure!(
-        plan["in_sync"] == true && plan["model"] == "vtep-hash" && plan["pending"] == serde_json::json!([]),
-        "{plan}"
-    );
+    ensure!(plan["in_sync"] == true && plan["model"] == "vtep-hash" && plan["pending"] == json!([]), "{plan}");
     Ok(())
 }
 
@@ -62,7 +66,7 @@ fn probe_prints_the_ladder_and_writes_nothing() -> Result<()> {
     ensure!(words.lines().any(|line| line.starts_with("  ✓ arp       10.1.6.34 in ")), "{words}");
     lab.bigips[0].down()?;
     let output = probe(&["-o", "json"])?;
-    let vteps: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let vteps: Value = serde_json::from_slice(&output.stdout)?;
     ensure!(output.status.code() == Some(1), "{vteps:#}");
     ensure!(vteps[0]["cause"] == "endpoint-unreachable" && vteps[1]["verdict"] == "healthy", "{vteps:#}");
     Ok(())
@@ -98,7 +102,7 @@ fn status_prints_the_table_and_its_exit_status_tells() -> Result<()> {
         ensure!(table.contains(word), "no {word:?} in\n{table}");
     }
     let output = run(&lab, &["status", "-o", "json"])?;
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let json: Value = serde_json::from_slice(&output.stdout)?;
     ensure!(json["vteps"][0]["verdict"] == "healthy" && json["cilium"]["vtep_mask"] == "255.255.255.0", "{json:#}");
 
     lab.bigips[0].down()?;
@@ -107,5 +111,60 @@ fn status_prints_the_table_and_its_exit_status_tells() -> Result<()> {
     let table = String::from_utf8(output.stdout)?;
     ensure!(output.status.code() == Some(1) && table.contains("endpoint-unreachable"), "{table}");
     agent.get("/status")?.context("an answer")?;
+    Ok(())
+}
+
+/// The schema is what other people's programs are written by: no field is missing in it, and none is there that the agent does not send.
+#[test]
+fn status_is_as_its_schema_says() -> Result<()> {
+    let lab = Lab::start()?;
+    let output = run(&lab, &["status", "--schema"])?;
+    ensure!(output.status.success(), "{output:?}");
+    let schema: Value = serde_json::from_slice(&output.stdout)?;
+    let validator = jsonschema::validator_for(&schema)?;
+    let causes: Vec<_> = Cause::ALL.iter().map(|cause| cause.id().to_owned()).collect();
+    let mut listed: Vec<String> = serde_json::from_value(schema["$defs"]["cause"]["enum"].clone())?;
+    listed.sort_by_key(|cause| causes.iter().position(|known| known == cause));
+    ensure!(listed == causes, "{listed:?}");
+
+    let valid = |agent: &Agent| -> Result<Value> {
+        let (_, body) = agent.get("/status")?.context("an answer")?;
+        let status: Value = serde_json::from_str(&body)?;
+        let errors: Vec<_> =
+            validator.iter_errors(&status).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        ensure!(errors.is_empty(), "{errors:#?}\n{status:#}");
+        Ok(status)
+    };
+    let agent = Agent::start(&lab)?;
+    agent.wait_for("that nothing is there is found", HEALTHY_WITHIN, |status| !status.config.findings.is_empty())?;
+    valid(&agent)?;
+    let mut keys = Config::seed_keys();
+    lab.config.write(&keys)?;
+    agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    let mut status = valid(&agent)?;
+    keys.insert("vtep-mac".into(), "00:50:56:a0:7d:d8 nonsense".into());
+    lab.config.write(&keys)?;
+    lab.bigips[0].down()?;
+    agent.wait_for("trouble", NOTICED_WITHIN, |status| status.config.stale && !status.healthy())?;
+    valid(&agent)?;
+
+    status["surprise"] = true.into();
+    ensure!(!validator.is_valid(&status), "an unknown field");
+    Ok(())
+}
+
+/// Over and over, for who has it on a screen; without a terminal, without what moves a cursor or colours.
+#[test]
+fn status_is_watched_until_it_is_ended() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let mut command = lab.node.command(AGENT);
+    let mut watch = command.args(["status", "--watch"]).stdout(Stdio::piped()).spawn()?;
+    let lines = BufReader::new(watch.stdout.take().context("a pipe")?).lines();
+    let heads = lines.map_while(Result::ok).inspect(|line| assert!(!line.contains('\x1b'), "{line}"));
+    let three = heads.filter(|line| line.starts_with("node      worker-1")).take(3).count();
+    watch.kill()?;
+    watch.wait()?;
+    ensure!(three == 3 && agent.code("/livez")? == 200, "{three} tables");
     Ok(())
 }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
 use vtep_agent::{
     metrics::{self, Format},
     status::Status,
@@ -96,24 +95,7 @@ fn placeholders(text: &str) -> BTreeSet<String> {
 
 /// One that has something of everything.
 fn status() -> Result<Status> {
-    let probe = json!({"state": "ok", "rtt_us": 210, "sent": 100, "received": 99, "duplicates": 0, "loss": 0.01});
-    let vtep = json!({
-        "cidr": "10.1.6.0/24", "endpoint": "10.169.72.34", "mac": "00:50:56:a0:7d:d8", "verdict": "healthy", "also": [],
-        "datapath": {"state": "in-sync", "repairs": 1},
-        "probes": {"underlay": probe, "arp": probe, "icmp": probe, "path_mtu": {"state": "ok", "inner_mtu": 1450}},
-        "seen": {"packets": 10, "bytes": 980, "vnis": [2], "ports": [8472], "macs": []},
-    });
-    let status = json!({
-        "node": "worker-1", "version": "0.1.0", "mode": "enforce", "started_at": "2026-01-01T00:00:00Z",
-        "config": {"source": "kube:kube-system/cilium-config", "valid": true, "stale": false, "findings": []},
-        "kernel": {"release": "6.1.0", "supported": true, "reasons": []},
-        "cilium": {"running": true},
-        "datapath": {"model": "vtep-hash", "in_sync": true, "pending": [], "problems": [], "repairs_total": 3, "contended": []},
-        "tap": {"loaded": true, "overflows": 0, "fragments": 0, "malformed": 0},
-        "vteps": [vtep],
-        "bigip": {},
-    });
-    serde_json::from_value(status).context("no status")
+    serde_json::from_str(include_str!("../fixtures/status.json")).context("no status")
 }
 
 #[test]

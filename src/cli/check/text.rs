@@ -1,6 +1,9 @@
 //! Findings the way a good compiler prints them: what, where, the text itself, and what to write instead.
 
-use super::{Count, vteps};
+use super::{
+    super::style::{BAD, BOLD, WARNING, fold, paint},
+    Count, vteps,
+};
 use crate::config::{
     Keys,
     finding::{Finding, Severity},
@@ -21,18 +24,21 @@ pub fn render(keys: &Keys, parsed: &Parsed) -> String {
 
 fn render_finding(keys: &Keys, finding: &Finding) -> String {
     let Finding { rule, severity, key, index, problem, remedy, .. } = finding;
-    let label = match severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-        Severity::Info => "info",
+    let (label, style) = match severity {
+        Severity::Error => ("error", BAD),
+        Severity::Warning => ("warning", WARNING),
+        Severity::Info => ("info", BOLD),
     };
     let place = printable(&finding.place());
-    let mut text = format!("{label}[{rule}]: {problem}\n  --> {place}\n");
+    let head = format!("{label}[{rule}]");
+    let problem = fold(&format!("{head}: {problem}"), "  ");
+    let mut text = format!("{}{}\n  --> {place}\n", paint(style, &head), &problem[head.len()..]);
     if let Some(Excerpt { line, column, width }) = keys.get(key).and_then(|raw| excerpt(raw, *index)) {
         let marks = "^".repeat(width.max(1));
-        text += &format!("   |\n   | {line}\n   | {:column$}{marks}\n", "");
+        text += &format!("   |\n   | {line}\n   | {:column$}{}\n", "", paint(style, marks));
     }
-    text += &format!("   = {remedy}\n");
+    text += &fold(&format!("   = {remedy}"), "     ");
+    text.push('\n');
     text
 }
 
@@ -93,4 +99,25 @@ fn summary(parsed: &Parsed) -> String {
 
 fn plural(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{parse::parse_within, surroundings::Surroundings};
+
+    #[test]
+    fn findings_as_a_person_sees_them() {
+        let keys = [
+            ("enable-vtep", "true"),
+            ("vtep-endpoint", "10.169.72.34    10.169.72.36"),
+            ("vtep-cidr", "10.1.6.34/24   10.1.5.0/24"),
+            ("vtep-mac", "00:50:56:A0:7D:D8   00:50:56:86:6b"),
+            ("vtep-maks", "255.255.255.0"),
+            ("tunnel-protocol", "vxlan"),
+        ];
+        let keys = keys.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let parsed = parse_within(&keys, &Surroundings::default());
+        insta::assert_snapshot!(crate::cli::style::plain(&render(&keys, &parsed)));
+    }
 }

@@ -61,7 +61,7 @@ proptest! {
         0..12,
     )) {
         let parsed = parse(&keys);
-        let text = crate::cli::check::render(&keys, &parsed);
+        let text = crate::cli::style::colourless(&crate::cli::check::render(&keys, &parsed));
         prop_assert!(!text.chars().any(|c| c.is_control() && c != '\n'));
     }
 

@@ -1,0 +1,178 @@
+//! The ladder that `probe` prints for each VTEP: rungs from the node outwards, each once it is decided.
+
+use std::io::{self, Write};
+
+use crate::{
+    cli::style::{BAD, BOLD, GOOD, SOFT, fold, paint},
+    diagnose::Verdict,
+    probe::lane::ProbeState,
+    status::{EntryState, Probe, Status, VtepStatus},
+};
+
+/// What was printed so far: whole VTEPs, and rungs of the next.
+#[derive(Default)]
+pub(super) struct Ladder {
+    vteps: usize,
+    rungs: usize,
+}
+
+struct Rung {
+    name: &'static str,
+    /// `None`: it tells nothing.
+    holds: Option<bool>,
+    detail: String,
+    /// It will not change by waiting.
+    is_decided: bool,
+}
+
+/// Every rung is decided.
+pub(super) fn has_told(vtep: &VtepStatus) -> bool {
+    rungs(vtep).iter().all(|rung| rung.is_decided)
+}
+
+impl Ladder {
+    /// Prints the rungs that are decided and follow on those that are printed.
+    pub(super) fn climb(&mut self, out: &mut impl Write, status: &Status) -> io::Result<()> {
+        self.print(out, status, false)
+    }
+
+    /// Prints what is left, decided or not.
+    pub(super) fn finish(&mut self, out: &mut impl Write, status: &Status) -> io::Result<()> {
+        self.print(out, status, true)
+    }
+
+    fn print(&mut self, out: &mut impl Write, status: &Status, all: bool) -> io::Result<()> {
+        while let Some(vtep) = status.vteps.get(self.vteps) {
+            if self.rungs == 0 {
+                let VtepStatus { cidr, endpoint, mac, .. } = vtep;
+                writeln!(out, "{} at {endpoint}, {mac}", paint(BOLD, cidr))?;
+            }
+            let rungs = rungs(vtep);
+            for Rung { name, holds, detail, .. } in rungs[self.rungs..].iter().take_while(|rung| all || rung.is_decided)
+            {
+                let mark = match holds {
+                    Some(true) => paint(GOOD, "✓"),
+                    Some(false) => paint(BAD, "✗"),
+                    None => paint(SOFT, "·"),
+                };
+                writeln!(out, "  {mark} {name:<9} {detail}")?;
+                self.rungs += 1;
+            }
+            out.flush()?;
+            if self.rungs < rungs.len() {
+                return Ok(());
+            }
+            verdict(out, vtep)?;
+            *self = Self { vteps: self.vteps + 1, rungs: 0 };
+        }
+        Ok(())
+    }
+}
+
+fn verdict(out: &mut impl Write, vtep: &VtepStatus) -> io::Result<()> {
+    let VtepStatus { verdict, cause, hint, .. } = vtep;
+    match (cause, hint) {
+        (Some(cause), Some(hint)) => {
+            let text = fold(&format!("  {verdict}, {cause}: {hint}"), "  ");
+            writeln!(out, "{}", paint(BAD, text))
+        }
+        (None, _) | (_, None) if *verdict == Verdict::Unknown => writeln!(out, "  {verdict}: too early to tell"),
+        (None, _) | (_, None) => writeln!(out, "  {}", paint(GOOD, verdict)),
+    }
+}
+
+fn rungs(vtep: &VtepStatus) -> [Rung; 6] {
+    let VtepStatus { datapath, probes, seen, .. } = vtep;
+    let map = Rung {
+        name: "map",
+        holds: match datapath.state {
+            EntryState::InSync => Some(true),
+            EntryState::Pending | EntryState::Contended => Some(false),
+            EntryState::Unknown => None,
+        },
+        detail: datapath.error.clone().unwrap_or_else(|| datapath.state.to_string()),
+        is_decided: true,
+    };
+    // Without a target, BIG-IP's own frames may still bring one.
+    let is_decided = |state: ProbeState| !matches!(state, ProbeState::Pending | ProbeState::NoTarget);
+    let probe = |name, probe: &Probe| Rung {
+        name,
+        holds: holds(probe.state),
+        detail: told(probe),
+        is_decided: is_decided(probe.state),
+    };
+    let mut arp = probe("arp", &probes.arp);
+    arp.detail += &probes.arp.observed_mac.map(|mac| format!(", answered by {mac}")).unwrap_or_default();
+    let inner_mtu = probes.path_mtu.inner_mtu;
+    let path_mtu = Rung {
+        name: "path mtu",
+        holds: holds(probes.path_mtu.state),
+        detail: inner_mtu.map_or_else(|| "not known".to_owned(), |mtu| format!("{mtu} bytes inside")),
+        // Where no ping passes, no size is looked for.
+        is_decided: inner_mtu.is_some() || probes.icmp.state == ProbeState::Failed,
+    };
+    let vnis: Vec<_> = seen.vnis.iter().map(ToString::to_string).collect();
+    let vnis = if vnis.is_empty() { "-".into() } else { vnis.join(", ") };
+    let frames = Rung {
+        name: "seen",
+        holds: (seen.packets > 0).then_some(true),
+        detail: format!("{} frames, VNI {vnis}", seen.packets),
+        is_decided: path_mtu.is_decided,
+    };
+    [map, probe("underlay", &probes.underlay), arp, probe("icmp", &probes.icmp), path_mtu, frames]
+}
+
+fn holds(state: ProbeState) -> Option<bool> {
+    match state {
+        ProbeState::Ok => Some(true),
+        ProbeState::Failed => Some(false),
+        ProbeState::Pending | ProbeState::NoTarget | ProbeState::Unsupported => None,
+    }
+}
+
+fn told(probe: &Probe) -> String {
+    let target = probe.target.map(|target| format!("{target} ")).unwrap_or_default();
+    match (probe.state, probe.rtt_us) {
+        (ProbeState::Ok, Some(rtt_us)) => format!("{target}in {:.2}ms", rtt_us as f64 / 1e3),
+        (ProbeState::Ok, None) => format!("{target}answers"),
+        (ProbeState::Failed, _) => {
+            let error = probe.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+            format!("{target}does not answer{error}")
+        }
+        (ProbeState::NoTarget, _) => "no address to ask".to_owned(),
+        (ProbeState::Pending, _) => format!("{target}has not answered yet"),
+        (ProbeState::Unsupported, _) => "cannot be asked here".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(print: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<String> {
+        let mut out = Vec::new();
+        print(&mut out)?;
+        Ok(crate::cli::style::plain(&String::from_utf8_lossy(&out)))
+    }
+
+    #[test]
+    fn the_ladder_as_a_person_sees_it() -> io::Result<()> {
+        insta::assert_snapshot!(printed(|out| Ladder::default().finish(out, &Status::sample()))?);
+        Ok(())
+    }
+
+    /// What is printed on the way is what is printed in the end, and each rung once.
+    #[test]
+    fn a_rung_is_printed_when_it_is_decided() -> io::Result<()> {
+        let end = Status::sample();
+        let mut on_the_way = end.clone();
+        on_the_way.vteps[0].probes.arp.state = ProbeState::Pending;
+        let mut ladder = Ladder::default();
+        let first = printed(|out| ladder.climb(out, &on_the_way))?;
+        assert_eq!(first.lines().count(), 3, "{first}");
+        assert_eq!(printed(|out| ladder.climb(out, &on_the_way))?, "");
+        let rest = printed(|out| ladder.finish(out, &end))?;
+        assert_eq!(first + &rest, printed(|out| Ladder::default().finish(out, &end))?);
+        Ok(())
+    }
+}
