@@ -6,7 +6,7 @@ KERNELS ?=
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 30
 
-.PHONY: run test test-all test-kernels fuzz image bench check manifests setup
+.PHONY: run test test-all test-kernels fuzz image bench check docs manifests setup
 
 # The lab with the agent in it; ONCE=1 ends when both BIG-IPs are healthy.
 run: setup
@@ -48,6 +48,10 @@ check: setup
 
 bench: setup
 	cargo bench --package vtep-agent
+
+# What is written from the program itself: docs/configuration.md.
+docs: setup
+	UPDATE_DOCS=1 cargo test --package vtep-agent --test docs configuration
 
 # The plain manifests, from the chart; a test holds them equal.
 manifests: setup

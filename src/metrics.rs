@@ -1,6 +1,6 @@
 //! Metrics for Prometheus, made from the status at each scrape, so that they never tell another story.
 //!
-//! [`table`] has every metric; this file writes them, as the scraper asks for.
+//! `table` has every metric; this file writes them, as the scraper asks for.
 
 mod table;
 

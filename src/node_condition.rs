@@ -95,7 +95,7 @@ pub async fn keep(client: Client, node: String, mut diagnoses: watch::Receiver<A
                             Ok(Err(error)) => error.to_string(),
                             Ok(Ok(())) | Err(_) => format!("no answer within {PATIENCE:?}"),
                         };
-                        warn!(error, "the Node's condition {TYPE} cannot be written");
+                        warn!(error, "the Node's condition cannot be written");
                     }
                 }
             }

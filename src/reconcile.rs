@@ -360,8 +360,8 @@ impl Reconciler {
             warn!(%cidr, "no room for this VTEP: the map is full of what Cilium was started with; restart the cilium DaemonSet");
         }
         for (cidr, inside) in report.intruders.iter().filter(|(cidr, _)| !self.current.intruders.contains_key(cidr)) {
-            let inside: Vec<_> = inside.iter().map(ToString::to_string).collect();
-            warn!(%cidr, inside = inside.join(", "), "Cilium has pods or nodes inside this VTEP's network");
+            let inside = inside.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            warn!(%cidr, inside, "Cilium has pods or nodes inside this VTEP's network");
         }
     }
 }

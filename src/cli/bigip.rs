@@ -26,6 +26,7 @@ pub struct Args {
     /// The tunnel's name on BIG-IP, as CIS knows it (`--cilium-name`)
     #[arg(long, value_name = "NAME", default_value = "cilium")]
     tunnel: String,
+    /// Text for people, or JSON for programs.
     #[arg(short, long, value_enum, default_value = "text")]
     output: Format,
 }

@@ -28,6 +28,7 @@ pub struct Args {
     node: node::Flags,
     #[command(flatten)]
     state: state::Flags,
+    /// Text for people, or JSON for programs.
     #[arg(short, long, value_enum, default_value = "text")]
     output: Format,
 }

@@ -17,6 +17,7 @@ use crate::{
 pub struct Args {
     #[command(flatten)]
     source: source::Source,
+    /// Text for people, or JSON for programs.
     #[arg(short, long, value_enum, default_value = "text")]
     output: Format,
 }

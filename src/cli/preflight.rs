@@ -26,6 +26,7 @@ use crate::{
 pub struct Args {
     #[command(flatten)]
     node: node::Flags,
+    /// Text for people, or JSON for programs.
     #[arg(short, long, value_enum, default_value = "text")]
     output: Format,
 }

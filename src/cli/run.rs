@@ -89,8 +89,10 @@ pub struct Args {
     /// Where your people find the runbook; hints link to its section of the cause.
     #[arg(long, default_value = RUNBOOK, env = "VTEP_AGENT_RUNBOOK_URL")]
     runbook_url: String,
+    /// Lines for people, or JSON for programs.
     #[arg(long, value_enum, default_value = "text", env = "VTEP_AGENT_LOG_FORMAT")]
     log_format: logging::Format,
+    /// error, warn, info, debug or trace; or directives such as `info,vtep_agent::probe=debug`.
     #[arg(long, default_value = "info", env = "VTEP_AGENT_LOG_LEVEL")]
     log_level: String,
 }

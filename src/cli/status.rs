@@ -43,6 +43,7 @@ pub struct Args {
     /// Where the agent listens.
     #[arg(long, default_value = "http://127.0.0.1:9808", env = "VTEP_AGENT_URL")]
     url: String,
+    /// Text for people, or JSON for programs.
     #[arg(short, long, value_enum, default_value = "text")]
     output: Format,
     /// Ask again every second, until Ctrl-C.

@@ -1,9 +1,9 @@
 //! The HTTP endpoints. GET only: nothing here changes state.
 //!
-//! - [`health`]: what the kubelet and people ask: `/livez`, `/readyz`, `/healthz`
-//! - [`page`]: the page at `/`, from memory
-//! - [`live`]: `/events`, the status as it changes
-//! - [`server`]: the connections, and what each may cost
+//! - `health`: what the kubelet and people ask: `/livez`, `/readyz`, `/healthz`
+//! - `page`: the page at `/`, from memory
+//! - `live`: `/events`, the status as it changes
+//! - `server`: the connections, and what each may cost
 
 mod health;
 mod live;

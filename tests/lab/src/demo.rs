@@ -36,6 +36,9 @@ pub(crate) fn run(agent: &Path, once: bool, stop: &Stop) -> Result<ExitCode> {
     let mut child =
         lab.agent_command(&agent, LISTEN).spawn().with_context(|| format!("failed to start {}", agent.display()))?;
     let door = proxy(&lab.node, LISTEN.port())?;
+    if !once {
+        crate::describe(&lab);
+    }
     println!("http://{}", door.address);
     let shown = show(&agent, door.address, once, stop, &mut child);
     let ended = end(&mut child);

@@ -50,22 +50,27 @@ fn main() -> Result<ExitCode> {
 fn up(stop: &Stop) -> Result<ExitCode> {
     let lab = Lab::builder().l7_proxy(true).fill_map(true).start()?;
     lab.config.write(&Config::seed_keys())?;
-    let topology = &lab.topology;
-    describe(&lab.node, &format!("{}, router IP {}", topology.node_ip, topology.router_ip));
-    describe(&lab.pod, &topology.pod_ip.to_string());
-    for bigip in &lab.bigips {
-        let addresses = &bigip.addresses;
-        let text = format!("{}, self IP {}, MAC {}", addresses.underlay_ip, addresses.self_ip, addresses.mac);
-        describe(&bigip.host, &text);
-    }
-    describe(&lab.underlay, &format!("router {}", topology.underlay.addr()));
-    println!("VTEP map: {}, ConfigMap: {CONFIG} (both only inside)", lab.cilium.vtep_pin().display());
+    describe(&lab);
     println!("Ctrl-C takes everything down");
     stop.wait();
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(host: &Host, addresses: &str) {
+/// Who is there, and how to look inside.
+fn describe(lab: &Lab) {
+    let topology = &lab.topology;
+    describe_host(&lab.node, &format!("{}, router IP {}", topology.node_ip, topology.router_ip));
+    describe_host(&lab.pod, &topology.pod_ip.to_string());
+    for bigip in &lab.bigips {
+        let addresses = &bigip.addresses;
+        let text = format!("{}, self IP {}, MAC {}", addresses.underlay_ip, addresses.self_ip, addresses.mac);
+        describe_host(&bigip.host, &text);
+    }
+    describe_host(&lab.underlay, &format!("router {}", topology.underlay.addr()));
+    println!("VTEP map: {}, ConfigMap: {CONFIG} (both only inside)", lab.cilium.vtep_pin().display());
+}
+
+fn describe_host(host: &Host, addresses: &str) {
     let pid = std::process::id();
     println!("{}: {addresses}\n    nsenter --target {pid} --mount --net={}", host.name(), host.path().display());
 }

@@ -1,0 +1,342 @@
+//! The documents: what they say of the program is true, what they link to exists, and both languages say the same. Needs no root.
+//!
+//! `make docs` writes docs/configuration.md anew.
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Arg, Command, CommandFactory};
+use vtep_agent::{cli::Cli, diagnose::Cause};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+fn read(path: impl AsRef<Path>) -> Result<String> {
+    let path = Path::new(ROOT).join(path);
+    fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
+/// Every document that people read.
+fn documents() -> Result<Vec<PathBuf>> {
+    let mut found: Vec<_> =
+        ["README.md", "README.zh-CN.md", "SECURITY.md", "CHANGELOG.md", "deploy/README.md"].map(PathBuf::from).into();
+    for entry in fs::read_dir(Path::new(ROOT).join("docs"))? {
+        let path = Path::new("docs").join(entry?.file_name());
+        found.extend(path.extension().is_some_and(|extension| extension == "md").then_some(path));
+    }
+    Ok(found)
+}
+
+/// The settings, from the command line itself.
+mod configuration {
+    use super::*;
+
+    const HEAD: &str = "# Configuration
+
+`cilium-config` says which BIG-IPs there are; the agent has no file of its own. What is left to say are flags, and each has an environment
+variable, which is what the chart sets. A flag wins over its variable. `vtep-agent COMMAND --help` has the same words.
+
+This document is written by `make docs` from the command line itself, and a test keeps it so.
+";
+
+    fn reference() -> String {
+        let mut cli = Cli::command();
+        cli.build();
+        let mut text = HEAD.to_owned();
+        let run: BTreeSet<String> = cli.find_subcommand("run").into_iter().flat_map(settings).map(row).collect();
+        for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
+            text += &section(command, &run);
+        }
+        text
+    }
+
+    fn settings(command: &Command) -> impl Iterator<Item = &Arg> {
+        command.get_arguments().filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version"))
+    }
+
+    /// What a command shares with `run` is only named there.
+    fn section(command: &Command, run: &BTreeSet<String>) -> String {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        let mut text = format!("\n## `vtep-agent {}`\n\n{}\n", command.get_name(), sentence(&about));
+        let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        if let Some((_, example)) = examples.split_once("Example:\n") {
+            let example = example.split("\n\n").next().unwrap_or_default();
+            text += &format!("\n```sh\n{}\n```\n", example.lines().map(str::trim).collect::<Vec<_>>().join("\n"));
+        }
+        let is_shared = |arg: &&Arg| command.get_name() != "run" && run.contains(&row(arg));
+        let (shared, own): (Vec<_>, Vec<_>) = settings(command).partition(is_shared);
+        if !own.is_empty() {
+            text += "\n| setting | default | meaning |\n|---|---|---|\n";
+            text.extend(own.into_iter().map(row));
+        }
+        let shared: Vec<_> = shared.iter().filter_map(|arg| Some(format!("`--{}`", arg.get_long()?))).collect();
+        if !shared.is_empty() {
+            text += &format!("\nAs in `run`: {}.\n", shared.join(", "));
+        }
+        text
+    }
+
+    fn row(arg: &Arg) -> String {
+        let values: Vec<_> = arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+        let takes_value = arg.get_action().takes_values();
+        let placeholder =
+            arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string).unwrap_or_default();
+        let mut name = match (arg.get_long(), arg.get_short()) {
+            (Some(long), Some(short)) => format!("-{short}, --{long}"),
+            (Some(long), None) => format!("--{long}"),
+            (None, _) => format!("[{placeholder}]"),
+        };
+        if takes_value && arg.get_long().is_some() {
+            let value =
+                if values.is_empty() || arg.is_hide_possible_values_set() { placeholder } else { values.join("|") };
+            name += &format!(" {value}");
+        }
+        let variable = arg.get_env().map(|name| format!("<br>`{}`", name.to_string_lossy())).unwrap_or_default();
+        let defaults: Vec<_> =
+            arg.get_default_values().iter().map(|value| format!("`{}`", value.to_string_lossy())).collect();
+        let defaults = match arg.get_id().as_str() {
+            "node_name" => "the host's name".to_owned(),
+            _ if takes_value => defaults.join(", "),
+            _ => String::new(),
+        };
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let cell = |text: &str| text.replace('|', "\\|");
+        format!("| `{}`{variable} | {} | {} |\n", cell(&name), cell(&defaults), cell(&sentence(&help)))
+    }
+
+    fn sentence(text: &str) -> String {
+        let text = text.trim().trim_end_matches('.');
+        format!("{text}.")
+    }
+
+    #[test]
+    fn is_what_the_command_line_says() -> Result<()> {
+        let path = Path::new(ROOT).join("docs/configuration.md");
+        let reference = reference();
+        if env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(&path, &reference)?;
+        }
+        ensure!(
+            fs::read_to_string(&path).unwrap_or_default() == reference,
+            "docs/configuration.md is old: `make docs`"
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn every_setting_says_what_it_is_for() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in cli.get_subcommands() {
+            for arg in command.get_arguments() {
+                assert!(arg.get_help().is_some(), "{} {} has no help", command.get_name(), arg.get_id());
+            }
+        }
+    }
+}
+
+/// Links, and the headings that they lead to.
+mod links {
+    use super::*;
+
+    /// As Markdown's renderers make it of a heading.
+    fn anchor(heading: &str) -> String {
+        let kept = heading.trim().to_lowercase();
+        let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    }
+
+    fn anchors(document: &str) -> BTreeSet<String> {
+        prose(document)
+            .filter_map(|line| line.strip_prefix('#'))
+            .map(|line| anchor(line.trim_start_matches('#')))
+            .collect()
+    }
+
+    #[test]
+    fn lead_somewhere() -> Result<()> {
+        for path in documents()? {
+            let text = read(&path)?;
+            let links: Vec<_> = prose(&text).flat_map(targets).collect();
+            for link in links.iter().filter(|link| !link.contains("://") && !link.starts_with("mailto:")) {
+                let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
+                let target =
+                    if file.is_empty() { path.clone() } else { path.parent().unwrap_or(Path::new("")).join(file) };
+                ensure!(Path::new(ROOT).join(&target).exists(), "{}: nothing at {link}", path.display());
+                ensure!(
+                    fragment.is_empty() || anchors(&read(&target)?).contains(fragment),
+                    "{}: no heading for {link}",
+                    path.display()
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lines that are no code.
+fn prose(document: &str) -> impl Iterator<Item = &str> {
+    let mut is_code = false;
+    document.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_code ^= is_fence;
+        !is_code && !is_fence
+    })
+}
+
+/// Where the links of a line lead to.
+fn targets(line: &str) -> Vec<String> {
+    let parts = line.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    parts.map(|(target, _)| target.to_owned()).collect()
+}
+
+/// Both READMEs.
+mod languages {
+    use super::*;
+
+    /// What has to be the same in every language.
+    #[derive(Debug, PartialEq)]
+    enum Part {
+        Heading(usize),
+        Code(Vec<String>),
+        /// What is marked as code in each cell.
+        Row(Vec<Vec<String>>),
+        Links(Vec<String>),
+    }
+
+    fn parts(document: &str) -> Vec<Part> {
+        let mut parts = Vec::new();
+        let mut code: Option<Vec<String>> = None;
+        for line in document.lines() {
+            if line.starts_with("```") {
+                match code.take() {
+                    Some(lines) => parts.push(Part::Code(lines)),
+                    None => code = Some(vec![line.to_owned()]),
+                }
+            } else if let Some(code) = &mut code {
+                // A comment is for people.
+                code.push(line.split(" # ").next().unwrap_or_default().trim_end().to_owned());
+            } else if line.starts_with("    ") {
+                parts.push(Part::Code(vec![line.split(" # ").next().unwrap_or_default().trim_end().to_owned()]));
+            } else if line.starts_with('#') {
+                parts.push(Part::Heading(line.chars().take_while(|c| *c == '#').count()));
+            } else if line.starts_with('|') {
+                let cells = line.trim_matches('|').split(" | ");
+                parts.push(Part::Row(cells.map(marked).collect()));
+            }
+            let links = targets(line);
+            if code.is_none() && !links.is_empty() {
+                parts.push(Part::Links(links.into_iter().filter(|link| !link.starts_with("README")).collect()));
+            }
+        }
+        parts
+    }
+
+    fn marked(cell: &str) -> Vec<String> {
+        cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    /// Prose may put links in lines of its own: they are compared as a set.
+    fn compared(document: &str) -> (Vec<Part>, BTreeSet<String>) {
+        let (links, parts): (Vec<_>, Vec<_>) =
+            parts(document).into_iter().partition(|part| matches!(part, Part::Links(_)));
+        let links = links.into_iter().flat_map(|part| if let Part::Links(links) = part { links } else { Vec::new() });
+        // What is linked in a document's own language is not the same document.
+        (parts, links.filter(|link| !link.starts_with('#')).collect())
+    }
+
+    #[test]
+    fn say_the_same() -> Result<()> {
+        let (english, chinese) = (compared(&read("README.md")?), compared(&read("README.zh-CN.md")?));
+        for (n, pair) in english.0.iter().zip(&chinese.0).enumerate() {
+            ensure!(pair.0 == pair.1, "part {n}: README.md has\n{:#?}\nand README.zh-CN.md\n{:#?}", pair.0, pair.1);
+        }
+        ensure!(
+            english.0.len() == chinese.0.len(),
+            "one of them ends early: {} and {}",
+            english.0.len(),
+            chinese.0.len()
+        );
+        ensure!(english.1 == chinese.1, "links: {:?}", english.1.symmetric_difference(&chinese.1));
+        Ok(())
+    }
+}
+
+#[test]
+fn symptoms_lead_to_every_cause() -> Result<()> {
+    let text = read("docs/troubleshooting.md")?;
+    for cause in Cause::ALL {
+        ensure!(text.contains(&format!("(runbook.md#{cause})")), "no symptom leads to {cause}");
+    }
+    Ok(())
+}
+
+/// Every line that the agent can write is in docs/logs.md, and no other.
+mod logs {
+    use super::*;
+
+    fn sources(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+        for entry in fs::read_dir(dir)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                sources(&path, found)?;
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// The message and the level of each call of tracing's macros: the last text among the arguments.
+    fn messages(source: &str) -> Vec<(String, String)> {
+        let code =
+            source.split("#[cfg(test)]\nmod").next().unwrap_or_default().replace("env!(\"CARGO_PKG_VERSION\")", "");
+        let mut found = Vec::new();
+        for level in ["info", "warn", "error"] {
+            let call = format!("{level}!(");
+            for (at, _) in code.match_indices(&call) {
+                if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+                    continue;
+                }
+                let arguments = &code[at + call.len()..];
+                // The summary is told by its form.
+                if arguments.trim_start().starts_with("\"vtep cidr=") {
+                    continue;
+                }
+                // The message is the last argument, a text.
+                let end = arguments.find("\")").unwrap_or(arguments.len());
+                let message = arguments[..end].rsplit('"').next().unwrap_or_default();
+                found.push((level.to_uppercase(), message.to_owned()));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_line_is_documented() -> Result<()> {
+        let text = read("docs/logs.md")?;
+        let rows: BTreeSet<_> = text
+            .lines()
+            .filter_map(|line| {
+                let mut cells = line.trim_matches('|').split(" | ").map(|cell| cell.trim().trim_matches('`'));
+                let level = cells.next().filter(|level| matches!(*level, "INFO" | "WARN" | "ERROR"))?;
+                Some((level.to_owned(), cells.next()?.to_owned()))
+            })
+            .collect();
+        let mut files = Vec::new();
+        sources(&Path::new(ROOT).join("src"), &mut files)?;
+        let mut said = BTreeSet::new();
+        for file in files {
+            said.extend(messages(&fs::read_to_string(file)?));
+        }
+        ensure!(said.len() > 20, "{said:?}");
+        let missing: Vec<_> = said.difference(&rows).collect();
+        ensure!(missing.is_empty(), "docs/logs.md lacks {missing:#?}");
+        let invented: Vec<_> = rows.difference(&said).collect();
+        ensure!(invented.is_empty(), "nothing says {invented:#?}");
+        Ok(())
+    }
+}
