@@ -77,7 +77,7 @@ pub struct Args {
     /// Let BIG-IP's own traffic take the place of nine probes in ten.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", env = "VTEP_AGENT_PASSIVE_FIRST")]
     passive_first: bool,
-    /// How often the log sums up each VTEP.
+    /// How often the log sums up each VTEP; one that stays healthy, every sixth time.
     #[arg(long, default_value = "5m", value_parser = interval, env = "VTEP_AGENT_SUMMARY_INTERVAL")]
     summary_interval: Duration,
     /// Tell changes of verdict as Events of the Node, and findings as Events of the ConfigMap.
