@@ -155,24 +155,11 @@ fn no_client_costs_more_than_its_share() -> Result<()> {
 fn listeners_have_sixteen_places() -> Result<()> {
     let lab = Lab::start()?;
     let agent = Agent::healthy(&lab)?;
-    let listen = || {
-        lab.node.run(|| {
-            let mut stream = connect()?;
-            stream.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")?;
-            let mut answer = vec![0; 4096];
-            let length = stream.read(&mut answer)?;
-            Ok((String::from_utf8_lossy(&answer[..length]).into_owned(), stream))
-        })
-    };
-    let mut streams = Vec::new();
-    for _ in 0..16 {
-        let (answer, stream) = listen()?;
-        ensure!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("text/event-stream"), "{answer}");
-        streams.push(stream);
-    }
-    ensure!(listen()?.0.starts_with("HTTP/1.1 503 "), "a seventeenth");
+    let streams = (0..16).map(|_| agent.listen()).collect::<Result<Vec<_>>>()?;
+    let refused = agent.listen().err().context("a seventeenth")?;
+    ensure!(refused.to_string() == "HTTP/1.1 503", "{refused}");
     drop(streams);
-    eventually("a place is free again", ANSWER_WITHIN, || Ok(listen()?.0.starts_with("HTTP/1.1 200 ").then_some(())))?;
+    eventually("a place is free again", ANSWER_WITHIN, || Ok(agent.listen().ok()))?;
     ensure!(agent.code("/livez")? == 200, "alive");
     Ok(())
 }

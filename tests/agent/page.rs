@@ -217,6 +217,21 @@ fn a_configuration_in_error_is_shown_and_never_run() -> Result<()> {
     Ok(())
 }
 
+/// Whoever gets no place among the listeners asks now and then, and sees the same.
+#[test]
+fn without_live_events_the_page_asks() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let listeners = (0..16).map(|_| agent.listen()).collect::<Result<Vec<_>>>()?;
+    let mut browser = Browser::start(&lab)?;
+    browser.open(1280, "light", None)?;
+    browser.wait("asked every 5 s")?;
+    lab.bigips[0].down()?;
+    browser.wait("1 of 2 BIG-IPs reaches the pods of worker-1")?;
+    drop(listeners);
+    browser.wait("live")
+}
+
 #[test]
 fn a_page_that_is_known_is_not_sent_again() -> Result<()> {
     let lab = Lab::start()?;

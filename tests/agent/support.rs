@@ -129,6 +129,19 @@ impl Agent {
         })
     }
 
+    /// Takes a place among the listeners, for as long as the stream is held.
+    pub(crate) fn listen(&self) -> Result<TcpStream> {
+        self.node.run(|| {
+            let mut stream = TcpStream::connect(LISTEN)?;
+            stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+            stream.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")?;
+            let mut head = [0; 12];
+            stream.read_exact(&mut head)?;
+            ensure!(&head == b"HTTP/1.1 200", "{}", String::from_utf8_lossy(&head));
+            Ok(stream)
+        })
+    }
+
     /// The status code of an endpoint that must answer.
     pub(crate) fn code(&self, path: &str) -> Result<u16> {
         Ok(self.get(path)?.with_context(|| format!("nobody answers {path}"))?.0)
