@@ -142,6 +142,8 @@ fn healthy_and_then_gone_and_then_back() -> Result<()> {
 
     browser.open(1280, "light", None)?;
     browser.wait("live")?;
+    let answer = browser.ask(&json!({"do": "select", "selector": ".vtep h2"}))?;
+    ensure!(answer["selected"] == "10.1.6.0/24 BIG-IP 10.169.72.34", "an update took the selection: {answer}");
     ensure!(agent.terminate()?.success(), "a clean end");
     browser.wait("The agent has not answered since")?;
     let look = browser.look()?;

@@ -3,6 +3,7 @@
 //   {"do": "open", "url": …, "width": …, "scheme": "light" | "dark", "status": {…}}
 //                             a new page; with a status, that is what the page gets to draw, and no live events
 //   {"do": "wait", "text": …} until that text is on the page
+//   {"do": "select", "selector": …}  what a person who has selected that text has selected after the next update
 //   {"do": "shot", "file": …} the whole page as PNG
 //   {"do": "look"}            what a person and a checker would find: texts, errors, requests to elsewhere, width, axe-core's verdict
 import { createInterface } from "node:readline";
@@ -38,6 +39,12 @@ const commands = {
   async wait({ text }) {
     await page.getByText(text).first().waitFor();
     return {};
+  },
+  async select({ selector }) {
+    const asOf = await page.locator("#as-of").textContent();
+    await page.evaluate((selector) => getSelection().selectAllChildren(document.querySelector(selector)), selector);
+    await page.waitForFunction((asOf) => document.querySelector("#as-of").textContent !== asOf, asOf);
+    return { selected: await page.evaluate(() => getSelection().toString()) };
   },
   async shot({ file }) {
     await page.screenshot({ path: file, fullPage: true });

@@ -38,6 +38,22 @@ function make(tag, attributes, ...children) {
   return element;
 }
 
+/* What is there already stays, and with it a focus or a selection: only what differs is replaced. */
+function settle(parent, children) {
+  children.forEach((child, n) => {
+    const old = parent.childNodes[n];
+    if (!old) parent.append(child);
+    else if (old.nodeName !== child.nodeName) old.replaceWith(child);
+    else if (child.nodeType === Node.TEXT_NODE) { if (old.data !== child.data) old.data = child.data; }
+    else {
+      for (const { name } of [...old.attributes]) if (!child.hasAttribute(name)) old.removeAttribute(name);
+      for (const { name, value } of child.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+      settle(old, [...child.childNodes]);
+    }
+  });
+  while (parent.childNodes.length > children.length) parent.lastChild.remove();
+}
+
 const set = (id, text) => { if ($(id).textContent !== text) $(id).textContent = text; };
 const list = (values) => (values && values.length ? values.join(", ") : null);
 const clock = (at) => (at ? new Date(at).toLocaleTimeString([], { hour12: false }) : "never");
@@ -152,7 +168,7 @@ function drawVtep(status, vtep) {
 
 function drawFacts(id, facts) {
   const rows = facts.filter(([, value]) => value != null && value.length !== 0);
-  $(id).replaceChildren(...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, [value].flat().flatMap((part, n) =>
+  settle($(id), rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, [value].flat().flatMap((part, n) =>
     (n ? [make("br"), part] : [part])))]));
 }
 
@@ -191,12 +207,12 @@ function draw(status) {
   set("todo", todo);
   set("who", `${status.version} on ${status.node}${status.mode === "observe" ? ", only looking" : ""}`);
   document.title = `${status.vteps.every((vtep) => vtep.verdict === "healthy") ? "✓" : "✕"} ${status.node} – vtep-agent`;
-  $("vteps").replaceChildren(...status.vteps.map((vtep) => drawVtep(status, vtep)));
+  settle($("vteps"), status.vteps.map((vtep) => drawVtep(status, vtep)));
   drawFacts("config", [
     ["source", config.source], ["state", config.valid ? "valid" : config.stale ? "in error: last good values in force" : "in error"],
     ["seen", config.observed_at ? `${ago(config.observed_at)} ago` : "not yet"], ["problem", config.source_error], ["hash", config.hash?.slice(0, 12)],
     ["overridden", Object.entries(config.overrides).map(([key, object]) => `${key} by ${object}`)]]);
-  $("findings").replaceChildren(...config.findings.map(drawFinding));
+  settle($("findings"), config.findings.map(drawFinding));
   drawFacts("node", [
     ["kernel", `${kernel.release}${kernel.supported ? "" : " (not supported)"}`], ["", kernel.reasons],
     ["Cilium", `${cilium.version ?? "version not known"}${cilium.running ? "" : ", not running"}`],
@@ -216,7 +232,7 @@ function drawHistory(history) {
   tracks = Object.fromEntries(history.vteps.map((track) => [track.cidr, track.points]));
   const entry = ({ at, cidr, verdict, cause, repairs }) => make("li", {}, make("time", { datetime: at }, clock(at)),
     make("span", {}, `${cidr}: ${repairs ? `${plural(repairs, "repair", "repairs")} of the map entry` : `${verdict}${cause ? ` (${cause})` : ""}`}`));
-  $("changes").replaceChildren(...(history.changes.length ? history.changes.map(entry) : [make("li", {}, "none since the agent started")]));
+  settle($("changes"), history.changes.length ? history.changes.map(entry) : [make("li", {}, "none since the agent started")]);
   if (shown) draw(shown);
 }
 
