@@ -72,13 +72,15 @@ fn a_left_behind_pin_does_not_prove_that_vtep_is_on() -> Result<()> {
     let agent = Agent::healthy(&lab)?;
     lab.cilium.running.enable_vtep = false;
     lab.cilium.start()?;
-    let status = agent.wait_for("the switch is named", NOTICED_WITHIN, |status| {
-        // What Cilium drops is named sooner than its file is read.
+    agent.wait_for("the switch is named", NOTICED_WITHIN, |status| {
+        // What Cilium drops is named sooner than its file is read, and the file is read sooner than it is weighed.
+        let names = |hint: &String| hint.contains("enable-vtep: Cilium runs with false");
         status.cilium.restart_required
-            && status.vteps.iter().all(|vtep| vtep.cause == Some(Cause::CiliumRestartRequired))
+            && status
+                .vteps
+                .iter()
+                .all(|vtep| vtep.cause == Some(Cause::CiliumRestartRequired) && vtep.hint.as_ref().is_some_and(names))
     })?;
-    let hint = status.vteps[0].hint.clone().unwrap_or_default();
-    ensure!(hint.contains("enable-vtep: Cilium runs with false"), "{hint}");
     Ok(())
 }
 
