@@ -17,7 +17,7 @@
 //! - [`mod@diagnose`]: from evidence to a cause
 //! - [`monitor`]: the loop that diagnoses; [`herald`] says each change once, and [`damper`] bounds how often
 //! - [`status`]: what anyone may know, in one serialisable type; [`history`]: what it was lately
-//! - [`state_file`]: what is remembered over a restart
+//! - [`state_file`]: what is remembered over a restart; [`heap`]: what is given back after it
 //! - [`http`], [`metrics`], [`logging`], [`events`], [`node_condition`], [`progress`]: how it is told
 //! - [`bigip`]: what a BIG-IP must hold for all this
 //! - [`cli`]: one file per subcommand
@@ -29,6 +29,7 @@ pub mod damper;
 pub mod datapath;
 pub mod diagnose;
 pub mod events;
+pub mod heap;
 pub mod herald;
 pub mod history;
 pub mod http;

@@ -15,11 +15,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
     task::{AbortHandle, JoinSet},
-    time,
+    time::{self, Instant},
 };
 
 /// Connections at a time.
 const CONNECTIONS: usize = 128;
+/// Nobody gives way before that: enough to send a request and be answered, however many come at once. They wait in the kernel's queue.
+const GRACE: Duration = Duration::from_millis(20);
 /// To send a request's header, or the next one's.
 const HEADER_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes of a header.
@@ -34,7 +36,7 @@ const BREATH: Duration = Duration::from_millis(100);
 /// Serves until `stop` is true, or its sender is gone.
 pub(super) async fn serve(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
-    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
+    let mut oldest_first: VecDeque<(Instant, AbortHandle)> = VecDeque::new();
     loop {
         let stream = tokio::select! {
             biased;
@@ -48,13 +50,15 @@ pub(super) async fn serve(listener: TcpListener, router: Router, mut stop: watch
                 }
             },
         };
-        oldest_first.retain(|connection| !connection.is_finished());
+        oldest_first.retain(|(_, connection)| !connection.is_finished());
         if oldest_first.len() >= CONNECTIONS
-            && let Some(oldest) = oldest_first.pop_front()
+            && let Some((began, oldest)) = oldest_first.pop_front()
         {
+            time::sleep_until(began + GRACE).await;
             oldest.abort();
         }
-        oldest_first.push_back(connections.spawn(converse(stream, router.clone(), stop.clone())));
+        let connection = connections.spawn(converse(stream, router.clone(), stop.clone()));
+        oldest_first.push_back((Instant::now(), connection));
     }
     drop(listener);
     while connections.join_next().await.is_some() {}

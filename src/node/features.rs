@@ -8,6 +8,8 @@ use aya::{
     sys::{SyscallError, is_map_supported, is_program_supported},
 };
 
+use crate::heap;
+
 static LARGE_PROGRAM: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/large"));
 
 /// One feature, and what trying it out showed.
@@ -44,8 +46,9 @@ pub fn probe() -> [Feature; 4] {
 }
 
 fn loads_large_program() -> Result<bool, FeatureError> {
-    // Nothing in it depends on the kernel's own types, which take 20 MB to read.
+    // Nothing in it depends on the kernel's own types.
     let mut ebpf = EbpfLoader::new().btf(None).load(LARGE_PROGRAM)?;
+    heap::trim();
     let program: &mut SocketFilter = ebpf.program_mut("large").ok_or(FeatureError::Incomplete)?.try_into()?;
     match program.load() {
         Ok(()) => Ok(true),

@@ -28,6 +28,7 @@ use crate::{
         spec::{Tunnel, TunnelProtocol},
     },
     datapath::abi::{self, FlowKey, FlowStats},
+    heap,
 };
 
 static PROGRAM: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tap"));
@@ -110,13 +111,14 @@ impl Tap {
     /// When the kernel refuses it.
     pub fn load(tunnel: Tunnel) -> Result<Self, TapError> {
         let is_geneve = u8::from(tunnel.protocol == TunnelProtocol::Geneve);
-        // Nothing in it depends on the kernel's own types, which take 20 MB to read.
+        // Nothing in it depends on the kernel's own types.
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .override_global("TUNNEL_PORT", &tunnel.port, true)
             .override_global("TUNNEL_IS_GENEVE", &is_geneve, true)
             .load(PROGRAM)
             .map_err(TapError::Load)?;
+        heap::trim();
         for name in ["tap", "arp_replies"] {
             Self::program(&mut ebpf, name)?.load().map_err(TapError::Program)?;
         }

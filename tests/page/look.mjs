@@ -1,14 +1,16 @@
 // Drives a headless Chromium for tests/agent/page.rs: each line of standard input is a command, each line of standard output its answer.
 //
-//   {"do": "open", "url": …, "width": …, "scheme": "light" | "dark", "status": {…}}
-//                             a new page; with a status, that is what the page gets to draw, and no live events
+//   {"do": "open", "url": …, "width": …, "scheme": "light" | "dark", "status": {…}, "history": {…}}
+//                             a new page; with a status or a history, that is what the page gets to draw, and no live events
 //   {"do": "wait", "text": …} until that text is on the page
-//   {"do": "select", "selector": …}  what a person who has selected that text has selected after the next update
+//   {"do": "hold", "selector": …}
+//                             selects a text there, and says what of it is still selected when the page was drawn twice more
 //   {"do": "shot", "file": …} the whole page as PNG
 //   {"do": "look"}            what a person and a checker would find: texts, errors, requests to elsewhere, width, axe-core's verdict
 import { createInterface } from "node:readline";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { setTimeout } from "node:timers/promises";
 
 const require = createRequire(`${process.argv[2]}/`);
 const { chromium } = require("playwright-core");
@@ -20,7 +22,7 @@ const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", arg
 let context, page, errors, elsewhere;
 
 const commands = {
-  async open({ url, width, scheme, status }) {
+  async open({ url, width, scheme, status, history }) {
     await context?.close();
     context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme: scheme ?? "light", reducedMotion: "reduce" });
     context.setDefaultTimeout(PATIENCE);
@@ -33,6 +35,7 @@ const commands = {
       await page.route("**/status", (route) => route.fulfill({ json: status }));
       await page.route("**/events", (route) => route.fulfill({ contentType: "text/event-stream", body: `retry: 60000\ndata: ${JSON.stringify(status)}\n\n` }));
     }
+    if (history) await page.route("**/history", (route) => route.fulfill({ json: history }));
     const answer = await page.goto(url);
     return { code: answer.status(), headers: answer.headers() };
   },
@@ -40,11 +43,15 @@ const commands = {
     await page.getByText(text).first().waitFor();
     return {};
   },
-  async select({ selector }) {
-    const asOf = await page.locator("#as-of").textContent();
-    await page.evaluate((selector) => getSelection().selectAllChildren(document.querySelector(selector)), selector);
-    await page.waitForFunction((asOf) => document.querySelector("#as-of").textContent !== asOf, asOf);
-    return { selected: await page.evaluate(() => getSelection().toString()) };
+  async hold({ selector }) {
+    const asOf = () => page.locator("#as-of").textContent();
+    await page.locator(selector).first().evaluate((element) => getSelection().selectAllChildren(element));
+    for (let drawn = 0; drawn < 2; drawn++) {
+      const before = await asOf();
+      /* The page's own policy keeps the driver from waiting inside of it. */
+      while ((await asOf()) === before) await setTimeout(100);
+    }
+    return { held: await page.evaluate(() => getSelection().toString()) };
   },
   async shot({ file }) {
     await page.screenshot({ path: file, fullPage: true });
@@ -55,11 +62,13 @@ const commands = {
     const result = await page.evaluate(() => axe.run());
     const serious = result.violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
     const seen = await page.evaluate(() => ({
+      title: document.title,
       headline: document.querySelector("h1").textContent,
       text: document.body.innerText,
       overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
       troubled: [...document.querySelectorAll(".hop.failed h3")].map((hop) => hop.textContent),
       hops: document.querySelectorAll(".hop").length,
+      lines: [...document.querySelectorAll(".rtt-line")].map((line) => line.getTotalLength()),
       images: document.querySelectorAll("img").length,
     }));
     const violations = serious.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`);

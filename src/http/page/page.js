@@ -11,7 +11,7 @@ const HOP_OF = {
   "wrong-udp-port": "bigip", "wrong-vni": "bigip", "wrong-source": "bigip", "vtep-mac-mismatch": "bigip", "foreign-inner-source": "bigip",
   "no-return-path": "self-ip", "self-ip-unknown": "self-ip",
 };
-const SIGNS = { ok: "✓", failed: "✕", unknown: "?" };
+const SIGNS = { ok: "✓", failed: "✕", degraded: "!", unknown: "?" };
 const WORDS = { ok: "in order", failed: "trouble here", unknown: "not known" };
 const VERDICTS = {
   healthy: "BIG-IP reaches the pods", degraded: "works, but not well", unreachable: "BIG-IP does not reach the pods",
@@ -38,17 +38,18 @@ function make(tag, attributes, ...children) {
   return element;
 }
 
-/* What is there already stays, and with it a focus or a selection: only what differs is replaced. */
-function settle(parent, children) {
-  children.forEach((child, n) => {
+/* Brings what is there to what it should be, node by node: focus, a selection and a screen reader's place outlive a new status. */
+function renew(parent, children) {
+  children.forEach((fresh, n) => {
     const old = parent.childNodes[n];
-    if (!old) parent.append(child);
-    else if (old.nodeName !== child.nodeName) old.replaceWith(child);
-    else if (child.nodeType === Node.TEXT_NODE) { if (old.data !== child.data) old.data = child.data; }
-    else {
-      for (const { name } of [...old.attributes]) if (!child.hasAttribute(name)) old.removeAttribute(name);
-      for (const { name, value } of child.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
-      settle(old, [...child.childNodes]);
+    if (!old) parent.append(fresh);
+    else if (old.nodeName !== fresh.nodeName) old.replaceWith(fresh);
+    else if (old.nodeType === Node.TEXT_NODE) {
+      if (old.data !== fresh.data) old.data = fresh.data;
+    } else {
+      for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+      for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+      renew(old, [...fresh.childNodes]);
     }
   });
   while (parent.childNodes.length > children.length) parent.lastChild.remove();
@@ -115,8 +116,9 @@ function hops(status, vtep) {
 
 function drawHop({ name, state, seen, broken }) {
   return make("li", { class: `hop ${state}${broken ? " broken" : ""}` },
-    make("span", { class: "sign", role: "img", "aria-label": WORDS[state], title: WORDS[state] }, SIGNS[state]),
+    make("span", { class: "sign", "aria-hidden": "true" }, SIGNS[state]),
     make("h3", {}, name),
+    make("p", { class: "word" }, WORDS[state]),
     make("ul", {}, seen.filter(Boolean).map((value) => make("li", {}, value))));
 }
 
@@ -124,13 +126,14 @@ function drawHop({ name, state, seen, broken }) {
 function drawGraphs(points) {
   const width = 240, height = 44, room = 120, step = width / room;
   const x = (n) => (room - points.length + n) * step;
-  const rtts = points.map((point) => point.rtt_us);
-  const known = rtts.filter((rtt) => rtt != null);
+  const known = points.map((point) => point.rtt_us).filter((rtt) => rtt != null);
   const top = Math.max(...known, 1) * 1.15;
   let line = "", down = false;
-  rtts.forEach((rtt, n) => {
-    if (rtt != null) line += `${down ? "L" : "M"}${(x(n) + step / 2).toFixed(1)} ${(height - (rtt / top) * height).toFixed(1)}`;
-    down = rtt != null;
+  points.forEach(({ rtt_us, lost }, n) => {
+    /* A point alone is a dot. */
+    if (rtt_us != null) line += `${down ? "L" : "M"}${(x(n) + step / 2).toFixed(1)} ${(height - (rtt_us / top) * height).toFixed(1)}${down ? "" : "h0"}`;
+    /* What was not asked, as BIG-IP's own frames made it needless, is no gap; what was not answered is one. */
+    down = rtt_us != null || (down && !lost);
   });
   const loss = points.map((point) => (point.received + point.lost ? point.lost / (point.received + point.lost) : 0));
   const sent = points.reduce((sum, point) => sum + point.received + point.lost, 0);
@@ -149,9 +152,17 @@ function drawGraphs(points) {
       ? make("rect", { class: "loss-bar", x: x(n), width: step * 0.8, y: height - share * height, height: share * height }) : null))));
 }
 
+const TONES = { healthy: "ok", degraded: "degraded", unreachable: "failed", misconfigured: "failed", unknown: "unknown" };
+
+/* The worst of all, for a tab among many. No VTEP at all is well only where VTEP is off. */
+function overall({ config, vteps }) {
+  if (config.enabled === false) return "ok";
+  const tones = vteps.map((vtep) => TONES[vtep.verdict]);
+  return ["failed", "degraded", "unknown"].find((tone) => tones.includes(tone)) ?? (vteps.length ? "ok" : "unknown");
+}
+
 function drawVtep(status, vtep) {
-  const good = vtep.verdict === "healthy";
-  const tone = good ? "ok" : ["unreachable", "misconfigured"].includes(vtep.verdict) ? "failed" : "unknown";
+  const tone = TONES[vtep.verdict];
   const also = vtep.also.length ? [" Also: ", ...vtep.also.flatMap((cause, n) => [n ? ", " : "", make("code", {}, cause)]), "."] : [];
   const link = vtep.runbook && /^https?:/.test(vtep.runbook) ? make("a", { href: vtep.runbook }, "Runbook") : vtep.runbook && `See ${vtep.runbook}.`;
   const why = vtep.cause
@@ -168,7 +179,7 @@ function drawVtep(status, vtep) {
 
 function drawFacts(id, facts) {
   const rows = facts.filter(([, value]) => value != null && value.length !== 0);
-  settle($(id), rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, [value].flat().flatMap((part, n) =>
+  renew($(id), rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, [value].flat().flatMap((part, n) =>
     (n ? [make("br"), part] : [part])))]));
 }
 
@@ -206,13 +217,13 @@ function draw(status) {
   set("verdict", sentence);
   set("todo", todo);
   set("who", `${status.version} on ${status.node}${status.mode === "observe" ? ", only looking" : ""}`);
-  document.title = `${status.vteps.every((vtep) => vtep.verdict === "healthy") ? "✓" : "✕"} ${status.node} – vtep-agent`;
-  settle($("vteps"), status.vteps.map((vtep) => drawVtep(status, vtep)));
+  document.title = `${SIGNS[overall(status)]} ${status.node} – vtep-agent`;
+  renew($("vteps"), status.vteps.map((vtep) => drawVtep(status, vtep)));
   drawFacts("config", [
     ["source", config.source], ["state", config.valid ? "valid" : config.stale ? "in error: last good values in force" : "in error"],
     ["seen", config.observed_at ? `${ago(config.observed_at)} ago` : "not yet"], ["problem", config.source_error], ["hash", config.hash?.slice(0, 12)],
     ["overridden", Object.entries(config.overrides).map(([key, object]) => `${key} by ${object}`)]]);
-  settle($("findings"), config.findings.map(drawFinding));
+  renew($("findings"), config.findings.map(drawFinding));
   drawFacts("node", [
     ["kernel", `${kernel.release}${kernel.supported ? "" : " (not supported)"}`], ["", kernel.reasons],
     ["Cilium", `${cilium.version ?? "version not known"}${cilium.running ? "" : ", not running"}`],
@@ -232,7 +243,7 @@ function drawHistory(history) {
   tracks = Object.fromEntries(history.vteps.map((track) => [track.cidr, track.points]));
   const entry = ({ at, cidr, verdict, cause, repairs }) => make("li", {}, make("time", { datetime: at }, clock(at)),
     make("span", {}, `${cidr}: ${repairs ? `${plural(repairs, "repair", "repairs")} of the map entry` : `${verdict}${cause ? ` (${cause})` : ""}`}`));
-  settle($("changes"), history.changes.length ? history.changes.map(entry) : [make("li", {}, "none since the agent started")]);
+  renew($("changes"), history.changes.length ? history.changes.map(entry) : [make("li", {}, "none since the agent started")]);
   if (shown) draw(shown);
 }
 
