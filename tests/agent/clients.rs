@@ -1,6 +1,7 @@
 //! Clients that ask slowly, much, often, or never end: none of them costs the agent more than their share, or delays its work.
 
 use std::{
+    collections::VecDeque,
     fs,
     io::{ErrorKind, Read, Write},
     net::TcpStream,
@@ -76,6 +77,30 @@ fn slowly(lab: &Lab, agent: &Agent) -> Result<()> {
     repairs(lab)
 }
 
+/// New connections, each of which pushes out an older one: the kubelet's is answered before it is the oldest. How soon it is taken is the
+/// kernel's affair, whose queue is full: a lost SYN comes again after a second.
+fn floods(lab: &Lab, agent: &Agent) -> Result<()> {
+    let node = &lab.node;
+    let flood = || {
+        node.run(|| {
+            let mut held = VecDeque::new();
+            for _ in 0..CONNECTIONS {
+                held.push_back(connect()?);
+                held.drain(..held.len().saturating_sub(CONNECTIONS / 4));
+            }
+            Ok(())
+        })
+    };
+    thread::scope(|scope| {
+        let floods = [scope.spawn(flood), scope.spawn(flood)];
+        while !floods.iter().all(thread::ScopedJoinHandle::is_finished) {
+            ensure!(agent.code("/livez")? == 200, "alive");
+        }
+        floods.into_iter().try_for_each(|flood| flood.join().map_err(|_| anyhow::anyhow!("a flood panicked"))?)
+    })?;
+    is_small(agent.pid()?)
+}
+
 /// A megabyte of header, and what the agent says to it.
 fn much(lab: &Lab) -> Result<()> {
     let answer = lab.node.run(|| {
@@ -133,6 +158,7 @@ fn no_client_costs_more_than_its_share() -> Result<()> {
     let lost_before = lost(&agent)?;
 
     slowly(&lab, &agent)?;
+    floods(&lab, &agent)?;
     much(&lab)?;
     let node = lab.node.clone();
     thread::scope(|scope| {

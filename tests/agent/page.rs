@@ -16,10 +16,7 @@ use vtep_agent::{
 };
 use vtep_lab::{Config, Lab};
 
-use crate::{
-    clients::listen,
-    support::{Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, all_healthy},
-};
+use crate::support::{Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, all_healthy};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -255,14 +252,16 @@ fn no_configuration_is_not_health() -> Result<()> {
 #[test]
 fn a_page_without_live_events_asks() -> Result<()> {
     let lab = Lab::start()?;
-    let _agent = Agent::healthy(&lab)?;
-    let _taken = (0..16).map(|_| listen(&lab)).collect::<Result<Vec<_>>>()?;
+    let agent = Agent::healthy(&lab)?;
+    let taken = (0..16).map(|_| agent.listen()).collect::<Result<Vec<_>>>()?;
     let mut browser = Browser::start(&lab)?;
     browser.open(1280, "light", None)?;
     browser.wait("asked every 5 s")?;
     ensure!(browser.look()?.headline == "Both BIG-IPs reach the pods of worker-1", "a verdict");
     lab.bigips[0].down()?;
-    browser.wait("1 of 2 BIG-IPs reaches the pods of worker-1")
+    browser.wait("1 of 2 BIG-IPs reaches the pods of worker-1")?;
+    drop(taken);
+    browser.wait("live")
 }
 
 #[test]
