@@ -20,10 +20,15 @@ pub fn init(format: Format, level: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse(level)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_timer(Utc).with_target(false);
     let result = match format {
-        Format::Text => builder.with_ansi(std::io::stdout().is_terminal()).try_init(),
+        Format::Text => builder.with_ansi(in_colour()).try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
     result.map_err(|error| anyhow::anyhow!("failed to start logging: {error}"))
+}
+
+/// On a terminal, unless `NO_COLOR` says otherwise.
+fn in_colour() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// RFC 3339 in UTC, as everywhere in the interface.

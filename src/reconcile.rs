@@ -274,8 +274,8 @@ impl Reconciler {
         let id = map.map(|map| map.id);
         if id != self.map_id {
             match (self.map_id, id) {
-                (_, Some(id)) => info!(id, "the VTEP map is there"),
-                (Some(id), None) => warn!(id, "the VTEP map is gone"),
+                (_, Some(id)) => info!(map_id = id, "the VTEP map is there"),
+                (Some(id), None) => warn!(map_id = id, "the VTEP map is gone"),
                 (None, None) => {}
             }
             self.map_id = id;

@@ -20,10 +20,10 @@ pub struct Args {
     input: input::Input,
     #[command(flatten)]
     surroundings: surroundings::Flags,
-    /// A tunnel self IP, inside the CIDR of its VTEP; repeatable
+    /// A tunnel self IP, inside the CIDR of its VTEP; repeatable.
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     self_ip: Vec<Ipv4Addr>,
-    /// The tunnel's name on BIG-IP, as CIS knows it (`--cilium-name`)
+    /// The tunnel's name on BIG-IP, as CIS knows it (`--cilium-name`).
     #[arg(long, value_name = "NAME", default_value = "cilium")]
     tunnel: String,
     /// Text for people, or JSON for programs.

@@ -26,12 +26,12 @@ use crate::config::{
 pub struct Args {
     #[command(flatten)]
     pub input: input::Input,
-    /// Warnings count as errors
+    /// Warnings count as errors.
     #[arg(long)]
     pub strict: bool,
     #[command(flatten)]
     pub surroundings: surroundings::Flags,
-    /// How to print the findings
+    /// Text for people, or JSON for programs.
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Format,
 }

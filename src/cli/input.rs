@@ -16,7 +16,7 @@ use crate::config::{
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "input_args")]
 pub struct Input {
-    /// YAML or JSON, a directory as a ConfigMap is mounted, or `-` (also the default) for standard input
+    /// YAML or JSON, a directory as a ConfigMap is mounted, or `-` (also the default) for standard input.
     #[arg(value_name = "FILE|DIR|-")]
     input: Option<PathBuf>,
 }

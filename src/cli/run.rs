@@ -47,38 +47,40 @@ const STOP_WITHIN: Duration = Duration::from_secs(2);
 pub struct Args {
     #[command(flatten)]
     source: source::Source,
-    /// Make one pass and exit: 0 in sync, 1 not, 2 no usable configuration.
+    /// Make one pass and exit, without probes or endpoints: 0 in sync, 1 not, 2 no usable configuration.
     #[arg(long)]
     once: bool,
-    /// Whether to write to the kernel.
+    /// Write to the kernel, or only look: `observe` does everything but write.
     #[arg(long, value_enum, default_value = "enforce", env = "VTEP_AGENT_MODE")]
     mode: Mode,
-    /// Address of the HTTP endpoints.
-    #[arg(long, default_value = "127.0.0.1:9808", env = "VTEP_AGENT_LISTEN")]
+    /// Address and port of the HTTP endpoints.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9808", env = "VTEP_AGENT_LISTEN")]
     listen: SocketAddr,
-    /// How often the map is compared with the configuration.
-    #[arg(long, default_value = "100ms", value_parser = verify_interval, env = "VTEP_AGENT_VERIFY_INTERVAL")]
+    /// How often the kernel is compared with the configuration, 10ms to 5s.
+    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = verify_interval, env = "VTEP_AGENT_VERIFY_INTERVAL")]
     verify_interval: Duration,
     /// How often each BIG-IP is probed.
-    #[arg(long, default_value = "1s", value_parser = interval, env = "VTEP_AGENT_PROBE_INTERVAL")]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval, env = "VTEP_AGENT_PROBE_INTERVAL")]
     probe_interval: Duration,
     /// How long to wait for the answer to a probe; not longer than the interval.
-    #[arg(long, default_value = "500ms", value_parser = interval, env = "VTEP_AGENT_PROBE_TIMEOUT")]
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = interval, env = "VTEP_AGENT_PROBE_TIMEOUT")]
     probe_timeout: Duration,
     /// Probes in a row that must fail before a cause is raised.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), env = "VTEP_AGENT_PROBE_FAILURES")]
+    #[arg(long, value_name = "COUNT", default_value_t = 3, env = "VTEP_AGENT_PROBE_FAILURES")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     probe_failures: u32,
     /// Probes in a row that must be answered before a cause is cleared.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), env = "VTEP_AGENT_PROBE_SUCCESSES")]
+    #[arg(long, value_name = "COUNT", default_value_t = 3, env = "VTEP_AGENT_PROBE_SUCCESSES")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     probe_successes: u32,
-    /// The tunnel self IP behind a VTEP CIDR; without it, it is learned from BIG-IP's own frames.
+    /// The tunnel self IP behind a VTEP CIDR, repeatable; without it, it is learned from BIG-IP's own frames.
     #[arg(long, value_name = "CIDR=IP", value_parser = probe_target, value_delimiter = ',', env = "VTEP_AGENT_PROBE_TARGET")]
     probe_target: Vec<(Ipv4Net, Ipv4Addr)>,
-    /// Let BIG-IP's own traffic take the place of nine probes in ten.
+    /// While BIG-IP's own frames show that its tunnel lives, leave out nine rounds of probes in ten.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", env = "VTEP_AGENT_PASSIVE_FIRST")]
     passive_first: bool,
     /// How often the log sums up each VTEP; one that stays healthy, every sixth time.
-    #[arg(long, default_value = "5m", value_parser = interval, env = "VTEP_AGENT_SUMMARY_INTERVAL")]
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = interval, env = "VTEP_AGENT_SUMMARY_INTERVAL")]
     summary_interval: Duration,
     /// Tell changes of verdict as Events of the Node, and findings as Events of the ConfigMap.
     #[arg(long, value_enum, default_value = "on", env = "VTEP_AGENT_EVENTS")]
@@ -86,14 +88,14 @@ pub struct Args {
     /// Keep the Node's condition VtepTunnelsHealthy; it informs, and nothing follows from it.
     #[arg(long, env = "VTEP_AGENT_NODE_CONDITION")]
     node_condition: bool,
-    /// Where your people find the runbook; hints link to its section of the cause.
-    #[arg(long, default_value = RUNBOOK, env = "VTEP_AGENT_RUNBOOK_URL")]
+    /// Where your people find the runbook: `/status` and Events link to its section of the cause.
+    #[arg(long, value_name = "URL", default_value = RUNBOOK, env = "VTEP_AGENT_RUNBOOK_URL")]
     runbook_url: String,
-    /// Lines for people, or JSON for programs.
+    /// How to write the log: for people, or one JSON object a line.
     #[arg(long, value_enum, default_value = "text", env = "VTEP_AGENT_LOG_FORMAT")]
     log_format: logging::Format,
-    /// error, warn, info, debug or trace; or directives such as `info,vtep_agent::probe=debug`.
-    #[arg(long, default_value = "info", env = "VTEP_AGENT_LOG_LEVEL")]
+    /// The least level that is logged, or directives such as `info,vtep_agent::probe=debug`.
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "VTEP_AGENT_LOG_LEVEL")]
     log_level: String,
 }
 

@@ -22,20 +22,21 @@ pub enum Kind {
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Source {
-    /// Where the configuration comes from; `dir` where a directory is given, otherwise `kube`.
+    /// Where the configuration comes from: the API server, or a directory where the ConfigMap is mounted;
+    /// without it `dir` where `--config-dir` is given, otherwise `kube`.
     #[arg(long, value_enum, env = "VTEP_AGENT_CONFIG_SOURCE")]
     config_source: Option<Kind>,
     /// The directory that the ConfigMap cilium-config is mounted at.
     #[arg(long, value_name = "DIR", env = "VTEP_AGENT_CONFIG_DIR", required_if_eq("config_source", "dir"))]
     config_dir: Option<PathBuf>,
     /// Cilium's namespace.
-    #[arg(long, default_value = "kube-system", env = "VTEP_AGENT_NAMESPACE")]
+    #[arg(long, value_name = "NAME", default_value = "kube-system", env = "VTEP_AGENT_NAMESPACE")]
     namespace: String,
     /// Cilium's ConfigMap.
-    #[arg(long, default_value = "cilium-config", env = "VTEP_AGENT_CONFIGMAP")]
+    #[arg(long, value_name = "NAME", default_value = "cilium-config", env = "VTEP_AGENT_CONFIGMAP")]
     configmap: String,
     /// This node's name in Kubernetes.
-    #[arg(long, env = "NODE_NAME", default_value_t = hostname())]
+    #[arg(long, value_name = "NAME", env = "NODE_NAME", default_value_t = hostname())]
     pub node_name: String,
     #[command(flatten)]
     surroundings: surroundings::Flags,
@@ -44,7 +45,7 @@ pub struct Source {
     /// Add host routes to VTEPs that Cilium does not route, and restore Cilium's missing rules; `off` leaves all routes as they are.
     #[arg(long, value_enum, default_value = "auto", env = "VTEP_AGENT_HOST_ROUTES")]
     pub host_routes: HostRoutes,
-    /// Write VTEPs into Cilium's ipcache: `auto` only where Cilium has no VTEP map (before 1.12); verified in any case.
+    /// Write VTEPs into Cilium's ipcache: `auto` only where Cilium has no VTEP map (1.12.0 and older); verified in any case.
     #[arg(long, value_enum, default_value = "auto", env = "VTEP_AGENT_IPCACHE")]
     pub ipcache: IpcacheMode,
     #[command(flatten)]

@@ -41,7 +41,7 @@ const SCHEMA: &str = include_str!("../../docs/status.schema.json");
 )]
 pub struct Args {
     /// Where the agent listens.
-    #[arg(long, default_value = "http://127.0.0.1:9808", env = "VTEP_AGENT_URL")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9808", env = "VTEP_AGENT_URL")]
     url: String,
     /// Text for people, or JSON for programs.
     #[arg(short, long, value_enum, default_value = "text")]

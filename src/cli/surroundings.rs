@@ -10,13 +10,13 @@ use crate::config::surroundings::Surroundings;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[group(id = "surroundings")]
 pub struct Flags {
-    /// A network of pods in use, which no BIG-IP's may overlap; repeatable
+    /// A network of pods, which no BIG-IP's tunnel network may overlap; repeatable.
     #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "VTEP_AGENT_POD_CIDR")]
     pub pod_cidr: Vec<IpNet>,
-    /// The network of Services; repeatable
+    /// The network of Services, which none may overlap either; repeatable.
     #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "VTEP_AGENT_SERVICE_CIDR")]
     pub service_cidr: Vec<IpNet>,
-    /// A node's address; repeatable
+    /// A node's address, which no tunnel network may contain; repeatable.
     #[arg(long, value_name = "IP", value_delimiter = ',', env = "VTEP_AGENT_NODE_IP")]
     pub node_ip: Vec<IpAddr>,
 }

@@ -98,7 +98,7 @@ impl VersionSource {
                         asked = found;
                         let changed = version.send_if_modified(|known| known.replace(told) != Some(told));
                         if changed {
-                            info!(version = %told, "this node's Cilium");
+                            info!(cilium_version = %told, "this node's Cilium");
                         }
                     }
                     // While it starts, that is nothing to tell of.
