@@ -31,15 +31,23 @@ pub struct History {
     pub vteps: Vec<Track>,
 }
 
-/// A change of verdict or cause, or a repair.
+/// A change of verdict or cause, a repair, or both.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
     pub at: Timestamp,
     pub cidr: Ipv4Net,
-    pub verdict: Verdict,
-    pub cause: Option<Cause>,
+    pub from: State,
+    /// The same where the entry was but repaired.
+    pub to: State,
     /// Repairs of the map entry since the change before.
     pub repairs: u64,
+}
+
+/// How a VTEP is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct State {
+    pub verdict: Verdict,
+    pub cause: Option<Cause>,
 }
 
 /// One VTEP's last ten minutes.
@@ -69,7 +77,7 @@ struct Counters {
     rtt_sum: Duration,
     lost: u64,
     repairs: u64,
-    state: Option<(Verdict, Option<Cause>)>,
+    state: Option<State>,
 }
 
 /// Keeps the history until nobody asks for it.
@@ -102,20 +110,14 @@ impl History {
         self.vteps.retain(|track| status.vteps.iter().any(|vtep| vtep.cidr == track.cidr));
         for vtep in &status.vteps {
             let track = track(&mut self.vteps, vtep.cidr);
-            let state = (vtep.verdict, vtep.cause);
+            let to = State { verdict: vtep.verdict, cause: vtep.cause };
+            // That a VTEP is seen for the first time is no change.
+            let from = track.last.state.replace(to).unwrap_or(to);
             let repairs = vtep.datapath.repairs.saturating_sub(track.last.repairs);
-            let is_news = track.last.state.is_some_and(|last| last != state) || repairs > 0;
-            track.last.state = Some(state);
             track.last.repairs = vtep.datapath.repairs;
-            if is_news {
+            if from != to || repairs > 0 {
                 self.changes.truncate(CHANGES - 1);
-                self.changes.push_front(Change {
-                    at,
-                    cidr: vtep.cidr,
-                    verdict: vtep.verdict,
-                    cause: vtep.cause,
-                    repairs,
-                });
+                self.changes.push_front(Change { at, cidr: vtep.cidr, from, to, repairs });
             }
         }
     }
@@ -177,13 +179,14 @@ mod tests {
             (Verdict::Healthy, None, 0),
             (Verdict::Unreachable, Some(Cause::TunnelSilent), 0),
             (Verdict::Unreachable, Some(Cause::TunnelSilent), 2),
+            (Verdict::Healthy, None, 3),
         ] {
             history.note_changes(&status(verdict, cause, repairs), at);
         }
-        let told: Vec<_> =
-            history.changes.iter().map(|change| (change.verdict, change.cause, change.repairs)).collect();
-        let silent = Some(Cause::TunnelSilent);
-        assert_eq!(told, [(Verdict::Unreachable, silent, 2), (Verdict::Unreachable, silent, 0)]);
+        let told: Vec<_> = history.changes.iter().map(|change| (change.from, change.to, change.repairs)).collect();
+        let healthy = State { verdict: Verdict::Healthy, cause: None };
+        let silent = State { verdict: Verdict::Unreachable, cause: Some(Cause::TunnelSilent) };
+        assert_eq!(told, [(silent, healthy, 1), (silent, silent, 2), (healthy, silent, 0)]);
         for n in 0..200 {
             history.note_changes(&status(if n % 2 == 0 { Verdict::Healthy } else { Verdict::Unknown }, None, 2), at);
         }

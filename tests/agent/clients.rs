@@ -19,6 +19,8 @@ use vtep_lab::{Host, Lab};
 use crate::support::{Agent, LISTEN, REPAIRED_WITHIN, all_healthy, eventually, in_kernel};
 
 const CONNECTIONS: usize = 1000;
+/// All places that the agent has for connections, but those for the questions of this test.
+const PLACES: usize = 120;
 const REQUESTS: usize = 10_000;
 /// Bytes of a header that no honest client sends.
 const HEADER: usize = 1 << 20;
@@ -101,6 +103,26 @@ fn floods(lab: &Lab, agent: &Agent) -> Result<()> {
     is_small(agent.pid()?)
 }
 
+/// Metrics asked for a hundred times at once on every connection there may be, and never read: a connection holds few answers at a time.
+fn deaf(lab: &Lab, agent: &Agent) -> Result<()> {
+    let asked = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+    let _streams = lab.node.run(|| {
+        let mut streams = (0..PLACES).map(|_| connect()).collect::<Result<Vec<_>>>()?;
+        for stream in &mut streams {
+            stream.write_all(asked.as_bytes())?;
+        }
+        for stream in &mut streams {
+            stream.read_exact(&mut [0]).context("an answer begins")?;
+        }
+        Ok(streams)
+    })?;
+    for _ in 0..20 {
+        lives(agent)?;
+        is_small(agent.pid()?)?;
+    }
+    repairs(lab)
+}
+
 /// A megabyte of header, and what the agent says to it.
 fn much(lab: &Lab) -> Result<()> {
     let answer = lab.node.run(|| {
@@ -159,6 +181,7 @@ fn no_client_costs_more_than_its_share() -> Result<()> {
 
     slowly(&lab, &agent)?;
     floods(&lab, &agent)?;
+    deaf(&lab, &agent)?;
     much(&lab)?;
     let node = lab.node.clone();
     thread::scope(|scope| {

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use vtep_agent::{
+    config::finding::Severity,
     diagnose::{Cause, Verdict},
     status::Status,
 };
@@ -229,6 +230,45 @@ fn round_trips_are_a_line_over_what_was_not_asked() -> Result<()> {
     let (answered, not_asked, lost) = ((Some(200), 0), (None, 0), (None, 1));
     ensure!(length(&[answered, not_asked, not_asked, answered])? > 5.0, "no line over what was not asked");
     ensure!(length(&[answered, lost, lost, answered])? == 0.0, "a line over what was lost");
+    Ok(())
+}
+
+/// A repair does not hide what else changed with it, a mean is one of pings, and a sentence ends before the next one.
+#[test]
+fn what_came_together_is_told_together() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let mut status = status(&agent)?;
+    let vtep = &mut status.vteps[0];
+    (vtep.verdict, vtep.cause) = (Verdict::Unreachable, Some(Cause::TunnelSilent));
+    vtep.hint = Some("look at the tunnel".into());
+    (status.config.stale, status.config.valid) = (true, false);
+    status.config.findings[0].severity = Severity::Error;
+    let at = "2026-01-01T00:00:00Z";
+    let change = |to: Value, repairs| json!({"at": at, "cidr": "10.1.6.0/24", "from": {"verdict": "healthy", "cause": null}, "to": to, "repairs": repairs});
+    let changes = [
+        change(json!({"verdict": "unreachable", "cause": "tunnel-silent"}), 1),
+        change(json!({"verdict": "healthy", "cause": null}), 2),
+    ];
+    let point = |rtt_us: Option<u64>, received| json!({"at": at, "rtt_us": rtt_us, "received": received, "lost": 0});
+    let vteps = [
+        json!({"cidr": "10.1.6.0/24", "points": [point(Some(100), 3), point(Some(500), 1)]}),
+        json!({"cidr": "10.1.5.0/24", "points": [point(None, 0)]}),
+    ];
+    let history = json!({"changes": changes, "vteps": vteps});
+    let mut browser = Browser::start(&lab)?;
+    browser.ask(&json!({"do": "open", "url": Browser::url(), "width": 1280, "status": status, "history": history}))?;
+    for text in [
+        "10.1.6.0/24: unreachable (tunnel-silent), was healthy; 1 repair of the map entry",
+        "10.1.6.0/24: 2 repairs of the map entry",
+        "mean 0.20 ms, worst 5 s 0.50 ms",
+        "no ping",
+        "10.1.6.0/24: look at the tunnel. 1 error in cilium-config",
+    ] {
+        browser.wait(text)?;
+    }
+    let look = browser.look()?;
+    ensure!(look.errors.is_empty() && !look.text.contains("no answer"), "{look:?}");
     Ok(())
 }
 

@@ -138,10 +138,11 @@ function drawGraphs(points) {
   const loss = points.map((point) => (point.received + point.lost ? point.lost / (point.received + point.lost) : 0));
   const sent = points.reduce((sum, point) => sum + point.received + point.lost, 0);
   const lost = points.reduce((sum, point) => sum + point.lost, 0);
-  const mean = known.length ? known.reduce((sum, rtt) => sum + rtt, 0) / known.length : null;
+  const sum = points.reduce((sum, point) => sum + (point.rtt_us ?? 0) * point.received, 0);
+  const mean = sent > lost ? sum / (sent - lost) : null;
   const minutes = Math.round(points.length / 12);
   const span = minutes > 1 ? `${minutes} minutes` : "minute";
-  const rttWords = mean == null ? "no answer" : `mean ${ms(mean)}, worst ${ms(Math.max(...known))}`;
+  const rttWords = mean != null ? `mean ${ms(mean)}, worst 5 s ${ms(Math.max(...known))}` : sent ? "no answer" : "no ping";
   const lossWords = sent ? `${lost} of ${sent} pings` : "no ping";
   const figure = (title, words, ...shapes) => make("figure", {},
     make("figcaption", {}, make("span", {}, `${title}, last ${span}`), make("span", {}, words)),
@@ -207,7 +208,7 @@ function headline(status) {
   const sentence = known ? `${works} of ${plural(vteps.length, "BIG-IP", "BIG-IPs")} ${works === 1 ? "reaches" : "reach"} the pods of ${node}`
     : `Looking whether ${plural(vteps.length, "BIG-IP reaches", "BIG-IPs reach")} the pods of ${node}`;
   const first = bad.find((vtep) => vtep.hint);
-  return [sentence, [first ? `${first.cidr}: ${first.hint}` : "", note].filter(Boolean).join(" ")];
+  return [sentence, [first ? `${first.cidr}: ${first.hint}.` : "", note].filter(Boolean).join(" ")];
 }
 
 function draw(status) {
@@ -241,8 +242,10 @@ function draw(status) {
 
 function drawHistory(history) {
   tracks = Object.fromEntries(history.vteps.map((track) => [track.cidr, track.points]));
-  const entry = ({ at, cidr, verdict, cause, repairs }) => make("li", {}, make("time", { datetime: at }, clock(at)),
-    make("span", {}, `${cidr}: ${repairs ? `${plural(repairs, "repair", "repairs")} of the map entry` : `${verdict}${cause ? ` (${cause})` : ""}`}`));
+  const words = ({ verdict, cause }) => (cause ? `${verdict} (${cause})` : verdict);
+  const entry = ({ at, cidr, from, to, repairs }) => make("li", {}, make("time", { datetime: at }, clock(at)),
+    make("span", {}, `${cidr}: ${[words(from) === words(to) ? null : `${words(to)}, was ${words(from)}`,
+      repairs ? `${plural(repairs, "repair", "repairs")} of the map entry` : null].filter(Boolean).join("; ")}`));
   renew($("changes"), history.changes.length ? history.changes.map(entry) : [make("li", {}, "none since the agent started")]);
   if (shown) draw(shown);
 }
