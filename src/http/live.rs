@@ -1,10 +1,6 @@
 //! `/events`: the whole status as server-sent events, at each change of a verdict and once a second.
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
@@ -20,7 +16,7 @@ use tokio::{
     time,
 };
 
-use super::Sources;
+use super::{Sources, text};
 
 /// Streams at a time. Who gets none asks for `/status` now and then, as the page does.
 const STREAMS: usize = 16;
@@ -29,32 +25,14 @@ const PACE: Duration = Duration::from_secs(1);
 /// Browsers come back after so long; a stream ends with its connection.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Room for streams, and the text that all of them send.
+/// Room for streams.
 pub(super) struct Live {
     places: Arc<Semaphore>,
-    /// The status as JSON, and when it was.
-    text: Mutex<Option<(Instant, Arc<str>)>>,
 }
 
 impl Default for Live {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(STREAMS)), text: Mutex::default() }
-    }
-}
-
-impl Live {
-    /// Written once for all streams: each takes what is not older than this.
-    fn text(&self, sources: &Sources, not_older: Duration) -> Result<Arc<str>, serde_json::Error> {
-        // Whoever panicked wrote nothing.
-        let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*text {
-            Some((at, text)) if at.elapsed() < not_older => Ok(Arc::clone(text)),
-            Some(_) | None => {
-                let fresh: Arc<str> = serde_json::to_string(&sources.board.status())?.into();
-                *text = Some((Instant::now(), Arc::clone(&fresh)));
-                Ok(fresh)
-            }
-        }
+        Self { places: Arc::new(Semaphore::new(STREAMS)) }
     }
 }
 
@@ -82,11 +60,11 @@ async fn next(mut stream: Stream) -> Option<(Result<Event, Infallible>, Stream)>
         tokio::select! {
             changed = stream.board.diagnoses.changed() => {
                 changed.ok()?;
-                Duration::from_millis(20)
+                text::MOMENT
             }
             () = time::sleep(PACE) => PACE / 2,
         }
     };
-    let text = stream.sources.live.text(&stream.sources, not_older).ok()?;
-    Some((Ok(Event::default().retry(RETRY).data(&*text)), stream))
+    let text = stream.sources.status(not_older).ok()?;
+    Some((Ok(Event::default().retry(RETRY).data(text)), stream))
 }

@@ -3,31 +3,34 @@
 //! - `health`: what the kubelet and people ask: `/livez`, `/readyz`, `/healthz`
 //! - `page`: the page at `/`, from memory
 //! - `live`: `/events`, the status as it changes
+//! - `text`: what is written once for all who ask at once
 //! - `server`: the connections, and what each may cost
 
 mod health;
 mod live;
 mod page;
 mod server;
+mod text;
 
-use std::{io, net::TcpListener, sync::Arc, thread};
+use std::{fmt, io, net::TcpListener, sync::Arc, thread, time::Duration};
 
 use axum::{
     Json, Router,
+    body::Body,
     extract::State,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, task};
 
+use self::text::{Shared, Text};
 use crate::{
     history::History,
     metrics::{self, Format},
     monitor::Board,
     progress::Progress,
-    status::Status,
 };
 
 /// What the endpoints read.
@@ -36,12 +39,29 @@ pub struct Sources {
     progress: Progress,
     history: watch::Receiver<Arc<History>>,
     live: live::Live,
+    status: Shared,
+    prometheus: Shared,
+    openmetrics: Shared,
 }
 
 impl Sources {
     #[must_use]
     pub fn new(board: Board, progress: Progress, history: watch::Receiver<Arc<History>>) -> Self {
-        Self { board, progress, history, live: live::Live::default() }
+        let [status, prometheus, openmetrics] = Default::default();
+        Self { board, progress, history, live: live::Live::default(), status, prometheus, openmetrics }
+    }
+
+    /// The whole status as JSON.
+    fn status(&self, not_older: Duration) -> serde_json::Result<Text> {
+        self.status.get(not_older, || serde_json::to_string(&self.board.status()))
+    }
+
+    fn metrics(&self, format: Format) -> Result<Text, fmt::Error> {
+        let shared = match format {
+            Format::Prometheus => &self.prometheus,
+            Format::OpenMetrics => &self.openmetrics,
+        };
+        shared.get(text::MOMENT, || metrics::encode(self.board.status(), format))
     }
 }
 
@@ -87,6 +107,7 @@ fn router(sources: Sources) -> Router {
         .route("/history", get(history))
         .route("/metrics", get(metrics))
         .layer(middleware::map_response(guarded))
+        .layer(middleware::map_response(in_turn))
         .with_state(Arc::new(sources))
 }
 
@@ -108,8 +129,14 @@ async fn guarded(mut response: Response) -> Response {
     response
 }
 
-async fn status(State(sources): State<Arc<Sources>>) -> Json<Status> {
-    Json(sources.board.status())
+/// One answer at a time: who asks a hundred times at once on one connection waits behind everybody else.
+async fn in_turn(response: Response) -> Response {
+    task::yield_now().await;
+    response
+}
+
+async fn status(State(sources): State<Arc<Sources>>) -> Response {
+    written(sources.status(text::MOMENT), "application/json")
 }
 
 async fn history(State(sources): State<Arc<Sources>>) -> Json<History> {
@@ -118,8 +145,12 @@ async fn history(State(sources): State<Arc<Sources>>) -> Json<History> {
 
 async fn metrics(State(sources): State<Arc<Sources>>, headers: HeaderMap) -> Response {
     let format = Format::asked_by(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
-    match metrics::encode(sources.board.status(), format) {
-        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
+    written(sources.metrics(format), format.content_type())
+}
+
+fn written(text: Result<Text, impl fmt::Display>, content_type: &'static str) -> Response {
+    match text {
+        Ok(text) => ([(header::CONTENT_TYPE, content_type)], Body::from(text)).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

@@ -120,7 +120,7 @@ fn deaf(lab: &Lab, agent: &Agent) -> Result<()> {
         lives(agent)?;
         is_small(agent.pid()?)?;
     }
-    repairs(lab)
+    Ok(())
 }
 
 /// A megabyte of header, and what the agent says to it.
