@@ -35,6 +35,7 @@ impl Flags {
                 .iter()
                 .filter_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None })
                 .collect(),
+            ..Surroundings::default()
         }
     }
 }

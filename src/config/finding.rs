@@ -162,6 +162,11 @@ rules! {
     VtepCidrOverlapsPodCidr "vtep-cidr-overlaps-pod-cidr" Error Vtep;
     VtepCidrOverlapsServiceCidr "vtep-cidr-overlaps-service-cidr" Error Vtep;
     VtepCidrContainsNode "vtep-cidr-contains-node" Error Vtep;
+    VtepCidrReserved "vtep-cidr-reserved" Error Vtep;
+    VtepCidrOverlapsConnected "vtep-cidr-overlaps-connected" Error Vtep;
+    VtepCidrContainsGateway "vtep-cidr-contains-gateway" Error Vtep;
+    VtepCidrContainsApiserver "vtep-cidr-contains-apiserver" Error Vtep;
+    VtepCidrOverlapsIpcache "vtep-cidr-overlaps-ipcache" Error Vtep;
     VtepCidrInPodPool "vtep-cidr-in-pod-pool" Warning Vtep;
     VtepEndpointInVtepCidr "vtep-endpoint-in-vtep-cidr" Error Vtep;
     VtepEndpointInPodCidr "vtep-endpoint-in-pod-cidr" Error Vtep;
@@ -174,6 +179,9 @@ rules! {
     Ipv4Disabled "ipv4-disabled" Error List;
     PolicyEnforcementEnabled "policy-enforcement-enabled" Info List;
     L7ProxyDisabled "l7-proxy-disabled" Info List;
+    BoolInvalid "bool-invalid" Error List;
+    NumberInvalid "number-invalid" Error List;
+    DurationInvalid "duration-invalid" Error List;
     UnknownVtepKey "unknown-vtep-key" Warning List;
 }
 

@@ -284,6 +284,7 @@ fn clashes_with_the_cluster() {
         pod_cidrs: pods.split_whitespace().map(net).collect(),
         service_cidrs: services.split_whitespace().map(net).collect(),
         node_addresses: nodes.split_whitespace().map(|node| node.parse().expect("an address")).collect(),
+        ..Surroundings::default()
     };
     let pool = |pool| keys(&[("cluster-pool-ipv4-cidr", pool)]);
     type Fired = &'static [(Rule, Option<usize>)];
