@@ -46,6 +46,17 @@ impl From<Sight> for Observed {
     }
 }
 
+/// Where the VTEPs of this node are decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Truth {
+    /// The lists in `cilium-config`.
+    #[default]
+    Configmap,
+    /// Not known: VTEP is enabled and none of the lists is there. Nothing is written or deleted.
+    None,
+}
+
 /// The configuration at one moment.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -60,8 +71,13 @@ pub struct View {
     /// The object that set a key's value, for each key that the ConfigMap itself does not decide.
     pub overrides: BTreeMap<String, String>,
     pub findings: Vec<Finding>,
-    /// What the kernel shall hold; `None` until the first valid configuration.
+    pub truth: Truth,
+    /// What the kernel shall hold; `None` until the first valid configuration. Never a VTEP of [`Self::vetoed`].
     pub in_force: Option<Spec>,
+    /// The last good value of each VTEP, whether the node's needs allow it now or not: what a line in error is held to.
+    pub last_good: Option<Spec>,
+    /// CIDRs that overlap what the node needs: their routes and rules are withdrawn, their map entries stay.
+    pub vetoed: BTreeSet<Ipv4Net>,
     /// Some of what is in force is an earlier value, because the document is in error there.
     pub stale: bool,
     /// CIDRs that the document mentions anywhere, also in error: their entries are not stale.
@@ -93,8 +109,11 @@ impl View {
             source_error: None,
             overrides: BTreeMap::new(),
             findings: Vec::new(),
+            truth: previous.map_or_else(Truth::default, |view| view.truth),
             stale: in_force.is_some(),
+            last_good: in_force.clone(),
             in_force,
+            vetoed: previous.map(|view| view.vetoed.clone()).unwrap_or_default(),
             mentioned: previous.map(|view| view.mentioned.clone()).unwrap_or_default(),
         }
     }
@@ -115,7 +134,10 @@ impl View {
             source_error: None,
             overrides: origins.clone(),
             stale: in_force.as_ref().is_some_and(|in_force| in_force.stale),
+            truth: Truth::Configmap,
+            last_good: in_force.as_ref().map(|in_force| in_force.spec.clone()),
             in_force: in_force.map(|in_force| in_force.spec),
+            vetoed: BTreeSet::new(),
             mentioned: parsed.mentioned,
             findings: parsed.findings.into_iter().map(with_origin).collect(),
         }
