@@ -6,7 +6,8 @@ use futures_util::TryStreamExt;
 use rtnetlink::{
     Error as NetlinkError, Handle, RouteMessageBuilder,
     packet_route::{
-        address::AddressAttribute,
+        AddressFamily, RouteNetlinkMessage,
+        address::{AddressAttribute, AddressMessage},
         link::{LinkAttribute, LinkMessage},
         route::{RouteAddress, RouteAttribute, RouteMessage},
     },
@@ -14,7 +15,7 @@ use rtnetlink::{
 
 use super::{
     neighbour,
-    netlink::{has_errno, is_absent},
+    netlink::{DumpError, dump, has_errno, is_absent},
 };
 use crate::config::{mac::Mac, spec::TunnelProtocol};
 
@@ -30,7 +31,7 @@ pub enum DeviceError {
     #[error("failed to read device {name}")]
     Link { name: String, source: NetlinkError },
     #[error("failed to read the addresses of {CILIUM_HOST}")]
-    Address { source: NetlinkError },
+    Address { source: DumpError },
     #[error("the kernel did not answer in time")]
     Timeout,
     #[error("failed to read the route to {address}")]
@@ -140,10 +141,15 @@ async fn device(netlink: &Handle, name: &str) -> Result<Option<Device>, DeviceEr
 }
 
 async fn first_address(netlink: &Handle, index: u32) -> Result<Option<Ipv4Addr>, DeviceError> {
-    let request = netlink.address().get().set_link_index_filter(index);
-    let messages: Vec<_> = request.execute().try_collect().await.map_err(|source| DeviceError::Address { source })?;
-    let addresses = messages.iter().flat_map(|message| &message.attributes);
-    Ok(addresses.into_iter().find_map(|attribute| {
+    let mut request = AddressMessage::default();
+    request.header.family = AddressFamily::Inet;
+    request.header.index = index;
+    let listed = dump(netlink, &RouteNetlinkMessage::GetAddress(request)).await;
+    let listed = listed.map_err(|source| DeviceError::Address { source })?;
+    let addresses = listed.iter().filter_map(|message| {
+        if let RouteNetlinkMessage::NewAddress(message) = message { Some(&message.attributes) } else { None }
+    });
+    Ok(addresses.flatten().find_map(|attribute| {
         if let AddressAttribute::Local(IpAddr::V4(address)) = attribute { Some(*address) } else { None }
     }))
 }

@@ -12,4 +12,5 @@ pub mod kernel;
 pub mod lock;
 pub mod neighbour;
 pub mod netlink;
+pub mod networks;
 pub mod version;
