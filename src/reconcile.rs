@@ -3,7 +3,9 @@
 //! Ten times a second the map is compared with the configuration; routes are compared when the kernel tells of a change, and
 //! every few seconds. Nothing is remembered of what was applied: what failed is simply still in the next plan.
 
+mod lifeline;
 mod report;
+mod route_guard;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,6 +18,7 @@ use jiff::Timestamp;
 use rtnetlink::Handle;
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinHandle,
     time,
 };
 use tracing::{info, warn};
@@ -25,14 +28,16 @@ use crate::{
     datapath::{
         abi::IpcacheEntry,
         contention::Contention,
+        decide::Inputs,
         ipcache::{Inside, Ipcache},
+        journal::Journal,
         maps::MapError,
         owned::Ledger,
         plan::{Keep, Op},
         routes::{self, RouteError},
         search::Search,
         state::State,
-        survey::{self, About, Maps, Scope, Survey, survey},
+        survey::{self, Maps, RouteProblem, Scope, Survey, survey},
         vtep_map::VtepMap,
     },
     logging::chain,
@@ -41,7 +46,11 @@ use crate::{
     state_file::StateError,
 };
 
-pub use self::report::{Failure, Pass, Reason, Report};
+use self::route_guard::{Reach, RouteGuard};
+pub use self::{
+    lifeline::Lifeline,
+    report::{Failure, Pass, Reason, Report},
+};
 
 /// Routes are compared at least this often, should a notice of a change be lost.
 const ROUTES_INTERVAL: Duration = Duration::from_secs(5);
@@ -64,6 +73,8 @@ pub struct Settings {
     /// How often the map is compared.
     pub tick: Duration,
     pub survey: survey::Settings,
+    /// What no route may cut off.
+    pub lifeline: Lifeline,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +93,14 @@ pub struct Notices {
     pub pins: mpsc::Receiver<()>,
 }
 
+/// What this agent remembers of what it wrote.
+pub struct Memory {
+    /// Of the ipcache.
+    pub ledger: Ledger,
+    /// Of routes and rules.
+    pub journal: Journal,
+}
+
 pub struct Reconciler {
     settings: Settings,
     netlink: Handle,
@@ -89,6 +108,10 @@ pub struct Reconciler {
     facts: watch::Receiver<Option<Arc<Facts>>>,
     report: watch::Sender<Report>,
     ledger: Ledger,
+    journal: Journal,
+    guard: RouteGuard,
+    /// The answer to whether the lifeline holds, while it is awaited.
+    reach: Option<JoinHandle<Option<Reach>>>,
     lock: Option<NodeLock>,
     contention: Contention,
     search: Search,
@@ -107,7 +130,7 @@ impl Reconciler {
         netlink: Handle,
         config: watch::Receiver<Option<Arc<View>>>,
         facts: watch::Receiver<Option<Arc<Facts>>>,
-        ledger: Ledger,
+        Memory { ledger, journal }: Memory,
         report: watch::Sender<Report>,
     ) -> Self {
         Self {
@@ -117,6 +140,9 @@ impl Reconciler {
             facts,
             report,
             ledger,
+            journal,
+            guard: RouteGuard::default(),
+            reach: None,
             lock: None,
             contention: Contention::default(),
             search: Search::default(),
@@ -133,11 +159,20 @@ impl Reconciler {
         let mut tick = time::interval(self.settings.tick);
         tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
+            let ask_at = self.guard.due().filter(|_| self.reach.is_none());
             let reason = tokio::select! {
                 biased;
                 changed = self.config.changed() => if changed.is_ok() { Reason::ConfigChanged } else { return },
                 Ok(()) = self.facts.changed() => Reason::NodeChanged,
                 Some(()) = notices.pins.recv() => Reason::PinsChanged,
+                reach = answer(&mut self.reach) => match self.on_reach(reach) {
+                    Some(reason) => reason,
+                    None => continue,
+                },
+                () = until(ask_at) => {
+                    self.ask_for_lifeline();
+                    continue;
+                }
                 Some(()) = notices.routes.recv() => Reason::RoutesChanged,
                 _ = tick.tick() => Reason::Tick,
             };
@@ -166,37 +201,29 @@ impl Reconciler {
         if view.in_force.is_none() {
             return;
         }
+        self.guard.on_config(&view.hash);
         let scope = self.scope(reason, start);
         let mut report = Report { failures: Vec::new(), ..self.current.clone() };
         report.observing = self.why_only_observing(&facts);
         let mut found = self.look(&view, &facts, scope).await;
         let map_before = self.map_id;
         self.note_map(found.maps.vteps.as_ref());
-        let (mut applied, mut failed) = (0, 0);
-        if !found.plan.is_empty() && self.settings.mode == Mode::Enforce && report.observing.is_none() {
+        let mut applied = 0;
+        if !found.decision.plan.is_empty() && self.settings.mode == Mode::Enforce && report.observing.is_none() {
             // The last pass aimed at the same, in the same map: what differs now, somebody else changed.
             let settled = self.aim.as_ref() == Some(&self.whole_aim(&found, scope)) && self.map_id == map_before;
-            for op in std::mem::take(&mut found.plan) {
-                if op.entry().is_some_and(|cidr| self.contention.is_left_alone(cidr, start)) {
-                    continue;
-                }
-                match self.apply(op, &mut found.maps).await {
-                    Ok(()) => {
-                        applied += 1;
-                        info!(change = %op, %reason, "kernel changed");
-                        if settled && !self.current.pending.contains(&op) {
-                            self.count_repair(&op, start, &mut report);
-                        }
-                    }
-                    Err(error) => {
-                        failed += 1;
-                        report.failures.push(Failure { op, error: chain(&error).to_string() });
-                    }
+            let done = self.apply_all(&mut found, &mut report, start).await;
+            for op in &done {
+                info!(change = %op, %reason, "kernel changed");
+                if settled && !self.current.pending.contains(op) {
+                    self.count_repair(op, start, &mut report);
                 }
             }
+            applied = done.len();
             // Planning again is the verification.
             found = self.look(&view, &facts, scope).await;
         }
+        let failed = report.failures.len();
         self.aim = Some(self.whole_aim(&found, scope));
         let wanted: BTreeSet<_> = view.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect();
         report.intruders = self.intruders(&found, &wanted, start).await;
@@ -206,13 +233,81 @@ impl Reconciler {
     }
 
     async fn look(&self, view: &View, facts: &Facts, scope: Scope) -> Survey {
-        let about = About { settings: &self.settings.survey, view, facts, owned: self.ledger.owned() };
-        survey(about, &self.netlink, scope).await
+        let inputs = Inputs {
+            settings: &self.settings.survey,
+            view,
+            facts,
+            owned: self.ledger.owned(),
+            records: self.journal.records(),
+            refused: self.guard.refused(),
+        };
+        survey(inputs, &self.netlink, scope).await
+    }
+
+    /// Does what is planned, as far as it may and can be done; gives what was done.
+    async fn apply_all(&mut self, found: &mut Survey, report: &mut Report, now: Instant) -> Vec<Op> {
+        let (routes, entries): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut found.decision.plan).into_iter().partition(Op::is_of_route);
+        let mut done = Vec::new();
+        for op in entries {
+            let backs_off = op.entry().is_some_and(|cidr| self.contention.is_left_alone(cidr, now));
+            if backs_off || (found.decision.verify_only && op.is_of_vtep_map()) {
+                continue;
+            }
+            self.apply_one(op, &mut found.maps, report, &mut done).await;
+        }
+        if routes.is_empty() {
+            return done;
+        }
+        let added: BTreeSet<_> = routes.iter().filter_map(Op::adds_route).collect();
+        let was_reachable = !added.is_empty() && self.lifeline_holds().await;
+        self.journal.claim(&routes);
+        self.journal.save().await;
+        let before = done.len();
+        for op in routes {
+            self.apply_one(op, &mut found.maps, report, &mut done).await;
+        }
+        self.journal.release(done.iter().skip(before));
+        self.journal.save().await;
+        if was_reachable {
+            self.guard.on_added(added, Instant::now());
+        }
+        done
+    }
+
+    async fn apply_one(&mut self, op: Op, maps: &mut Maps, report: &mut Report, done: &mut Vec<Op>) {
+        match self.apply(op, maps).await {
+            Ok(()) => done.push(op),
+            Err(error) => report.failures.push(Failure { op, error: chain(&error).to_string() }),
+        }
+    }
+
+    /// What cannot be reached before a change is not lost by it.
+    async fn lifeline_holds(&self) -> bool {
+        self.settings.lifeline.reach().await == Some(Reach::Answered)
+    }
+
+    /// Asks beside the loop: an API server that is lost keeps one waiting.
+    fn ask_for_lifeline(&mut self) {
+        let lifeline = self.settings.lifeline.clone();
+        self.reach = Some(tokio::spawn(async move { lifeline.reach().await }));
+    }
+
+    /// A pass takes back what cut the node off.
+    fn on_reach(&mut self, reach: Option<Reach>) -> Option<Reason> {
+        self.reach = None;
+        let withdraw = self.guard.on_probe(reach.unwrap_or(Reach::Answered), Instant::now());
+        withdraw.then(|| {
+            for cidr in self.guard.refused() {
+                warn!(%cidr, lost = %self.settings.lifeline, "cut off after a host route was added: withdrawing route and rule");
+            }
+            Reason::CutOff
+        })
     }
 
     /// A look at the maps alone aims at nothing for routes: what it was before stays.
     fn whole_aim(&self, found: &Survey, scope: Scope) -> (State, Keep) {
-        let (mut desired, keep) = found.aim.clone();
+        let (mut desired, keep) = (found.decision.desired.clone(), found.decision.keep.clone());
         if let (Scope::Map, Some((before, _))) = (scope, &self.aim) {
             desired.routes.clone_from(&before.routes);
             desired.rules.clone_from(&before.rules);
@@ -254,7 +349,7 @@ impl Reconciler {
         let Some(ipcache) = &found.maps.ipcache else { return BTreeMap::new() };
         let bpffs = &self.settings.survey.bpffs;
         let mut intruders = self.search.turn(bpffs, ipcache.id, wanted, now).await.clone();
-        for (&cidr, &entry) in &found.taken {
+        for (&cidr, &entry) in &found.decision.taken {
             intruders.entry(cidr).or_default().insert(0, Inside { prefix: cidr, entry });
         }
         intruders
@@ -297,10 +392,20 @@ impl Reconciler {
                 ipcache.as_mut().map_or(Ok(()), |ipcache| ipcache.delete(cidr))?;
                 self.ledger.release(cidr)?;
             }
-            Op::PutRoute { cidr, route } => routes::put_route(&self.netlink, cidr, route).await?,
-            Op::DeleteRoute { cidr, .. } => routes::delete_route(&self.netlink, cidr).await?,
+            Op::PutRoute { cidr, found, route } => {
+                routes::put_route(&self.netlink, cidr, route, found.is_some()).await?;
+            }
+            Op::DeleteRoute { cidr, route } => {
+                if let Some(protocol) = self.journal.records().route_protocol(cidr, route.table) {
+                    routes::delete_route(&self.netlink, cidr, route.table, protocol).await?;
+                }
+            }
             Op::AddRule(rule) => routes::add_rule(&self.netlink, rule).await?,
-            Op::DeleteRule(rule) => routes::delete_rule(&self.netlink, rule).await?,
+            Op::DeleteRule(rule) => {
+                if let Some(protocol) = self.journal.records().rule_protocol(rule) {
+                    routes::delete_rule(&self.netlink, rule, protocol).await?;
+                }
+            }
         }
         Ok(())
     }
@@ -316,24 +421,30 @@ impl Reconciler {
 
     fn publish(&mut self, mut report: Report, found: Survey, wanted: &BTreeSet<Ipv4Net>, scope: Scope, now: Instant) {
         report.model = found.model;
-        report.pending = found.plan;
+        report.pending = found.decision.plan;
+        report.verify_only = found.decision.verify_only;
+        report.refused = self.guard.refused().iter().map(|cidr| refusal(*cidr, &self.settings.lifeline)).collect();
         report.repairs.retain(|key, _| wanted.contains(key));
         report.contended = self.contention.contended(now);
         report.left_alone = self.contention.left_alone(now);
         report.ipcache = found.maps.ipcache.as_ref().map(Ipcache::version);
-        report.left_out = found.left_out;
+        report.left_out = found.decision.left_out;
         report.map_problem = found.map_problem.as_ref().map(|problem| chain(problem).to_string());
         report.ipcache_problem = found.ipcache_problem.as_ref().map(|problem| chain(problem).to_string());
         match scope {
             Scope::All => {
                 report.route_problem = found.route_problem.as_ref().map(|problem| chain(problem).to_string());
-                if report.route_problem.is_some() {
-                    // Listings are cut short when routes change meanwhile: look again at the next tick.
+                report.foreign_routes = found.decision.foreign_routes.iter().map(ToString::to_string).collect();
+                let unread = matches!(found.route_problem, Some(RouteProblem::Read(_)));
+                let writes = self.settings.mode == Mode::Enforce && report.observing.is_none();
+                if unread || (writes && report.pending.iter().any(Op::is_of_route)) {
+                    // What is not done yet is looked at again at the next tick.
                     self.routes_due = now;
                 }
             }
             Scope::Map => self.keep_routes(&mut report),
         }
+        self.say_changes(&report);
         self.say_problems(&report);
         self.report.send_if_modified(|published| {
             let differs = published.differs(&report);
@@ -350,6 +461,22 @@ impl Reconciler {
         report.failures.extend(self.current.failures.iter().filter(|failure| is_route(&failure.op)).cloned());
     }
 
+    /// One line for each thing that somebody should know, not one for every pass that it lasts.
+    fn say_changes(&self, report: &Report) {
+        if report.verify_only && !self.current.verify_only {
+            info!(
+                "the VTEP map is an LPM trie, which Cilium keeps from CiliumVTEPConfig objects: it is compared and not written"
+            );
+        }
+        if !report.foreign_routes.is_empty() && report.foreign_routes != self.current.foreign_routes {
+            let (table, routes) = (self.settings.survey.route_table, report.foreign_routes.join("; "));
+            warn!(
+                table,
+                routes, "somebody else has routes in this agent's table: they stay; choose another with --route-table"
+            );
+        }
+    }
+
     /// One line for each problem, not one for every pass that it lasts.
     fn say_problems(&self, report: &Report) {
         let known: Vec<_> = self.current.problems().collect();
@@ -363,5 +490,28 @@ impl Reconciler {
             let inside = inside.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             warn!(%cidr, inside, "Cilium has pods or nodes inside this VTEP's network");
         }
+    }
+}
+
+fn refusal(cidr: Ipv4Net, lifeline: &Lifeline) -> String {
+    format!(
+        "{lifeline} could not be reached after the host route to {cidr} was added: route and rule were taken back, and are not added again \
+         until the configuration changes; {cidr} seems to cover what this node needs"
+    )
+}
+
+/// Waits for the answer that is awaited, or for ever.
+async fn answer(reach: &mut Option<JoinHandle<Option<Reach>>>) -> Option<Reach> {
+    match reach {
+        // A task that failed has no answer: what it asked for is asked again.
+        Some(reach) => reach.await.unwrap_or(Some(Reach::Answered)),
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }

@@ -1,6 +1,6 @@
 //! `vtep-agent cleanup`: takes back what this agent put beside Cilium's own: routes, rules, ipcache entries. The VTEP map stays.
 
-use std::{collections::BTreeSet, io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode};
 
 use anyhow::{Context, bail};
 use serde::Serialize;
@@ -9,14 +9,15 @@ use super::{Format, node, state};
 use crate::{
     datapath::{
         ipcache::Ipcache,
+        journal::Owned,
         maps::MapError,
-        owned::Ledger,
         plan::{Keep, Op, plan},
         routes,
-        state::{State, Table},
+        state::{HostRule, State, Table},
     },
     logging::chain,
     node::{lock::NodeLock, netlink},
+    reconcile::Memory,
 };
 
 #[derive(Clone, Debug, clap::Args)]
@@ -47,15 +48,19 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         bail!("a vtep-agent runs on this node and would put everything back: end it first");
     };
     let netlink = netlink::connect().context("failed to open a netlink socket")?;
-    let mut ledger = args.state.ledger();
-    let (mut ipcache, actual) = look(args, &netlink, &ledger).await?;
+    let mut memory = args.state.memory();
+    let (mut ipcache, ops) = look(args, &netlink, &memory).await?;
     let mut report = Report { done: Vec::new(), failed: Vec::new() };
-    for op in plan(&actual, &State::default(), &Keep::default(), 0) {
-        match apply(op, &netlink, ipcache.as_mut(), &mut ledger).await {
-            Ok(()) => report.done.push(op.to_string()),
+    for op in ops {
+        match apply(op, &netlink, ipcache.as_mut(), &mut memory).await {
+            Ok(()) => {
+                memory.journal.release([&op]);
+                report.done.push(op.to_string());
+            }
             Err(error) => report.failed.push(format!("{op}: {error:#}")),
         }
     }
+    memory.journal.save().await;
     let mut out = std::io::stdout().lock();
     match args.output {
         Format::Text => report.print(&mut out)?,
@@ -64,11 +69,18 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if report.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What is ours, and the ipcache if that has some of it.
-async fn look(args: &Args, netlink: &rtnetlink::Handle, ledger: &Ledger) -> anyhow::Result<(Option<Ipcache>, State)> {
-    let found = routes::read(netlink).await.context("failed to read this node's routes")?;
-    let rules: BTreeSet<_> = found.rules.into_iter().filter(|rule| rule.table == Table::Ours).collect();
-    let mut actual = State { routes: found.ours, rules, ..State::default() };
+/// What takes back what is ours, and the ipcache if that has some of it.
+async fn look(args: &Args, netlink: &rtnetlink::Handle, memory: &Memory) -> anyhow::Result<(Option<Ipcache>, Vec<Op>)> {
+    let mut ops = Vec::new();
+    let records = memory.journal.records();
+    let found = routes::read(netlink, &records.tables()).await.context("failed to read this node's routes")?;
+    for table in records.tables() {
+        let Owned { routes, rules, .. } = records.sort(&found.routes, &found.rules, table);
+        // Cilium's rules stay, also those that this agent restored.
+        let rules = rules.into_iter().filter(|HostRule { table: of, .. }| *of == Table::Ours(table)).collect();
+        let actual = State { routes, rules, ..State::default() };
+        ops.extend(plan(&actual, &State::default(), &Keep::default(), 0));
+    }
     let ipcache = match Ipcache::open(&args.node.bpffs) {
         Ok(ipcache) => Some(ipcache),
         // Without it, nothing of ours is in it.
@@ -76,24 +88,32 @@ async fn look(args: &Args, netlink: &rtnetlink::Handle, ledger: &Ledger) -> anyh
         Err(error) => bail!("{}", chain(&error)),
     };
     if let Some(ipcache) = &ipcache {
-        actual.ipcache = ipcache.of(ledger.owned()).context("failed to read the ipcache")?;
+        let ours = ipcache.of(memory.ledger.owned()).context("failed to read the ipcache")?;
+        let actual = State { ipcache: ours, ..State::default() };
+        ops.extend(plan(&actual, &State::default(), &Keep::default(), 0));
     }
-    Ok((ipcache, actual))
+    Ok((ipcache, ops))
 }
 
 async fn apply(
     op: Op,
     netlink: &rtnetlink::Handle,
     ipcache: Option<&mut Ipcache>,
-    ledger: &mut Ledger,
+    Memory { ledger, journal }: &mut Memory,
 ) -> anyhow::Result<()> {
     match op {
         Op::DeleteIpcache { cidr, .. } => {
             ipcache.map_or(Ok(()), |ipcache| ipcache.delete(cidr))?;
             ledger.release(cidr)?;
         }
-        Op::DeleteRoute { cidr, .. } => routes::delete_route(netlink, cidr).await?,
-        Op::DeleteRule(rule) => routes::delete_rule(netlink, rule).await?,
+        Op::DeleteRoute { cidr, route } => {
+            let protocol = journal.records().route_protocol(cidr, route.table).context("it is not on record")?;
+            routes::delete_route(netlink, cidr, route.table, protocol).await?;
+        }
+        Op::DeleteRule(rule) => {
+            let protocol = journal.records().rule_protocol(rule).context("it is not on record")?;
+            routes::delete_rule(netlink, rule, protocol).await?;
+        }
         // A plan towards nothing deletes, and the VTEP map is not part of it.
         Op::ReplaceEntry { .. }
         | Op::AddEntry { .. }

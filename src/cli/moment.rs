@@ -8,8 +8,11 @@ use rtnetlink::Handle;
 
 use super::source::Source;
 use crate::{
-    config::{follow::recall, view::View},
-    node::{facts::Facts, netlink},
+    config::{
+        follow::{around, recall},
+        view::View,
+    },
+    node::{facts::Facts, netlink, networks},
 };
 
 pub struct Moment {
@@ -27,15 +30,18 @@ impl Moment {
     pub async fn look(source: &Source) -> anyhow::Result<Option<Self>> {
         let config = source.config().await?;
         let name = config.to_string();
-        let view =
-            View::next(&name, &config.read().await, recall(&source.state.last_good()).as_ref(), Timestamp::now());
+        let netlink = netlink::connect().context("failed to open a netlink socket")?;
+        let recalled = recall(&source.state.last_good());
+        let observed = config.read().await;
+        let needs = networks::look(&netlink, &source.own_tables()).await;
+        let around = around(&observed, needs, recalled.as_ref(), &source.ipcache_look()).await;
+        let view = View::next(&name, &observed.within(&around), recalled.as_ref(), Timestamp::now());
         if view.in_force.is_none() {
             let findings = view.findings.iter().map(|finding| finding.message.as_str());
             let errors: Vec<_> = view.source_error.as_deref().into_iter().chain(findings).collect();
             writeln!(std::io::stderr(), "error: no valid configuration: {}", errors.join("; "))?;
             return Ok(None);
         }
-        let netlink = netlink::connect().context("failed to open a netlink socket")?;
         let version = source.node.version().read().await;
         let facts = Facts::read(&netlink, &view, &source.node.cilium_run, version).await;
         Ok(Some(Self { view, facts: facts.context("failed to read this node")?, netlink }))

@@ -1,12 +1,15 @@
 //! `vtep-agent plan`: what `run` would change in the kernel now. Writes nothing.
 
-use std::{io::Write, process::ExitCode};
+use std::{collections::BTreeSet, io::Write, process::ExitCode};
 
 use serde::Serialize;
 
 use super::{Format, moment::Moment, source};
 use crate::{
-    datapath::survey::{About, Model, Scope, Survey, survey},
+    datapath::{
+        decide::Inputs,
+        survey::{Model, Scope, Survey, survey},
+    },
     logging::chain,
 };
 
@@ -37,9 +40,16 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Some(Moment { view, facts, netlink }) = Moment::look(&args.source).await? else {
         return Ok(ExitCode::from(2));
     };
-    let (settings, ledger) = (args.source.survey(), args.source.state.ledger());
-    let about = About { settings: &settings, view: &view, facts: &facts, owned: ledger.owned() };
-    let mut plan = Plan::from(survey(about, &netlink, Scope::All).await);
+    let (settings, memory) = (args.source.survey(), args.source.state.memory());
+    let inputs = Inputs {
+        settings: &settings,
+        view: &view,
+        facts: &facts,
+        owned: memory.ledger.owned(),
+        records: memory.journal.records(),
+        refused: &BTreeSet::new(),
+    };
+    let mut plan = Plan::from(survey(inputs, &netlink, Scope::All).await);
     plan.add_problems(args.source.node.fitness()?.kernel(facts.version).reasons);
     let mut out = std::io::stdout().lock();
     match args.output {
@@ -54,10 +64,10 @@ impl From<Survey> for Plan {
         let map_problem = found.map_problem.as_ref().map(|problem| chain(problem).to_string());
         let route_problem = found.route_problem.as_ref().map(|problem| chain(problem).to_string());
         let ipcache_problem = found.ipcache_problem.as_ref().map(|problem| chain(problem).to_string());
-        let left_out = found.left_out.iter().map(|cidr| format!("the VTEP map has no room for {cidr}"));
+        let left_out = found.decision.left_out.iter().map(|cidr| format!("the VTEP map has no room for {cidr}"));
         let problems = [map_problem, ipcache_problem, route_problem].into_iter().flatten().chain(left_out);
         let problems: Vec<_> = problems.collect();
-        let pending: Vec<_> = found.plan.iter().map(ToString::to_string).collect();
+        let pending: Vec<_> = found.decision.plan.iter().map(ToString::to_string).collect();
         Self { in_sync: pending.is_empty() && problems.is_empty(), model: found.model, pending, problems }
     }
 }

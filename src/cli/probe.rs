@@ -31,7 +31,7 @@ use crate::{
         prober::{self, Prober},
     },
     progress::Progress,
-    reconcile::{self, Mode, Reconciler},
+    reconcile::{self, Lifeline, Mode, Reconciler},
     status::{Identity, Status},
 };
 
@@ -109,9 +109,11 @@ async fn round(
         fitness: Arc::clone(&fitness),
         tick: PATIENCE,
         survey: args.source.survey(),
+        // Nothing is written, so nothing is cut off.
+        lifeline: Lifeline::ApiServer(Vec::new()),
     };
-    let ledger = args.source.state.ledger();
-    Reconciler::new(settings, netlink, config.clone(), facts.clone(), ledger, datapath_tx).once().await;
+    let memory = args.source.state.memory();
+    Reconciler::new(settings, netlink, config.clone(), facts.clone(), memory, datapath_tx).once().await;
 
     // Without it, the capability is the diagnosis, and no probe tells anything.
     let mut progress = Progress::new(Instant::now());

@@ -25,7 +25,7 @@ use crate::{
     diagnose::RUNBOOK,
     events, history, http, logging,
     monitor::{self, Board},
-    node::{capabilities, facts, fitness::Fitness, netlink},
+    node::{capabilities, facts, fitness::Fitness, netlink, networks},
     node_condition,
     probe::{
         health::Thresholds,
@@ -33,7 +33,7 @@ use crate::{
         prober::{self, Prober},
     },
     progress::Progress,
-    reconcile::{self, Mode, Notices, Reconciler},
+    reconcile::{self, Lifeline, Mode, Notices, Reconciler},
     status::Identity,
 };
 
@@ -143,8 +143,8 @@ async fn once(args: &Args) -> anyhow::Result<ExitCode> {
     let (_config, config) = watch::channel(Some(Arc::new(view)));
     let (_facts, facts) = watch::channel(Some(Arc::new(facts)));
     let (report, _) = watch::channel(reconcile::Report::default());
-    let reconciler =
-        Reconciler::new(args.reconcile(fitness), netlink, config, facts, args.source.state.ledger(), report);
+    let settings = args.reconcile(fitness, args.source.lifeline(&args.source.config().await?, netlink.clone()));
+    let reconciler = Reconciler::new(settings, netlink, config, facts, args.source.state.memory(), report);
     let report = reconciler.once().await;
     report.pending.iter().for_each(|op| warn!(change = %op, "not done"));
     let in_sync = report.in_sync();
@@ -161,7 +161,8 @@ async fn start(args: &Args) -> anyhow::Result<http::Sources> {
     let (diagnoses, diagnoses_rx) = watch::channel(Arc::default());
     let mut progress = Progress::new(Instant::now());
 
-    let handle = netlink::connect().context("failed to open a netlink socket")?;
+    let netlink = || netlink::connect().context("failed to open a netlink socket");
+    let networks_changes = netlink::watch_changes().context("failed to watch this node's networks")?;
     let facts_changes = netlink::watch_changes().context("failed to watch this node's devices")?;
     let notices = Notices {
         routes: netlink::watch_changes().context("failed to watch this node's routes")?,
@@ -175,13 +176,24 @@ async fn start(args: &Args) -> anyhow::Result<http::Sources> {
         let client = source.client().await.context("--node-condition needs the API server")?;
         tokio::spawn(node_condition::keep(client, args.source.node_name.clone(), diagnoses_rx.clone()));
     }
-    tokio::spawn(config::follow::follow(source.to_string(), observed, args.source.state.last_good(), config_tx));
+    let (networks, networks_rx) = watch::channel(None);
+    let (own_tables, beat) = (args.source.own_tables(), progress.register("networks"));
+    tokio::spawn(networks::follow(netlink()?, own_tables, networks_changes, networks, beat));
+    let lifeline = args.source.lifeline(&source, netlink()?);
+    tokio::spawn(config::follow::follow(
+        source.to_string(),
+        observed,
+        networks_rx,
+        args.source.ipcache_look(),
+        args.source.state.last_good(),
+        config_tx,
+    ));
     tokio::spawn(source.follow(updates));
     let node = &args.source.node;
     let (version, version_rx) = watch::channel(None);
     tokio::spawn(node.version().follow(version));
     tokio::spawn(facts::follow(
-        handle.clone(),
+        netlink()?,
         node.cilium_run.clone(),
         version_rx,
         config_rx.clone(),
@@ -192,11 +204,11 @@ async fn start(args: &Args) -> anyhow::Result<http::Sources> {
 
     let fitness = Arc::new(node.fitness()?);
     let reconciler = Reconciler::new(
-        args.reconcile(fitness.clone()),
-        handle,
+        args.reconcile(fitness.clone(), lifeline),
+        netlink()?,
         config_rx.clone(),
         facts_rx.clone(),
-        args.source.state.ledger(),
+        args.source.state.memory(),
         datapath,
     );
     tokio::spawn(reconciler.run(notices, progress.register("reconcile")));
@@ -224,8 +236,9 @@ async fn start(args: &Args) -> anyhow::Result<http::Sources> {
 }
 
 impl Args {
-    fn reconcile(&self, fitness: Arc<Fitness>) -> reconcile::Settings {
-        reconcile::Settings { mode: self.mode, fitness, tick: self.verify_interval, survey: self.source.survey() }
+    fn reconcile(&self, fitness: Arc<Fitness>, lifeline: Lifeline) -> reconcile::Settings {
+        let (mode, tick, survey) = (self.mode, self.verify_interval, self.source.survey());
+        reconcile::Settings { mode, fitness, tick, survey, lifeline }
     }
 
     fn probing(&self) -> prober::Settings {

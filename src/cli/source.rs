@@ -1,15 +1,23 @@
 //! Where the configuration comes from: the settings that `run` and `plan` share.
 
-use std::{fmt, path::PathBuf};
+use std::{collections::BTreeSet, fmt, path::PathBuf};
 
 use anyhow::Context;
+use ipnet::Ipv4Net;
 use kube::Client;
-use tokio::sync::mpsc;
+use rtnetlink::Handle;
+use tokio::{sync::mpsc, task};
 
 use super::{node, state, surroundings};
 use crate::{
-    config::{self, dir, kube::Names, surroundings::Surroundings, view::Observed},
-    datapath::survey::{HostRoutes, IpcacheMode, Settings},
+    config::{self, dir, follow::IpcacheLook, kube::Names, surroundings::Surroundings, view::Observed},
+    datapath::{
+        search,
+        state::ROUTE_TABLE,
+        survey::{HostRoutes, IpcacheMode, Settings},
+    },
+    logging::chain,
+    reconcile::Lifeline,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -45,6 +53,13 @@ pub struct Source {
     /// Add host routes to VTEPs that Cilium does not route, and restore Cilium's missing rules; `off` leaves all routes as they are.
     #[arg(long, value_enum, default_value = "auto", env = "VTEP_AGENT_HOST_ROUTES")]
     pub host_routes: HostRoutes,
+    /// The routing table that this agent's host routes are in; choose another where somebody else has routes in this one.
+    #[arg(long, value_name = "TABLE", default_value_t = ROUTE_TABLE, value_parser = route_table, env = "VTEP_AGENT_ROUTE_TABLE")]
+    pub route_table: u32,
+    /// A VTEP CIDR that may overlap a connected network of this node, or what Cilium's ipcache has, because you know better (a `docker0`
+    /// that nobody uses); repeatable. Never a gateway or the API server.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "VTEP_AGENT_ALLOW_OVERLAP")]
+    allow_overlap: Vec<Ipv4Net>,
     /// Write VTEPs into Cilium's ipcache: `auto` only where Cilium has no VTEP map (1.12.0 and older); verified in any case.
     #[arg(long, value_enum, default_value = "auto", env = "VTEP_AGENT_IPCACHE")]
     pub ipcache: IpcacheMode,
@@ -63,7 +78,8 @@ impl Source {
     ///
     /// When there are no credentials for the API server.
     pub async fn config(&self) -> anyhow::Result<Config> {
-        let surroundings = self.surroundings.surroundings();
+        let allow_overlap = self.allow_overlap.iter().map(Ipv4Net::trunc).collect();
+        let surroundings = Surroundings { allow_overlap, ..self.surroundings.surroundings() };
         match (self.config_source, &self.config_dir) {
             (Some(Kind::Dir) | None, Some(dir)) => Ok(Config::Dir { dir: dir.clone(), surroundings }),
             (Some(Kind::Kube | Kind::Dir) | None, _) => {
@@ -82,7 +98,45 @@ impl Source {
 
     #[must_use]
     pub fn survey(&self) -> Settings {
-        Settings { bpffs: self.node.bpffs.clone(), host_routes: self.host_routes, ipcache: self.ipcache }
+        Settings {
+            bpffs: self.node.bpffs.clone(),
+            host_routes: self.host_routes,
+            route_table: self.route_table,
+            ipcache: self.ipcache,
+        }
+    }
+
+    /// Tables whose routes are this agent's, and no needs of the node.
+    #[must_use]
+    pub fn own_tables(&self) -> BTreeSet<u32> {
+        let mut tables = self.state.route_tables();
+        tables.insert(self.route_table);
+        tables
+    }
+
+    /// Looks into the ipcache on a thread of its own.
+    #[must_use]
+    pub fn ipcache_look(&self) -> IpcacheLook {
+        let (bpffs, owned) = (self.node.bpffs.clone(), self.state.owned());
+        Box::new(move |cidrs| {
+            let (bpffs, owned) = (bpffs.clone(), owned.clone());
+            Box::pin(async move {
+                let look = move || search::look(&bpffs, &cidrs, &owned.load().ok().flatten().unwrap_or_default());
+                match task::spawn_blocking(look).await {
+                    Ok(found) => found.map_err(|error| chain(&error).to_string()),
+                    Err(error) => Err(error.to_string()),
+                }
+            })
+        })
+    }
+
+    /// What no route may cut off.
+    #[must_use]
+    pub fn lifeline(&self, config: &Config, netlink: Handle) -> Lifeline {
+        match config {
+            Config::Dir { .. } => Lifeline::Gateway(netlink),
+            Config::Kube(source) => Lifeline::ApiServer(source.api_addresses()),
+        }
     }
 }
 
@@ -125,6 +179,15 @@ impl fmt::Display for Config {
                 write!(f, "kube:{namespace}/{configmap}")
             }
         }
+    }
+}
+
+/// The kernel's own tables, and Cilium's, are not to be had.
+fn route_table(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0 | 202 | 253..=255 | 2004 | 2005) => Err("it is the kernel's or Cilium's: choose another".to_owned()),
+        Ok(table) => Ok(table),
+        Err(_) => Err("write a number, e.g. 2021".to_owned()),
     }
 }
 

@@ -1,10 +1,14 @@
 //! Where the agent keeps what it must know after a restart.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use crate::{
     config::last_good::{self, LastGood},
-    datapath::owned::{self, Ledger},
+    datapath::{
+        journal::{self, Journal, Records},
+        owned::{self, Ledger, Owned},
+    },
+    reconcile::Memory,
     state_file::StateFile,
 };
 
@@ -24,7 +28,29 @@ impl Flags {
 
     /// What this agent put into the ipcache.
     #[must_use]
-    pub fn ledger(&self) -> Ledger {
-        Ledger::load(StateFile::new(self.state_dir.join(owned::FILE)))
+    pub fn owned(&self) -> StateFile<Owned> {
+        StateFile::new(self.state_dir.join(owned::FILE))
+    }
+
+    /// What this agent wrote, so that it removes nothing else.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let journal = Journal::load(self.journal(), || self.of_0_1_0());
+        Memory { ledger: Ledger::load(self.owned()), journal }
+    }
+
+    /// Routing tables that this agent has, or had, routes in.
+    #[must_use]
+    pub fn route_tables(&self) -> BTreeSet<u32> {
+        self.journal().load().ok().flatten().map(|records| records.tables()).unwrap_or_default()
+    }
+
+    fn journal(&self) -> StateFile<Records> {
+        StateFile::new(self.state_dir.join(journal::FILE))
+    }
+
+    fn of_0_1_0(&self) -> Records {
+        let good = self.last_good().load().ok().flatten();
+        Records::of_0_1_0(good.iter().flat_map(|good| &good.spec.vteps).map(|vtep| vtep.cidr))
     }
 }

@@ -55,6 +55,12 @@ pub struct Source {
 }
 
 impl Source {
+    /// Where the client connects to.
+    #[must_use]
+    pub fn api_addresses(&self) -> Vec<std::net::SocketAddr> {
+        Vec::new()
+    }
+
     /// One look.
     pub async fn read(&self) -> Observed {
         let (configmap, node_configs, node) =

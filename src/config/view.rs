@@ -13,6 +13,7 @@ use super::{
     in_force::in_force,
     parse::parse_within,
     spec::Spec,
+    surroundings::Surroundings,
 };
 
 /// What a source sees now.
@@ -33,6 +34,16 @@ pub enum Sight {
 }
 
 impl Observed {
+    /// The same, of a node with these needs.
+    #[must_use]
+    pub fn within(&self, around: &Surroundings) -> Self {
+        let mut observed = self.clone();
+        if let Sight::Document(document) = &mut observed.sight {
+            document.surroundings = document.surroundings.and(around);
+        }
+        observed
+    }
+
     /// The source has not answered, and why.
     #[must_use]
     pub fn nothing(reason: &str) -> Self {

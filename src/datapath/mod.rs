@@ -5,7 +5,9 @@
 
 pub mod abi;
 pub mod contention;
+pub mod decide;
 pub mod ipcache;
+pub mod journal;
 pub mod maps;
 pub mod owned;
 pub mod pins;

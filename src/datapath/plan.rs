@@ -12,15 +12,40 @@ use super::{
 /// One change to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    ReplaceEntry { cidr: Ipv4Net, found: VtepValue, value: VtepValue },
-    AddEntry { cidr: Ipv4Net, value: VtepValue },
-    DeleteEntry { cidr: Ipv4Net, found: VtepValue },
-    PutIpcache { cidr: Ipv4Net, found: Option<Ipv4Addr>, endpoint: Ipv4Addr },
-    DeleteIpcache { cidr: Ipv4Net, found: Ipv4Addr },
-    PutRoute { cidr: Ipv4Net, route: HostRoute },
+    ReplaceEntry {
+        cidr: Ipv4Net,
+        found: VtepValue,
+        value: VtepValue,
+    },
+    AddEntry {
+        cidr: Ipv4Net,
+        value: VtepValue,
+    },
+    DeleteEntry {
+        cidr: Ipv4Net,
+        found: VtepValue,
+    },
+    PutIpcache {
+        cidr: Ipv4Net,
+        found: Option<Ipv4Addr>,
+        endpoint: Ipv4Addr,
+    },
+    DeleteIpcache {
+        cidr: Ipv4Net,
+        found: Ipv4Addr,
+    },
+    /// `found`: the route of ours that it takes the place of.
+    PutRoute {
+        cidr: Ipv4Net,
+        found: Option<HostRoute>,
+        route: HostRoute,
+    },
     AddRule(HostRule),
     DeleteRule(HostRule),
-    DeleteRoute { cidr: Ipv4Net, route: HostRoute },
+    DeleteRoute {
+        cidr: Ipv4Net,
+        route: HostRoute,
+    },
 }
 
 impl Op {
@@ -34,6 +59,42 @@ impl Op {
             | Self::PutIpcache { cidr, .. }
             | Self::DeleteIpcache { cidr, .. } => Some(*cidr),
             Self::PutRoute { .. } | Self::DeleteRoute { .. } | Self::AddRule(_) | Self::DeleteRule(_) => None,
+        }
+    }
+
+    /// It is about an entry of the VTEP map.
+    #[must_use]
+    pub const fn is_of_vtep_map(&self) -> bool {
+        match self {
+            Self::ReplaceEntry { .. } | Self::AddEntry { .. } | Self::DeleteEntry { .. } => true,
+            Self::PutIpcache { .. }
+            | Self::DeleteIpcache { .. }
+            | Self::PutRoute { .. }
+            | Self::DeleteRoute { .. }
+            | Self::AddRule(_)
+            | Self::DeleteRule(_) => false,
+        }
+    }
+
+    /// It is about a route or a rule.
+    #[must_use]
+    pub const fn is_of_route(&self) -> bool {
+        self.entry().is_none()
+    }
+
+    /// The CIDR of the route or rule that it adds, if it adds one to a table of ours.
+    #[must_use]
+    pub const fn adds_route(&self) -> Option<Ipv4Net> {
+        match self {
+            Self::PutRoute { cidr, .. } | Self::AddRule(HostRule { cidr, table: Table::Ours(_) }) => Some(*cidr),
+            Self::ReplaceEntry { .. }
+            | Self::AddEntry { .. }
+            | Self::DeleteEntry { .. }
+            | Self::PutIpcache { .. }
+            | Self::DeleteIpcache { .. }
+            | Self::AddRule(_)
+            | Self::DeleteRoute { .. }
+            | Self::DeleteRule(_) => None,
         }
     }
 
@@ -68,13 +129,21 @@ impl fmt::Display for Op {
                 write!(f, "add ipcache entry {cidr}: endpoint {endpoint}")
             }
             Self::DeleteIpcache { cidr, found } => write!(f, "delete stale ipcache entry {cidr}: endpoint {found}"),
-            Self::PutRoute { cidr, route } => {
-                write!(f, "add route {cidr} dev #{} mtu {} table {}", route.device, route.mtu, Table::Ours.id())
+            Self::PutRoute { cidr, found: None, route } => write!(f, "add route {cidr} {route}"),
+            Self::PutRoute { cidr, found: Some(found), route } => {
+                write!(f, "replace route {cidr} {route} (found {found})")
             }
-            Self::DeleteRoute { cidr, .. } => write!(f, "delete route {cidr} table {}", Table::Ours.id()),
+            Self::DeleteRoute { cidr, route } => write!(f, "delete route {cidr} table {}", route.table),
             Self::AddRule(rule) => write!(f, "add rule {rule}"),
             Self::DeleteRule(rule) => write!(f, "delete rule {rule}"),
         }
+    }
+}
+
+impl fmt::Display for HostRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { device, mtu, table } = self;
+        write!(f, "dev #{device} mtu {mtu} table {table}")
     }
 }
 
@@ -90,6 +159,14 @@ pub struct Keep {
     pub entries: KeepEntries,
     /// CIDRs whose ipcache entries, routes and rules stay.
     pub cidrs: BTreeSet<Ipv4Net>,
+}
+
+impl Keep {
+    /// Every entry of the VTEP map; of the rest, what a plan that aims at nothing does not even look at.
+    #[must_use]
+    pub const fn all() -> Self {
+        Self { entries: KeepEntries::All, cidrs: BTreeSet::new() }
+    }
 }
 
 /// Entries of the VTEP map that stay.
@@ -158,9 +235,10 @@ fn ipcache_ops(actual: &State, desired: &State, keep: &BTreeSet<Ipv4Net>) -> Vec
 /// reaches is, too, but in this order no packet meets a half-made path.
 fn route_ops(actual: &State, desired: &State, keep: &BTreeSet<Ipv4Net>) -> Vec<Op> {
     let put = desired.routes.iter().filter(|(cidr, route)| actual.routes.get(cidr) != Some(route));
-    let put = put.map(|(&cidr, &route)| Op::PutRoute { cidr, route });
+    let put = put.map(|(&cidr, &route)| Op::PutRoute { cidr, found: actual.routes.get(&cidr).copied(), route });
     let add_rules = desired.rules.difference(&actual.rules).map(|&rule| Op::AddRule(rule));
-    let is_stale = |rule: &&HostRule| rule.table == Table::Ours && !keep.contains(&rule.cidr);
+    let is_ours = |rule: &HostRule| matches!(rule.table, Table::Ours(_));
+    let is_stale = |rule: &&HostRule| is_ours(rule) && !keep.contains(&rule.cidr);
     let delete_rules = actual.rules.difference(&desired.rules).filter(is_stale).map(|&rule| Op::DeleteRule(rule));
     let delete = actual.routes.iter().filter(|(cidr, _)| !desired.routes.contains_key(cidr) && !keep.contains(cidr));
     let delete = delete.map(|(&cidr, &route)| Op::DeleteRoute { cidr, route });

@@ -1,91 +1,119 @@
-//! Host routes over rtnetlink: our table and rules, and Cilium's where the plan has to know them.
+//! Host routes over rtnetlink: lists them, adds them and removes them. Whose they are is told apart in `journal`.
 //!
-//! Writes only table 2021 with rules of priority 113, and Cilium's rule of priority 112 where it is missing. Never writes table 202.
+//! Writes only tables of ours with rules of priority 113, and Cilium's rule of priority 112 where it is missing. Never writes table 202,
+//! and never replaces a route that is not ours.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
+    fmt,
     net::{IpAddr, Ipv4Addr},
 };
 
-use futures_util::TryStreamExt;
 use ipnet::Ipv4Net;
 use rtnetlink::{
-    Error as NetlinkError, Handle, IpVersion, RouteMessageBuilder,
+    Error as NetlinkError, Handle, RouteMessageBuilder,
     packet_route::{
-        AddressFamily,
+        AddressFamily, RouteNetlinkMessage,
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType},
         rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage},
     },
 };
 
-use super::state::{CiliumRoutes, HostRoute, HostRule, Table};
-use crate::node::netlink::{is_absent, is_present};
+use super::{
+    journal::PROTOCOL,
+    state::{CiliumRoutes, HostRoute, HostRule, Table},
+};
+use crate::node::netlink::{DumpError, dump, is_absent, is_present};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RouteError {
     #[error("failed to list the routes of table {table}")]
-    ListRoutes { table: u32, source: NetlinkError },
+    ListRoutes { table: u32, source: DumpError },
     #[error("failed to list the routing rules")]
-    ListRules { source: NetlinkError },
-    #[error("failed to add route {cidr} to table {}", Table::Ours.id())]
-    AddRoute { cidr: Ipv4Net, source: NetlinkError },
-    #[error("failed to delete route {cidr} from table {}", Table::Ours.id())]
-    DeleteRoute { cidr: Ipv4Net, source: NetlinkError },
+    ListRules { source: DumpError },
+    #[error("failed to add route {cidr} to table {table}")]
+    AddRoute { cidr: Ipv4Net, table: u32, source: NetlinkError },
+    #[error("failed to delete route {cidr} from table {table}")]
+    DeleteRoute { cidr: Ipv4Net, table: u32, source: NetlinkError },
     #[error("failed to add rule {rule}")]
     AddRule { rule: HostRule, source: NetlinkError },
     #[error("failed to delete rule {rule}")]
     DeleteRule { rule: HostRule, source: NetlinkError },
 }
 
+/// A route of a table that may be ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub cidr: Ipv4Net,
+    pub route: HostRoute,
+    /// `rtm_protocol`.
+    pub protocol: u8,
+    /// Of the scope, type and metric that we write. No delete of ours would find another.
+    pub like_ours: bool,
+    /// It keeps ours out: the kernel has one route to a network for each metric and type of service.
+    pub in_the_way: bool,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} protocol {}", self.cidr, self.route, self.protocol)
+    }
+}
+
 /// What the kernel holds of host routes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostRoutes {
-    pub ours: BTreeMap<Ipv4Net, HostRoute>,
-    pub rules: BTreeSet<HostRule>,
+    /// All routes of the tables that were asked for.
+    pub routes: Vec<Found>,
+    /// Rules `to CIDR lookup <table>` to those tables and to Cilium's, each with its protocol.
+    pub rules: Vec<(HostRule, u8)>,
     pub cilium: CiliumRoutes,
 }
 
-/// Reads our table and rules, and Cilium's.
+/// Reads these tables with their rules, and Cilium's.
 ///
 /// # Errors
 ///
 /// When the kernel does not answer a listing.
-pub async fn read(netlink: &Handle) -> Result<HostRoutes, RouteError> {
-    let ours = list(netlink, Table::Ours).await?.iter().filter_map(parse_route).collect();
-    let cilium = list(netlink, Table::Cilium).await?;
+pub async fn read(netlink: &Handle, tables: &BTreeSet<u32>) -> Result<HostRoutes, RouteError> {
+    let mut found = HostRoutes::default();
+    for &table in tables {
+        found.routes.extend(list(netlink, table).await?.iter().filter_map(|message| parse_route(message, table)));
+    }
     let in_table = |message: &&RouteMessage| table_of(message) == Table::Cilium.id();
-    let cilium = cilium.iter().filter(in_table).filter_map(destination).collect();
-    let rules: Vec<_> = netlink
-        .rule()
-        .get(IpVersion::V4)
-        .execute()
-        .try_collect()
-        .await
-        .map_err(|source| RouteError::ListRules { source })?;
-    let rules = rules.iter().filter_map(parse_rule).collect();
-    Ok(HostRoutes { ours, rules, cilium: CiliumRoutes { prefixes: cilium } })
+    let cilium = list(netlink, Table::Cilium.id()).await?;
+    found.cilium.prefixes = cilium.iter().filter(in_table).filter_map(destination).collect();
+    let mut request = RuleMessage::default();
+    request.header.family = AddressFamily::Inet;
+    let rules = dump(netlink, &RouteNetlinkMessage::GetRule(request)).await;
+    let rules = rules.map_err(|source| RouteError::ListRules { source })?;
+    found.rules = rules.iter().filter_map(|message| parse_rule(message, tables)).collect();
+    Ok(found)
 }
 
-/// Adds or replaces a route of ours.
+/// Adds a route of ours, or replaces one of ours; never one of somebody else's.
 ///
 /// # Errors
 ///
-/// When the kernel refuses, e.g. because the device has just gone.
-pub async fn put_route(netlink: &Handle, cidr: Ipv4Net, route: HostRoute) -> Result<(), RouteError> {
-    let mut message = route_message(cidr);
+/// When the kernel refuses, e.g. because the device has just gone, or because somebody else's route is in the way.
+pub async fn put_route(netlink: &Handle, cidr: Ipv4Net, route: HostRoute, replaces: bool) -> Result<(), RouteError> {
+    let mut message = route_message(cidr, route.table, PROTOCOL);
     message.attributes.push(RouteAttribute::Oif(route.device));
     message.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(route.mtu)]));
-    netlink.route().add(message).replace().execute().await.map_err(|source| RouteError::AddRoute { cidr, source })
+    let request = netlink.route().add(message);
+    // Without `replace` it is exclusive: the kernel refuses where a route to the same network is there.
+    let request = if replaces { request.replace() } else { request };
+    request.execute().await.map_err(|source| RouteError::AddRoute { cidr, table: route.table, source })
 }
 
-/// Deletes a route of ours; one that is gone already is success.
+/// Deletes a route of ours, which has this protocol; one that is gone already is success.
 ///
 /// # Errors
 ///
 /// When the kernel refuses.
-pub async fn delete_route(netlink: &Handle, cidr: Ipv4Net) -> Result<(), RouteError> {
-    match netlink.route().del(route_message(cidr)).execute().await {
-        Err(source) if !is_absent(&source) => Err(RouteError::DeleteRoute { cidr, source }),
+pub async fn delete_route(netlink: &Handle, cidr: Ipv4Net, table: u32, protocol: u8) -> Result<(), RouteError> {
+    match netlink.route().del(route_message(cidr, table, protocol)).execute().await {
+        Err(source) if !is_absent(&source) => Err(RouteError::DeleteRoute { cidr, table, source }),
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -104,18 +132,22 @@ pub async fn add_rule(netlink: &Handle, rule: HostRule) -> Result<(), RouteError
         .table_id(rule.table.id())
         .priority(rule.table.priority())
         .action(RuleAction::ToTable);
+    let mut request = request;
+    if let Table::Ours(_) = rule.table {
+        request.message_mut().attributes.push(RuleAttribute::Protocol(PROTOCOL.into()));
+    }
     match request.execute().await {
         Err(source) if !is_present(&source) => Err(RouteError::AddRule { rule, source }),
         Ok(()) | Err(_) => Ok(()),
     }
 }
 
-/// Deletes a rule of ours; one that is gone already is success.
+/// Deletes a rule of ours, which has this protocol; one that is gone already is success.
 ///
 /// # Errors
 ///
 /// When the kernel refuses.
-pub async fn delete_rule(netlink: &Handle, rule: HostRule) -> Result<(), RouteError> {
+pub async fn delete_rule(netlink: &Handle, rule: HostRule, protocol: u8) -> Result<(), RouteError> {
     let mut message = RuleMessage::default();
     message.header.family = AddressFamily::Inet;
     message.header.dst_len = rule.cidr.prefix_len();
@@ -124,6 +156,7 @@ pub async fn delete_rule(netlink: &Handle, rule: HostRule) -> Result<(), RouteEr
         RuleAttribute::Destination(rule.cidr.network().into()),
         RuleAttribute::Priority(rule.table.priority()),
         RuleAttribute::Table(rule.table.id()),
+        RuleAttribute::Protocol(protocol.into()),
     ];
     match netlink.rule().del(message).execute().await {
         Err(source) if !is_absent(&source) => Err(RouteError::DeleteRule { rule, source }),
@@ -132,24 +165,25 @@ pub async fn delete_rule(netlink: &Handle, rule: HostRule) -> Result<(), RouteEr
 }
 
 /// The socket checks strictly, so the kernel filters by table: a node may hold thousands of routes.
-async fn list(netlink: &Handle, table: Table) -> Result<Vec<RouteMessage>, RouteError> {
+async fn list(netlink: &Handle, table: u32) -> Result<Vec<RouteMessage>, RouteError> {
     let mut filter = RouteMessage::default();
     filter.header.address_family = AddressFamily::Inet;
-    filter.attributes.push(RouteAttribute::Table(table.id()));
-    match netlink.route().get(filter).execute().try_collect().await {
+    filter.attributes.push(RouteAttribute::Table(table));
+    let listed = match dump(netlink, &RouteNetlinkMessage::GetRoute(filter)).await {
         // A table without a route does not exist.
-        Err(source) if is_absent(&source) => Ok(Vec::new()),
-        Err(source) => Err(RouteError::ListRoutes { table: table.id(), source }),
-        Ok(messages) => Ok(messages),
-    }
+        Err(DumpError::Netlink(source)) if is_absent(&source) => Vec::new(),
+        listed => listed.map_err(|source| RouteError::ListRoutes { table, source })?,
+    };
+    let route = |message| if let RouteNetlinkMessage::NewRoute(route) = message { Some(route) } else { None };
+    Ok(listed.into_iter().filter_map(route).collect())
 }
 
-fn route_message(cidr: Ipv4Net) -> RouteMessage {
+fn route_message(cidr: Ipv4Net, table: u32, protocol: u8) -> RouteMessage {
     RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(cidr.network(), cidr.prefix_len())
-        .table_id(Table::Ours.id())
+        .table_id(table)
         .scope(RouteScope::Link)
-        .protocol(RouteProtocol::Static)
+        .protocol(RouteProtocol::from(protocol))
         .build()
 }
 
@@ -160,15 +194,9 @@ fn destination(message: &RouteMessage) -> Option<Ipv4Net> {
     Ipv4Net::new(address?, message.header.destination_prefix_length).ok()
 }
 
-/// A route as we write it. One of another protocol, scope or metric is somebody else's, and no delete of ours would find it.
-fn parse_route(message: &RouteMessage) -> Option<(Ipv4Net, HostRoute)> {
+fn parse_route(message: &RouteMessage, table: u32) -> Option<Found> {
     let header = &message.header;
-    let ours = header.protocol == RouteProtocol::Static
-        && header.scope == RouteScope::Link
-        && header.kind == RouteType::Unicast
-        && header.tos == 0
-        && table_of(message) == Table::Ours.id();
-    let mut route = HostRoute { device: 0, mtu: 0 };
+    let mut route = HostRoute { device: 0, mtu: 0, table };
     let mut has_metric = false;
     for attribute in &message.attributes {
         if let RouteAttribute::Oif(device) = attribute {
@@ -181,8 +209,17 @@ fn parse_route(message: &RouteMessage) -> Option<(Ipv4Net, HostRoute)> {
             has_metric = true;
         }
     }
-    (ours && !has_metric).then_some(())?;
-    Some((destination(message)?, route))
+    let in_the_way = header.tos == 0 && !has_metric;
+    let like_ours = in_the_way && header.scope == RouteScope::Link && header.kind == RouteType::Unicast;
+    // Without a destination it is the default route.
+    let cidr = destination(message).unwrap_or_default();
+    (table_of(message) == table).then_some(Found {
+        cidr,
+        route,
+        protocol: header.protocol.into(),
+        like_ours,
+        in_the_way,
+    })
 }
 
 fn table_of(message: &RouteMessage) -> u32 {
@@ -192,9 +229,10 @@ fn table_of(message: &RouteMessage) -> u32 {
 }
 
 /// The rules `to CIDR lookup <table>` at the table's own priority, with nothing else to match; every other is somebody else's.
-fn parse_rule(message: &RuleMessage) -> Option<HostRule> {
+fn parse_rule(message: &RouteNetlinkMessage, tables: &BTreeSet<u32>) -> Option<(HostRule, u8)> {
+    let RouteNetlinkMessage::NewRule(message) = message else { return None };
     let header = &message.header;
-    let (mut destination, mut priority, mut table) = (None, 0, u32::from(header.table));
+    let (mut destination, mut priority, mut table, mut protocol) = (None, 0, u32::from(header.table), 0);
     for attribute in &message.attributes {
         if let RuleAttribute::Destination(IpAddr::V4(address)) = attribute {
             destination = Some(*address);
@@ -202,8 +240,10 @@ fn parse_rule(message: &RuleMessage) -> Option<HostRule> {
             priority = *value;
         } else if let RuleAttribute::Table(value) = attribute {
             table = *value;
-        } else if !matches!(attribute, RuleAttribute::Protocol(_) | RuleAttribute::SuppressPrefixLen(u32::MAX)) {
-            // Those two the kernel adds to every rule; any other narrows it.
+        } else if let RuleAttribute::Protocol(value) = attribute {
+            protocol = (*value).into();
+        } else if !matches!(attribute, RuleAttribute::SuppressPrefixLen(u32::MAX)) {
+            // That one the kernel adds to every rule; any other narrows it.
             return None;
         }
     }
@@ -211,7 +251,8 @@ fn parse_rule(message: &RuleMessage) -> Option<HostRule> {
         && header.src_len == 0
         && header.tos == 0
         && !header.flags.contains(RuleFlags::Invert);
-    let table = [Table::Ours, Table::Cilium].into_iter().find(|t| t.id() == table && t.priority() == priority)?;
+    let known = tables.iter().map(|&id| Table::Ours(id)).chain([Table::Cilium]);
+    let table = known.into_iter().find(|known| known.id() == table && known.priority() == priority)?;
     let cidr = Ipv4Net::new(destination?, header.dst_len).ok()?;
-    plain.then_some(HostRule { cidr, table })
+    plain.then_some((HostRule { cidr, table }, protocol))
 }

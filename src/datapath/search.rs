@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     path::Path,
     time::{Duration, Instant},
 };
@@ -12,6 +13,7 @@ use tokio::task::{self, JoinHandle};
 use super::{
     ipcache::{Inside, Ipcache},
     maps::MapError,
+    owned::Owned,
 };
 
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -52,17 +54,51 @@ impl Search {
     }
 }
 
+/// What the ipcache gives to pods and nodes inside these CIDRs, in words, where BIG-IP's own endpoints are given, and entries that this
+/// agent put there. There is nothing where there is no ipcache.
+///
+/// # Errors
+///
+/// When it is there and cannot be read.
+pub fn look(
+    bpffs: &Path,
+    cidrs: &[(Ipv4Net, Ipv4Addr)],
+    owned: &Owned,
+) -> Result<BTreeMap<Ipv4Net, Vec<String>>, MapError> {
+    let ipcache = match Ipcache::open(bpffs) {
+        Err(MapError::Absent { .. }) => return Ok(BTreeMap::new()),
+        opened => opened?,
+    };
+    let mut found = BTreeMap::new();
+    for &(cidr, endpoint) in cidrs {
+        let of_vtep = |e: Ipv4Addr| e == endpoint || owned.has(cidr, e);
+        let whole = ipcache.resolve(cidr)?.filter(|entry| !entry.is_outside() || !entry.endpoint.is_none_or(of_vtep));
+        let inside =
+            whole.into_iter().map(|entry| Inside { prefix: cidr, entry }).chain(others_inside(&ipcache, cidr)?);
+        let words: Vec<_> = inside.map(|inside| inside.to_string()).collect();
+        if !words.is_empty() {
+            found.insert(cidr, words);
+        }
+    }
+    Ok(found)
+}
+
 fn search(bpffs: &Path, cidrs: &BTreeSet<Ipv4Net>) -> Result<Found, MapError> {
     let ipcache = Ipcache::open(bpffs)?;
     let mut found = Found::new();
     for &cidr in cidrs {
-        let mut inside = ipcache.inside(cidr)?;
-        // What is outside the cluster is BIG-IP's, whoever names it: a policy with a CIDR or a DNS name does.
-        inside.retain(|inside| !inside.entry.is_outside() || inside.entry.endpoint.is_some());
-        inside.truncate(TOLD);
+        let inside = others_inside(&ipcache, cidr)?;
         if !inside.is_empty() {
             found.insert(cidr, inside);
         }
     }
     Ok(found)
+}
+
+/// What is outside the cluster is BIG-IP's, whoever names it: a policy with a CIDR or a DNS name does.
+fn others_inside(ipcache: &Ipcache, cidr: Ipv4Net) -> Result<Vec<Inside>, MapError> {
+    let mut inside = ipcache.inside(cidr)?;
+    inside.retain(|inside| !inside.entry.is_outside() || inside.entry.endpoint.is_some());
+    inside.truncate(TOLD);
+    Ok(inside)
 }

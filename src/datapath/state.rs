@@ -18,9 +18,9 @@ pub struct State {
     pub entries: BTreeMap<Ipv4Net, VtepValue>,
     /// Our entries of the ipcache: prefix → tunnel endpoint, behind which the world is.
     pub ipcache: BTreeMap<Ipv4Net, Ipv4Addr>,
-    /// Our routing table: VTEP CIDR → how it leaves the node.
+    /// Our routes: VTEP CIDR → how it leaves the node.
     pub routes: BTreeMap<Ipv4Net, HostRoute>,
-    /// Routing rules that send a VTEP CIDR to our table or to Cilium's.
+    /// Routing rules that send a VTEP CIDR to our table or to Cilium's; of those to our table, only ours.
     pub rules: BTreeSet<HostRule>,
 }
 
@@ -31,6 +31,8 @@ pub struct HostRoute {
     pub device: u32,
     /// Bytes of the inner packet.
     pub mtu: u32,
+    /// The routing table that it is in.
+    pub table: u32,
 }
 
 /// A rule `to CIDR lookup <table>`.
@@ -40,11 +42,14 @@ pub struct HostRule {
     pub table: Table,
 }
 
+/// The routing table of ours, unless `--route-table` names another.
+pub const ROUTE_TABLE: u32 = 2021;
+
 /// Whose routing table a rule points to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
-    /// Table 2021, priority 113: ours to add and to remove.
-    Ours,
+    /// A table of ours, by its number; rules have priority 113. What we put there is ours to remove.
+    Ours(u32),
     /// Table 202, priority 112: Cilium's. A missing rule is restored where Cilium's route is there; nothing is ever removed.
     Cilium,
 }
@@ -53,7 +58,7 @@ impl Table {
     #[must_use]
     pub const fn id(self) -> u32 {
         match self {
-            Self::Ours => 2021,
+            Self::Ours(id) => id,
             Self::Cilium => 202,
         }
     }
@@ -62,7 +67,7 @@ impl Table {
     #[must_use]
     pub const fn priority(self) -> u32 {
         match self {
-            Self::Ours => 113,
+            Self::Ours(_) => 113,
             Self::Cilium => 112,
         }
     }
@@ -113,7 +118,7 @@ pub fn host_routes(
             rules.insert(HostRule { cidr, table: Table::Cilium });
         } else {
             routes.insert(cidr, route);
-            rules.insert(HostRule { cidr, table: Table::Ours });
+            rules.insert(HostRule { cidr, table: Table::Ours(route.table) });
         }
     }
     (routes, rules)

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
+    time::Duration,
 };
 
 use ipnet::Ipv4Net;
@@ -15,8 +16,25 @@ use rtnetlink::{
     },
 };
 
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
+use tracing::{info, warn};
+
 use super::netlink::{DumpError, dump};
-use crate::config::surroundings::Surroundings;
+use crate::{
+    config::surroundings::{Fact, Surroundings},
+    logging::chain,
+    progress::Beat,
+};
+
+/// They are read at least this often, should a notice of a change be lost.
+const REFRESH: Duration = Duration::from_secs(5);
+/// How long one reading may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// A node with many pods changes routes all the time: after one reading, wait this long before the next.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Routing tables that say nothing of what the node needs: Cilium's for VTEPs and proxied traffic (2004, 2005), and ours.
 const IGNORED_TABLES: [u32; 3] = [202, 2004, 2005];
@@ -42,6 +60,57 @@ pub enum NetworksError {
     Routes(#[source] DumpError),
     #[error("the kernel did not answer in time")]
     Timeout,
+}
+
+/// What of this node's networks vetoes VTEPs, read once.
+pub async fn look(netlink: &Handle, own_tables: &BTreeSet<u32>) -> Surroundings {
+    surroundings(read(netlink, own_tables).await)
+}
+
+/// Keeps `out` current until its receivers are gone. Receivers are woken only by a difference.
+pub async fn follow(
+    netlink: Handle,
+    own_tables: BTreeSet<u32>,
+    mut changes: mpsc::Receiver<()>,
+    out: watch::Sender<Option<Surroundings>>,
+    beat: Beat,
+) {
+    let mut failing = false;
+    while !out.is_closed() {
+        beat.now();
+        let read = read(&netlink, &own_tables).await;
+        match &read {
+            Err(reason) if !failing => {
+                warn!(reason, "this node's networks cannot be read: no VTEP is added that is not in force");
+            }
+            Ok(_) if failing => info!("this node's networks can be read again"),
+            Ok(_) | Err(_) => {}
+        }
+        failing = read.is_err();
+        let read = surroundings(read);
+        out.send_if_modified(|known| {
+            let differs = known.as_ref() != Some(&read);
+            if differs {
+                *known = Some(read);
+            }
+            differs
+        });
+        time::sleep(PAUSE).await;
+        // Either way they are read again.
+        let _ = time::timeout(REFRESH, changes.recv()).await;
+    }
+}
+
+async fn read(netlink: &Handle, own_tables: &BTreeSet<u32>) -> Result<Networks, String> {
+    let read = time::timeout(READ_TIMEOUT, Networks::read(netlink, own_tables)).await;
+    read.unwrap_or(Err(NetworksError::Timeout)).map_err(|error| chain(&error).to_string())
+}
+
+fn surroundings(read: Result<Networks, String>) -> Surroundings {
+    match read {
+        Ok(networks) => networks.surroundings(),
+        Err(reason) => Surroundings { unreadable: [(Fact::Networks, reason)].into(), ..Surroundings::default() },
+    }
 }
 
 /// An address of this node.
@@ -119,15 +188,9 @@ impl Networks {
     }
 
     /// What of it vetoes VTEPs.
-    #[must_use]
-    pub fn surroundings(&self) -> Surroundings {
+    fn surroundings(self) -> Surroundings {
         let Self { connected, gateways, default_gateways: _, pods } = self;
-        Surroundings {
-            connected: connected.clone(),
-            gateways: gateways.clone(),
-            pod_cidrs: pods.clone(),
-            ..Surroundings::default()
-        }
+        Surroundings { connected, gateways, pod_cidrs: pods, ..Surroundings::default() }
     }
 }
 

@@ -24,6 +24,8 @@ pub enum Reason {
     PinsChanged,
     RoutesChanged,
     Tick,
+    /// The API server was lost after a change of ours.
+    CutOff,
     /// `run --once`.
     Once,
 }
@@ -36,6 +38,7 @@ impl std::fmt::Display for Reason {
             Self::PinsChanged => "pins-changed",
             Self::RoutesChanged => "routes-changed",
             Self::Tick => "tick",
+            Self::CutOff => "cut-off",
             Self::Once => "once",
         })
     }
@@ -73,6 +76,12 @@ pub struct Report {
     pub ipcache_problem: Option<String>,
     /// Why routes could not be compared, in words.
     pub route_problem: Option<String>,
+    /// VTEPs whose host route was taken back because it cut the node off, in words.
+    pub refused: Vec<String>,
+    /// The VTEP map is somebody else's: it is compared and not written.
+    pub verify_only: bool,
+    /// Routes of somebody else in our table, in words.
+    pub foreign_routes: Vec<String>,
     /// Operations that the kernel refused; they are pending, too.
     pub failures: Vec<Failure>,
     /// Repairs of drift since the start, per entry.
@@ -105,6 +114,9 @@ impl Default for Report {
             map_problem: None,
             ipcache_problem: None,
             route_problem: None,
+            refused: Vec::new(),
+            verify_only: false,
+            foreign_routes: Vec::new(),
             failures: Vec::new(),
             repairs: BTreeMap::new(),
             repairs_total: 0,
@@ -124,10 +136,10 @@ impl Report {
 
     /// What could not be read or written, in words.
     pub fn problems(&self) -> impl Iterator<Item = &String> {
-        let Self { observing, map_problem, ipcache_problem, route_problem, failures, .. } = self;
+        let Self { observing, map_problem, ipcache_problem, route_problem, refused, failures, .. } = self;
         let failures = failures.iter().map(|failure| &failure.error);
         let whole = [observing, map_problem, ipcache_problem, route_problem];
-        whole.into_iter().flatten().chain(failures)
+        whole.into_iter().flatten().chain(refused).chain(failures)
     }
 
     /// Why this entry could not be written.

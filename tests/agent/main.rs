@@ -25,6 +25,7 @@ mod prometheus;
 mod readme;
 mod repair;
 mod rights;
+mod routes;
 mod start;
 mod support;
 mod tap;

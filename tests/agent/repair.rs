@@ -86,7 +86,7 @@ fn host_routes_are_mended() -> Result<()> {
     lab.node.ip("rule del priority 113 to 10.1.6.0/24 lookup 2021")?;
     eventually("route and rule are back", REPAIRED_WITHIN, || {
         let there = routes()?.contains(route)
-            || routes()?.contains("10.1.6.0/24 dev cilium_host proto static scope link mtu 1450");
+            || routes()?.contains("10.1.6.0/24 dev cilium_host proto 113 scope link mtu 1450");
         Ok((there && lab.node.ip("rule show")?.contains("113:\tfrom all to 10.1.6.0/24 lookup 2021")).then_some(()))
     })
 }

@@ -71,13 +71,13 @@ fn states(
         }
     }
     for (&n, &case) in routes {
-        let route = HostRoute { device: 4, mtu: 1450 };
-        let rule = HostRule { cidr: cidr(n), table: if n % 2 == 0 { Table::Ours } else { Table::Cilium } };
+        let route = HostRoute { device: 4, mtu: 1450, table: 2021 };
+        let rule = HostRule { cidr: cidr(n), table: if n % 2 == 0 { Table::Ours(2021) } else { Table::Cilium } };
         let (found, wanted) = match case {
             Case::OnlyActual | Case::Kept => (Some(route), None),
             Case::OnlyDesired => (None, Some(route)),
             Case::Same => (Some(route), Some(route)),
-            Case::Differs => (Some(HostRoute { device: 4, mtu: 1500 }), Some(route)),
+            Case::Differs => (Some(HostRoute { device: 4, mtu: 1500, table: 2021 }), Some(route)),
         };
         if matches!(case, Case::Kept) {
             cidrs.insert(rule.cidr);
@@ -85,7 +85,7 @@ fn states(
         for (state, route) in [(&mut actual, found), (&mut desired, wanted)] {
             if let Some(route) = route {
                 state.rules.insert(rule);
-                if rule.table == Table::Ours {
+                if rule.table == Table::Ours(2021) {
                     state.routes.insert(rule.cidr, route);
                 }
             }
@@ -106,13 +106,14 @@ fn apply(state: &mut State, ops: &[Op]) {
             Op::DeleteEntry { cidr, found } => assert_eq!(state.entries.remove(&cidr), Some(found)),
             Op::PutIpcache { cidr, found, endpoint } => assert_eq!(state.ipcache.insert(cidr, endpoint), found),
             Op::DeleteIpcache { cidr, found } => assert_eq!(state.ipcache.remove(&cidr), Some(found)),
-            Op::PutRoute { cidr, route } => {
+            Op::PutRoute { cidr, found, route } => {
+                assert_eq!(found, state.routes.get(&cidr).copied(), "what is replaced is ours");
                 state.routes.insert(cidr, route);
             }
             Op::DeleteRoute { cidr, route } => assert_eq!(state.routes.remove(&cidr), Some(route)),
             Op::AddRule(rule) => assert!(state.rules.insert(rule)),
             Op::DeleteRule(rule) => {
-                assert_eq!(rule.table, Table::Ours, "Cilium's rules are not ours to delete");
+                assert_eq!(rule.table, Table::Ours(2021), "Cilium's rules are not ours to delete");
                 assert!(state.rules.remove(&rule));
             }
         }

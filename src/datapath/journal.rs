@@ -1,0 +1,321 @@
+//! The routes and rules that this agent added, remembered over its restart: it removes no others.
+//!
+//! A route or rule is ours when it carries the protocol number that is on record for it: a mark alone could be anybody's, and a record
+//! alone would claim what somebody put there after ours was gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use tokio::task;
+use tracing::warn;
+
+use super::{
+    plan::Op,
+    routes::Found,
+    state::{HostRoute, HostRule, Table},
+};
+use crate::{
+    logging::chain,
+    state_file::{StateError, StateFile},
+};
+
+/// Its name in the state directory.
+pub const FILE: &str = "routes.json";
+/// `rtm_protocol` and `FRA_PROTOCOL` of what this agent adds: a number that no routing daemon has in `linux/rtnetlink.h`.
+pub const PROTOCOL: u8 = 113;
+/// What routes of version 0.1.0 carry (`RTPROT_STATIC`), which kept no journal.
+const PROTOCOL_0_1_0: u8 = 4;
+
+/// What was added and not taken back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Records {
+    routes: BTreeSet<RouteRecord>,
+    rules: BTreeSet<RuleRecord>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct RouteRecord {
+    cidr: Ipv4Net,
+    table: u32,
+    protocol: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct RuleRecord {
+    cidr: Ipv4Net,
+    table: u32,
+    priority: u32,
+    protocol: u8,
+}
+
+impl RouteRecord {
+    const fn new(cidr: Ipv4Net, table: u32, protocol: u8) -> Self {
+        Self { cidr, table, protocol }
+    }
+}
+
+impl RuleRecord {
+    const fn new(rule: HostRule, protocol: u8) -> Self {
+        Self { cidr: rule.cidr, table: rule.table.id(), priority: rule.table.priority(), protocol }
+    }
+}
+
+/// What the kernel holds of host routes, told apart by owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owned {
+    pub routes: BTreeMap<Ipv4Net, HostRoute>,
+    pub rules: BTreeSet<HostRule>,
+    /// Removes what is ours and not of the table in use: a rule before its route.
+    pub elsewhere: Vec<Op>,
+    /// Routes that are in our table and not ours.
+    pub foreign_routes: Vec<Found>,
+    /// Rules just like ours that somebody else added.
+    pub foreign_rules: BTreeSet<HostRule>,
+}
+
+impl Records {
+    /// What 0.1.0 had added for these CIDRs, where it left no journal.
+    #[must_use]
+    pub fn of_0_1_0(cidrs: impl IntoIterator<Item = Ipv4Net>) -> Self {
+        let mut records = Self::default();
+        for cidr in cidrs {
+            let table = Table::Ours(super::state::ROUTE_TABLE);
+            records.routes.insert(RouteRecord::new(cidr, table.id(), PROTOCOL_0_1_0));
+            records.rules.insert(RuleRecord::new(HostRule { cidr, table }, 0));
+        }
+        records
+    }
+
+    /// Tables that hold, or held, something of ours.
+    #[must_use]
+    pub fn tables(&self) -> BTreeSet<u32> {
+        self.routes.iter().map(|route| route.table).chain(self.rules.iter().map(|rule| rule.table)).collect()
+    }
+
+    #[must_use]
+    pub fn has_route(&self, cidr: Ipv4Net, table: u32, protocol: u8) -> bool {
+        self.routes.contains(&RouteRecord::new(cidr, table, protocol))
+    }
+
+    #[must_use]
+    pub fn has_rule(&self, rule: HostRule, protocol: u8) -> bool {
+        self.rules.contains(&RuleRecord::new(rule, protocol))
+    }
+
+    /// Tells what is ours from what is not. `table` is the one in use.
+    #[must_use]
+    pub fn sort(&self, routes: &[Found], rules: &[(HostRule, u8)], table: u32) -> Owned {
+        let mut owned = Owned::default();
+        for &(rule, protocol) in rules {
+            match rule.table {
+                Table::Cilium => drop(owned.rules.insert(rule)),
+                Table::Ours(_) if !self.has_rule(rule, protocol) => drop(owned.foreign_rules.insert(rule)),
+                Table::Ours(id) if id == table => drop(owned.rules.insert(rule)),
+                Table::Ours(_) => owned.elsewhere.push(Op::DeleteRule(rule)),
+            }
+        }
+        for found in routes {
+            let Found { cidr, route, protocol, like_ours, in_the_way: _ } = *found;
+            let ours = like_ours && self.has_route(cidr, route.table, protocol);
+            match (ours, route.table == table) {
+                (true, true) => drop(owned.routes.insert(cidr, route)),
+                (true, false) => owned.elsewhere.push(Op::DeleteRoute { cidr, route }),
+                (false, true) => owned.foreign_routes.push(*found),
+                (false, false) => {}
+            }
+        }
+        owned
+    }
+
+    /// The protocol to delete a route with: that of its record.
+    #[must_use]
+    pub fn route_protocol(&self, cidr: Ipv4Net, table: u32) -> Option<u8> {
+        let record = self.routes.iter().find(|record| (record.cidr, record.table) == (cidr, table))?;
+        Some(record.protocol)
+    }
+
+    /// The protocol to delete a rule with: that of its record.
+    #[must_use]
+    pub fn rule_protocol(&self, rule: HostRule) -> Option<u8> {
+        let of = |record: &&RuleRecord| **record == RuleRecord::new(rule, record.protocol);
+        self.rules.iter().find(of).map(|record| record.protocol)
+    }
+
+    /// Before `op` is done: what it adds is ours from now on.
+    pub fn claim(&mut self, op: &Op) {
+        match op {
+            Op::PutRoute { cidr, route, .. } => {
+                self.routes.insert(RouteRecord::new(*cidr, route.table, PROTOCOL));
+            }
+            Op::AddRule(rule @ HostRule { table: Table::Ours(_), .. }) => {
+                self.rules.insert(RuleRecord::new(*rule, PROTOCOL));
+            }
+            // Cilium's rule stays Cilium's, whoever restored it.
+            Op::AddRule(HostRule { table: Table::Cilium, .. })
+            | Op::ReplaceEntry { .. }
+            | Op::AddEntry { .. }
+            | Op::DeleteEntry { .. }
+            | Op::PutIpcache { .. }
+            | Op::DeleteIpcache { .. }
+            | Op::DeleteRoute { .. }
+            | Op::DeleteRule(_) => {}
+        }
+    }
+
+    /// After `op` was done: what it removed is nobody's.
+    pub fn release(&mut self, op: &Op) {
+        match op {
+            Op::DeleteRoute { cidr, route } => {
+                self.routes.retain(|record| (record.cidr, record.table) != (*cidr, route.table));
+            }
+            Op::DeleteRule(rule) => self.rules.retain(|record| *record != RuleRecord::new(*rule, record.protocol)),
+            Op::ReplaceEntry { .. }
+            | Op::AddEntry { .. }
+            | Op::DeleteEntry { .. }
+            | Op::PutIpcache { .. }
+            | Op::DeleteIpcache { .. }
+            | Op::PutRoute { .. }
+            | Op::AddRule(_) => {}
+        }
+    }
+}
+
+/// [`Records`], and the file that remembers them.
+pub struct Journal {
+    file: StateFile<Records>,
+    records: Records,
+    /// What the file holds.
+    saved: Records,
+    failing: bool,
+}
+
+impl Journal {
+    /// `inherited`: what an agent without a journal may have left, asked for where there is no file.
+    #[must_use]
+    pub fn load(file: StateFile<Records>, inherited: impl FnOnce() -> Records) -> Self {
+        let loaded = match file.load() {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                warn!(error = %chain(&error), "route journal unreadable; routes and rules of before will not be removed");
+                Some(Records::default())
+            }
+        };
+        let saved = loaded.clone().unwrap_or_default();
+        Self { file, records: loaded.unwrap_or_else(inherited), saved, failing: false }
+    }
+
+    #[must_use]
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+
+    pub fn claim<'o>(&mut self, ops: impl IntoIterator<Item = &'o Op>) {
+        ops.into_iter().for_each(|op| self.records.claim(op));
+    }
+
+    pub fn release<'o>(&mut self, ops: impl IntoIterator<Item = &'o Op>) {
+        ops.into_iter().for_each(|op| self.records.release(op));
+    }
+
+    /// Writes down what changed. Where that fails, routes work all the same; only a restart forgets whose they are, and leaves them.
+    pub async fn save(&mut self) {
+        if self.records == self.saved {
+            return;
+        }
+        let (file, records) = (self.file.clone(), self.records.clone());
+        match task::spawn_blocking(move || file.save(&records).map(|()| records)).await {
+            Ok(Ok(records)) => (self.saved, self.failing) = (records, false),
+            Ok(Err(error)) => self.on_failure(&error),
+            // The runtime ends.
+            Err(_) => {}
+        }
+    }
+
+    fn on_failure(&mut self, error: &StateError) {
+        if !std::mem::replace(&mut self.failing, true) {
+            warn!(error = %chain(error), "route journal not written: after a restart, routes and rules of now will not be removed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cidr(n: u8) -> Ipv4Net {
+        Ipv4Net::new([10, 1, n, 0].into(), 24).expect("24 is a prefix length")
+    }
+
+    fn route(table: u32) -> HostRoute {
+        HostRoute { device: 4, mtu: 1450, table }
+    }
+
+    fn rule(n: u8, table: u32) -> HostRule {
+        HostRule { cidr: cidr(n), table: Table::Ours(table) }
+    }
+
+    fn found(n: u8, table: u32, protocol: u8) -> Found {
+        Found { cidr: cidr(n), route: route(table), protocol, like_ours: true, in_the_way: true }
+    }
+
+    fn put(n: u8, table: u32) -> [Op; 2] {
+        [Op::PutRoute { cidr: cidr(n), found: None, route: route(table) }, Op::AddRule(rule(n, table))]
+    }
+
+    #[test]
+    fn ours_is_what_has_the_mark_and_the_record() {
+        let mut records = Records::default();
+        put(6, 2021).iter().chain(&put(7, 2099)).for_each(|op| records.claim(op));
+        let routes = [
+            found(6, 2021, PROTOCOL),
+            found(7, 2099, PROTOCOL),
+            found(8, 2021, PROTOCOL),
+            found(6, 2021, 4),
+            Found { like_ours: false, ..found(6, 2021, PROTOCOL) },
+            found(9, 202, 4),
+        ];
+        let rules = [
+            (rule(6, 2021), PROTOCOL),
+            (rule(7, 2099), PROTOCOL),
+            (rule(8, 2021), PROTOCOL),
+            (rule(5, 2021), 3),
+            (HostRule { cidr: cidr(9), table: Table::Cilium }, 2),
+        ];
+        let owned = records.sort(&routes, &rules, 2021);
+        assert_eq!(owned.routes, [(cidr(6), route(2021))].into());
+        let stale = Op::DeleteRoute { cidr: cidr(7), route: route(2099) };
+        assert_eq!(owned.elsewhere, [Op::DeleteRule(rule(7, 2099)), stale]);
+        assert_eq!(owned.foreign_routes, [routes[2], routes[3], routes[4]]);
+        assert_eq!(owned.rules, [rules[0].0, rules[4].0].into());
+        assert_eq!(owned.foreign_rules, [rules[2].0, rules[3].0].into());
+    }
+
+    #[test]
+    fn what_was_added_is_known_after_a_restart_and_what_was_removed_is_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let load = || Journal::load(StateFile::new(dir.path().join(FILE)), || Records::of_0_1_0([cidr(1)]));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let mut journal = load();
+        assert!(journal.records().has_route(cidr(1), 2021, 4) && journal.records().has_rule(rule(1, 2021), 0));
+        journal.claim(&put(6, 2021));
+        journal.claim(&put(7, 2021));
+        runtime.block_on(journal.save());
+        let mut journal = load();
+        assert!([6, 7].iter().all(|&n| journal.records().has_route(cidr(n), 2021, PROTOCOL)));
+        journal.release(&[Op::DeleteRoute { cidr: cidr(6), route: route(2021) }, Op::DeleteRule(rule(6, 2021))]);
+        runtime.block_on(journal.save());
+        let journal = load();
+        assert!(!journal.records().has_route(cidr(6), 2021, PROTOCOL));
+        assert!(!journal.records().has_rule(rule(6, 2021), PROTOCOL));
+        assert!(journal.records().has_rule(rule(7, 2021), PROTOCOL));
+    }
+
+    #[test]
+    fn a_damaged_file_owns_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join(FILE), "{\"format\":1").expect("a file");
+        let journal = Journal::load(StateFile::new(dir.path().join(FILE)), || Records::of_0_1_0([cidr(1)]));
+        assert_eq!(journal.records(), &Records::default());
+    }
+}

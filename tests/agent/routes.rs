@@ -1,0 +1,140 @@
+//! Routes and rules: ours by mark and by record, and nobody else's, whoever shares the table.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use vtep_lab::{CILIUM_RUN, Config, Lab, STATE};
+
+use crate::support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, REPAIRED_WITHIN, all_healthy, eventually, run};
+
+/// As somebody else has them: in our table by another device, and to other networks at our priority. They stand where ours would.
+const FOREIGN_ROUTES: [&str; 3] = [
+    "10.50.0.0/24 dev eth0 scope link proto static",
+    "10.51.0.0/24 dev cilium_host scope link proto static mtu 1450",
+    // With our number, but not on our record.
+    "10.52.0.0/24 dev cilium_host scope link proto 113 mtu 1450",
+];
+const FOREIGN_RULES: [&str; 2] =
+    ["to 192.0.2.0/24 priority 113 lookup 2021", "to 198.51.100.0/24 priority 113 lookup 2021 protocol 113"];
+
+fn add_foreign(lab: &Lab) -> Result<()> {
+    for route in FOREIGN_ROUTES {
+        lab.node.ip(&format!("route add {route} table 2021"))?;
+    }
+    FOREIGN_RULES.iter().try_for_each(|rule| lab.node.ip(&format!("rule add {rule}")).map(drop))
+}
+
+fn foreign_is_there(lab: &Lab) -> Result<()> {
+    let (routes, rules) = kernel(lab, 2021)?;
+    for network in ["10.50.0.0/24 dev eth0", "10.51.0.0/24 dev cilium_host", "10.52.0.0/24 dev cilium_host"] {
+        ensure!(routes.contains(network), "no {network}:\n{routes}");
+    }
+    for network in ["192.0.2.0/24", "198.51.100.0/24"] {
+        ensure!(rules.contains(&format!("113:\tfrom all to {network} lookup 2021")), "no {network}:\n{rules}");
+    }
+    Ok(())
+}
+
+fn kernel(lab: &Lab, table: u32) -> Result<(String, String)> {
+    // A table without a route does not exist.
+    let routes = lab.node.ip(&format!("route show table {table}")).unwrap_or_default();
+    Ok((routes, lab.node.ip("rule show")?))
+}
+
+/// Ours to this CIDR, and the rule that leads there.
+fn has_ours(lab: &Lab, cidr: &str, table: u32) -> Result<bool> {
+    let (routes, rules) = kernel(lab, table)?;
+    let route = format!("{cidr} dev cilium_host proto 113 scope link mtu 1450");
+    Ok(routes.contains(&route) && rules.contains(&format!("113:\tfrom all to {cidr} lookup {table}")))
+}
+
+/// Not a trace of it.
+fn mentions(lab: &Lab, cidr: &str, table: u32) -> Result<bool> {
+    let (routes, rules) = kernel(lab, table)?;
+    Ok(routes.contains(cidr) || rules.contains(cidr))
+}
+
+#[test]
+fn somebody_elses_stay_at_every_edit_and_at_cleanup() -> Result<()> {
+    let lab = Lab::start()?;
+    add_foreign(&lab)?;
+    let mut agent = Agent::healthy(&lab)?;
+    foreign_is_there(&lab)?;
+    ensure!(agent.lines("somebody else has routes in this agent's table").len() == 1, "{}", agent.log().join("\n"));
+
+    // A VTEP that is removed takes its own with it, and nothing else; also after a restart.
+    ensure!(agent.terminate()?.success(), "a clean end");
+    lab.config.write(&Config::keys_for(&lab.topology.vteps()[..1]))?;
+    let mut agent = Agent::start(&lab)?;
+    eventually("the second is gone", HEALTHY_WITHIN, || Ok((!mentions(&lab, "10.1.5.0/24", 2021)?).then_some(())))?;
+    ensure!(has_ours(&lab, "10.1.6.0/24", 2021)?, "{:?}", kernel(&lab, 2021)?);
+    foreign_is_there(&lab)?;
+
+    ensure!(agent.terminate()?.success(), "a clean end");
+    let output = run(&lab, &["cleanup", "--state-dir", STATE, "--cilium-run", CILIUM_RUN])?;
+    ensure!(output.status.success(), "{output:?}");
+    ensure!(!mentions(&lab, "10.1.6.0/24", 2021)?, "{:?}", kernel(&lab, 2021)?);
+    foreign_is_there(&lab)
+}
+
+/// The same network, by another way: it is theirs, so ours gives way and says so.
+#[test]
+fn a_route_of_somebody_else_in_the_place_of_ours_is_named_and_stays() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.node.ip("route add 10.1.6.0/24 dev eth0 scope link proto static table 2021")?;
+    let agent = Agent::start_with_seed(&lab)?;
+    let status = agent.wait_for("the conflict is told", HEALTHY_WITHIN, |status| {
+        status.datapath.problems.iter().any(|problem| problem.contains("--route-table"))
+    })?;
+    ensure!(status.datapath.problems.iter().any(|problem| problem.contains("10.1.6.0/24 dev #")), "{status:?}");
+    eventually("the other has its route", HEALTHY_WITHIN, || Ok(has_ours(&lab, "10.1.5.0/24", 2021)?.then_some(())))?;
+    let (routes, rules) = kernel(&lab, 2021)?;
+    ensure!(routes.contains("10.1.6.0/24 dev eth0 proto static"), "{routes}");
+    ensure!(!rules.contains("10.1.6.0/24"), "no rule leads to somebody else's route:\n{rules}");
+
+    lab.node.ip("route del 10.1.6.0/24 dev eth0 table 2021")?;
+    eventually("ours is there", REPAIRED_WITHIN, || Ok(has_ours(&lab, "10.1.6.0/24", 2021)?.then_some(())))?;
+    agent.wait_for("all is well", HEALTHY_WITHIN, |status| status.datapath.problems.is_empty())?;
+    Ok(())
+}
+
+#[test]
+fn another_table_takes_over_from_the_first() -> Result<()> {
+    let lab = Lab::start()?;
+    add_foreign(&lab)?;
+    let mut agent = Agent::healthy(&lab)?;
+    ensure!(has_ours(&lab, "10.1.6.0/24", 2021)?, "{:?}", kernel(&lab, 2021)?);
+    ensure!(agent.terminate()?.success(), "a clean end");
+
+    let mut command = lab.agent_command(Path::new(AGENT), LISTEN);
+    command.args(["--route-table", "2099"]);
+    let agent = Agent::spawn(&lab, command)?;
+    for cidr in ["10.1.5.0/24", "10.1.6.0/24"] {
+        eventually("it is in the new table alone", HEALTHY_WITHIN, || {
+            Ok((has_ours(&lab, cidr, 2099)? && !kernel(&lab, 2021)?.0.contains(cidr)).then_some(()))
+        })?;
+    }
+    let rules = kernel(&lab, 2021)?.1;
+    ensure!(!rules.contains("10.1.6.0/24 lookup 2021"), "{rules}");
+    agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    foreign_is_there(&lab)
+}
+
+/// What 0.1.0 wrote carried `proto static` and no record; its state directory tells which VTEPs it had.
+#[test]
+fn what_0_1_0_left_is_taken_over() -> Result<()> {
+    let lab = Lab::start()?;
+    let mut agent = Agent::healthy(&lab)?;
+    ensure!(agent.terminate()?.success(), "a clean end");
+    std::fs::remove_file(Path::new(STATE).join("routes.json"))?;
+    for cidr in ["10.1.5.0/24", "10.1.6.0/24"] {
+        lab.node.ip(&format!("route replace {cidr} dev cilium_host scope link proto static mtu 1450 table 2021"))?;
+        lab.node.ip(&format!("rule del to {cidr} priority 113 lookup 2021"))?;
+        lab.node.ip(&format!("rule add to {cidr} priority 113 lookup 2021 protocol 0"))?;
+    }
+    lab.config.write(&Config::keys_for(&lab.topology.vteps()[..1]))?;
+    let _agent = Agent::start(&lab)?;
+    eventually("the second is gone", HEALTHY_WITHIN, || Ok((!mentions(&lab, "10.1.5.0/24", 2021)?).then_some(())))?;
+    ensure!(mentions(&lab, "10.1.6.0/24", 2021)?, "{:?}", kernel(&lab, 2021)?);
+    Ok(())
+}
