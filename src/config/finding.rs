@@ -14,12 +14,15 @@ pub enum Severity {
 }
 
 /// What an error takes out of force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
     /// The VTEP at the finding's index alone.
+    #[default]
     Vtep,
     /// The whole list.
     List,
+    /// Nothing: the error ends the Cilium agent at its next start, and says nothing about VTEPs.
+    Start,
 }
 
 /// One finding, in words for a person and in fields for a program.
@@ -27,6 +30,9 @@ pub enum Scope {
 pub struct Finding {
     pub rule: Rule,
     pub severity: Severity,
+    /// What it takes out of force where it is an error: the rule's scope, unless the key decides otherwise.
+    #[serde(skip)]
+    pub scope: Scope,
     /// The ConfigMap key it is about.
     pub key: String,
     /// Position of the value in the key's list, from 0.
@@ -60,7 +66,20 @@ impl Finding {
         let (problem, remedy) = (problem.into(), remedy.into());
         let message = format!("{}: {problem}; {remedy}", place(key, index));
         let (key, value) = (key.to_owned(), value.map(str::to_owned));
-        Self { rule, severity: rule.severity(), key, index, value, origin: None, message, problem, remedy }
+        let (severity, scope) = (rule.severity(), rule.scope());
+        Self { rule, severity, scope, key, index, value, origin: None, message, problem, remedy }
+    }
+
+    /// The same, with another scope than its rule's.
+    #[must_use]
+    pub fn within(self, scope: Scope) -> Self {
+        Self { scope, ..self }
+    }
+
+    /// An error that takes something of the document out of force.
+    #[must_use]
+    pub fn holds_back(&self) -> bool {
+        self.severity == Severity::Error && self.scope != Scope::Start
     }
 
     /// The same, about a key that this object sets.
@@ -181,8 +200,26 @@ rules! {
     L7ProxyDisabled "l7-proxy-disabled" Info List;
     BoolInvalid "bool-invalid" Error List;
     NumberInvalid "number-invalid" Error List;
-    DurationInvalid "duration-invalid" Error List;
+    DurationInvalid "duration-invalid" Error Start;
     UnknownVtepKey "unknown-vtep-key" Warning List;
+}
+
+impl Rule {
+    /// It says that a CIDR overlaps what the node or the cluster needs.
+    #[must_use]
+    pub const fn vetoes(self) -> bool {
+        matches!(
+            self,
+            Self::VtepCidrOverlapsPodCidr
+                | Self::VtepCidrOverlapsServiceCidr
+                | Self::VtepCidrContainsNode
+                | Self::VtepCidrReserved
+                | Self::VtepCidrOverlapsConnected
+                | Self::VtepCidrContainsGateway
+                | Self::VtepCidrContainsApiserver
+                | Self::VtepCidrOverlapsIpcache
+        )
+    }
 }
 
 impl std::fmt::Display for Rule {

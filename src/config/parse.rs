@@ -3,10 +3,12 @@
 //! Lists and scalars are read the way Cilium reads them; every problem of a document is reported at once. What is in
 //! force because of it is decided in [`super::in_force`].
 
-mod clashes;
+pub(super) mod clashes;
 mod cluster;
+mod containment;
 mod lists;
 mod relations;
+mod scalars;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -17,12 +19,13 @@ use ipnet::Ipv4Net;
 
 pub use self::lists::tokens;
 use self::lists::{List, Lists};
+pub(super) use self::values::Complaint;
 use super::{
     Keys,
     finding::{Finding, Rule, Scope, Severity},
     mac::Mac,
     spec::{Tunnel, Vtep},
-    surroundings::Surroundings,
+    surroundings::{Around, Surroundings},
 };
 
 /// How many values of a list are looked at one by one. A longer list is in error as a whole anyway.
@@ -49,8 +52,10 @@ pub struct Line {
 /// A configuration, read as far as it can be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
-    /// `enable-vtep`.
+    /// `enable-vtep` is not off: it is true, or nobody can read it.
     pub enabled: bool,
+    /// VTEP is not off, and not one of the three lists is there: the VTEPs are decided elsewhere.
+    pub elsewhere: bool,
     /// `vtep-mask`, or its default where it is absent or wrong.
     pub mask: Ipv4Addr,
     pub tunnel: Tunnel,
@@ -67,7 +72,13 @@ impl Parsed {
     /// Whether an error takes the whole list out of force.
     #[must_use]
     pub fn list_error(&self) -> bool {
-        self.errors().any(|finding| finding.rule.scope() == Scope::List)
+        self.errors().any(|finding| finding.scope == Scope::List)
+    }
+
+    /// Whether an error takes anything out of force.
+    #[must_use]
+    pub fn holds_back(&self) -> bool {
+        self.findings.iter().any(Finding::holds_back)
     }
 
     pub fn errors(&self) -> impl Iterator<Item = &Finding> {
@@ -84,26 +95,39 @@ pub fn parse(keys: &Keys) -> Parsed {
 /// Reads the keys, and compares them with what is known of the cluster around them.
 #[must_use]
 pub fn parse_within(keys: &Keys, surroundings: &Surroundings) -> Parsed {
+    parse_around(keys, Around { surroundings, standing: &BTreeSet::new() })
+}
+
+/// The same where some VTEPs are in force already.
+#[must_use]
+pub fn parse_around(keys: &Keys, around: Around<'_>) -> Parsed {
     let lists = Lists::read(keys);
     let mut findings = Vec::new();
     let enabled = cluster::enabled(keys, &mut findings);
     cluster::unknown_keys(keys, &mut findings);
+    scalars::check(keys, &mut findings);
     let tunnel = cluster::tunnel(keys, &mut findings);
     cluster::features(keys, &mut findings);
     let mask = mask(keys, &lists.cidr, &mut findings);
     lists.check_shape(&mut findings);
     let mut lines = lines(&lists, mask.unwrap_or(DEFAULT_MASK), &mut findings);
+    clashes::check(&lists, &lines, &cluster::pod_pools(keys), around, &mut findings);
     relations::check(&lists, &lines, mask, &mut findings);
-    clashes::check(&lists, &lines, &cluster::pod_pools(keys), surroundings, &mut findings);
     if lists.equal_lengths() {
         assemble(&mut lines, &findings);
     }
     if !enabled {
         findings.retain(|finding| matches!(finding.rule, Rule::VtepDisabled | Rule::UnknownVtepKey));
     }
-    findings.sort_by(|a, b| (a.rule, a.index, &a.key).cmp(&(b.rule, b.index, &b.key)));
+    sort(&mut findings);
     let mask = mask.unwrap_or(DEFAULT_MASK);
-    Parsed { enabled, mask, tunnel, lines, mentioned: mentioned(&lists.cidr, mask), findings }
+    let mentioned = mentioned(&lists.cidr, mask);
+    Parsed { enabled, elsewhere: enabled && lists.are_absent(), mask, tunnel, lines, mentioned, findings }
+}
+
+/// In the order of [`Rule::ALL`], then of the lists.
+pub(super) fn sort(findings: &mut [Finding]) {
+    findings.sort_by(|a, b| (a.rule, a.index, &a.key).cmp(&(b.rule, b.index, &b.key)));
 }
 
 /// `None` where the key is there and does not hold a mask.
@@ -155,7 +179,7 @@ fn lines(lists: &Lists<'_>, mask: Ipv4Addr, findings: &mut Vec<Finding>) -> Vec<
 
 /// Completes the lines that no error concerns.
 fn assemble(lines: &mut [Line], findings: &[Finding]) {
-    let in_error = |finding: &&Finding| finding.severity == Severity::Error && finding.rule.scope() == Scope::Vtep;
+    let in_error = |finding: &&Finding| finding.severity == Severity::Error && finding.scope == Scope::Vtep;
     let in_error: BTreeSet<usize> = findings.iter().filter(in_error).filter_map(|finding| finding.index).collect();
     for line in lines {
         let Line { index, cidr, endpoint, mac, ref mut vtep } = *line;

@@ -30,6 +30,14 @@ pub struct Surroundings {
     pub allow_overlap: BTreeSet<Ipv4Net>,
 }
 
+/// What a VTEP is compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct Around<'a> {
+    pub surroundings: &'a Surroundings,
+    /// CIDRs that are in force already: an entry of the ipcache, and a fact that cannot be read, stop only a VTEP that is new.
+    pub standing: &'a BTreeSet<Ipv4Net>,
+}
+
 /// A fact of this node that can veto a VTEP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fact {

@@ -1,12 +1,18 @@
-//! Rules between values and the cluster around them: networks and addresses that somebody else has.
+//! Rules between a VTEP and what is around it: networks and addresses that somebody else has, or that this node needs.
+//!
+//! Each rule is a function of one CIDR or endpoint, so that lines of the document and values held over pass the same ones.
+
+mod cluster;
+mod node;
+
+use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::{Line, lists::Lists};
+use super::{Line, lists::Lists, values::Complaint};
 use crate::config::{
     finding::{Finding, Rule},
-    spec::overlaps,
-    surroundings::Surroundings,
+    surroundings::{Around, Surroundings},
 };
 
 /// `pools`: what Cilium takes the nodes' pod networks from.
@@ -14,76 +20,56 @@ pub(super) fn check(
     lists: &Lists<'_>,
     lines: &[Line],
     pools: &[Ipv4Net],
-    surroundings: &Surroundings,
+    around: Around<'_>,
     findings: &mut Vec<Finding>,
 ) {
     for line in lines {
-        let pods = cidr_of_pods(lists, line, surroundings);
-        // A network that is in use is no longer one that may be one day.
-        let pool = pods.is_none().then(|| cidr_in_pod_pool(lists, line, pools)).flatten();
-        let found = [
-            pods,
-            pool,
-            cidr_of_services(lists, line, surroundings),
-            cidr_with_node(lists, line, surroundings),
-            endpoint_of_pod(lists, line, surroundings),
-            endpoint_of_node(lists, line, surroundings),
-        ];
-        findings.extend(found.into_iter().flatten());
+        if let Some(cidr) = line.cidr {
+            let mut found = of_cidr(cidr, around);
+            let known: Vec<Rule> = found.iter().map(|complaint| complaint.rule).collect();
+            found.extend(unknown(cidr, around).filter(|complaint| !known.contains(&complaint.rule)));
+            // A network that is in use is no longer one that may be one day.
+            if !found.iter().any(|complaint| complaint.rule == Rule::VtepCidrOverlapsPodCidr) {
+                found.extend(cluster::pod_pool(cidr, pools));
+            }
+            findings.extend(found.into_iter().map(|complaint| lists.cidr.complaint(line.index, complaint)));
+        }
+        if let Some(endpoint) = line.endpoint {
+            let found = of_endpoint(endpoint, around.surroundings);
+            findings.extend(found.into_iter().map(|complaint| lists.endpoint.complaint(line.index, complaint)));
+        }
     }
 }
 
-fn cidr_of_pods(lists: &Lists<'_>, line: &Line, surroundings: &Surroundings) -> Option<Finding> {
-    let cidr = line.cidr?;
-    let pods = surroundings.pod_cidrs.iter().find(|pods| overlaps(**pods, cidr))?;
-    let problem = format!(
-        "{cidr} {} the pod network {pods}: what goes to these pods would go to the BIG-IP instead",
-        relation(cidr, *pods)
-    );
-    let remedy = "give the BIG-IP's tunnel a network outside the pods'".to_owned();
-    Some(lists.cidr.finding(Rule::VtepCidrOverlapsPodCidr, line.index, problem, remedy))
+/// What is known to speak against a CIDR.
+pub(in crate::config) fn of_cidr(cidr: Ipv4Net, around: Around<'_>) -> Vec<Complaint> {
+    let Around { surroundings, standing } = around;
+    // Packets of what is in force already may be why the ipcache is asked: there the diagnosis tells it, `vtep-cidr-in-use`.
+    let ipcache = (!standing.contains(&cidr)).then(|| node::ipcache(cidr, surroundings)).flatten();
+    let found = [
+        cluster::pods(cidr, surroundings),
+        cluster::services(cidr, surroundings),
+        cluster::nodes(cidr, surroundings),
+        node::reserved(cidr),
+        node::connected(cidr, surroundings),
+        node::gateway(cidr, surroundings),
+        node::api_server(cidr, surroundings),
+        ipcache,
+    ];
+    found.into_iter().flatten().collect()
 }
 
-fn cidr_of_services(lists: &Lists<'_>, line: &Line, surroundings: &Surroundings) -> Option<Finding> {
-    let cidr = line.cidr?;
-    let services = surroundings.service_cidrs.iter().find(|services| overlaps(**services, cidr))?;
-    let problem = format!("{cidr} {} the Service network {services}", relation(cidr, *services));
-    let remedy = "give the BIG-IP's tunnel a network outside the Services'".to_owned();
-    Some(lists.cidr.finding(Rule::VtepCidrOverlapsServiceCidr, line.index, problem, remedy))
+/// What cannot be known about a CIDR that is not in force yet.
+pub(in crate::config) fn unknown(cidr: Ipv4Net, around: Around<'_>) -> impl Iterator<Item = Complaint> {
+    let Around { surroundings, standing } = around;
+    let facts = (!standing.contains(&cidr)).then_some(&surroundings.unreadable);
+    facts.into_iter().flatten().map(move |(fact, why)| node::unreadable(cidr, *fact, why, surroundings))
 }
 
-fn cidr_with_node(lists: &Lists<'_>, line: &Line, surroundings: &Surroundings) -> Option<Finding> {
-    let cidr = line.cidr?;
-    let node = surroundings.node_addresses.iter().find(|node| cidr.contains(*node))?;
-    let problem = format!("{cidr} contains {node}, a node's address: what goes to that node would go to the BIG-IP");
-    let remedy = "write the BIG-IP's tunnel network, not the one that nodes and BIG-IP share".to_owned();
-    Some(lists.cidr.finding(Rule::VtepCidrContainsNode, line.index, problem, remedy))
-}
-
-fn cidr_in_pod_pool(lists: &Lists<'_>, line: &Line, pools: &[Ipv4Net]) -> Option<Finding> {
-    let cidr = line.cidr?;
-    let pool = pools.iter().find(|pool| overlaps(**pool, cidr))?;
-    let problem = format!(
-        "{cidr} {} {pool}, the pool of pod networks: free today, but Cilium may give it to a node one day",
-        relation(cidr, *pool)
-    );
-    let remedy = "move it, or narrow cluster-pool-ipv4-cidr where no node uses that part".to_owned();
-    Some(lists.cidr.finding(Rule::VtepCidrInPodPool, line.index, problem, remedy))
-}
-
-fn endpoint_of_pod(lists: &Lists<'_>, line: &Line, surroundings: &Surroundings) -> Option<Finding> {
-    let endpoint = line.endpoint?;
-    let pods = surroundings.pod_cidrs.iter().find(|pods| pods.contains(&endpoint))?;
-    let problem = format!("{endpoint} lies inside the pod network {pods}");
-    let remedy = "write the BIG-IP's self IP on the underlay (the tunnel's local-address)".to_owned();
-    Some(lists.endpoint.finding(Rule::VtepEndpointInPodCidr, line.index, problem, remedy))
-}
-
-fn endpoint_of_node(lists: &Lists<'_>, line: &Line, surroundings: &Surroundings) -> Option<Finding> {
-    let endpoint = line.endpoint.filter(|endpoint| surroundings.node_addresses.contains(endpoint))?;
-    let problem = format!("{endpoint} is a node's own address");
-    let remedy = "write the BIG-IP's self IP on the underlay (the tunnel's local-address)".to_owned();
-    Some(lists.endpoint.finding(Rule::VtepEndpointIsNode, line.index, problem, remedy))
+/// What is known to speak against an endpoint.
+pub(in crate::config) fn of_endpoint(endpoint: Ipv4Addr, surroundings: &Surroundings) -> Vec<Complaint> {
+    let found = [cluster::endpoint_of_pod(endpoint, surroundings), cluster::endpoint_of_node(endpoint, surroundings)];
+    found.into_iter().flatten().collect()
 }
 
 fn relation(cidr: Ipv4Net, other: Ipv4Net) -> &'static str {

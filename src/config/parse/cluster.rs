@@ -4,7 +4,8 @@ use ipnet::Ipv4Net;
 
 use super::{
     lists::tokens,
-    values::{is_quote, quote},
+    scalars::{boolean, port_number},
+    values::quote,
 };
 use crate::config::{
     Keys,
@@ -16,23 +17,16 @@ use crate::config::{
 const VTEP_KEYS: [&str; 6] =
     ["enable-vtep", "vtep-endpoint", "vtep-cidr", "vtep-mask", "vtep-mac", "vtep-sync-interval"];
 
-/// `enable-vtep`; reports anything but true.
+/// Whether `enable-vtep` is not off, and reports where it is. Where it cannot be read nothing is known to be off.
 pub(super) fn enabled(keys: &Keys, findings: &mut Vec<Finding>) -> bool {
     const KEY: &str = "enable-vtep";
     let raw = keys.get(KEY).map(String::as_str);
-    let value = raw.map(|raw| (raw, boolean(raw)));
-    if let Some((_, Some(true))) = value {
-        return true;
-    }
-    let problem = match value {
-        None => "the key is absent, so VTEP is off".to_owned(),
-        Some((_, Some(_))) => "VTEP is off".to_owned(),
-        Some((raw, None)) => format!("{} is not a boolean, so VTEP is off", quote(raw)),
+    let problem = match raw.map(boolean) {
+        Some(Some(true) | None) => return true,
+        None => "the key is absent, so VTEP is off",
+        Some(Some(false)) => "VTEP is off",
     };
-    let remedy = match raw {
-        Some(raw) if raw.contains(is_quote) => "remove the quotes inside the value",
-        Some(_) | None => "set it to \"true\" to reach BIG-IP through tunnels",
-    };
+    let remedy = "set it to \"true\" to reach BIG-IP through tunnels";
     findings.push(Finding::new(Rule::VtepDisabled, KEY, None, raw, problem, remedy));
     false
 }
@@ -109,13 +103,14 @@ fn routing(keys: &Keys, findings: &mut Vec<Finding>) {
 fn port(keys: &Keys, default: u16, report: bool, findings: &mut Vec<Finding>) -> u16 {
     const KEY: &str = "tunnel-port";
     let Some(raw) = filled(keys, KEY) else { return default };
-    let (port, problem) = match raw.parse::<u16>() {
-        Ok(0) => return default,
-        Ok(port) if port == default => return port,
-        Ok(port) => (port, format!("the tunnels use port {port} and not {default}, Cilium's default")),
-        Err(_) => (default, format!("{} is not a port, {default} is assumed", quote(raw))),
+    let port = match port_number(raw) {
+        // What is no number is an error of its own, see `scalars`.
+        None | Some(0) => return default,
+        Some(port) if port == default => return port,
+        Some(port) => port,
     };
     if report {
+        let problem = format!("the tunnels use port {port} and not {default}, Cilium's default");
         let remedy = format!("the BIG-IP's tunnel profile must have `port {port}`");
         findings.push(Finding::new(Rule::TunnelPortNonstandard, KEY, None, Some(raw), problem, remedy));
     }
@@ -127,11 +122,11 @@ pub(super) fn features(keys: &Keys, findings: &mut Vec<Finding>) {
     let mut report = |rule, key: &str, problem: String, remedy: &str| {
         findings.push(Finding::new(rule, key, None, keys.get(key).map(String::as_str), problem, remedy));
     };
-    if is_on(keys, "enable-ipsec", false) {
+    if is(keys, "enable-ipsec", true) {
         let problem = "VTEP does not work with IPsec: what goes to BIG-IP is lost".to_owned();
         report(Rule::IpsecEnabled, "enable-ipsec", problem, "set it to \"false\", or enable-vtep to \"false\"");
     }
-    if is_on(keys, "enable-wireguard", false) {
+    if is(keys, "enable-wireguard", true) {
         let problem = "with WireGuard, traffic to a VTEP may be lost".to_owned();
         report(
             Rule::WireguardEnabled,
@@ -140,8 +135,8 @@ pub(super) fn features(keys: &Keys, findings: &mut Vec<Finding>) {
             "check that pods reach BIG-IP, or set it to \"false\"",
         );
     }
-    if !is_on(keys, "enable-ipv4", true) {
-        let problem = format!("VTEPs are IPv4 only, and IPv4 is off{}", no_boolean(keys, "enable-ipv4"));
+    if is(keys, "enable-ipv4", false) {
+        let problem = "VTEPs are IPv4 only, and IPv4 is off".to_owned();
         report(Rule::Ipv4Disabled, "enable-ipv4", problem, "set it to \"true\", or enable-vtep to \"false\"");
     }
     let policy = filled(keys, "enable-policy").unwrap_or("default");
@@ -151,9 +146,8 @@ pub(super) fn features(keys: &Keys, findings: &mut Vec<Finding>) {
         let remedy = "allow egress `toEntities: [world]` and ingress `fromEntities: [world]` there, or set it to never";
         report(Rule::PolicyEnforcementEnabled, "enable-policy", problem, remedy);
     }
-    if !is_on(keys, "enable-l7-proxy", true) {
-        let reason = no_boolean(keys, "enable-l7-proxy");
-        let problem = format!("Cilium installs no host route to the VTEPs without its L7 proxy{reason}");
+    if is(keys, "enable-l7-proxy", false) {
+        let problem = "Cilium installs no host route to the VTEPs without its L7 proxy".to_owned();
         report(Rule::L7ProxyDisabled, "enable-l7-proxy", problem, "nothing to do: this agent installs the route");
     }
 }
@@ -170,26 +164,11 @@ pub(super) fn pod_pools(keys: &Keys) -> Vec<Ipv4Net> {
 }
 
 /// The trimmed value of a key that is there and not empty.
-fn filled<'k>(keys: &'k Keys, key: &str) -> Option<&'k str> {
+pub(super) fn filled<'k>(keys: &'k Keys, key: &str) -> Option<&'k str> {
     keys.get(key).map(|value| value.trim()).filter(|value| !value.is_empty())
 }
 
-/// What is no boolean reads as false, as it does in Cilium.
-fn is_on(keys: &Keys, key: &str, default: bool) -> bool {
-    keys.get(key).map_or(default, |value| boolean(value).unwrap_or(false))
-}
-
-/// Why a key reads as false that does not say so.
-fn no_boolean(keys: &Keys, key: &str) -> String {
-    let odd = keys.get(key).filter(|value| boolean(value).is_none());
-    odd.map(|value| format!(" ({} is not a boolean and reads as false)", quote(value))).unwrap_or_default()
-}
-
-/// Go's `strconv.ParseBool`.
-fn boolean(value: &str) -> Option<bool> {
-    match value.trim() {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
-    }
+/// The key is there, readable, and says so: an absent key has its default, and `scalars` reports what cannot be read.
+fn is(keys: &Keys, key: &str, expected: bool) -> bool {
+    keys.get(key).and_then(|value| boolean(value)) == Some(expected)
 }

@@ -54,6 +54,11 @@ impl<'k> List<'k> {
         Finding::new(rule, self.key, Some(index), self.values.get(index).copied(), problem, remedy)
     }
 
+    /// The same, of what was complained about.
+    pub(super) fn complaint(&self, index: usize, complaint: Complaint) -> Finding {
+        complaint.about(self.key, Some(index), self.values.get(index).copied().unwrap_or_default())
+    }
+
     fn whole(&self, rule: Rule, problem: String, remedy: String) -> Finding {
         Finding::new(rule, self.key, None, self.raw, problem, remedy)
     }
@@ -82,11 +87,19 @@ impl<'k> Lists<'k> {
         endpoint.values.len() == cidr.values.len() && cidr.values.len() == mac.values.len()
     }
 
+    /// Not one of the three keys is there.
+    pub(super) fn are_absent(&self) -> bool {
+        let Self { endpoint, cidr, mac } = self;
+        [endpoint, cidr, mac].iter().all(|list| list.raw.is_none())
+    }
+
     /// What can be said without reading the values.
     pub(super) fn check_shape(&self, findings: &mut Vec<Finding>) {
         let Self { endpoint, cidr, mac } = self;
         findings.extend([endpoint, cidr, mac].into_iter().filter_map(comma));
-        if self.longest() == 0 {
+        if self.are_absent() {
+            // Somebody decides them elsewhere: that is no mistake.
+        } else if self.longest() == 0 {
             findings.push(cidr.whole(
                 Rule::VtepListEmpty,
                 "VTEP is enabled and no VTEP is listed".to_owned(),

@@ -1,16 +1,16 @@
-//! Rules between values: a CIDR and the mask, the CIDRs among each other, endpoints inside them.
+//! Rules between values: a CIDR and the mask, the CIDRs among each other, endpoints inside them ([`containment`]).
 
 use std::net::Ipv4Addr;
 
 use ipnet::{Ipv4Net, ipv4_mask_to_prefix};
 
-use super::{Line, lists::Lists, values::netmask};
+use super::{Line, containment, lists::Lists, values::netmask};
 use crate::config::{
     finding::{Finding, Rule, ordinal},
     spec::overlaps,
 };
 
-/// `mask` is `None` where `vtep-mask` holds none.
+/// `mask` is `None` where `vtep-mask` holds none. `findings` has the clashes already.
 pub(super) fn check(lists: &Lists<'_>, lines: &[Line], mask: Option<Ipv4Addr>, findings: &mut Vec<Finding>) {
     let length = mask.and_then(|mask| ipv4_mask_to_prefix(mask).ok());
     for line in lines {
@@ -19,12 +19,12 @@ pub(super) fn check(lists: &Lists<'_>, lines: &[Line], mask: Option<Ipv4Addr>, f
             length.and_then(|length| mask_mismatch(lists, line, length)),
             duplicate_cidr(lists, line, lines),
             overlap(lists, line, earlier),
-            endpoint_in_cidr(lists, line, lines, length),
             duplicate_endpoint(lists, line, earlier),
             duplicate_mac(lists, line, earlier),
         ];
         findings.extend(found.into_iter().flatten());
     }
+    containment::check(lists, lines, length, findings);
 }
 
 fn mask_mismatch(lists: &Lists<'_>, line: &Line, length: u8) -> Option<Finding> {
@@ -57,19 +57,6 @@ fn overlap(lists: &Lists<'_>, line: &Line, earlier: &[Line]) -> Option<Finding> 
     let problem = format!("{cidr} overlaps {clash}, the {} value", ordinal(other));
     let remedy = "give each BIG-IP a tunnel network of its own".to_owned();
     Some(lists.cidr.finding(Rule::VtepCidrOverlap, line.index, problem, remedy))
-}
-
-/// A CIDR with a slip in its length says nothing of where endpoints may be.
-fn endpoint_in_cidr(lists: &Lists<'_>, line: &Line, lines: &[Line], length: Option<u8>) -> Option<Finding> {
-    let endpoint = line.endpoint?;
-    let fits = |cidr: &Ipv4Net| length.is_none_or(|length| cidr.prefix_len() == length);
-    let contains = |other: &Line| other.cidr.filter(|cidr| fits(cidr) && cidr.contains(&endpoint));
-    let cidr = lines.iter().find_map(contains)?;
-    let problem =
-        format!("{endpoint} lies inside the tunnel network {cidr}: the outer packet would loop into the tunnel");
-    let remedy =
-        "write the BIG-IP's self IP on the underlay (the tunnel's local-address), not the tunnel's self IP".to_owned();
-    Some(lists.endpoint.finding(Rule::VtepEndpointInVtepCidr, line.index, problem, remedy))
 }
 
 fn duplicate_endpoint(lists: &Lists<'_>, line: &Line, earlier: &[Line]) -> Option<Finding> {

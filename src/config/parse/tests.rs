@@ -3,7 +3,7 @@
 mod properties;
 
 use super::*;
-use crate::config::spec::TunnelProtocol;
+use crate::config::{spec::TunnelProtocol, surroundings::Fact};
 
 /// The seed document's configuration, with some keys set otherwise (`None`: absent).
 fn keys(changes: &[(&str, Option<&str>)]) -> Keys {
@@ -79,10 +79,77 @@ fn the_switch() {
     for on in ["1", "t", "T", "TRUE", "true", "True", " true\n"] {
         expect("enable-vtep", on, &[]);
     }
-    for off in ["0", "f", "F", "FALSE", "false", "False", "", "yes", "tRUE", "\"true\""] {
+    for off in ["0", "f", "F", "FALSE", "false", "False"] {
         expect("enable-vtep", off, &[(Rule::VtepDisabled, None)]);
     }
     assert_eq!(fired(&parse(&Keys::new())), [(Rule::VtepDisabled, None)]);
+    // Nothing is known to be off, so that the last good state stays, and the rest of the document is read.
+    for unreadable in ["", "yes", "on", "ture", "tRUE", "\"true\""] {
+        expect("enable-vtep", unreadable, &[(Rule::BoolInvalid, None)]);
+        let parsed = parse(&keys(&[("enable-vtep", Some(unreadable)), ("vtep-mac", Some("x 00:50:56:86:6b:28"))]));
+        assert!(parsed.enabled && parsed.list_error(), "{unreadable}");
+        assert_eq!(fired(&parsed), [(Rule::VtepMacInvalid, Some(0)), (Rule::BoolInvalid, None)], "{unreadable}");
+    }
+}
+
+/// Cilium 1.19 and newer ends at its start with any of these.
+#[test]
+fn scalars_that_end_cilium() {
+    type Case = (&'static str, &'static [&'static str], &'static [&'static str], Rule, Scope);
+    let cases: [Case; 6] = [
+        ("enable-ipv4", &["true", "1", " T\n"], &["", "yes", "ture"], Rule::BoolInvalid, Scope::List),
+        ("enable-ipsec", &["false", "0"], &["", "no", "ture"], Rule::BoolInvalid, Scope::List),
+        ("enable-wireguard", &["false"], &["", "ture"], Rule::BoolInvalid, Scope::Start),
+        ("enable-l7-proxy", &["true"], &["", "ture", "'true'"], Rule::BoolInvalid, Scope::Start),
+        (
+            "tunnel-port",
+            &["8472", "0", " 8472\n", "+8472", "0x2118", "0o20430", "020430"],
+            &["847x", "70000", "65536", "-1", "8472.5", "08472", "0x", "+ 1", "0x+1", "\"8472\"", "8 472"],
+            Rule::NumberInvalid,
+            Scope::List,
+        ),
+        (
+            "vtep-sync-interval",
+            &["60s", "1m30s", "1.5h", ".5s", "5.s", "-1s", "+2us", "3µs", "0", " 60s "],
+            &["60", "", "s", "1m30", "60 s", "1d", ".s", "1..5s", "sixty", "-", "1e3s"],
+            Rule::DurationInvalid,
+            Scope::Start,
+        ),
+    ];
+    for (key, good, bad, rule, scope) in cases {
+        for value in good {
+            expect(key, value, &[]);
+        }
+        for value in bad {
+            let parsed = parse(&keys(&[(key, Some(value))]));
+            assert_eq!(fired(&parsed), [(rule, None)], "{key}: {value:?}");
+            let finding = &parsed.findings[0];
+            assert_eq!((finding.scope, finding.severity), (scope, Severity::Error), "{key}: {value:?}");
+            // Where the key says nothing of VTEPs, those of the document may be in force.
+            assert_eq!(parsed.list_error(), scope == Scope::List, "{key}: {value:?}");
+            assert!(parsed.lines.iter().all(|line| line.vtep.is_some()), "{key}: {value:?}");
+            for words in [key, "ends at its start", "Incorrect config-map flag value"] {
+                assert!(finding.message.contains(words), "{}", finding.message);
+            }
+        }
+    }
+    let off = parse(&keys(&[("enable-vtep", Some("false")), ("enable-wireguard", Some("ture"))]));
+    assert_eq!(fired(&off), [(Rule::VtepDisabled, None)], "nothing else matters when off");
+}
+
+#[test]
+fn lists_that_are_gone_are_no_mistake() {
+    let gone = [("vtep-endpoint", None), ("vtep-cidr", None), ("vtep-mac", None)];
+    let parsed = parse(&keys(&gone));
+    assert_eq!((fired(&parsed), parsed.elsewhere), (vec![], true));
+    for key in ["vtep-endpoint", "vtep-cidr", "vtep-mac"] {
+        let mut changes = gone.to_vec();
+        changes.push((key, Some("")));
+        let parsed = parse(&keys(&changes));
+        assert_eq!((fired(&parsed), parsed.elsewhere), (vec![(Rule::VtepListEmpty, None)], false), "{key}");
+    }
+    let off = parse(&keys(&[&gone[..], &[("enable-vtep", Some("false"))]].concat()));
+    assert_eq!((fired(&off), off.elsewhere), (vec![(Rule::VtepDisabled, None)], false));
 }
 
 #[test]
@@ -184,8 +251,76 @@ fn cidrs() {
     expect("vtep-cidr", "10.1.6.0/24 10.1.6.128/25", &expected);
     let expected = [(Rule::VtepCidrMaskMismatch, Some(0)), (Rule::VtepCidrOverlap, Some(1))];
     expect("vtep-cidr", "10.1.0.0/16 10.1.6.0/24", &expected);
-    let expected = [(Rule::VtepCidrMaskMismatch, Some(0)), (Rule::VtepCidrOverlap, Some(1))];
+    let expected =
+        [(Rule::VtepCidrMaskMismatch, Some(0)), (Rule::VtepCidrOverlap, Some(1)), (Rule::VtepCidrReserved, Some(0))];
     expect("vtep-cidr", "0.0.0.0/0 10.1.6.0/24", &expected);
+    for value in [
+        "0.0.0.0/24",
+        "0.255.0.0/24",
+        "127.0.0.0/24",
+        "169.254.0.0/24",
+        "169.254.255.0/24",
+        "224.0.0.0/24",
+        "239.1.1.0/24",
+        "240.0.0.0/24",
+        "255.255.255.0/24",
+    ] {
+        first(value, Rule::VtepCidrReserved);
+    }
+    for value in
+        ["1.0.0.0/24", "126.255.255.0/24", "128.0.0.0/24", "169.253.255.0/24", "169.255.0.0/24", "223.255.255.0/24"]
+    {
+        expect("vtep-cidr", &format!("{value} 10.1.5.0/24"), &[]);
+    }
+}
+
+/// Of an endpoint and a network that contains it, the one that does not fit is to blame.
+#[test]
+fn an_endpoint_in_a_network() {
+    const RULE: Rule = Rule::VtepEndpointInVtepCidr;
+    type Case = (&'static str, &'static str, &'static str, &'static [(&'static str, usize)]);
+    let cases: [Case; 11] = [
+        ("its own", "10.1.6.34 10.169.72.36", "10.1.6.0/24 10.1.5.0/24", &[("vtep-endpoint", 0)]),
+        ("pasted from the other tunnel", "10.169.72.34 10.1.6.34", "10.1.6.0/24 10.1.5.0/24", &[("vtep-endpoint", 1)]),
+        ("the same, the other way", "10.1.5.36 10.1.7.1", "10.1.6.0/24 10.1.5.0/24", &[("vtep-endpoint", 0)]),
+        ("the underlay's network", "10.169.72.34 10.170.0.5", "10.1.6.0/24 10.169.72.0/24", &[("vtep-cidr", 1)]),
+        ("the same, in the first place", "10.170.0.5 10.169.72.34", "10.169.72.0/24 10.1.6.0/24", &[("vtep-cidr", 0)]),
+        ("several in one", "10.169.72.34 10.169.72.36", "10.1.6.0/24 10.169.72.0/24", &[("vtep-cidr", 1)]),
+        ("several, all pasted", "10.1.6.34 10.1.6.36", "10.1.6.0/24 10.1.5.0/24", &[("vtep-cidr", 0)]),
+        (
+            "the self IP twice",
+            "10.1.6.34 10.1.6.34",
+            "10.1.6.0/24 10.1.5.0/24",
+            &[("vtep-endpoint", 0), ("vtep-endpoint", 1)],
+        ),
+        ("no other endpoint to compare with", "x 10.1.6.34", "10.1.6.0/24 10.1.5.0/24", &[("vtep-endpoint", 1)]),
+        ("a network that is there twice", "10.1.6.34 10.169.72.36", "10.1.6.0/24 10.1.6.0/24", &[("vtep-endpoint", 0)]),
+        ("no network to compare with", "10.169.72.34 10.170.0.5", "x 10.169.72.0/24", &[("vtep-cidr", 1)]),
+    ];
+    for (name, endpoints, cidrs, expected) in cases {
+        let parsed = parse(&keys(&[("vtep-endpoint", Some(endpoints)), ("vtep-cidr", Some(cidrs))]));
+        let blamed = parsed.findings.iter().filter(|finding| finding.rule == RULE);
+        let blamed: Vec<_> = blamed.map(|finding| (finding.key.as_str(), finding.index.expect("an index"))).collect();
+        assert_eq!(blamed, expected, "{name}");
+        for vtep in parsed.lines.iter().filter_map(|line| line.vtep) {
+            let good = parsed.lines.iter().filter_map(|line| line.vtep);
+            assert!(!good.map(|other| other.endpoint).any(|endpoint| vtep.cidr.contains(&endpoint)), "{name}");
+        }
+    }
+    let changes =
+        [("vtep-endpoint", Some("10.169.72.34 10.170.0.5")), ("vtep-cidr", Some("10.1.6.0/24 10.169.72.0/24"))];
+    let parsed = parse(&keys(&changes));
+    assert!(parsed.lines[0].vtep.is_some() && parsed.lines[1].vtep.is_none(), "the good line is in force");
+    let message = &parsed.findings[0].message;
+    assert!(message.contains("contains the endpoint 10.169.72.34 of the 1st VTEP"), "{message}");
+
+    // This node's own network is to blame, also where its endpoint looks like a self IP.
+    let connected = Surroundings { connected: [(net("10.1.5.0/24"), "eth0".to_owned())].into(), ..Default::default() };
+    for endpoints in ["10.1.5.34 10.169.72.36", "10.169.72.34 10.1.5.36"] {
+        let parsed = parse_within(&keys(&[("vtep-endpoint", Some(endpoints))]), &connected);
+        let places: Vec<_> = parsed.findings.iter().map(|finding| (finding.rule, finding.key.as_str())).collect();
+        assert_eq!(places, [(Rule::VtepCidrOverlapsConnected, "vtep-cidr"), (RULE, "vtep-cidr")], "{endpoints}");
+    }
 }
 
 #[test]
@@ -321,6 +456,93 @@ fn clashes_with_the_cluster() {
     assert_eq!(vteps, [false, true], "an error concerns its own VTEP alone");
 }
 
+/// What this node needs, by each fact; and who may still be in force.
+#[test]
+fn clashes_with_the_node() {
+    type Change = fn(&mut Surroundings);
+    let connected: Change = |s| s.connected.extend([(net("10.1.6.0/24"), "eth0".to_owned())]);
+    let ipcache: Change = |s| s.ipcache.extend([(net("10.1.6.0/24"), vec!["10.1.6.77/32 (identity 4711)".to_owned()])]);
+    let error = Some(Severity::Error);
+    // With each: as it is, with the CIDR allowed, and with it in force already.
+    let cases: [(&str, Change, Rule, [Option<Severity>; 3]); 10] = [
+        ("its network", connected, Rule::VtepCidrOverlapsConnected, [error, Some(Severity::Warning), error]),
+        (
+            "a wider one",
+            |s| s.connected.extend([(net("10.1.6.0/23"), "docker0".to_owned())]),
+            Rule::VtepCidrOverlapsConnected,
+            [error, Some(Severity::Warning), error],
+        ),
+        (
+            "its address",
+            |s| s.connected.extend([(net("10.1.6.9/32"), "lo".to_owned())]),
+            Rule::VtepCidrOverlapsConnected,
+            [error, Some(Severity::Warning), error],
+        ),
+        (
+            "beside",
+            |s| s.connected.extend([(net("10.1.7.0/24"), "eth0".to_owned())]),
+            Rule::VtepCidrOverlapsConnected,
+            [None; 3],
+        ),
+        ("its gateway", |s| s.gateways.extend([Ipv4Addr::new(10, 1, 6, 1)]), Rule::VtepCidrContainsGateway, [error; 3]),
+        (
+            "its API server",
+            |s| s.api_servers.extend([Ipv4Addr::new(10, 1, 6, 10)]),
+            Rule::VtepCidrContainsApiserver,
+            [error; 3],
+        ),
+        (
+            "another gateway",
+            |s| s.gateways.extend([Ipv4Addr::new(10, 1, 7, 1)]),
+            Rule::VtepCidrContainsGateway,
+            [None; 3],
+        ),
+        ("its ipcache", ipcache, Rule::VtepCidrOverlapsIpcache, [error, Some(Severity::Warning), None]),
+        (
+            "networks not known",
+            |s| s.unreadable.extend([(Fact::Networks, "netlink: EPERM".to_owned())]),
+            Rule::VtepCidrOverlapsConnected,
+            [error, error, None],
+        ),
+        (
+            "ipcache not known",
+            |s| s.unreadable.extend([(Fact::Ipcache, "EPERM".to_owned())]),
+            Rule::VtepCidrOverlapsIpcache,
+            [error, Some(Severity::Warning), None],
+        ),
+    ];
+    for (name, change, rule, expected) in cases {
+        let [given, allowed, standing] = expected;
+        let mut surroundings = Surroundings::default();
+        change(&mut surroundings);
+        let more = Surroundings { allow_overlap: [net("10.1.6.0/23")].into(), ..surroundings.clone() };
+        let both = BTreeSet::from([net("10.1.5.0/24"), net("10.1.6.0/24")]);
+        let rest = BTreeSet::from([net("10.1.5.0/24")]);
+        for (how, surroundings, in_force, expected) in [
+            ("as it is", &surroundings, &rest, given),
+            ("allowed", &more, &rest, allowed),
+            ("in force", &surroundings, &both, standing),
+        ] {
+            let parsed = parse_around(&keys(&[]), Around { surroundings, standing: in_force });
+            let found: Vec<_> = parsed.findings.iter().map(|f| (f.rule, f.index, f.severity)).collect();
+            assert_eq!(found, Vec::from_iter(expected.map(|severity| (rule, Some(0), severity))), "{name} {how}");
+            let vteps: Vec<_> = parsed.lines.iter().map(|line| line.vtep.is_some()).collect();
+            assert_eq!(vteps, [expected != error, true], "{name} {how}: an error concerns its own VTEP alone");
+        }
+    }
+    let mut surroundings = Surroundings { allow_overlap: [net("10.1.6.128/25")].into(), ..Default::default() };
+    connected(&mut surroundings);
+    let parsed = parse_within(&keys(&[]), &surroundings);
+    assert_eq!(parsed.errors().count(), 1, "a part that is allowed does not allow the whole");
+    let parsed = parse_within(&keys(&[]), &Surroundings { allow_overlap: [net("10.1.6.0/24")].into(), ..surroundings });
+    assert!(parsed.findings[0].message.contains("--allow-overlap 10.1.6.0/24"), "{}", parsed.findings[0].message);
+    let unknown = [(Fact::Networks, "netlink: EPERM".to_owned())].into();
+    let parsed = parse_within(&keys(&[]), &Surroundings { unreadable: unknown, ..Default::default() });
+    assert_eq!(parsed.errors().count(), 2);
+    let message = &parsed.findings[0].message;
+    assert!(message.contains("cannot be known") && message.contains("netlink: EPERM"), "{message}");
+}
+
 #[test]
 fn tunnels() {
     use TunnelProtocol::{Geneve, Vxlan};
@@ -348,7 +570,7 @@ fn tunnels() {
             Geneve,
             8472,
         ),
-        (&[("tunnel-port", "70000")], Some((Rule::TunnelPortNonstandard, "tunnel-port")), Vxlan, 8472),
+        (&[("tunnel-port", "70000")], Some((Rule::NumberInvalid, "tunnel-port")), Vxlan, 8472),
         (&[("tunnel-port", "")], None, Vxlan, 8472),
     ];
     for (changes, rule, protocol, port) in cases {
@@ -366,7 +588,7 @@ fn features() {
         ("enable-ipsec", "true", "false", Rule::IpsecEnabled),
         ("enable-wireguard", "true", "false", Rule::WireguardEnabled),
         ("enable-ipv4", "false", "true", Rule::Ipv4Disabled),
-        ("enable-ipv4", "yes", "1", Rule::Ipv4Disabled),
+        ("enable-ipv4", "yes", "1", Rule::BoolInvalid),
         ("enable-policy", "default", "never", Rule::PolicyEnforcementEnabled),
         ("enable-policy", "always", "Never", Rule::PolicyEnforcementEnabled),
         ("enable-policy", "", "never\n", Rule::PolicyEnforcementEnabled),
@@ -385,7 +607,7 @@ fn unknown_keys() {
         expect(key, "x", &[(Rule::UnknownVtepKey, None)]);
     }
     for key in ["vtep-sync-interval", "vte-mac", "enable-vxlan"] {
-        expect(key, "x", &[]);
+        expect(key, "60s", &[]);
     }
 }
 

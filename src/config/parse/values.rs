@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{Ipv4Net, ipv4_mask_to_prefix};
 
 use crate::config::{
-    finding::{Finding, Rule},
+    finding::{Finding, Rule, Severity},
     mac::Mac,
     spec::is_unicast,
 };
@@ -18,21 +18,31 @@ pub(super) struct Read<T> {
 }
 
 /// A finding that does not know its place yet.
-#[derive(Debug)]
-pub(super) struct Complaint {
-    rule: Rule,
-    problem: String,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::config) struct Complaint {
+    pub(in crate::config) rule: Rule,
+    pub(in crate::config) severity: Severity,
+    pub(in crate::config) problem: String,
     remedy: String,
 }
 
 impl Complaint {
-    fn new(rule: Rule, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { rule, problem: problem.into(), remedy: remedy.into() }
+    pub(in crate::config) fn new(rule: Rule, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { rule, severity: rule.severity(), problem: problem.into(), remedy: remedy.into() }
     }
 
-    pub(super) fn about(self, key: &str, index: Option<usize>, value: &str) -> Finding {
-        let Self { rule, problem, remedy } = self;
-        Finding::new(rule, key, index, Some(value), problem, remedy)
+    pub(in crate::config) fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
+    /// The same as a warning, and why it is no more than that.
+    pub(super) fn softened(self, why: &str) -> Self {
+        Self { severity: Severity::Warning, problem: format!("{}; {why}", self.problem), ..self }
+    }
+
+    pub(in crate::config) fn about(self, key: &str, index: Option<usize>, value: &str) -> Finding {
+        let Self { rule, severity, problem, remedy } = self;
+        Finding { severity, ..Finding::new(rule, key, index, Some(value), problem, remedy) }
     }
 }
 
