@@ -33,9 +33,10 @@ impl Moment {
         let netlink = netlink::connect().context("failed to open a netlink socket")?;
         let recalled = recall(&source.state.last_good());
         let observed = config.read().await;
-        let needs = networks::look(&netlink, &source.own_tables()).await;
-        let around = around(&observed, needs, recalled.as_ref(), &source.ipcache_look()).await;
-        let view = View::next(&name, &observed.within(&around), recalled.as_ref(), Timestamp::now());
+        let networks = networks::look(&netlink, &source.own_tables()).await;
+        let known = source.surroundings().and(&networks);
+        let around = around(&observed, &known, recalled.as_ref(), &source.ipcache_look()).await;
+        let view = View::next_on(&around, &name, &observed, recalled.as_ref(), Timestamp::now());
         if view.in_force.is_none() {
             let findings = view.findings.iter().map(|finding| finding.message.as_str());
             let errors: Vec<_> = view.source_error.as_deref().into_iter().chain(findings).collect();

@@ -183,8 +183,7 @@ async fn start(args: &Args) -> anyhow::Result<http::Sources> {
     tokio::spawn(config::follow::follow(
         source.to_string(),
         observed,
-        networks_rx,
-        args.source.ipcache_look(),
+        args.source.needs(networks_rx),
         args.source.state.last_good(),
         config_tx,
     ));

@@ -6,11 +6,14 @@ use anyhow::Context;
 use ipnet::Ipv4Net;
 use kube::Client;
 use rtnetlink::Handle;
-use tokio::{sync::mpsc, task};
+use tokio::{
+    sync::{mpsc, watch},
+    task,
+};
 
 use super::{node, state, surroundings};
 use crate::{
-    config::{self, dir, follow::IpcacheLook, kube::Names, surroundings::Surroundings, view::Observed},
+    config::{self, dir, follow::{IpcacheLook, Needs}, kube::Names, surroundings::Surroundings, view::Observed},
     datapath::{
         search,
         state::ROUTE_TABLE,
@@ -78,8 +81,7 @@ impl Source {
     ///
     /// When there are no credentials for the API server.
     pub async fn config(&self) -> anyhow::Result<Config> {
-        let allow_overlap = self.allow_overlap.iter().map(Ipv4Net::trunc).collect();
-        let surroundings = Surroundings { allow_overlap, ..self.surroundings.surroundings() };
+        let surroundings = self.surroundings();
         match (self.config_source, &self.config_dir) {
             (Some(Kind::Dir) | None, Some(dir)) => Ok(Config::Dir { dir: dir.clone(), surroundings }),
             (Some(Kind::Kube | Kind::Dir) | None, _) => {
@@ -112,6 +114,19 @@ impl Source {
         let mut tables = self.state.route_tables();
         tables.insert(self.route_table);
         tables
+    }
+
+    /// What a person tells of the cluster and the node.
+    #[must_use]
+    pub fn surroundings(&self) -> Surroundings {
+        let allow_overlap = self.allow_overlap.iter().map(Ipv4Net::trunc).collect();
+        Surroundings { allow_overlap, ..self.surroundings.surroundings() }
+    }
+
+    /// What speaks against VTEPs on this node, given its networks.
+    #[must_use]
+    pub fn needs(&self, networks: watch::Receiver<Option<Surroundings>>) -> Needs {
+        Needs { given: self.surroundings(), networks, ipcache: self.ipcache_look() }
     }
 
     /// Looks into the ipcache on a thread of its own.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kube::core::{Selector, SelectorExt};
 
-use super::{Keys, surroundings::Surroundings};
+use super::{Keys, finding::Finding, surroundings::Surroundings};
 
 /// What a source saw, all of it at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,8 +54,20 @@ impl Document {
     }
 }
 
+impl Document {
+    /// The finding with the object that set its key.
+    #[must_use]
+    pub fn with_origin(&self, finding: Finding) -> Finding {
+        match self.origins.get(&finding.key) {
+            Some(origin) => finding.set_by(origin),
+            None => finding,
+        }
+    }
+}
+
 impl NodeConfig {
-    fn selects(&self, labels: &Labels) -> bool {
+    #[must_use]
+    pub fn selects(&self, labels: &Labels) -> bool {
         self.selector.as_ref().is_some_and(|selector| selector.matches(labels))
     }
 }

@@ -25,13 +25,21 @@ const RECHECK: Duration = Duration::from_secs(10);
 pub type IpcacheLook = Box<dyn Fn(Vec<(Ipv4Net, Ipv4Addr)>) -> IpcacheLooked + Send + Sync>;
 pub type IpcacheLooked = Pin<Box<dyn Future<Output = Result<BTreeMap<Ipv4Net, Vec<String>>, String>> + Send>>;
 
+/// What speaks against VTEPs on this node.
+pub struct Needs {
+    /// What a person says.
+    pub given: Surroundings,
+    /// What the kernel says; `None` before the first reading.
+    pub networks: watch::Receiver<Option<Surroundings>>,
+    pub ipcache: IpcacheLook,
+}
+
 /// Publishes a view for each thing observed, and for each change of what the node needs, until the source is gone. None is published before
 /// it is known what the node needs.
 pub async fn follow(
     source: String,
     mut observed: mpsc::Receiver<Observed>,
-    mut node: watch::Receiver<Option<Surroundings>>,
-    ipcache: IpcacheLook,
+    mut needs: Needs,
     file: StateFile<LastGood>,
     config: watch::Sender<Option<Arc<View>>>,
 ) {
@@ -48,12 +56,13 @@ pub async fn follow(
                 Some(new) => latest = Some(new),
                 None => return,
             },
-            Ok(()) = node.changed() => {}
+            Ok(()) = needs.networks.changed() => {}
             () = time::sleep(RECHECK), if vetoed => {}
         }
-        let (Some(observed), Some(needs)) = (&latest, node.borrow_and_update().clone()) else { continue };
-        let around = around(observed, needs, previous.as_deref(), &ipcache).await;
-        let view = Arc::new(View::next(&source, &observed.within(&around), previous.as_deref(), Timestamp::now()));
+        let networks = needs.networks.borrow_and_update().clone();
+        let (Some(observed), Some(networks)) = (&latest, networks) else { continue };
+        let around = around(observed, &needs.given.and(&networks), previous.as_deref(), &needs.ipcache).await;
+        let view = Arc::new(View::next_on(&around, &source, observed, previous.as_deref(), Timestamp::now()));
         let View { hash, stale, .. } = &*view;
         let is_new = config.borrow().as_ref().is_none_or(|last| last.hash != *hash);
         if is_new && !hash.is_empty() && view.source_error.is_none() {
@@ -65,31 +74,28 @@ pub async fn follow(
     }
 }
 
-/// What the node needs, and what the ipcache has where the document asks for a VTEP that is not in force: it is looked at before anything
-/// is written.
+/// What speaks against VTEPs, with what the ipcache has where the document asks for one that is not in force: it is looked at before
+/// anything is written.
 pub async fn around(
     observed: &Observed,
-    needs: Surroundings,
+    known: &Surroundings,
     previous: Option<&View>,
     ipcache: &IpcacheLook,
 ) -> Surroundings {
-    let Sight::Document(document) = &observed.sight else { return needs };
-    let last_good = previous.and_then(|view| view.last_good.as_ref());
-    let is_new = |cidr: &Ipv4Net| !last_good.iter().flat_map(|spec| &spec.vteps).any(|vtep| vtep.cidr == *cidr);
+    let mut around = known.clone();
+    let Sight::Document(document) = &observed.sight else { return around };
+    let standing = previous.map(View::standing).unwrap_or_default();
     let parsed = parse(&document.keys);
     let lines = parsed.lines.iter().filter_map(|line| line.cidr.zip(line.endpoint));
-    let asked: Vec<_> = lines.filter(|(cidr, _)| is_new(cidr) && cidr.netmask() == parsed.mask).collect();
-    if asked.is_empty() {
-        return needs;
-    }
-    match ipcache(asked).await {
-        Ok(found) => Surroundings { ipcache: found, ..needs },
-        Err(reason) => {
-            let mut needs = needs;
-            needs.unreadable.insert(Fact::Ipcache, reason);
-            needs
+    let asked = |cidr: Ipv4Net| !standing.contains(&cidr) && cidr.netmask() == parsed.mask;
+    let asked: Vec<_> = lines.filter(|(cidr, _)| asked(*cidr)).collect();
+    if !asked.is_empty() {
+        match ipcache(asked).await {
+            Ok(found) => around.ipcache = found,
+            Err(reason) => drop(around.unreadable.insert(Fact::Ipcache, reason)),
         }
     }
+    around
 }
 
 /// What was in force before a restart.

@@ -1,89 +1,139 @@
-//! What is in force: the current document, and where it is in error the last good value.
+//! What is in force: the current document, and where it is in error the last good value, as far as the node's needs allow it.
+//!
+//! `lines + last good → slots (pairing) → what may be in force, and what may not (held)`.
+
+mod held;
+mod pairing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 
 use ipnet::{Ipv4Net, ipv4_mask_to_prefix};
 
+pub use self::held::keep;
+use self::{held::judge, pairing::slots};
 use super::{
+    finding::{Finding, Rule},
     parse::{Line, Parsed},
-    spec::{Spec, Vtep, overlaps},
+    spec::{Spec, Vtep},
+    surroundings::{Around, Surroundings},
 };
 
 /// The configuration this node shall have now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InForce {
     pub spec: Spec,
+    /// The same with what the node's needs keep out of force, so that it comes back when they allow it.
+    pub last_good: Spec,
+    /// CIDRs of values held over that are not in force.
+    pub vetoed: BTreeSet<Ipv4Net>,
+    /// Why they are not, and which lines are in error because of what is in force.
+    pub findings: Vec<Finding>,
     /// An error holds some of the current document back; the last good value stands in where there is one.
     pub stale: bool,
 }
 
-/// `None`: there is no valid configuration yet, because an error concerns the whole list and nothing good came before.
-///
-/// An error that concerns the whole list leaves the last good configuration as it is. An error in one VTEP leaves that
-/// VTEP's last good value, as long as it fits the current mask and is not in the way of what the document says.
+impl InForce {
+    fn whole(spec: Spec, stale: bool) -> Self {
+        Self { last_good: spec.clone(), spec, vetoed: BTreeSet::new(), findings: Vec::new(), stale }
+    }
+}
+
+/// What stands in the list: a VTEP of the document, or a last good one in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) vtep: Vtep,
+    /// The line it is of, or stands for.
+    pub(super) line: Option<usize>,
+    pub(super) held: bool,
+}
+
+/// [`in_force_around`] where nothing is known of the cluster and the node.
 #[must_use]
 pub fn in_force(parsed: &Parsed, last_good: Option<&Spec>) -> Option<InForce> {
-    if parsed.enabled && parsed.list_error() {
-        return last_good.map(|spec| InForce { spec: spec.clone(), stale: true });
+    in_force_around(parsed, last_good, Around { surroundings: &Surroundings::default(), standing: &BTreeSet::new() })
+}
+
+/// `None`: there is no valid configuration yet, because an error concerns the whole list and nothing good came before.
+///
+/// An error that concerns the whole list leaves the last good configuration as it is. An error in one VTEP leaves that VTEP's last good
+/// value, as long as it fits the current mask and is not in the way of what the document says. Whatever is held over passes the checks
+/// that a line of the document passes.
+#[must_use]
+pub fn in_force_around(parsed: &Parsed, last_good: Option<&Spec>, around: Around<'_>) -> Option<InForce> {
+    if parsed.elsewhere {
+        return elsewhere(parsed, last_good, around);
     }
-    let vteps = if parsed.enabled { vteps(parsed, last_good) } else { Vec::new() };
-    let spec = Spec { enabled: parsed.enabled, vteps, mask: parsed.mask, tunnel: parsed.tunnel };
-    Some(InForce { spec, stale: parsed.errors().next().is_some() })
+    if !parsed.enabled {
+        return Some(InForce::whole(spec(parsed, Vec::new()), false));
+    }
+    if parsed.list_error() {
+        return last_good.map(|spec| keep(spec, &parsed.lines, around));
+    }
+    let (slots, displaced) = settle(parsed, last_good, around);
+    let judged = judge(&slots, &parsed.lines, around);
+    Some(InForce {
+        spec: spec(parsed, judged.in_force),
+        last_good: spec(parsed, slots.iter().map(|slot| slot.vtep).collect()),
+        vetoed: judged.vetoed,
+        stale: parsed.holds_back() || slots.iter().any(|slot| slot.held),
+        findings: displaced.into_iter().chain(judged.findings).collect(),
+    })
 }
 
-/// How a line in error finds its last good value, the surest way first.
-#[derive(Clone, Copy)]
-enum Pairing {
-    Cidr,
-    Endpoint,
-    Mac,
-    Position,
+/// The VTEPs are decided elsewhere: none is in force here, and the last good ones are kept for when the lists come back.
+fn elsewhere(parsed: &Parsed, last_good: Option<&Spec>, around: Around<'_>) -> Option<InForce> {
+    let before = last_good.map(|spec| keep(spec, &[], around));
+    let now = (!parsed.list_error()).then(|| spec(parsed, Vec::new()));
+    let spec = now.or_else(|| Some(Spec { vteps: Vec::new(), ..last_good?.clone() }))?;
+    let vetoed = before.map(|before| before.vetoed).unwrap_or_default();
+    let last_good = last_good.cloned().unwrap_or_else(|| spec.clone());
+    Some(InForce { spec, last_good, vetoed, findings: Vec::new(), stale: parsed.holds_back() })
 }
 
-/// One slot per line, so that what is held over keeps its place in the list.
-fn vteps(parsed: &Parsed, last_good: Option<&Spec>) -> Vec<Vtep> {
-    let Parsed { lines, mask, .. } = parsed;
-    let length = ipv4_mask_to_prefix(*mask).unwrap_or(0);
+fn spec(parsed: &Parsed, vteps: Vec<Vtep>) -> Spec {
+    Spec { enabled: parsed.enabled, vteps, mask: parsed.mask, tunnel: parsed.tunnel }
+}
+
+/// Finds what is held over. A line that would send the packets of a VTEP in force into a tunnel, or whose own would go there, is in
+/// error, too: then its last good value is held over as well, so that the search begins anew, one good line fewer.
+fn settle(parsed: &Parsed, last_good: Option<&Spec>, around: Around<'_>) -> (Vec<Slot>, Vec<Finding>) {
     let last_good = last_good.map_or(&[][..], |spec| &spec.vteps);
-    let positions_agree = last_good.len() == lines.len();
-    let mut slots: Vec<Option<Vtep>> = lines.iter().map(|line| line.vtep).collect();
-    for pairing in [Pairing::Cidr, Pairing::Endpoint, Pairing::Mac, Pairing::Position] {
-        for line in lines.iter().filter(|line| line.vtep.is_none() && !is_superseded(line, lines)) {
-            let is_free = |good: &Vtep| !slots.iter().flatten().any(|taken| overlaps(taken.cidr, good.cidr));
-            let held = last_good.iter().enumerate().find(|(position, good)| {
-                let same_position = positions_agree && line.index == *position;
-                good.cidr.prefix_len() == length && pairing.joins(line, good, same_position) && is_free(good)
-            });
-            if let (Some(slot @ None), Some((_, good))) = (slots.get_mut(line.index), held) {
-                *slot = Some(*good);
-            }
+    let length = ipv4_mask_to_prefix(parsed.mask).unwrap_or(0);
+    let mut lines: Vec<Line> = parsed.lines.clone();
+    let mut findings = Vec::new();
+    loop {
+        let slots = slots(&lines, last_good, length);
+        let allowed =
+            |slot: &&Slot| slot.held && around.standing.contains(&slot.vtep.cidr) && held::passes(slot.vtep, around);
+        let held: Vec<Vtep> = slots.iter().filter(allowed).map(|slot| slot.vtep).collect();
+        let clash = slots.iter().filter(|slot| !slot.held).find_map(|slot| displaced(slot, &held));
+        let Some((finding, line)) = clash.and_then(|(finding, index)| Some((finding, lines.get_mut(index)?))) else {
+            return (slots, findings);
+        };
+        line.vtep = None;
+        findings.push(finding);
+    }
+}
+
+/// What is wrong with a line of the document beside what is held over, and its index.
+fn displaced(slot: &Slot, held: &[Vtep]) -> Option<(Finding, usize)> {
+    let Slot { vtep: Vtep { cidr, endpoint, .. }, line, held: _ } = *slot;
+    let index = line?;
+    let finding = held.iter().find_map(|held| {
+        if cidr.contains(&held.endpoint) {
+            let problem = format!("{cidr} contains the endpoint {} of {}, which is in force", held.endpoint, held.cidr);
+            let remedy = "write the BIG-IP's tunnel network, not the underlay's";
+            return Some(loops("vtep-cidr", index, &cidr.to_string(), problem, remedy));
         }
-    }
-    slots.into_iter().flatten().collect()
+        let problem = format!("{endpoint} lies inside the tunnel network {}, which is in force", held.cidr);
+        let remedy = "write the BIG-IP's self IP on the underlay (the tunnel's local-address)";
+        held.cidr.contains(&endpoint).then(|| loops("vtep-endpoint", index, &endpoint.to_string(), problem, remedy))
+    });
+    finding.map(|finding| (finding, index))
 }
 
-impl Pairing {
-    /// A line that names a CIDR of the right length is about that CIDR and no other.
-    fn joins(self, line: &Line, good: &Vtep, same_position: bool) -> bool {
-        let length = good.cidr.prefix_len();
-        let names_another = line.cidr.is_some_and(|cidr| cidr.prefix_len() == length && cidr != good.cidr);
-        !names_another
-            && match self {
-                Self::Cidr => line.cidr.and_then(|cidr| at_length(cidr, length)) == Some(good.cidr),
-                Self::Endpoint => line.endpoint == Some(good.endpoint),
-                Self::Mac => line.mac == Some(good.mac),
-                Self::Position => same_position,
-            }
-    }
+fn loops(key: &str, index: usize, value: &str, problem: String, remedy: &str) -> Finding {
+    Finding::new(Rule::VtepEndpointInVtepCidr, key, Some(index), Some(value), problem, remedy)
 }
-
-/// The same CIDR stands on a later line, which counts alone.
-fn is_superseded(line: &Line, lines: &[Line]) -> bool {
-    line.cidr.is_some() && lines.iter().any(|other| other.index > line.index && other.cidr == line.cidr)
-}
-
-/// A CIDR with a slip in its length still names its VTEP.
-fn at_length(cidr: Ipv4Net, length: u8) -> Option<Ipv4Net> {
-    Ipv4Net::new(cidr.addr(), length).ok().map(|net| net.trunc())
-}
-
-#[cfg(test)]
-mod tests;

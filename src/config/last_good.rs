@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     spec::{Spec, SpecError},
-    view::View,
+    surroundings::Surroundings,
+    view::{Truth, View},
 };
 
 /// Its name in the state directory.
 pub const FILE: &str = "last-good.json";
 
-/// What was in force, and the document that it came from.
+/// The last good value of each VTEP, and the document that it came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastGood {
     pub observed_at: Timestamp,
@@ -24,15 +25,22 @@ pub struct LastGood {
     pub spec: Spec,
     /// CIDRs that the document mentions.
     pub mentioned: BTreeSet<Ipv4Net>,
+    /// Where the VTEPs were decided; a file of before knows of one place alone.
+    #[serde(default)]
+    pub truth: Truth,
+    /// [`View::vetoed`].
+    #[serde(default)]
+    pub vetoed: BTreeSet<Ipv4Net>,
 }
 
 impl LastGood {
     /// `None` before the first valid configuration.
     #[must_use]
     pub fn of(view: &View) -> Option<Self> {
-        let View { observed_at, hash, in_force, mentioned, .. } = view;
-        let spec = in_force.clone()?;
-        Some(Self { observed_at: *observed_at, hash: hash.clone(), spec, mentioned: mentioned.clone() })
+        let View { observed_at, hash, last_good, mentioned, truth, vetoed, .. } = view;
+        let spec = last_good.clone()?;
+        let (mentioned, vetoed) = (mentioned.clone(), vetoed.clone());
+        Some(Self { observed_at: *observed_at, hash: hash.clone(), spec, mentioned, truth: *truth, vetoed })
     }
 
     /// The view that it was part of: what is in force until the source says more.
@@ -41,9 +49,17 @@ impl LastGood {
     ///
     /// When it asks for something that no configuration can ask for: another hand wrote it.
     pub fn recall(self) -> Result<View, SpecError> {
-        let Self { observed_at, hash, spec, mentioned } = self;
+        let Self { observed_at, hash, spec, mentioned, truth, vetoed } = self;
         spec.check()?;
-        Ok(View { hash, mentioned, in_force: Some(spec), stale: true, ..View::unknown(None, observed_at) })
+        let mut in_force = spec.clone();
+        match truth {
+            Truth::Configmap => in_force.vteps.retain(|vtep| !vetoed.contains(&vtep.cidr)),
+            Truth::None => in_force.vteps.clear(),
+        }
+        let (in_force, last_good) = (Some(in_force), Some(spec));
+        let known = View { hash, mentioned, truth, vetoed, in_force, last_good, ..View::unknown(None, observed_at) };
+        // What is never right is not recalled either: a release before this one may have saved it.
+        Ok(View { stale: true, ..known }.within(&Surroundings::default()))
     }
 }
 

@@ -10,10 +10,10 @@ use super::{
     Keys,
     document::Document,
     finding::{Finding, Rule, Severity},
-    in_force::in_force,
-    parse::parse_within,
+    in_force::{InForce, in_force_around, keep},
+    parse::{self, Parsed, clashes, parse_around},
     spec::Spec,
-    surroundings::Surroundings,
+    surroundings::{Around, Surroundings},
 };
 
 /// What a source sees now.
@@ -34,16 +34,6 @@ pub enum Sight {
 }
 
 impl Observed {
-    /// The same, of a node with these needs.
-    #[must_use]
-    pub fn within(&self, around: &Surroundings) -> Self {
-        let mut observed = self.clone();
-        if let Sight::Document(document) = &mut observed.sight {
-            document.surroundings = document.surroundings.and(around);
-        }
-        observed
-    }
-
     /// The source has not answered, and why.
     #[must_use]
     pub fn nothing(reason: &str) -> Self {
@@ -66,6 +56,13 @@ pub enum Truth {
     Configmap,
     /// Not known: VTEP is enabled and none of the lists is there. Nothing is written or deleted.
     None,
+}
+
+impl Truth {
+    #[must_use]
+    pub fn of(parsed: &Parsed) -> Self {
+        if parsed.elsewhere { Self::None } else { Self::Configmap }
+    }
 }
 
 /// The configuration at one moment.
@@ -99,12 +96,28 @@ impl View {
     /// The view after `observed`, given the one before it.
     #[must_use]
     pub fn next(source: &str, observed: &Observed, previous: Option<&Self>, now: Timestamp) -> Self {
+        Self::next_on(&Surroundings::default(), source, observed, previous, now)
+    }
+
+    /// The same on a node: what is known of it holds also while there is no document.
+    #[must_use]
+    pub fn next_on(
+        node: &Surroundings,
+        source: &str,
+        observed: &Observed,
+        previous: Option<&Self>,
+        now: Timestamp,
+    ) -> Self {
         let Observed { sight, doubt } = observed;
         let seen = match sight {
-            Sight::Document(document) => Self::of_document(document, previous, now),
-            Sight::Missing(reason) => Self { findings: vec![missing(reason)], ..Self::unknown(previous, now) },
+            Sight::Document(document) => Self::of_document(document, node, previous, now),
+            Sight::Missing(reason) => {
+                let still = previous.map(Self::reasons).unwrap_or_default();
+                let findings = [missing(reason)].into_iter().chain(still).collect();
+                Self { findings, ..Self::unknown(previous, now) }.within(node)
+            }
             // What is known of the document is still the best that is known.
-            Sight::Nothing => previous.cloned().unwrap_or_else(|| Self::unknown(None, now)),
+            Sight::Nothing => previous.cloned().unwrap_or_else(|| Self::unknown(None, now)).within(node),
         };
         let stale = seen.stale || (doubt.is_some() && seen.in_force.is_some());
         Self { source: source.to_owned(), source_error: doubt.clone(), stale, ..seen }
@@ -122,36 +135,69 @@ impl View {
             findings: Vec::new(),
             truth: previous.map_or_else(Truth::default, |view| view.truth),
             stale: in_force.is_some(),
-            last_good: in_force.clone(),
             in_force,
+            last_good: previous.and_then(|view| view.last_good.clone()),
             vetoed: previous.map(|view| view.vetoed.clone()).unwrap_or_default(),
             mentioned: previous.map(|view| view.mentioned.clone()).unwrap_or_default(),
         }
     }
 
-    fn of_document(document: &Document, previous: Option<&Self>, now: Timestamp) -> Self {
-        let Document { keys, origins, surroundings } = document;
-        let parsed = parse_within(keys, surroundings);
-        let in_force = in_force(&parsed, previous.and_then(|view| view.in_force.as_ref()));
-        let hash = hash(keys);
-        let with_origin = |finding: Finding| match origins.get(&finding.key) {
-            Some(origin) => finding.set_by(origin),
-            None => finding,
+    /// Takes out of force what this node needs. Nothing comes back that was vetoed: without a document not all of the reasons are known.
+    pub(super) fn within(mut self, node: &Surroundings) -> Self {
+        let Some(spec) = self.in_force.take() else { return self };
+        let standing = self.standing();
+        let InForce { spec, vetoed, findings, .. } =
+            keep(&spec, &[], Around { surroundings: node, standing: &standing });
+        let news: Vec<_> = findings.into_iter().filter(|finding| !self.findings.contains(finding)).collect();
+        self.findings.extend(news);
+        parse::sort(&mut self.findings);
+        self.vetoed.extend(vetoed);
+        Self { in_force: Some(spec), ..self }
+    }
+
+    /// Why last good values are vetoed.
+    fn reasons(&self) -> Vec<Finding> {
+        let held = self.last_good.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr);
+        let vetoed: BTreeSet<Ipv4Net> = held.filter(|cidr| self.vetoed.contains(cidr)).collect();
+        let is_reason = |finding: &&Finding| network(finding).is_some_and(|cidr| vetoed.contains(&cidr));
+        self.findings.iter().filter(|finding| finding.holds_back()).filter(is_reason).cloned().collect()
+    }
+
+    fn of_document(document: &Document, node: &Surroundings, previous: Option<&Self>, now: Timestamp) -> Self {
+        let Document { keys, surroundings, .. } = document;
+        let surroundings = surroundings.and(node);
+        let standing = previous.map(Self::standing).unwrap_or_default();
+        let around = Around { surroundings: &surroundings, standing: &standing };
+        let parsed = parse_around(keys, around);
+        let before = previous.and_then(|view| view.last_good.as_ref());
+        let in_force = in_force_around(&parsed, before, around);
+        let truth = Truth::of(&parsed);
+        let (last_good, mentioned) = match truth {
+            Truth::Configmap => (in_force.as_ref().map(|now| now.last_good.clone()), parsed.mentioned.clone()),
+            Truth::None => (before.cloned(), previous.map(|previous| previous.mentioned.clone()).unwrap_or_default()),
         };
+        let hash = hash(keys);
         Self {
             source: String::new(),
             observed_at: previous.filter(|view| view.hash == hash).map_or(now, |view| view.observed_at),
             hash,
             source_error: None,
-            overrides: origins.clone(),
+            overrides: document.origins.clone(),
             stale: in_force.as_ref().is_some_and(|in_force| in_force.stale),
-            truth: Truth::Configmap,
-            last_good: in_force.as_ref().map(|in_force| in_force.spec.clone()),
+            truth,
+            vetoed: vetoed(&parsed, in_force.as_ref(), last_good.as_ref(), &mentioned, around),
+            last_good,
+            mentioned,
+            findings: findings(parsed, in_force.as_ref(), document),
             in_force: in_force.map(|in_force| in_force.spec),
-            vetoed: BTreeSet::new(),
-            mentioned: parsed.mentioned,
-            findings: parsed.findings.into_iter().map(with_origin).collect(),
         }
+    }
+
+    /// CIDRs that are in force, or would be if the VTEPs were decided here.
+    #[must_use]
+    pub fn standing(&self) -> BTreeSet<Ipv4Net> {
+        let known = self.last_good.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr);
+        known.filter(|cidr| !self.vetoed.contains(cidr)).collect()
     }
 
     /// The document was seen, and has no error.
@@ -159,6 +205,42 @@ impl View {
     pub fn valid(&self) -> bool {
         !self.hash.is_empty() && self.findings.iter().all(|finding| finding.severity < Severity::Error)
     }
+}
+
+/// What is wrong with the document and with what is held over, each with the object that set the key.
+fn findings(parsed: Parsed, in_force: Option<&InForce>, document: &Document) -> Vec<Finding> {
+    let held = in_force.into_iter().flat_map(|in_force| in_force.findings.clone());
+    let mut findings: Vec<_> = parsed.findings.into_iter().chain(held).collect();
+    parse::sort(&mut findings);
+    findings.into_iter().map(|finding| document.with_origin(finding)).collect()
+}
+
+/// Every CIDR that the node's needs speak against: of the document, in whatever state, and of what is held over.
+fn vetoed(
+    parsed: &Parsed,
+    in_force: Option<&InForce>,
+    last_good: Option<&Spec>,
+    mentioned: &BTreeSet<Ipv4Net>,
+    around: Around<'_>,
+) -> BTreeSet<Ipv4Net> {
+    let lines = parsed.lines.iter().filter_map(|line| line.cidr);
+    let before = last_good.into_iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr);
+    let all: BTreeSet<Ipv4Net> = lines.chain(before).chain(mentioned.iter().copied()).collect();
+    let clashes = |cidr: &Ipv4Net| clashes::of_cidr(*cidr, around).iter().any(|complaint| complaint.is_error());
+    let found = parsed.findings.iter().chain(in_force.into_iter().flat_map(|now| &now.findings));
+    let wrong = found.filter(|finding| finding.rule == Rule::VtepEndpointInVtepCidr).filter_map(network);
+    let stands = |cidr: &Ipv4Net| in_force.is_some_and(|now| now.spec.vteps.iter().any(|vtep| vtep.cidr == *cidr));
+    // A CIDR with somebody's endpoint in it may be what is in force all the same: the endpoint of a line in error is not.
+    let wrong = wrong.filter(|cidr| !stands(cidr));
+    let held = in_force.into_iter().flat_map(|in_force| in_force.vetoed.clone());
+    all.iter().copied().filter(clashes).chain(wrong).chain(held).collect()
+}
+
+/// The network that a finding about `vtep-cidr` is about.
+fn network(finding: &Finding) -> Option<Ipv4Net> {
+    let Finding { key, value, .. } = finding;
+    let value = value.as_ref().filter(|_| key == "vtep-cidr")?;
+    value.parse().ok().map(|net: Ipv4Net| net.trunc())
 }
 
 fn missing(reason: &str) -> Finding {
@@ -176,3 +258,6 @@ fn hash(keys: &Keys) -> String {
     }
     hasher.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

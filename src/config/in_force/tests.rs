@@ -1,7 +1,12 @@
 //! The current document against the last good one.
 
+use std::net::Ipv4Addr;
+
 use super::*;
-use crate::config::{Keys, parse::parse};
+use crate::config::{
+    Keys,
+    parse::{parse, parse_around},
+};
 
 const A: &str = "10.1.1.0/24 192.0.2.1 00:50:56:00:00:01";
 const B: &str = "10.1.2.0/24 192.0.2.2 00:50:56:00:00:02";
@@ -35,16 +40,27 @@ fn a_line_in_error_keeps_its_last_good_value() {
     let cases: &[(&str, Lines, Lines, Lines)] = &[
         ("no error", &[A, B], &[C], &[C]),
         ("by CIDR", &[A, B], &["10.1.2.0/24 192.0.2.9 x", A], &[B, A]),
-        ("by CIDR, and only so", &[A, B], &[A, "10.1.9.0/24 192.0.2.2 x"], &[A]),
+        // A renumbering with a slip in it: until it is right, the old value is all there is.
+        ("by endpoint, also where another CIDR is named", &[A, B], &[A, "10.1.9.0/24 192.0.2.2 x"], &[A, B]),
+        ("by position, also where another CIDR is named", &[A, B], &[A, "10.1.9.0/24 192.0.2.9 x"], &[A, B]),
+        ("by CIDR before it is by endpoint", &[A, B], &["10.1.9.0/24 192.0.2.2 x", "10.1.2.0/24 y z"], &[A, B]),
         ("by CIDR with a slip in its length", &[A, B], &[A, "10.1.2.0/25 192.0.2.9 00:50:56:00:00:09"], &[A, B]),
         ("by endpoint", &[A, B], &["x 192.0.2.2 00:50:56:00:00:01"], &[B]),
         ("by MAC", &[A, B], &["x 192.0.2.9 00-50-56-00-00-02"], &[B]),
         ("by position", &[A, B], &[A, "x y z"], &[A, B]),
-        ("by position, but the lengths differ", &[A, B], &[A, C, "x y z"], &[A, C]),
+        // What a line in error stands for cannot be told here: nothing that it may stand for is dropped.
+        ("by nothing, since the lengths differ", &[A, B], &[A, C, "x y z"], &[A, C, B]),
+        (
+            "a duplicate that may have been another",
+            &[A, B],
+            &[A, "10.1.1.0/24 192.0.2.7 00:50:56:00:00:07"],
+            &["10.1.1.0/24 192.0.2.7 00:50:56:00:00:07", B],
+        ),
+        ("removed beside a line in error that is paired", &[A, B, C], &[A, "10.1.2.0/24 192.0.2.2 x"], &[A, B]),
         ("no last good", &[], &[A, "x y z"], &[A]),
-        ("taken by the current document", &[A, B], &[B, "x y z"], &[B]),
+        ("taken by the current document", &[A, B], &[B, "x y z"], &[B, A]),
         ("taken by CIDR, whatever the endpoint", &[A, B], &["x 192.0.2.2 y", "10.1.2.0/24 192.0.2.9 x"], &[A, B]),
-        ("not twice", &[A, B, C], &["x 192.0.2.2 y", "x 192.0.2.2 y"], &[B]),
+        ("not twice", &[A, B, C], &["x 192.0.2.2 y", "x 192.0.2.2 y"], &[B, A, C]),
         ("new endpoint for an old CIDR", &[A], &["10.1.1.0/24 10.1.1.1 00:50:56:00:00:01"], &[A]),
         (
             "the last of two counts",
@@ -76,7 +92,7 @@ fn an_error_in_the_list_keeps_everything() {
         keys.insert(key.to_owned(), value.to_owned());
         let parsed = parse(&keys);
         assert_eq!(in_force(&parsed, None), None, "{key}");
-        let kept = InForce { spec: last_good.clone(), stale: true };
+        let kept = InForce::whole(last_good.clone(), true);
         assert_eq!(in_force(&parsed, Some(&last_good)), Some(kept), "{key}");
     }
 }
@@ -105,4 +121,135 @@ fn a_spec_survives_a_state_file() {
     let spec = spec(&[A, B]);
     let json = serde_json::to_string(&spec).expect("JSON");
     assert_eq!(serde_json::from_str::<Spec>(&json).expect("a spec"), spec);
+}
+
+fn net(text: &str) -> Ipv4Net {
+    text.parse().expect("a network")
+}
+
+fn vtep(line: &str) -> Vtep {
+    let mut parts = line.split(' ');
+    let mut part = || parts.next().expect("three parts");
+    Vtep {
+        cidr: part().parse().expect("a CIDR"),
+        endpoint: part().parse().expect("an endpoint"),
+        mac: part().parse().expect("a MAC"),
+    }
+}
+
+/// Of what was saved before the rule was there.
+fn saved(lines: &[&str]) -> Spec {
+    Spec { vteps: lines.iter().map(|line| vtep(line)).collect(), ..spec(&[A]) }
+}
+
+fn all(spec: &Spec) -> BTreeSet<Ipv4Net> {
+    spec.vteps.iter().map(|vtep| vtep.cidr).collect()
+}
+
+#[test]
+fn as_many_stay_as_the_map_holds() {
+    let lines: Vec<String> = (1..=8).map(|n| format!("10.1.{n}.0/24 192.0.2.{n} 00:50:56:00:00:0{n}")).collect();
+    let last_good = spec(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    let now = ["10.1.21.0/24 192.0.2.21 00:50:56:00:00:21", "10.1.22.0/24 192.0.2.22 00:50:56:00:00:22", "x y z"];
+    let in_force = in_force(&parse(&document(&now)), Some(&last_good)).expect("a configuration");
+    let expected: Vec<&str> = now.iter().take(2).copied().chain(lines.iter().take(6).map(String::as_str)).collect();
+    assert_eq!(shown(&in_force.spec.vteps), expected);
+    assert_eq!(in_force.spec.check(), Ok(()));
+}
+
+/// The node has come to need what is held over: by each fact, for a line in error and for a list in error.
+#[test]
+fn what_is_held_over_is_checked_like_a_line() {
+    type Change = fn(&mut Surroundings);
+    let facts: [(Rule, Change); 9] = [
+        (Rule::VtepCidrOverlapsPodCidr, |s| s.pod_cidrs.extend([net("10.1.2.128/25")])),
+        (Rule::VtepCidrOverlapsServiceCidr, |s| s.service_cidrs.extend([net("10.1.2.0/24")])),
+        (Rule::VtepCidrContainsNode, |s| s.node_addresses.extend([Ipv4Addr::new(10, 1, 2, 9)])),
+        (Rule::VtepCidrOverlapsConnected, |s| s.connected.extend([(net("10.1.0.0/16"), "eth1".to_owned())])),
+        (Rule::VtepCidrOverlapsConnected, |s| s.connected.extend([(net("10.1.2.7/32"), "eth1".to_owned())])),
+        (Rule::VtepCidrContainsGateway, |s| s.gateways.extend([Ipv4Addr::new(10, 1, 2, 1)])),
+        (Rule::VtepCidrContainsApiserver, |s| s.api_servers.extend([Ipv4Addr::new(10, 1, 2, 10)])),
+        (Rule::VtepEndpointInPodCidr, |s| s.pod_cidrs.extend([net("192.0.2.2/32")])),
+        (Rule::VtepEndpointIsNode, |s| s.node_addresses.extend([Ipv4Addr::new(192, 0, 2, 2)])),
+    ];
+    let last_good = spec(&["10.9.1.0/24 192.0.2.1 00:50:56:00:00:01", B]);
+    for (rule, change) in facts {
+        let mut surroundings = Surroundings::default();
+        change(&mut surroundings);
+        let standing = all(&last_good);
+        let around = Around { surroundings: &surroundings, standing: &standing };
+        for (second, key, value, index) in [
+            ("10.1.9.0/24 192.0.2.2 x", "vtep-mac", None, Some(1)),
+            ("x 192.0.2.2 y", "vtep-mac", None, Some(1)),
+            ("x 192.0.2.2 y", "routing-mode", Some("native"), None),
+        ] {
+            let mut keys = document(&["10.9.1.0/24 192.0.2.1 00:50:56:00:00:01", second]);
+            keys.extend(value.map(|value| (key.to_owned(), value.to_owned())));
+            let parsed = parse_around(&keys, around);
+            let now = in_force_around(&parsed, Some(&last_good), around).expect("a configuration");
+            assert_eq!(all(&now.spec), BTreeSet::from([net("10.9.1.0/24")]), "{rule} {second} {key}");
+            assert_eq!((&now.last_good, now.stale), (&last_good, true), "{rule} {second} {key}");
+            assert_eq!(now.vetoed, BTreeSet::from([net("10.1.2.0/24")]), "{rule} {second} {key}");
+            let finding = now.findings.iter().find(|finding| finding.rule == rule).expect("a finding");
+            let place = (finding.key.as_str(), finding.index, finding.value.as_deref());
+            assert_eq!(place, ("vtep-cidr", index, Some("10.1.2.0/24")), "{rule} {second} {key}");
+            assert!(finding.message.contains("the last good value 10.1.2.0/24"), "{}", finding.message);
+        }
+    }
+}
+
+#[test]
+fn a_line_that_is_vetoed_itself_is_told_once() {
+    let last_good = spec(&[A, B]);
+    let surroundings =
+        Surroundings { connected: [(net("10.1.2.0/24"), "eth1".to_owned())].into(), ..Default::default() };
+    let standing = all(&last_good);
+    let around = Around { surroundings: &surroundings, standing: &standing };
+    let parsed = parse_around(&document(&[A, B]), around);
+    let now = in_force_around(&parsed, Some(&last_good), around).expect("a configuration");
+    assert_eq!((shown(&now.spec.vteps), &now.last_good), (vec![A.to_owned()], &last_good));
+    assert_eq!(parsed.findings.iter().filter(|finding| finding.rule == Rule::VtepCidrOverlapsConnected).count(), 1);
+    assert_eq!(now.findings, []);
+}
+
+/// Saved by a release that let one VTEP's network contain the other's endpoint.
+#[test]
+fn an_endpoint_in_a_network_held_over() {
+    const GOOD: &str = "10.1.6.0/24 10.169.72.34 00:50:56:00:00:01";
+    const WRONG: &str = "10.169.72.0/24 10.170.0.5 00:50:56:00:00:02";
+    let last_good = saved(&[GOOD, WRONG]);
+    let standing = all(&last_good);
+    let around = Around { surroundings: &Surroundings::default(), standing: &standing };
+    let mut keys = document(&[GOOD]);
+    keys.insert("vtep-mask".to_owned(), String::new());
+    let now = in_force_around(&parse(&keys), Some(&last_good), around).expect("a configuration");
+    assert_eq!(shown(&now.spec.vteps), [GOOD]);
+    assert_eq!(now.vetoed, BTreeSet::from([net("10.169.72.0/24")]));
+    let [finding] = now.findings.as_slice() else { panic!("{:?}", now.findings) };
+    assert_eq!((finding.rule, finding.index), (Rule::VtepEndpointInVtepCidr, None));
+    assert!(finding.message.contains("10.169.72.34, the endpoint of 10.1.6.0/24"), "{}", finding.message);
+}
+
+/// A new line must not take the way of what is in force, and says which way it is.
+#[test]
+fn a_new_line_gives_way_to_what_is_held_over() {
+    let last_good = spec(&["10.1.6.0/24 10.169.72.34 00:50:56:00:00:01", B]);
+    let standing = all(&last_good);
+    let around = Around { surroundings: &Surroundings::default(), standing: &standing };
+    let cases = [
+        ("its network has the endpoint", "10.169.72.0/24 10.170.0.5 00:50:56:00:00:05", "vtep-cidr"),
+        ("its endpoint is in the network", "10.1.7.0/24 10.1.6.34 00:50:56:00:00:05", "vtep-endpoint"),
+    ];
+    for (name, second, key) in cases {
+        // Nothing of the first line can be read, so that the document alone does not show the conflict.
+        let parsed = parse(&document(&["x y z", second]));
+        assert!(parsed.lines[1].vtep.is_some(), "{name}");
+        let now = in_force_around(&parsed, Some(&last_good), around).expect("a configuration");
+        assert_eq!(now.spec, last_good, "{name}");
+        assert_eq!(
+            now.findings.iter().map(|f| (f.key.as_str(), f.index)).collect::<Vec<_>>(),
+            [(key, Some(1))],
+            "{name}"
+        );
+    }
 }

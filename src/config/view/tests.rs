@@ -1,0 +1,190 @@
+//! What comes, what stays and what comes back, from one document or node to the next.
+
+use super::*;
+use crate::config::{last_good::LastGood, surroundings::Fact};
+
+const A: &str = "10.1.6.0/24 10.169.72.34 00:50:56:a0:7d:d8";
+const B: &str = "10.1.5.0/24 10.169.72.36 00:50:56:86:6b:28";
+
+fn keys(lines: &[&str]) -> Keys {
+    let column = |n| lines.iter().filter_map(|line| line.split(' ').nth(n)).collect::<Vec<_>>().join(" ");
+    let keys = [("vtep-cidr", column(0)), ("vtep-endpoint", column(1)), ("vtep-mac", column(2))];
+    let keys = keys.into_iter().map(|(key, value)| (key.to_owned(), value));
+    let others = [("enable-vtep", "true"), ("enable-policy", "never")];
+    keys.chain(others.map(|(key, value)| (key.to_owned(), value.to_owned()))).collect()
+}
+
+fn with(keys: Keys, key: &str, value: Option<&str>) -> Keys {
+    let mut keys = keys;
+    match value {
+        Some(value) => keys.insert(key.to_owned(), value.to_owned()),
+        None => keys.remove(key),
+    };
+    keys
+}
+
+fn see(keys: Keys, surroundings: &Surroundings, previous: Option<&View>) -> View {
+    let document = Document::of_keys(keys, surroundings.clone());
+    View::next("test", &Sight::Document(document).into(), previous, Timestamp::UNIX_EPOCH)
+}
+
+/// After a restart: what goes through the state file.
+fn restarted(view: &View) -> View {
+    let json = serde_json::to_string(&LastGood::of(view).expect("something good")).expect("JSON");
+    serde_json::from_str::<LastGood>(&json).expect("a last good configuration").recall().expect("sound")
+}
+
+fn cidrs(spec: Option<&Spec>) -> Vec<String> {
+    spec.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr.to_string()).collect()
+}
+
+fn in_force(view: &View) -> Vec<String> {
+    cidrs(view.in_force.as_ref())
+}
+
+fn net(text: &str) -> Ipv4Net {
+    text.parse().expect("a network")
+}
+
+fn nets<const N: usize>(nets: [&str; N]) -> BTreeSet<Ipv4Net> {
+    nets.into_iter().map(net).collect()
+}
+
+fn connected(network: &str) -> Surroundings {
+    Surroundings { connected: [(net(network), "eth1".to_owned())].into(), ..Surroundings::default() }
+}
+
+fn unreadable(fact: Fact) -> Surroundings {
+    Surroundings { unreadable: [(fact, "refused".to_owned())].into(), ..Surroundings::default() }
+}
+
+const NOWHERE: fn() -> Surroundings = Surroundings::default;
+const BOTH: [&str; 2] = ["10.1.6.0/24", "10.1.5.0/24"];
+
+/// The whole story of a network that comes and goes, with a restart while it is there.
+#[test]
+fn a_network_that_becomes_connected_vetoes_and_its_end_brings_back() {
+    let good = see(keys(&[A, B]), &NOWHERE(), None);
+    assert_eq!((in_force(&good), good.valid()), (BOTH.map(str::to_owned).to_vec(), true));
+    let vetoed = see(keys(&[A, B]), &connected("10.1.5.0/25"), Some(&good));
+    assert_eq!((in_force(&vetoed), vetoed.valid(), vetoed.stale), (vec!["10.1.6.0/24".to_owned()], false, true));
+    assert_eq!((&vetoed.vetoed, &vetoed.last_good), (&nets(["10.1.5.0/24"]), &good.last_good));
+
+    let after = restarted(&vetoed);
+    assert_eq!(
+        (in_force(&after), &after.vetoed, &after.last_good),
+        (in_force(&vetoed), &vetoed.vetoed, &good.last_good)
+    );
+    let away = View::next("test", &Observed::nothing("refused"), Some(&after), Timestamp::UNIX_EPOCH);
+    assert_eq!((in_force(&away), &away.vetoed), (in_force(&vetoed), &vetoed.vetoed), "not without a document");
+    // What cannot be read now was the reason: it is not over because it cannot be read.
+    let blind = see(keys(&[A, B]), &unreadable(Fact::Networks), Some(&after));
+    assert_eq!((in_force(&blind), blind.vetoed.contains(&net("10.1.5.0/24"))), (in_force(&vetoed), true));
+    let still_blind = see(keys(&[A, B]), &unreadable(Fact::Networks), Some(&blind));
+    assert_eq!(in_force(&still_blind), in_force(&vetoed));
+    // With the line in error meanwhile, its last good value comes back.
+    let back = see(keys(&[A, "10.1.5.0/24 10.169.72.36 x"]), &NOWHERE(), Some(&still_blind));
+    assert_eq!((in_force(&back), &back.vetoed), (BOTH.map(str::to_owned).to_vec(), &nets([])));
+}
+
+#[test]
+fn every_cidr_that_clashes_is_vetoed() {
+    let good = see(keys(&[A, B]), &NOWHERE(), None);
+    let surroundings = Surroundings {
+        gateways: [[10, 169, 72, 1].into()].into(),
+        api_servers: [[10, 169, 73, 10].into()].into(),
+        ..connected("10.169.72.0/24")
+    };
+    let document = keys(&[A, "10.169.73.0/24 10.169.72.36 00:50:56:00:00:02", "10.169.72.0/24 10.170.0.5 x"]);
+    let view = see(document, &surroundings, Some(&good));
+    assert_eq!(view.vetoed, nets(["10.169.72.0/24", "10.169.73.0/24"]));
+    assert_eq!(in_force(&view), BOTH, "what they stand for stays");
+    let off = view.findings.iter().map(|finding| (finding.rule, finding.index)).collect::<Vec<_>>();
+    assert!(off.contains(&(Rule::VtepCidrContainsApiserver, Some(1))), "{off:?}");
+    assert!(off.contains(&(Rule::VtepCidrContainsGateway, Some(2))), "{off:?}");
+    // Where lists do not fit together their CIDRs are vetoed all the same.
+    let view = see(with(keys(&[A]), "vtep-cidr", Some("10.1.6.0/24 10.169.73.0/24")), &surroundings, Some(&good));
+    assert_eq!((&view.vetoed, in_force(&view)), (&nets(["10.169.73.0/24"]), BOTH.map(str::to_owned).to_vec()));
+}
+
+#[test]
+fn what_is_in_use_or_not_known_stops_only_what_is_new() {
+    let ipcache = Surroundings {
+        ipcache: BOTH.map(|cidr| (net(cidr), vec!["10.1.5.7/32 (identity 4711)".to_owned()])).into(),
+        ..Surroundings::default()
+    };
+    for surroundings in [ipcache, unreadable(Fact::Networks), unreadable(Fact::Ipcache)] {
+        let first = see(keys(&[A, B]), &surroundings, None);
+        assert_eq!((in_force(&first), first.valid()), (vec![], false), "{surroundings:?}");
+        let one = see(keys(&[A]), &NOWHERE(), None);
+        let two = see(keys(&[A, B]), &surroundings, Some(&one));
+        assert_eq!((in_force(&two), two.valid()), (vec!["10.1.6.0/24".to_owned()], false), "{surroundings:?}");
+        assert!(two.findings.iter().all(|finding| finding.index == Some(1)), "{:?}", two.findings);
+        let now_known = see(keys(&[A, B]), &NOWHERE(), Some(&two));
+        assert_eq!((in_force(&now_known), now_known.valid()), (BOTH.map(str::to_owned).to_vec(), true));
+    }
+    // That nothing is known vetoes nothing: routes of before stay.
+    let blind = see(keys(&[A, B]), &unreadable(Fact::Networks), None);
+    assert_eq!(blind.vetoed, nets([]));
+}
+
+#[test]
+fn what_ends_cilium_changes_nothing() {
+    let good = see(keys(&[A, B]), &NOWHERE(), None);
+    for value in ["ture", "yes", "on", ""] {
+        let view = see(with(keys(&[A]), "enable-vtep", Some(value)), &NOWHERE(), Some(&good));
+        assert_eq!((&view.in_force, view.valid(), view.stale), (&good.in_force, false, true), "{value}");
+    }
+    let view = see(with(keys(&[A]), "enable-wireguard", Some("ture")), &NOWHERE(), Some(&good));
+    assert_eq!((in_force(&view), view.valid(), view.stale), (vec!["10.1.6.0/24".to_owned()], false, false));
+    let off = see(with(keys(&[A]), "enable-vtep", Some("false")), &NOWHERE(), Some(&good));
+    assert_eq!((in_force(&off), off.valid()), (vec![], true), "off is somebody's decision");
+}
+
+#[test]
+fn lists_that_are_gone_leave_the_truth_to_somebody_else() {
+    let good = see(keys(&[A, B]), &NOWHERE(), None);
+    let lists = ["vtep-cidr", "vtep-endpoint", "vtep-mac"];
+    let gone = lists.iter().fold(keys(&[]), |keys, key| with(keys, key, None));
+    let view = see(gone.clone(), &NOWHERE(), Some(&good));
+    assert_eq!((view.truth, view.valid(), view.stale, &view.findings), (Truth::None, true, false, &vec![]));
+    assert_eq!((in_force(&view), view.in_force.as_ref().map(|spec| spec.enabled)), (vec![], Some(true)));
+    assert_eq!((&view.last_good, &view.mentioned), (&good.last_good, &good.mentioned));
+    // Also where something else is wrong: the last good lists never come into force against the truth.
+    for (key, value) in [("vtep-mask", ""), ("routing-mode", "native"), ("enable-vtep", "ture")] {
+        let view = see(with(gone.clone(), key, Some(value)), &NOWHERE(), Some(&view));
+        assert_eq!((view.truth, in_force(&view), &view.last_good), (Truth::None, vec![], &good.last_good), "{key}");
+    }
+    let after = restarted(&view);
+    assert_eq!((after.truth, in_force(&after), &after.last_good), (Truth::None, vec![], &good.last_good));
+    let away = View::next("test", &Observed::nothing("refused"), Some(&after), Timestamp::UNIX_EPOCH);
+    assert_eq!((away.truth, in_force(&away)), (Truth::None, vec![]));
+    let missing = View::next("test", &Sight::Missing("gone".to_owned()).into(), Some(&view), Timestamp::UNIX_EPOCH);
+    assert_eq!((missing.truth, in_force(&missing)), (Truth::None, vec![]));
+
+    let empty = see(with(gone, "vtep-cidr", Some("")), &NOWHERE(), Some(&after));
+    assert_eq!((empty.truth, in_force(&empty)), (Truth::Configmap, BOTH.map(str::to_owned).to_vec()));
+    assert_eq!(empty.findings[0].rule, Rule::VtepListEmpty);
+    let back = see(keys(&[A]), &NOWHERE(), Some(&after));
+    assert_eq!((back.truth, in_force(&back), back.valid()), (Truth::Configmap, vec!["10.1.6.0/24".to_owned()], true));
+    let first =
+        see(with(with(with(keys(&[]), "vtep-cidr", None), "vtep-endpoint", None), "vtep-mac", None), &NOWHERE(), None);
+    assert_eq!((first.truth, &first.last_good, in_force(&first)), (Truth::None, &None, vec![]));
+}
+
+#[test]
+fn the_needs_of_the_node_hold_without_a_document() {
+    let good = see(keys(&[A, B]), &NOWHERE(), None);
+    let node = connected("10.1.5.0/24");
+    for sight in [Sight::Missing("gone".to_owned()), Sight::Nothing] {
+        let mut previous = good.clone();
+        for _ in 0..2 {
+            let observed = Observed::from(sight.clone());
+            previous = View::next_on(&node, "test", &observed, Some(&previous), Timestamp::UNIX_EPOCH);
+            assert_eq!(in_force(&previous), ["10.1.6.0/24"], "{sight:?}");
+            assert_eq!((&previous.vetoed, &previous.last_good), (&nets(["10.1.5.0/24"]), &good.last_good), "{sight:?}");
+            let told = previous.findings.iter().filter(|f| f.rule == Rule::VtepCidrOverlapsConnected);
+            assert_eq!(told.count(), 1, "{sight:?}");
+        }
+    }
+}
