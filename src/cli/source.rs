@@ -13,7 +13,13 @@ use tokio::{
 
 use super::{node, state, surroundings};
 use crate::{
-    config::{self, dir, follow::{IpcacheLook, Needs}, kube::Names, surroundings::Surroundings, view::Observed},
+    config::{
+        self, dir,
+        follow::{IpcacheLook, Needs},
+        kube::Names,
+        surroundings::Surroundings,
+        view::Observed,
+    },
     datapath::{
         search,
         state::ROUTE_TABLE,
