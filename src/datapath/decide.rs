@@ -260,3 +260,6 @@ fn host_route(facts: &Facts, table: u32) -> Option<HostRoute> {
     let underlay = facts.underlay.values().map(|underlay| underlay.device.mtu).min().unwrap_or(host.mtu);
     Some(HostRoute { device: host.index, mtu: underlay.saturating_sub(TUNNEL_OVERHEAD), table })
 }
+
+#[cfg(test)]
+mod tests;
