@@ -26,7 +26,7 @@ pub(crate) fn answer(path: &str, cilium: CiliumVersions) -> Option<Value> {
     }
 }
 
-const GROUPS: [&str; 2] = ["events.k8s.io", "cilium.io"];
+const GROUPS: [&str; 3] = ["discovery.k8s.io", "events.k8s.io", "cilium.io"];
 
 fn describe(group: &str, cilium: CiliumVersions) -> Option<Value> {
     let resource = Resource::ALL.into_iter().find(|resource| resource.group() == group && !group.is_empty())?;

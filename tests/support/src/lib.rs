@@ -12,9 +12,10 @@
 //! - [`Resource`], [`CiliumVersions`]: what is served.
 //! - [`objects`]: the JSON of the objects that tests need.
 //!
-//! It serves `configmaps`, `nodes` (with `status`), `events.k8s.io/v1` events, `ciliumnodeconfigs.cilium.io` in the versions that are
-//! switched on, and discovery. It knows neither TLS, label selectors, paging nor schemas: what a test puts in is what clients get, so
-//! an object of the wrong shape can also simply be stored. Nothing is written to disk.
+//! It serves `configmaps`, `nodes` (with `status`), `events.k8s.io/v1` events, `endpointslices.discovery.k8s.io`,
+//! `ciliumnodeconfigs.cilium.io` in the versions that are switched on, `ciliumnodes.cilium.io`, and discovery. It knows neither TLS, label
+//! selectors but by equality, paging nor schemas: what a test puts in is what clients get, so an object of the wrong shape can also simply be
+//! stored. Nothing is written to disk.
 
 mod connection;
 mod discovery;

@@ -42,6 +42,33 @@ pub fn cilium_node_config<'a>(
     })
 }
 
+/// A CiliumNode with its pod networks by cluster-pool IPAM, and its addresses as type and IP.
+#[must_use]
+pub fn cilium_node<'a>(
+    name: &str,
+    pod_cidrs: &[&str],
+    addresses: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Value {
+    let addresses: Vec<_> = addresses.into_iter().map(|(kind, ip)| json!({ "type": kind, "ip": ip })).collect();
+    json!({
+        "apiVersion": "cilium.io/v2", "kind": "CiliumNode",
+        "metadata": { "name": name },
+        "spec": { "addresses": addresses, "ipam": { "podCIDRs": pod_cidrs } },
+    })
+}
+
+/// An EndpointSlice of the Service `default/kubernetes`, by which the API server says where it is.
+#[must_use]
+pub fn api_server_endpoints(name: &str, addresses: &[&str]) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": { "namespace": "default", "name": name, "labels": { "kubernetes.io/service-name": "kubernetes" } },
+        "addressType": "IPv4",
+        "endpoints": [{ "addresses": addresses, "conditions": { "ready": true } }],
+        "ports": [{ "name": "https", "port": 6443, "protocol": "TCP" }],
+    })
+}
+
 /// A Node with labels, pod CIDRs and the condition `Ready`.
 #[must_use]
 pub fn node<'a>(name: &str, labels: impl IntoIterator<Item = (&'a str, &'a str)>, pod_cidrs: &[&str]) -> Value {

@@ -1,6 +1,6 @@
 //! What the query of a list or a watch asks for.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{record::Request, resource::Resource, status::Failure, store::Selection};
 
@@ -46,12 +46,25 @@ pub(crate) fn too_old_version(version: Option<u64>) -> Failure {
 
 /// The selection of a list or a watch.
 pub(crate) fn selection(request: &Request, resource: Resource) -> Result<Selection, Failure> {
-    if request.parameter("labelSelector").is_some_and(|text| !text.is_empty()) {
-        return Err(Failure::bad_request("this server knows no label selectors"));
-    }
+    let labels = labels(request)?;
     let fields = field_selector(request).map_err(Failure::bad_request)?;
     let namespace = Some(request.namespace.clone()).filter(|namespace| !namespace.is_empty()).or(fields.namespace);
-    Ok(Selection { resource, version: request.version.clone(), namespace, name: fields.name })
+    Ok(Selection { resource, version: request.version.clone(), namespace, name: fields.name, labels })
+}
+
+/// The labels that are wanted: equality alone.
+fn labels(request: &Request) -> Result<BTreeMap<String, String>, Failure> {
+    let text = request.parameter("labelSelector").unwrap_or_default();
+    let terms = text.split(',').filter(|term| !term.is_empty());
+    let equality = |term: &str| match term.split_once('=') {
+        Some((key, value)) if !key.contains(['!', ' ', '(']) => {
+            Ok((key.to_owned(), value.strip_prefix('=').unwrap_or(value).to_owned()))
+        }
+        Some(_) | None => {
+            Err(Failure::bad_request(format!("this server knows label selectors by equality alone: {term}")))
+        }
+    };
+    terms.map(equality).collect()
 }
 
 /// The name that a field selector fixes. `Err` holds a selector that the server does not support.

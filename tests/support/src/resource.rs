@@ -5,8 +5,12 @@
 pub enum Resource {
     /// `ciliumnodeconfigs.cilium.io`, namespaced.
     CiliumNodeConfigs,
+    /// `ciliumnodes.cilium.io/v2`, of the cluster; served unless the CRDs are absent.
+    CiliumNodes,
     /// `configmaps`, namespaced.
     ConfigMaps,
+    /// `endpointslices.discovery.k8s.io`, namespaced.
+    EndpointSlices,
     /// `events.events.k8s.io`, namespaced.
     Events,
     /// `nodes`, of the cluster, with the subresource `status`.
@@ -16,7 +20,7 @@ pub enum Resource {
 /// The versions of `ciliumnodeconfigs.cilium.io` that are served; none means that the CRD is absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CiliumVersions {
-    /// The CRD is absent: the group answers 404.
+    /// The CRDs are absent, `ciliumnodes` too: the group answers 404.
     Absent,
     /// Only `v2`.
     V2,
@@ -40,7 +44,8 @@ impl CiliumVersions {
 }
 
 impl Resource {
-    pub(crate) const ALL: [Self; 4] = [Self::CiliumNodeConfigs, Self::ConfigMaps, Self::Events, Self::Nodes];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::CiliumNodeConfigs, Self::CiliumNodes, Self::ConfigMaps, Self::EndpointSlices, Self::Events, Self::Nodes];
 
     /// The resource of a request, where that group and version of it is served.
     pub(crate) fn find(group: &str, version: &str, plural: &str, cilium: CiliumVersions) -> Option<Self> {
@@ -53,7 +58,9 @@ impl Resource {
     pub(crate) fn versions(self, cilium: CiliumVersions) -> &'static [&'static str] {
         match self {
             Self::CiliumNodeConfigs => cilium.names(),
-            Self::ConfigMaps | Self::Events | Self::Nodes => &["v1"],
+            Self::CiliumNodes if cilium == CiliumVersions::Absent => &[],
+            Self::CiliumNodes => &["v2"],
+            Self::ConfigMaps | Self::EndpointSlices | Self::Events | Self::Nodes => &["v1"],
         }
     }
 
@@ -62,7 +69,9 @@ impl Resource {
     pub fn plural(self) -> &'static str {
         match self {
             Self::CiliumNodeConfigs => "ciliumnodeconfigs",
+            Self::CiliumNodes => "ciliumnodes",
             Self::ConfigMaps => "configmaps",
+            Self::EndpointSlices => "endpointslices",
             Self::Events => "events",
             Self::Nodes => "nodes",
         }
@@ -72,7 +81,8 @@ impl Resource {
     #[must_use]
     pub fn group(self) -> &'static str {
         match self {
-            Self::CiliumNodeConfigs => "cilium.io",
+            Self::CiliumNodeConfigs | Self::CiliumNodes => "cilium.io",
+            Self::EndpointSlices => "discovery.k8s.io",
             Self::ConfigMaps | Self::Nodes => "",
             Self::Events => "events.k8s.io",
         }
@@ -83,7 +93,9 @@ impl Resource {
     pub fn kind(self) -> &'static str {
         match self {
             Self::CiliumNodeConfigs => "CiliumNodeConfig",
+            Self::CiliumNodes => "CiliumNode",
             Self::ConfigMaps => "ConfigMap",
+            Self::EndpointSlices => "EndpointSlice",
             Self::Events => "Event",
             Self::Nodes => "Node",
         }
@@ -93,8 +105,8 @@ impl Resource {
     #[must_use]
     pub fn namespaced(self) -> bool {
         match self {
-            Self::CiliumNodeConfigs | Self::ConfigMaps | Self::Events => true,
-            Self::Nodes => false,
+            Self::CiliumNodeConfigs | Self::ConfigMaps | Self::EndpointSlices | Self::Events => true,
+            Self::CiliumNodes | Self::Nodes => false,
         }
     }
 

@@ -28,13 +28,17 @@ pub(crate) struct Selection {
     pub(crate) version: String,
     pub(crate) namespace: Option<String>,
     pub(crate) name: Option<String>,
+    /// All of these.
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 impl Selection {
-    fn contains(&self, key: &Key) -> bool {
+    /// An object that loses a label is out of sight without an event; the real server says `DELETED`.
+    fn contains(&self, key: &Key, object: &Value) -> bool {
         key.resource == self.resource
             && self.namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
             && self.name.as_ref().is_none_or(|name| *name == key.name)
+            && self.labels.iter().all(|(label, value)| object["metadata"]["labels"][label] == **value)
     }
 }
 
@@ -71,7 +75,8 @@ impl Store {
     }
 
     pub(crate) fn list(&self, selection: &Selection) -> Vec<Arc<Value>> {
-        self.objects.iter().filter(|(key, _)| selection.contains(key)).map(|(_, object)| Arc::clone(object)).collect()
+        let selected = self.objects.iter().filter(|(key, object)| selection.contains(key, object));
+        selected.map(|(_, object)| Arc::clone(object)).collect()
     }
 
     /// Stores an object as it is, apart from the metadata that belongs to the server. One that changes nothing makes no event, as in
@@ -111,7 +116,7 @@ impl Store {
     /// The changes of a selection after a version, which an open watch has seen everything up to.
     pub(crate) fn changes(&self, selection: &Selection, after: u64) -> Vec<Change> {
         let start = self.log.partition_point(|change| change.version <= after);
-        self.log.range(start..).filter(|change| selection.contains(&change.key)).cloned().collect()
+        self.log.range(start..).filter(|change| selection.contains(&change.key, &change.object)).cloned().collect()
     }
 
     /// Whether a watch can no longer start from a version.

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use k8s_openapi::api::{
     core::v1::{Node, ObjectReference},
+    discovery::v1::EndpointSlice,
     events::v1::Event,
 };
 use kube::{
@@ -59,7 +60,7 @@ async fn discovery_and_version() -> Result<()> {
     let found = discovery::Discovery::new(client.clone()).run().await?;
     let mut groups: Vec<_> = found.groups().map(discovery::ApiGroup::name).collect();
     groups.sort_unstable();
-    assert_eq!(groups, ["", "cilium.io", "events.k8s.io"]);
+    assert_eq!(groups, ["", "cilium.io", "discovery.k8s.io", "events.k8s.io"]);
     let kind = GroupVersionKind::gvk("cilium.io", "v2", "CiliumNodeConfig");
     assert_eq!(discovery::pinned_kind(&client, &kind).await?.0.plural, "ciliumnodeconfigs");
     server.serve(CiliumVersions::V2Alpha1);
@@ -116,5 +117,23 @@ async fn events_by_kubes_recorder() -> Result<()> {
     let verbs: Vec<_> = server.requests().iter().map(|request| (request.verb, request.rbac_resource())).collect();
     let events = || "events".to_owned();
     assert_eq!(verbs, [(Verb::Create, events()), (Verb::Patch, events()), (Verb::List, events())]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn slices_of_a_service_by_its_label() -> Result<()> {
+    let server = ApiServer::start()?;
+    server.apply(Resource::EndpointSlices, objects::api_server_endpoints("kubernetes", &["10.169.72.10"]))?;
+    let mut other = objects::api_server_endpoints("other", &["10.169.72.11"]);
+    other["metadata"]["labels"] = json!({ "kubernetes.io/service-name": "other" });
+    server.apply(Resource::EndpointSlices, other)?;
+    let slices: Api<EndpointSlice> = Api::namespaced(client(&server).await?, "default");
+    let listed = async |labels: &str| -> Result<Vec<String>> {
+        let list = slices.list(&ListParams::default().labels(labels)).await?;
+        Ok(list.items.into_iter().filter_map(|slice| slice.metadata.name).collect())
+    };
+    assert_eq!(listed("kubernetes.io/service-name=kubernetes").await?, ["kubernetes"]);
+    assert_eq!(listed("").await?, ["kubernetes", "other"]);
+    assert!(listed("kubernetes.io/service-name!=kubernetes").await.is_err());
     Ok(())
 }
