@@ -19,7 +19,10 @@ use serde_json::json;
 use tokio::{sync::watch, time};
 use tracing::warn;
 
-use crate::diagnose::{Cause, Diagnosis, Verdict};
+use crate::{
+    config::kube::sentence,
+    diagnose::{Cause, Diagnosis, Verdict},
+};
 
 const TYPE: &str = "VtepTunnelsHealthy";
 /// Server-side apply owns fields by this name.
@@ -92,7 +95,7 @@ pub async fn keep(client: Client, node: String, mut diagnoses: watch::Receiver<A
                     next = RETRY;
                     if !std::mem::replace(&mut fails, true) {
                         let error = match refused {
-                            Ok(Err(error)) => error.to_string(),
+                            Ok(Err(error)) => sentence(&error),
                             Ok(Ok(())) | Err(_) => format!("no answer within {PATIENCE:?}"),
                         };
                         warn!(error, "the Node's condition cannot be written");

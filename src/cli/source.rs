@@ -91,10 +91,10 @@ impl Source {
         match (self.config_source, &self.config_dir) {
             (Some(Kind::Dir) | None, Some(dir)) => Ok(Config::Dir { dir: dir.clone(), surroundings }),
             (Some(Kind::Kube | Kind::Dir) | None, _) => {
-                let client = config::kube::client().await.context(
+                let (client, server) = config::kube::connect().await.context(
                     "no way to the API server: run as a pod with a ServiceAccount, set KUBECONFIG, or give --config-dir",
                 )?;
-                Ok(Config::Kube(config::kube::Source { client, names: self.names(), surroundings }))
+                Ok(Config::Kube(config::kube::Source { client, server, names: self.names(), surroundings }))
             }
         }
     }

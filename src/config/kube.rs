@@ -1,26 +1,51 @@
-//! The configuration from the API server: one watch each on the ConfigMap, on the `CiliumNodeConfig`s beside it and on this Node, and
-//! no polling.
+//! The configuration from the API server: one watch each on the ConfigMap, on the `CiliumNodeConfig`s beside it, on this Node and its
+//! `CiliumNode`, and on the API server's own endpoints, and no polling.
 //!
 //! An API server that is slow, gone or refuses changes nothing in the kernel: what was seen last stays in force.
 
 mod follow;
+mod gate;
 mod objects;
 mod seen;
+mod server;
+mod watches;
+mod words;
 
-use futures_util::future;
+use std::{
+    collections::BTreeSet,
+    future,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use futures_util::future as futures;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject},
     core::GroupVersionKind,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
 
 use self::{
-    follow::{Gate, PATIENCE, Part, Selection},
-    objects::Node,
+    follow::Selection,
+    gate::Gate,
+    objects::{CiliumNode, Node},
     seen::Seen,
+    watches::Watches,
 };
+pub use self::{server::Server, words::sentence};
 use super::{Keys, document::NodeConfig, surroundings::Surroundings, view::Observed};
+
+/// The timeout of a connection to the API server, TLS included: less than a cycle of [`gate`].
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a name of the API server is looked up again.
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(60);
+/// More than any API server has at a time: older addresses are forgotten.
+const MAX_ADDRESSES: usize = 64;
 
 /// What to read of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,68 +63,79 @@ pub struct Names {
 ///
 /// When there are no credentials.
 pub async fn client() -> kube::Result<Client> {
+    connect().await.map(|(client, _)| client)
+}
+
+/// The same, and where it connects to.
+///
+/// # Errors
+///
+/// When there are no credentials.
+pub async fn connect() -> kube::Result<(Client, Server)> {
     let mut config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
     // The client's own retries would hide what the API server says, and are faster than once a second.
     config.default_retry = false;
-    config.connect_timeout = Some(PATIENCE);
-    Client::try_from(config)
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    let server = Server::of(&config);
+    Ok((Client::try_from(config)?, server))
 }
 
 /// The API server as the source of one node's configuration.
 #[derive(Clone)]
 pub struct Source {
     pub client: Client,
+    /// Where the client connects to.
+    pub server: Server,
     pub names: Names,
     /// What is known of the cluster without the API server.
     pub surroundings: Surroundings,
 }
 
 impl Source {
-    /// Where the client connects to.
-    #[must_use]
-    pub fn api_addresses(&self) -> Vec<std::net::SocketAddr> {
-        Vec::new()
+    /// The TCP addresses that the client connects to, those of its proxy if it has one: a connection to one of them tells whether the API
+    /// server can be reached. Empty while its name cannot be resolved.
+    pub async fn api_addresses(&self) -> Vec<SocketAddr> {
+        self.server.tcp_addresses().await
     }
 
     /// One look.
     pub async fn read(&self) -> Observed {
-        let (configmap, node_configs, node) =
-            future::join3(self.configmap().read_once(), self.node_configs().read_once(), self.node().read_once()).await;
-        self.observed(&Seen { configmap, node_configs, node }).unwrap_or_else(|| Observed::nothing("it was not asked"))
+        let (configmap, node_configs, node) = (self.configmap(), self.node_configs(), self.node());
+        let (cilium_node, endpoints) = (self.cilium_node(), self.endpoints());
+        let required = futures::join3(configmap.read_once(), node_configs.read_once(), node.read_once());
+        let optional = futures::join3(cilium_node.read_once(), endpoints.read_once(), self.server.addresses());
+        let ((configmap, node_configs, node), (cilium_node, endpoints, server)) =
+            futures::join(required, optional).await;
+        let server = Some(server);
+        let seen = Seen { configmap, node_configs, node, cilium_node, endpoints, server, trouble: None };
+        self.observed(&seen, None).unwrap_or_else(|| Observed::nothing("it was not asked"))
     }
 
     /// Sends what is there, now and after each change, until the receiver is gone.
     pub async fn follow(self, updates: mpsc::Sender<Observed>) {
-        let gate = Gate::new(&self.names.node);
-        let (configmap, configmap_rx) = watch::channel(Part::default());
-        let (node_configs, node_configs_rx) = watch::channel(Part::default());
-        let (node, node_rx) = watch::channel(Part::default());
-        let (configmaps, configs, nodes) = (self.configmap(), self.node_configs(), self.node());
+        let gate = Gate::new(&self.names.node, self.server.clone());
+        let (senders, watches) = Watches::new(&gate);
+        let (configmap, node_configs, node) = (self.configmap(), self.node_configs(), self.node());
+        let (cilium_node, endpoints) = (self.cilium_node(), self.endpoints());
         tokio::select! {
             biased;
-            () = configmaps.follow(&gate, configmap) => {}
-            () = configs.follow(&gate, node_configs) => {}
-            () = nodes.follow(&gate, node) => {}
-            () = self.join(configmap_rx, node_configs_rx, node_rx, updates) => {}
+            () = configmap.follow(&gate, senders.configmap) => {}
+            () = node_configs.follow(&gate, senders.node_configs) => {}
+            () = node.follow(&gate, senders.node) => {}
+            () = cilium_node.follow(&gate, senders.cilium_node) => {}
+            () = endpoints.follow(&gate, senders.endpoints) => {}
+            () = self.look_up(senders.server) => {}
+            () = self.join(watches, updates) => {}
         }
     }
 
-    /// Puts together what the three watches see.
-    async fn join(
-        &self,
-        mut configmap: watch::Receiver<Part<Option<Keys>>>,
-        mut node_configs: watch::Receiver<Part<Vec<NodeConfig>>>,
-        mut node: watch::Receiver<Part<Node>>,
-        updates: mpsc::Sender<Observed>,
-    ) {
-        let mut last = None;
+    /// Puts together what the watches see.
+    async fn join(&self, mut watches: Watches, updates: mpsc::Sender<Observed>) {
+        let mut last: Option<Observed> = None;
         loop {
-            let observed = self.observed(&Seen {
-                configmap: configmap.borrow_and_update().clone(),
-                node_configs: node_configs.borrow_and_update().clone(),
-                node: node.borrow_and_update().clone(),
-            });
-            if observed != last {
+            let before = last.as_ref().and_then(|last| last.doubt.as_deref());
+            let observed = self.observed(&watches.seen(), before);
+            if observed.is_some() && observed != last {
                 last.clone_from(&observed);
                 if let Some(observed) = observed
                     && updates.send(observed).await.is_err()
@@ -107,19 +143,32 @@ impl Source {
                     return;
                 }
             }
-            let changed = tokio::select! {
-                changed = configmap.changed() => changed,
-                changed = node_configs.changed() => changed,
-                changed = node.changed() => changed,
-            };
-            if changed.is_err() {
+            if !watches.changed().await {
                 return;
             }
         }
     }
 
-    fn observed(&self, seen: &Seen) -> Option<Observed> {
-        seen.observed(&self.names, &self.surroundings)
+    /// Tells the addresses of the API server as this node reaches it. A name can have other addresses tomorrow, and some in turns: those of
+    /// before still count.
+    async fn look_up(&self, out: watch::Sender<Option<BTreeSet<Ipv4Addr>>>) {
+        loop {
+            let found = self.server.addresses().await;
+            out.send_if_modified(|known| {
+                let mut all = known.clone().unwrap_or_default();
+                all.extend(&found);
+                let all = Some(if all.len() > MAX_ADDRESSES { found } else { all });
+                std::mem::replace(known, all) != *known
+            });
+            if !self.server.is_named() {
+                future::pending::<()>().await;
+            }
+            time::sleep(LOOKUP_INTERVAL).await;
+        }
+    }
+
+    fn observed(&self, seen: &Seen, before: Option<&str>) -> Option<Observed> {
+        seen.observed(&self.names, &self.surroundings, before)
     }
 
     fn configmap(&self) -> Selection<k8s_openapi::api::core::v1::ConfigMap, Option<Keys>> {
@@ -129,6 +178,9 @@ impl Source {
             resource: "configmaps",
             namespace: Some(namespace.clone()),
             name: Some(configmap.clone()),
+            label: None,
+            optional: false,
+            server: self.server.clone(),
             read: objects::keys,
         }
     }
@@ -146,6 +198,9 @@ impl Source {
             resource: "ciliumnodeconfigs.cilium.io",
             namespace: Some(namespace.clone()),
             name: None,
+            label: None,
+            optional: false,
+            server: self.server.clone(),
             read: objects::node_configs,
         }
     }
@@ -156,7 +211,39 @@ impl Source {
             resource: "nodes",
             namespace: None,
             name: Some(self.names.node.clone()),
+            label: None,
+            optional: false,
+            server: self.server.clone(),
             read: objects::node,
+        }
+    }
+
+    fn cilium_node(&self) -> Selection<DynamicObject, CiliumNode> {
+        let kind = GroupVersionKind::gvk("cilium.io", "v2", "CiliumNode");
+        let resource = ApiResource::from_gvk_with_plural(&kind, "ciliumnodes");
+        Selection {
+            apis: vec![Api::all_with(self.client.clone(), &resource)],
+            resource: "ciliumnodes.cilium.io",
+            namespace: None,
+            name: Some(self.names.node.clone()),
+            label: None,
+            optional: true,
+            server: self.server.clone(),
+            read: objects::cilium_node,
+        }
+    }
+
+    /// The API server says itself where it is, behind the Service that pods reach it by.
+    fn endpoints(&self) -> Selection<EndpointSlice, BTreeSet<Ipv4Addr>> {
+        Selection {
+            apis: vec![Api::namespaced(self.client.clone(), "default")],
+            resource: "endpointslices.discovery.k8s.io",
+            namespace: Some("default".to_owned()),
+            name: None,
+            label: Some("kubernetes.io/service-name=kubernetes"),
+            optional: true,
+            server: self.server.clone(),
+            read: objects::endpoints,
         }
     }
 }

@@ -25,7 +25,7 @@ use super::{
     About, Note, Waiting,
     book::{Book, Entry},
 };
-use crate::config::kube::Names;
+use crate::config::kube::{Names, sentence};
 
 const CONTROLLER: &str = "vtep-agent";
 /// Namespace of Events on what has none.
@@ -94,7 +94,7 @@ impl Writer {
                     self.say(note, &status.message);
                     return false;
                 }
-                Ok(Err(error)) => error.to_string(),
+                Ok(Err(error)) => sentence(&error),
                 Err(_) => format!("no answer within {PATIENCE:?}"),
             };
             self.say(note, &error);

@@ -14,11 +14,17 @@ pub(crate) const NODE: &str = "worker-1";
 /// Where agents find the API server's address, as only the lab sees it.
 pub(crate) const KUBECONFIG: &str = "/mnt/kubeconfig";
 
-/// An API server inside the node's network that knows this node and the seed's configuration.
+/// Where the API server says that it is, behind its Service.
+pub(crate) const ENDPOINT: &str = "10.169.72.10";
+
+/// An API server inside the node's network that knows this node, itself and the seed's configuration.
 pub(crate) fn api_server(lab: &Lab) -> Result<ApiServer> {
     let server = lab.node.run(ApiServer::start)?;
     apply(&server, &Config::seed_keys())?;
     server.apply(Resource::Nodes, objects::node(NODE, [("zone", "dmz")], &["10.0.1.0/24"]))?;
+    let addresses = [("InternalIP", "10.169.72.239"), ("CiliumInternalIP", "10.0.1.169")];
+    server.apply(Resource::CiliumNodes, objects::cilium_node(NODE, &["10.0.1.0/24"], addresses))?;
+    server.apply(Resource::EndpointSlices, objects::api_server_endpoints("kubernetes", &[ENDPOINT]))?;
     Ok(server)
 }
 

@@ -44,6 +44,10 @@ fn each_object_is_followed_by_one_watch() -> Result<()> {
         "watch ciliumnodeconfigs kube-system/",
         "get nodes /worker-1",
         "watch nodes /worker-1",
+        "get ciliumnodes /worker-1",
+        "watch ciliumnodes /worker-1",
+        "list endpointslices default/",
+        "watch endpointslices default/",
     ];
     ensure!(asked == expected, "one look and one watch of each, and nothing more: {asked:#?}");
     Ok(())

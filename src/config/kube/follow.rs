@@ -3,7 +3,7 @@
 //! The loop is our own, because kube's watcher resumes a watch that ends at once without any pause, never looks again after HTTP 410, and
 //! needs the right to list even one object.
 
-use std::{collections::BTreeMap, fmt::Debug, pin::pin, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, mem, pin::pin, time::Duration};
 
 use futures_util::{Stream, StreamExt};
 use kube::{
@@ -11,28 +11,28 @@ use kube::{
     api::{ListParams, WatchEvent, WatchParams},
 };
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 use tokio::{
-    sync::{Mutex, watch},
+    sync::watch,
     time::{self, Instant},
+};
+use tracing::{info, warn};
+
+use super::{
+    gate::{Closed, Gate, Lost},
+    server::Server,
+    words,
 };
 
 /// How long the API server may take to answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// The pause between two attempts, at least; it doubles with each that fails.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// And at most, before it is spread.
-const LAST_PAUSE: Duration = Duration::from_secs(20);
-/// Each pause is longer by up to so much, by the agent's place in the fleet: one that lost its API server in one moment comes back by a
-/// fifteenth a second after the first pause, a thirtieth after the second, and so on; by less than a seventh in all. What is left to a fifth
-/// is for chance: names are not spread quite evenly.
-const SPREAD: Duration = Duration::from_secs(15);
+/// A watch that lived so long works.
+const YOUTH: Duration = Duration::from_secs(1);
 /// A watch ends by itself after 290 s; one that lived so long may be opened again at once, one that ended sooner was not alone.
 const FULL_LIFE: Duration = Duration::from_secs(270);
 /// One that is silent for longer than its life is dead.
 const SILENCE: Duration = Duration::from_secs(300);
-/// How often to look for a resource that the API server does not serve.
-const UNSERVED: Duration = Duration::from_secs(300);
+/// How often to look for a resource that the API server does not serve, or does not show.
+const SELDOM: Duration = Duration::from_secs(300);
 
 /// The objects of a selection, by their names.
 pub(super) type Objects<K> = BTreeMap<String, K>;
@@ -41,13 +41,15 @@ pub(super) type Objects<K> = BTreeMap<String, K>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Part<V> {
     pub(super) known: Option<V>,
-    /// Why that may be out of date.
+    /// Why that may be out of date, or why there is nothing.
     pub(super) error: Option<String>,
+    /// The watch is open, or there is nothing to watch.
+    pub(super) open: bool,
 }
 
 impl<V> Default for Part<V> {
     fn default() -> Self {
-        Self { known: None, error: None }
+        Self { known: None, error: None, open: false }
     }
 }
 
@@ -58,7 +60,7 @@ impl<V> Part<V> {
     }
 }
 
-/// One object by its name, or all of a namespace.
+/// One object by its name, or all of a namespace, or those with a label.
 pub(super) struct Selection<K, V> {
     /// The same resource in each of its versions, the best first: the first that is served is used, and none is no objects.
     pub(super) apis: Vec<Api<K>>,
@@ -66,23 +68,19 @@ pub(super) struct Selection<K, V> {
     pub(super) resource: &'static str,
     pub(super) namespace: Option<String>,
     pub(super) name: Option<String>,
+    pub(super) label: Option<&'static str>,
+    /// The configuration is complete without: that it is not there, or not to be seen, is logged and holds nothing up.
+    pub(super) optional: bool,
+    /// For the error's text.
+    pub(super) server: Server,
     pub(super) read: fn(&Objects<K>) -> Result<V, String>,
 }
 
-/// Lets through one attempt at a time, and none for a while after one failed: three watches that lost one API server together ask it no
-/// more often than one would.
-pub(super) struct Gate {
-    turn: Mutex<()>,
-    opening: std::sync::Mutex<Opening>,
-    /// This agent's place in the fleet, 0 to 1.
-    place: f64,
-}
-
-/// When the gate opens.
-#[derive(Default)]
-struct Opening {
-    not_before: Option<Instant>,
-    pause: Pause,
+/// Where a selection tells what is known of it.
+struct Out<V> {
+    part: watch::Sender<Part<V>>,
+    /// What is missing, as the log says.
+    warned: Option<String>,
 }
 
 /// What was there when the API server was asked, and from where to watch on.
@@ -93,9 +91,6 @@ struct Found<'s, K> {
     version: String,
 }
 
-/// The time until the next attempt.
-struct Pause(Duration);
-
 /// How a watch ended.
 enum End {
     /// As watches do.
@@ -104,10 +99,17 @@ enum End {
     Clean,
     /// From where it was is not known any more.
     Stale,
+    /// There is nothing to watch for now: the resource is not served or, where this is said, not to be seen.
+    Absent(Option<String>),
 }
 
-/// Why the API server does not tell what is there, in words.
-struct Lost(String);
+/// What became of an attempt to open a watch.
+enum Opened<S> {
+    Watch(S),
+    Unserved,
+    /// The right is missing, and the rest goes on without.
+    Forbidden(String),
+}
 
 impl<K, V> Selection<K, V>
 where
@@ -116,34 +118,40 @@ where
 {
     /// One look.
     pub(super) async fn read_once(&self) -> Part<V> {
-        let found = self.look().await.map_err(|Lost(reason)| reason);
+        let found = self.look().await.map_err(Lost::into_reason);
         match found.and_then(|found| self.value(&found.objects)) {
-            Ok(known) => Part { known: Some(known), error: None },
-            Err(reason) => Part { known: None, error: Some(reason) },
+            Ok(known) => Part { known: Some(known), error: None, open: true },
+            Err(reason) => Part { known: None, error: Some(reason), open: true },
         }
     }
 
     /// Tells what is there, now and after each change, until nobody listens.
     pub(super) async fn follow(&self, gate: &Gate, out: watch::Sender<Part<V>>) {
+        let mut out = Out { part: out, warned: None };
         let mut found = None;
-        while !out.is_closed() {
-            match self.attempt(gate, &mut found, &out).await {
-                Ok(End::OfAge) => {}
-                Ok(End::Clean) if found.as_ref().is_some_and(|found| found.api.is_none()) => {
-                    found = None;
-                    time::sleep(UNSERVED.mul_f64(1.0 + gate.place / 2.0)).await;
+        while !out.part.is_closed() {
+            let end = self.attempt(gate, &mut found, &mut out).await;
+            if !matches!(end, Ok(End::Clean | End::OfAge)) {
+                found = None;
+            }
+            match end {
+                Ok(End::OfAge) => continue,
+                Ok(End::Clean | End::Stale) => gate.close(Closed::Ended),
+                Ok(End::Absent(reason)) => {
+                    if let Some(reason) = reason {
+                        self.tell(&mut out, Err(reason));
+                    }
+                    time::sleep(gate.spread(SELDOM)).await;
+                    continue;
                 }
-                Ok(End::Clean) => gate.hold(),
-                Ok(End::Stale) => {
-                    found = None;
-                    gate.hold();
-                }
-                Err(Lost(reason)) => {
-                    found = None;
-                    gate.hold();
-                    self.tell(&out, Err(reason));
+                // The gate knows, and says so once it is sure.
+                Err(Lost::Away(_)) => gate.close(Closed::Ended),
+                Err(Lost::Answered { reason, .. }) => {
+                    gate.close(Closed::Answered);
+                    out.put(Err(reason));
                 }
             }
+            out.part.send_if_modified(|part| mem::take(&mut part.open));
         }
     }
 
@@ -152,19 +160,22 @@ where
         &'s self,
         gate: &Gate,
         found: &mut Option<Found<'s, K>>,
-        out: &watch::Sender<Part<V>>,
+        out: &mut Out<V>,
     ) -> Result<End, Lost> {
         let opened = gate.pass(self.open(found)).await?;
+        if let Opened::Forbidden(reason) = opened {
+            return Ok(End::Absent(Some(reason)));
+        }
         let Some(found) = found else { return Ok(End::Stale) };
         self.tell(out, self.value(&found.objects));
-        let Some(events) = opened else { return Ok(End::Clean) };
+        let Opened::Watch(events) = opened else { return Ok(End::Absent(None)) };
         let mut events = pin!(events);
         let opened = Instant::now();
         loop {
             let event = time::timeout(SILENCE, events.next()).await;
             // What comes at once says little, a watch may end right behind it; a change says that it works.
             let is_change = matches!(event, Ok(Some(Ok(WatchEvent::Modified(_) | WatchEvent::Deleted(_)))));
-            if is_change || opened.elapsed() > FIRST_PAUSE {
+            if is_change || opened.elapsed() > YOUTH {
                 gate.works();
             }
             let event = match event {
@@ -196,21 +207,32 @@ where
         }
     }
 
-    /// Opens a watch; `None` where the resource is not served. What was found is only told once the watch is open, so that a right to look
-    /// without the right to watch is one lasting error, and no flicker.
+    /// Opens a watch. What was found is only told once the watch is open, so that a right to look without the right to watch is one lasting
+    /// error, and no flicker.
     async fn open<'s>(
         &'s self,
         found: &mut Option<Found<'s, K>>,
-    ) -> Result<Option<impl Stream<Item = kube::Result<WatchEvent<K>>> + use<K, V>>, Lost> {
+    ) -> Result<Opened<impl Stream<Item = kube::Result<WatchEvent<K>>> + use<K, V>>, Lost> {
         if found.is_none() {
-            *found = Some(self.look().await?);
+            match self.look().await {
+                Ok(looked) => *found = Some(looked),
+                Err(Lost::Answered { code: 403, reason }) if self.optional => return Ok(Opened::Forbidden(reason)),
+                Err(lost) => return Err(lost),
+            }
         }
-        let Some(Found { api: Some(api), version, .. }) = found else { return Ok(None) };
-        let mut params = WatchParams::default();
-        if let Some(name) = &self.name {
-            params = params.fields(&format!("metadata.name={name}"));
+        let Some(Found { api: Some(api), version, .. }) = found else { return Ok(Opened::Unserved) };
+        let params = WatchParams {
+            field_selector: self.name.as_ref().map(|name| format!("metadata.name={name}")),
+            label_selector: self.label.map(str::to_owned),
+            ..WatchParams::default()
+        };
+        match self.answer("watch", api.watch(&params, version)).await {
+            Ok(events) => Ok(Opened::Watch(events)),
+            Err(Lost::Answered { code: 403, reason }) if self.optional => Ok(Opened::Forbidden(reason)),
+            // An object that is not there and a resource that is not served look the same until it is watched.
+            Err(Lost::Answered { code: 404, .. }) if self.optional => Ok(Opened::Unserved),
+            Err(lost) => Err(lost),
         }
-        self.answer("watch", api.watch(&params, version)).await.map(Some)
     }
 
     /// An object by its name is looked at without the right to list; a watch that names no version then begins with what is there.
@@ -222,7 +244,7 @@ where
                     let objects = object.into_iter().map(|object| (object.name_any(), object)).collect();
                     Some(Found { api: Some(api), objects, version: String::new() })
                 }
-                None => self.answer("list", list(api)).await?.map(|list| Found {
+                None => self.answer("list", self.list(api)).await?.map(|list| Found {
                     api: Some(api),
                     version: list.metadata.resource_version.unwrap_or_default(),
                     objects: list.items.into_iter().map(|object| (object.name_any(), object)).collect(),
@@ -235,15 +257,17 @@ where
         Ok(Found { api: None, objects: Objects::new(), version: String::new() })
     }
 
-    fn tell(&self, out: &watch::Sender<Part<V>>, value: Result<V, String>) {
-        out.send_if_modified(|part| match value {
-            Ok(value) => {
-                let differs = part.error.take().is_some() | (part.known.as_ref() != Some(&value));
-                part.known = Some(value);
-                differs
+    /// Tells what there is; of what is optional, the log says once why there is nothing.
+    fn tell(&self, out: &mut Out<V>, value: Result<V, String>) {
+        let missing = value.as_ref().err().filter(|_| self.optional).cloned();
+        if missing != out.warned {
+            match &missing {
+                Some(reason) => warn!(reason, "going on without a part of what the API server knows"),
+                None => info!(part = self.described(), "the API server tells this part now"),
             }
-            Err(reason) => part.error.replace(reason) != part.error,
-        });
+            out.warned = missing;
+        }
+        out.put(value);
     }
 
     fn value(&self, objects: &Objects<K>) -> Result<V, String> {
@@ -254,27 +278,34 @@ where
     async fn answer<T>(&self, verb: &str, asked: impl Future<Output = kube::Result<T>>) -> Result<T, Lost> {
         match time::timeout(PATIENCE, asked).await {
             Ok(answer) => answer.map_err(|error| self.explain(verb, &error)),
-            Err(_) => Err(Lost(format!(
-                "the API server did not answer within {} s when asked to {verb} {}",
-                PATIENCE.as_secs(),
-                self.described()
-            ))),
+            Err(_) => {
+                let reason = self.server.unreachable(&format!("no answer within {} s", PATIENCE.as_secs()));
+                // Nothing waits for ever for what is optional.
+                Err(if self.optional { Lost::Answered { code: 0, reason } } else { Lost::Away(reason) })
+            }
         }
     }
 
-    /// A refusal as what is missing, any other failure in its own words.
+    /// A refusal as what is missing, any other failure in plain words.
     fn explain(&self, verb: &str, error: &kube::Error) -> Lost {
-        let kube::Error::Api(status) = error else { return Lost(crate::logging::chain(error).to_string()) };
+        let what = self.described();
+        let status = match error {
+            kube::Error::Api(status) if !(status.message.is_empty() && status.code == 0) => status,
+            kube::Error::Api(_) | kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => {
+                let reason = format!("the API server sent {what} of the wrong shape");
+                return Lost::Answered { code: 0, reason };
+            }
+            other => return Lost::Away(self.server.unreachable(&words::plain(other))),
+        };
         let role = if self.namespace.is_some() { "Role" } else { "ClusterRole" };
-        Lost(match status.code {
+        let reason = match status.code {
             403 => format!(
-                "the API server forbids to {verb} {}: give this agent's ServiceAccount a {role} with that verb and resource",
-                self.described()
+                "the API server forbids to {verb} {what}: give this agent's ServiceAccount a {role} with that verb and resource"
             ),
-            401 => format!("the API server does not accept this agent's credentials: {}", status.message),
-            _ if status.message.is_empty() => format!("the API server sent {} of the wrong shape", self.described()),
-            _ => crate::logging::chain(error).to_string(),
-        })
+            401 => format!("the API server does not accept this agent's credentials: {}", words::message(status)),
+            _ => format!("the API server does not {verb} {what}: {}", words::refusal(status)),
+        };
+        Lost::Answered { code: status.code, reason }
     }
 
     /// `configmaps "cilium-config" in namespace "kube-system"`.
@@ -283,115 +314,31 @@ where
         let namespace = self.namespace.as_ref().map(|namespace| format!(" in namespace {namespace:?}"));
         format!("{}{name}{}", self.resource, namespace.unwrap_or_default())
     }
-}
 
-/// `None` where this version of the resource is not served.
-async fn list<K: Clone + DeserializeOwned + Debug>(api: &Api<K>) -> kube::Result<Option<kube::api::ObjectList<K>>> {
-    match api.list(&ListParams::default()).await {
-        Ok(list) => Ok(Some(list)),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self(FIRST_PAUSE)
+    /// `None` where this version of the resource is not served.
+    async fn list(&self, api: &Api<K>) -> kube::Result<Option<kube::api::ObjectList<K>>> {
+        let params = ListParams { label_selector: self.label.map(str::to_owned), ..ListParams::default() };
+        match api.list(&params).await {
+            Ok(list) => Ok(Some(list)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
-impl Pause {
-    /// Doubles with each attempt, and is spread by the agent's place in the fleet.
-    fn next(&mut self, place: f64) -> Duration {
-        let now = self.0;
-        self.0 = (now * 2).min(LAST_PAUSE);
-        now + SPREAD.mul_f64(place)
-    }
-}
-
-impl Gate {
-    /// The place is by the node's name: the names of a fleet are spread evenly, and a node comes back as soon as it did the last time.
-    pub(super) fn new(node: &str) -> Self {
-        let number = Sha256::digest(node).first_chunk().copied().map_or(0, u32::from_be_bytes);
-        let place = f64::from(number) / (f64::from(u32::MAX) + 1.0);
-        Self { turn: Mutex::default(), opening: std::sync::Mutex::default(), place }
-    }
-
-    /// Waits for its turn, and makes the attempt.
-    async fn pass<T>(&self, attempt: impl Future<Output = Result<T, Lost>>) -> Result<T, Lost> {
-        let _turn = self.turn.lock().await;
-        let not_before = self.opening().not_before;
-        if let Some(not_before) = not_before {
-            time::sleep_until(not_before).await;
-        }
-        let outcome = attempt.await;
-        if outcome.is_err() {
-            self.hold();
-        }
-        outcome
-    }
-
-    /// An attempt failed, or a watch was lost: the next waits, unless it waits already.
-    fn hold(&self) {
-        let mut opening = self.opening();
-        let now = Instant::now();
-        if opening.not_before.is_none_or(|not_before| not_before <= now) {
-            opening.not_before = Some(now + opening.pause.next(self.place));
-        }
-    }
-
-    /// A watch works: what fails next is the first to fail.
-    fn works(&self) {
-        self.opening().pause = Pause::default();
-    }
-
-    fn opening(&self) -> std::sync::MutexGuard<'_, Opening> {
-        // Whoever panicked held nothing half done.
-        self.opening.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_and_are_spread_over_the_fleet() {
-        for place in [0.0, 0.5, 0.999] {
-            let mut pause = Pause::default();
-            for base in [1, 2, 4, 8, 16, 20, 20] {
-                assert_eq!(pause.next(place), Duration::from_secs(base) + SPREAD.mul_f64(place));
-            }
-        }
-    }
-
-    /// However long the API server was away, and with every attempt of every agent.
-    #[test]
-    fn less_than_a_seventh_of_a_fleet_asks_in_any_second() {
-        let mut seconds = [0; 300];
-        for agent in 0..1000 {
-            let (mut pause, mut at) = (Pause::default(), Duration::ZERO);
-            while at < Duration::from_secs(300) {
-                seconds[at.as_secs() as usize] += usize::from(!at.is_zero());
-                at += pause.next(f64::from(agent) / 1000.0);
-            }
-        }
-        assert!(seconds.iter().all(|asked| *asked < 1000 / 7), "{seconds:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_lost_together_waits_together() {
-        let gate = Gate { place: 0.5, ..Gate::new("") };
-        let start = Instant::now();
-        for _ in 0..3 {
-            gate.hold();
-        }
-        let lost = async || -> Result<(), Lost> { Err(Lost("gone".into())) };
-        assert!(gate.pass(lost()).await.is_err());
-        assert_eq!(start.elapsed(), FIRST_PAUSE + SPREAD / 2);
-        assert!(gate.pass(async { Ok(()) }).await.is_ok());
-        assert_eq!(start.elapsed(), FIRST_PAUSE * 3 + SPREAD);
-        assert!(gate.pass(async { Ok(()) }).await.is_ok(), "and the others at once");
-        assert_eq!(start.elapsed(), FIRST_PAUSE * 3 + SPREAD);
+impl<V: PartialEq> Out<V> {
+    fn put(&self, value: Result<V, String>) {
+        self.part.send_if_modified(|part| {
+            let was_closed = !mem::replace(&mut part.open, true);
+            let differs = match value {
+                Ok(value) => {
+                    let differs = part.error.take().is_some() | (part.known.as_ref() != Some(&value));
+                    part.known = Some(value);
+                    differs
+                }
+                Err(reason) => part.error.replace(reason) != part.error,
+            };
+            differs | was_closed
+        });
     }
 }

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use k8s_openapi::{
-    api::core::v1::{ConfigMap, Node as NodeObject},
+    api::{
+        core::v1::{ConfigMap, Node as NodeObject},
+        discovery::v1::EndpointSlice,
+    },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use kube::{ResourceExt, api::DynamicObject};
@@ -47,6 +50,77 @@ pub(super) fn node(objects: &Objects<NodeObject>) -> Result<Node, String> {
             .filter_map(|address| address.address.parse().ok())
             .collect(),
     })
+}
+
+/// This node, as Cilium knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct CiliumNode {
+    /// The networks that Cilium gives its pods addresses from, IPv4 only: with cluster-pool IPAM those of the Node are not Cilium's.
+    pub(super) pod_cidrs: BTreeSet<Ipv4Net>,
+    /// Of the node and of Cilium's own device `cilium_host`, IPv4 only.
+    pub(super) addresses: BTreeSet<Ipv4Addr>,
+}
+
+/// `spec` of a `CiliumNode`, as far as it matters.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct CiliumNodeSpec {
+    addresses: Vec<CiliumAddress>,
+    ipam: Ipam,
+}
+
+#[derive(Deserialize)]
+struct CiliumAddress {
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    ip: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Ipam {
+    #[serde(rename = "podCIDRs")]
+    pod_cidrs: Vec<String>,
+    pools: Pools,
+}
+
+/// Of multi-pool IPAM.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Pools {
+    allocated: Vec<Pool>,
+}
+
+#[derive(Deserialize)]
+struct Pool {
+    #[serde(default)]
+    cidrs: Vec<String>,
+}
+
+pub(super) fn cilium_node(objects: &Objects<DynamicObject>) -> Result<CiliumNode, String> {
+    let object = objects.values().next().ok_or("there is none")?;
+    let spec = object.data.get("spec").cloned().unwrap_or_else(|| serde_json::json!({}));
+    let spec = CiliumNodeSpec::deserialize(spec).map_err(|error| format!("cannot read its spec: {error}"))?;
+    let CiliumNodeSpec { addresses, ipam: Ipam { pod_cidrs, pools } } = spec;
+    let pod_cidrs = pod_cidrs.iter().chain(pools.allocated.iter().flat_map(|pool| &pool.cidrs));
+    Ok(CiliumNode {
+        pod_cidrs: pod_cidrs.filter_map(|cidr| cidr.parse::<Ipv4Net>().ok()).map(|cidr| cidr.trunc()).collect(),
+        addresses: addresses
+            .iter()
+            .filter(|address| ["InternalIP", "ExternalIP", "CiliumInternalIP"].contains(&address.kind.as_str()))
+            .filter_map(|address| address.ip.parse().ok())
+            .collect(),
+    })
+}
+
+/// The addresses of a Service's endpoints, ready or not: one that is starting is needed in a moment.
+pub(super) fn endpoints(objects: &Objects<EndpointSlice>) -> Result<BTreeSet<Ipv4Addr>, String> {
+    if objects.is_empty() {
+        return Err("there is none".to_owned());
+    }
+    let endpoints = objects.values().flat_map(|slice| slice.endpoints.iter().flatten());
+    Ok(endpoints.flat_map(|endpoint| &endpoint.addresses).filter_map(|address| address.parse().ok()).collect())
 }
 
 /// `spec` of a `CiliumNodeConfig`.
@@ -100,6 +174,51 @@ mod tests {
         };
         assert_eq!(read, expected);
         assert_eq!(node_of(json!({ "metadata": { "name": "bare" } })), Node::default());
+    }
+
+    fn cilium_node_of(spec: &Value) -> Result<CiliumNode, String> {
+        let object = serde_json::from_value(json!({ "metadata": { "name": "worker-1" }, "spec": spec }));
+        cilium_node(&[(String::new(), object.expect("an object"))].into())
+    }
+
+    #[test]
+    fn a_cilium_node_is_its_pod_networks_and_its_addresses() {
+        let addresses = json!([
+            { "type": "InternalIP", "ip": "10.169.72.239" },
+            { "type": "CiliumInternalIP", "ip": "10.0.1.169" },
+            { "type": "CiliumInternalIP", "ip": "fd00::169" },
+            { "type": "Hostname", "ip": "10.9.9.9" },
+            {},
+        ]);
+        let cluster_pool = json!({ "podCIDRs": ["10.0.1.0/24", "fd00:1::/64"] });
+        let multi_pool = json!({ "pools": {
+            "requested": [{ "pool": "default", "needed": { "ipv4-addrs": 16 } }],
+            "allocated": [{ "pool": "default", "cidrs": ["10.0.2.0/27", "10.0.3.32/27"] }, { "pool": "empty" }],
+        } });
+        for (ipam, expected) in
+            [(cluster_pool, &["10.0.1.0/24"][..]), (multi_pool, &["10.0.2.0/27", "10.0.3.32/27"]), (json!({}), &[])]
+        {
+            let read = cilium_node_of(&json!({ "addresses": addresses, "ipam": ipam })).expect("a CiliumNode");
+            let networks: Vec<_> = read.pod_cidrs.iter().map(ToString::to_string).collect();
+            assert_eq!(networks, expected);
+            assert_eq!(read.addresses, [[10, 169, 72, 239].into(), [10, 0, 1, 169].into()].into());
+        }
+        assert_eq!(cilium_node_of(&json!({})), Ok(CiliumNode::default()));
+        assert!(cilium_node_of(&json!({ "ipam": { "podCIDRs": 5 } })).is_err());
+        assert!(cilium_node(&Objects::new()).is_err(), "none is not the same as one without networks");
+    }
+
+    #[test]
+    fn endpoints_are_those_of_all_slices() {
+        let slice = |addresses: &[&str]| {
+            let slice = json!({ "addressType": "IPv4", "endpoints": [{ "addresses": addresses }] });
+            serde_json::from_value::<EndpointSlice>(slice).expect("a slice")
+        };
+        let objects =
+            [("a".to_owned(), slice(&["10.169.72.10"])), ("b".to_owned(), slice(&["10.169.72.11", "fd00::1"]))];
+        let expected = [[10, 169, 72, 10].into(), [10, 169, 72, 11].into()].into();
+        assert_eq!(endpoints(&objects.into()), Ok(expected));
+        assert!(endpoints(&Objects::new()).is_err());
     }
 
     #[test]

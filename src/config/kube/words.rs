@@ -1,0 +1,260 @@
+//! What the client's errors mean, in plain words. The libraries' own texts nest debug output, repeat themselves, and name their own parts.
+
+use std::{
+    error::Error,
+    io::{self, ErrorKind},
+};
+
+/// No longer than a line of the log bears; what a proxy answers can be a whole page.
+const LONGEST: usize = 300;
+
+/// Why a request failed, as a whole sentence.
+#[must_use]
+pub fn sentence(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("the API server refuses: {}", refusal(status)),
+        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => "the API server sent what cannot be read".to_owned(),
+        other => format!("the API server cannot be reached: {}", cause(other)),
+    }
+}
+
+/// The end of such a sentence.
+pub(super) fn plain(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => refusal(status),
+        other => cause(other),
+    }
+}
+
+/// An answer that is no success: `503 Service Unavailable: apiserver not ready`.
+pub(super) fn refusal(status: &kube::core::Status) -> String {
+    let code = hyper::StatusCode::from_u16(status.code).ok();
+    let name = code.and_then(|code| code.canonical_reason()).unwrap_or("without a name");
+    let told = message(status);
+    let told = if told.is_empty() { String::new() } else { format!(": {told}") };
+    let meaning = match status.code {
+        401 => " (this agent's credentials are not accepted)",
+        403 => " (this agent's ServiceAccount has not the right)",
+        429 => " (too many requests: it is overloaded)",
+        502..=504 => " (it is starting, stopping or overloaded)",
+        _ => "",
+    };
+    format!("it answered {} {name}{meaning}{told}", status.code)
+}
+
+/// Of an answer that is no success; empty where there is nothing to read.
+pub(super) fn message(status: &kube::core::Status) -> String {
+    let text = status.message.trim();
+    // A proxy's page.
+    if text.starts_with('<') { String::new() } else { line(text) }
+}
+
+/// Why a connection failed.
+pub(super) fn of_io(error: &io::Error) -> String {
+    cause(error)
+}
+
+/// The deepest cause that says something.
+fn cause(error: &(dyn Error + 'static)) -> String {
+    let causes = causes(error);
+    let known = causes.iter().rev().find_map(|cause| known(*cause));
+    known.unwrap_or_else(|| causes.last().map(|cause| line(&cause.to_string())).unwrap_or_default())
+}
+
+/// The error and all its causes, those inside an [`io::Error`] among them.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> Vec<&'e (dyn Error + 'static)> {
+    let mut causes = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        causes.push(error);
+        // The source of an I/O error is that of the error inside it, which would be skipped.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
+    }
+    causes
+}
+
+fn known(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        return of_http(error);
+    }
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return of_kind(error.kind()).map(str::to_owned);
+    }
+    let text = error.to_string();
+    let is_tls = ["invalid peer certificate", "peer sent", "received corrupt message", "received fatal alert"]
+        .iter()
+        .any(|start| text.starts_with(start));
+    is_tls.then(|| of_tls(&text))
+}
+
+fn of_http(error: &hyper::Error) -> Option<String> {
+    let words = if error.is_timeout() {
+        "it does not answer in time"
+    } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        "it closed the connection before it had answered"
+    } else if error.is_parse() {
+        "what answers there does not speak HTTP"
+    } else {
+        return None;
+    };
+    Some(words.to_owned())
+}
+
+fn of_kind(kind: ErrorKind) -> Option<&'static str> {
+    // The standard library's enum: most kinds cannot come of a connection.
+    Some(if kind == ErrorKind::ConnectionRefused {
+        "connection refused"
+    } else if kind == ErrorKind::TimedOut {
+        "it does not answer in time"
+    } else if kind == ErrorKind::UnexpectedEof {
+        "it closed the connection before it had answered"
+    } else if [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted, ErrorKind::BrokenPipe].contains(&kind) {
+        "it broke the connection"
+    } else if [ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable].contains(&kind) {
+        "there is no route to it"
+    } else if kind == ErrorKind::NetworkDown {
+        "this node's network is down"
+    } else {
+        return None;
+    })
+}
+
+fn of_tls(text: &str) -> String {
+    let meanings = [
+        ("UnknownIssuer", "its certificate is signed by an authority that is not trusted"),
+        ("NotValidForName", "its certificate is for another name"),
+        ("not valid for name", "its certificate is for another name"),
+        ("expired", "its certificate has expired"),
+        ("Expired", "its certificate has expired"),
+        ("not valid yet", "its certificate is not valid yet: is this node's clock right?"),
+        ("NotValidYet", "its certificate is not valid yet: is this node's clock right?"),
+        ("corrupt message", "what answers there does not speak TLS"),
+    ];
+    let meaning = meanings.iter().find(|(word, _)| text.contains(word)).map(|(_, meaning)| (*meaning).to_owned());
+    format!("TLS: {}", meaning.unwrap_or_else(|| line(text)))
+}
+
+/// One line, without what looks like debug output, and not too long.
+fn line(text: &str) -> String {
+    let plain = text.split(" { ").next().unwrap_or_default();
+    let words = plain.split_whitespace().collect::<Vec<_>>().join(" ");
+    let plain = words.trim_end_matches([':', ',']);
+    match plain.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", plain.get(..end).unwrap_or_default()),
+        None => plain.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use kube::core::Status;
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+    use vtep_apiserver::{After, ApiServer, Fault, Matcher, Resource, Times, objects};
+
+    use super::*;
+
+    /// What is made of a fault, at the very end of the chain that the real client makes of it.
+    async fn told(fault: Fault) -> String {
+        let server = ApiServer::start().expect("a server");
+        server.apply(Resource::ConfigMaps, objects::config_map("ns", "name", [])).expect("an object");
+        server.misbehave(Matcher::all(), fault, Times::Always);
+        told_at(&server.url()).await
+    }
+
+    async fn told_at(url: &str) -> String {
+        let mut config = kube::Config::new(url.parse().expect("a URL"));
+        config.default_retry = false;
+        config.connect_timeout = Some(std::time::Duration::from_millis(200));
+        let client = kube::Client::try_from(config).expect("a client");
+        let maps = kube::Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(client, "ns");
+        plain(&maps.get("name").await.expect_err("a fault"))
+    }
+
+    #[tokio::test]
+    async fn each_failure_is_a_plain_sentence() {
+        let table = [
+            (Fault::Reset, "it broke the connection"),
+            (Fault::Close, "it closed the connection before it had answered"),
+            (Fault::HalfLine(After::Close), "it closed the connection before it had answered"),
+            (Fault::NotHttp, "what answers there does not speak HTTP"),
+            (
+                Fault::Unauthorized,
+                "it answered 401 Unauthorized (this agent's credentials are not accepted): Unauthorized",
+            ),
+            (
+                Fault::TooManyRequests(1),
+                "it answered 429 Too Many Requests (too many requests: it is overloaded): Too many requests",
+            ),
+            (Fault::InternalError, "it answered 500 Internal Server Error: Internal error occurred"),
+            (
+                Fault::Unavailable,
+                "it answered 503 Service Unavailable (it is starting, stopping or overloaded): apiserver not ready",
+            ),
+            (Fault::End, "EOF while parsing a value at line 1 column 0"),
+            (Fault::Garbage, "invalid utf-8 sequence of 1 bytes from index 1"),
+        ];
+        for (fault, expected) in table {
+            let text = told(fault.clone()).await;
+            assert!(text.starts_with(expected), "{fault:?}: {text}");
+        }
+        let forbidden = told(Fault::Forbidden).await;
+        assert!(forbidden.starts_with("it answered 403 Forbidden (this agent's ServiceAccount has not the right): "));
+    }
+
+    #[tokio::test]
+    async fn each_connection_that_fails_is_a_plain_sentence() {
+        let server = ApiServer::start().expect("a server");
+        server.stop().expect("it stops");
+        assert_eq!(told_at(&server.url()).await, "connection refused");
+        let name = told_at("http://nobody.invalid").await;
+        assert!(name.starts_with("failed to lookup address information"), "{name}");
+        // TLS to a server that speaks none.
+        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            }
+        });
+        assert_eq!(told_at(&format!("https://{address}")).await, "TLS: what answers there does not speak TLS");
+    }
+
+    #[test]
+    fn no_kind_of_io_error_is_debug_output() {
+        let inner = io::Error::new(ErrorKind::UnexpectedEof, "unexpected EOF during chunk size line");
+        let wrapped = io::Error::new(ErrorKind::UnexpectedEof, io::Error::other(inner));
+        let odd = io::Error::other("Custom { kind: Other, error: \"odd\" }");
+        let table = [
+            (kube::Error::ReadEvents(wrapped), "it closed the connection before it had answered"),
+            (kube::Error::ReadEvents(io::Error::from_raw_os_error(104)), "it broke the connection"),
+            (kube::Error::ReadEvents(io::Error::from_raw_os_error(113)), "there is no route to it"),
+            (kube::Error::ReadEvents(io::Error::from_raw_os_error(110)), "it does not answer in time"),
+            (
+                kube::Error::ReadEvents(io::Error::other("invalid peer certificate: UnknownIssuer")),
+                "TLS: its certificate is signed by an authority that is not trusted",
+            ),
+            (
+                kube::Error::ReadEvents(io::Error::other(
+                    "invalid peer certificate: certificate expired: verification time 2",
+                )),
+                "TLS: its certificate has expired",
+            ),
+            (kube::Error::ReadEvents(odd), "Custom"),
+        ];
+        for (error, expected) in table {
+            assert_eq!(plain(&error), expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_proxy_answers_is_no_message() {
+        let status = |text: &str| Status::failure(text, "").with_code(502);
+        let begin = "it answered 502 Bad Gateway (it is starting, stopping or overloaded)";
+        assert_eq!(refusal(&status("<html><body>oops</body></html>")), begin);
+        assert_eq!(refusal(&status("no backend\n  today")), format!("{begin}: no backend today"));
+        assert!(refusal(&status(&"x".repeat(5000))).len() < 500);
+    }
+}
