@@ -247,3 +247,6 @@ impl Source {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
