@@ -143,6 +143,8 @@ fn bound(objects: &Objects, kind: &str, role: &Value) -> Result<()> {
 #[test]
 fn its_roles_hold_what_it_asks_for_and_no_more() -> Result<()> {
     let node = "ClusterRole :  nodes  get,watch";
+    let cilium_node = "ClusterRole : cilium.io ciliumnodes  get,watch";
+    let endpoints = "Role default: discovery.k8s.io endpointslices  list,watch";
     let condition = "ClusterRole :  nodes/status  patch";
     let node_events = "Role default: events.k8s.io events  create,patch";
     let configmap_events = "Role kube-system: events.k8s.io events  create";
@@ -154,12 +156,15 @@ fn its_roles_hold_what_it_asks_for_and_no_more() -> Result<()> {
         "Role cilium: events.k8s.io events  create",
     ];
     let cases: [(&[&str], &[&str]); 5] = [
-        (DEFAULTS, &[node, node_events, configmap, node_configs, configmap_events]),
-        (&["events.enabled=false"], &[node, configmap, node_configs]),
-        (&["nodeCondition.enabled=true"], &[node, condition, node_events, configmap, node_configs, configmap_events]),
+        (DEFAULTS, &[node, cilium_node, endpoints, node_events, configmap, node_configs, configmap_events]),
+        (&["events.enabled=false"], &[node, cilium_node, endpoints, configmap, node_configs]),
+        (
+            &["nodeCondition.enabled=true"],
+            &[node, cilium_node, endpoints, condition, node_events, configmap, node_configs, configmap_events],
+        ),
         (
             &["cilium.namespace=cilium", "cilium.configMap=settings"],
-            &[node, elsewhere[0], elsewhere[1], elsewhere[2], node_events],
+            &[node, cilium_node, endpoints, elsewhere[0], elsewhere[1], elsewhere[2], node_events],
         ),
         // Nothing at all: it does not even get a token.
         (&["config.source=dir"], &[]),
