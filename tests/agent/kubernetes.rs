@@ -1,6 +1,9 @@
 //! The configuration from the API server: a real watch over real HTTP, on a server that misbehaves on command.
 
-use std::time::Duration;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use vtep_agent::config::finding::Severity;
@@ -120,6 +123,50 @@ fn the_nodes_own_pod_network_is_kept_clear() -> Result<()> {
     Ok(())
 }
 
+/// With cluster-pool IPAM the Node's podCIDRs are not Cilium's.
+#[test]
+fn the_cilium_nodes_pod_network_and_addresses_are_kept_clear() -> Result<()> {
+    for (pod_cidr, router, rule) in [
+        ("10.1.6.0/25", "10.0.1.169", "vtep-cidr-overlaps-pod-cidr"),
+        ("10.0.1.0/24", "10.1.6.169", "vtep-cidr-contains-node"),
+    ] {
+        let lab = Lab::start()?;
+        let server = api_server(&lab)?;
+        let agent = start(&lab, &server, &[])?;
+        agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+        let object = objects::cilium_node(NODE, &[pod_cidr], [("CiliumInternalIP", router)]);
+        server.apply(Resource::CiliumNodes, object)?;
+        let status = agent.wait_for("the clash is reported", HEALTHY_WITHIN, |status| !status.config.valid)?;
+        let found = status.config.findings.iter().find(|finding| finding.severity == Severity::Error);
+        let found = found.map(|finding| (finding.rule.id(), finding.index));
+        ensure!(found == Some((rule, Some(0))), "{:?}", status.config);
+    }
+    Ok(())
+}
+
+#[test]
+fn without_a_right_that_it_can_do_without_it_says_so_once_and_goes_on() -> Result<()> {
+    let lab = Lab::start()?;
+    let server = api_server(&lab)?;
+    for resource in ["ciliumnodes", "endpointslices"] {
+        server.misbehave(Matcher::all().resource(resource), Fault::Forbidden, Times::Always);
+    }
+    let agent = start(&lab, &server, &[])?;
+    let status = agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    ensure!(status.config.source_error.is_none() && status.config.valid, "{:?}", status.config);
+    let lines = agent.lines("going on without a part of what the API server knows");
+    ensure!(lines.len() == 2 && lines.iter().all(|line| line.contains(" WARN ")), "{lines:#?}");
+    for words in [
+        "forbids to get ciliumnodes.cilium.io \\\"worker-1\\\": give this agent's ServiceAccount a ClusterRole",
+        "forbids to list endpointslices.discovery.k8s.io in namespace \\\"default\\\": give this agent's ServiceAccount a Role",
+    ] {
+        ensure!(lines.iter().any(|line| line.contains(words)), "no {words} in {lines:#?}");
+    }
+    let asked = |resource: &str| server.requests().iter().filter(|request| request.resource == resource).count();
+    ensure!((asked("ciliumnodes"), asked("endpointslices")) == (1, 1), "not asked again for minutes");
+    Ok(())
+}
+
 #[test]
 fn a_server_that_is_away_at_the_start_leaves_the_last_good() -> Result<()> {
     let lab = Lab::start()?;
@@ -194,6 +241,44 @@ fn a_server_that_goes_changes_nothing_and_is_found_again() -> Result<()> {
         Ok((said("the configuration cannot be read: ") == 1 && said("the configuration can be read again") == 1)
             .then_some(()))
     })
+}
+
+/// Of an absence there is one line when it begins and one when it ends, in plain words: none of a library's, and no debug output.
+#[test]
+fn an_absence_is_two_lines_in_plain_words() -> Result<()> {
+    let lab = Lab::start()?;
+    let server = api_server(&lab)?;
+    let agent = start(&lab, &server, &[])?;
+    agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    server.wait_watching(5, HEALTHY_WITHIN)?;
+
+    let gone = Instant::now();
+    server.stop()?;
+    let status = agent.wait_for("it is reported", NOTICED_WITHIN, |status| status.config.stale)?;
+    ensure!(gone.elapsed() < Duration::from_secs(3), "told after {:?}", gone.elapsed());
+    let reason = format!("the API server at {} cannot be reached: connection refused", server.address());
+    ensure!(status.config.source_error.as_ref() == Some(&reason), "{:?}", status.config);
+    // Several attempts fail meanwhile. A server that starts answers that it is not ready.
+    thread::sleep(Duration::from_secs(10));
+    let answers = agent.get("/status")?.context("a status")?.1;
+    server.misbehave(Matcher::all(), Fault::Unavailable, Times::Next(1));
+    server.resume()?;
+    let back = Instant::now();
+    agent.wait_for("it is found", NOTICED_WITHIN, |status| !status.config.stale)?;
+    // One attempt is in vain, and the next a cycle later.
+    ensure!(back.elapsed() < Duration::from_secs(17), "found after {:?}", back.elapsed());
+    agent.wait_for("all is as before", HEALTHY_WITHIN, all_healthy)?;
+
+    let log = agent.log();
+    let absence = |line: &&String| line.contains("the configuration can");
+    let lines: Vec<_> = log.iter().filter(absence).collect();
+    ensure!(lines.len() == 2 && lines[0].contains(&reason), "{lines:#?}");
+    ensure!(lines[1].contains("the configuration can be read again"), "{lines:#?}");
+    for word in ["Custom {", "Os {", "kind:", "failed with", "in poll", "ServiceError", "HyperError", "os error"] {
+        let found = log.iter().chain([&answers]).find(|text| text.contains(word));
+        ensure!(found.is_none(), "{word} in {found:?}");
+    }
+    Ok(())
 }
 
 #[test]
