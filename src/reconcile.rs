@@ -46,10 +46,13 @@ use crate::{
     state_file::StateError,
 };
 
-use self::route_guard::{Reach, RouteGuard};
 pub use self::{
     lifeline::Lifeline,
     report::{Failure, Pass, Reason, Report},
+};
+use self::{
+    lifeline::Targets,
+    route_guard::{Reach, RouteGuard},
 };
 
 /// Routes are compared at least this often, should a notice of a change be lost.
@@ -110,6 +113,8 @@ pub struct Reconciler {
     ledger: Ledger,
     journal: Journal,
     guard: RouteGuard,
+    /// What was there before the last change of routes.
+    targets: Option<Targets>,
     /// The answer to whether the lifeline holds, while it is awaited.
     reach: Option<JoinHandle<Option<Reach>>>,
     lock: Option<NodeLock>,
@@ -142,6 +147,7 @@ impl Reconciler {
             ledger,
             journal,
             guard: RouteGuard::default(),
+            targets: None,
             reach: None,
             lock: None,
             contention: Contention::default(),
@@ -260,7 +266,7 @@ impl Reconciler {
             return done;
         }
         let added: BTreeSet<_> = routes.iter().filter_map(Op::adds_route).collect();
-        let was_reachable = !added.is_empty() && self.lifeline_holds().await;
+        let targets = if added.is_empty() { None } else { self.reachable_targets().await };
         self.journal.claim(&routes);
         self.journal.save().await;
         let before = done.len();
@@ -269,7 +275,8 @@ impl Reconciler {
         }
         self.journal.release(done.iter().skip(before));
         self.journal.save().await;
-        if was_reachable {
+        if targets.is_some() {
+            self.targets = targets;
             self.guard.on_added(added, Instant::now());
         }
         done
@@ -283,14 +290,16 @@ impl Reconciler {
     }
 
     /// What cannot be reached before a change is not lost by it.
-    async fn lifeline_holds(&self) -> bool {
-        self.settings.lifeline.reach().await == Some(Reach::Answered)
+    async fn reachable_targets(&self) -> Option<Targets> {
+        let targets = self.settings.lifeline.targets().await?;
+        (targets.reach().await == Some(Reach::Answered)).then_some(targets)
     }
 
     /// Asks beside the loop: an API server that is lost keeps one waiting.
     fn ask_for_lifeline(&mut self) {
-        let lifeline = self.settings.lifeline.clone();
-        self.reach = Some(tokio::spawn(async move { lifeline.reach().await }));
+        if let Some(targets) = self.targets.clone() {
+            self.reach = Some(tokio::spawn(async move { targets.reach().await }));
+        }
     }
 
     /// A pass takes back what cut the node off.

@@ -109,8 +109,7 @@ async fn round(
         fitness: Arc::clone(&fitness),
         tick: PATIENCE,
         survey: args.source.survey(),
-        // Nothing is written, so nothing is cut off.
-        lifeline: Lifeline::ApiServer(Vec::new()),
+        lifeline: Lifeline::None,
     };
     let memory = args.source.state.memory();
     Reconciler::new(settings, netlink, config.clone(), facts.clone(), memory, datapath_tx).once().await;

@@ -156,7 +156,7 @@ impl Source {
     pub fn lifeline(&self, config: &Config, netlink: Handle) -> Lifeline {
         match config {
             Config::Dir { .. } => Lifeline::Gateway(netlink),
-            Config::Kube(source) => Lifeline::ApiServer(source.api_addresses()),
+            Config::Kube(source) => Lifeline::ApiServer(source.server.clone()),
         }
     }
 }

@@ -11,12 +11,7 @@ mod server;
 mod watches;
 mod words;
 
-use std::{
-    collections::BTreeSet,
-    future,
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::{collections::BTreeSet, future, net::Ipv4Addr, time::Duration};
 
 use futures_util::future as futures;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -92,12 +87,6 @@ pub struct Source {
 }
 
 impl Source {
-    /// The TCP addresses that the client connects to, those of its proxy if it has one: a connection to one of them tells whether the API
-    /// server can be reached. Empty while its name cannot be resolved.
-    pub async fn api_addresses(&self) -> Vec<SocketAddr> {
-        self.server.tcp_addresses().await
-    }
-
     /// One look.
     pub async fn read(&self) -> Observed {
         let (configmap, node_configs, node) = (self.configmap(), self.node_configs(), self.node());

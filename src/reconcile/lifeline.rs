@@ -1,12 +1,20 @@
 //! What the node must not lose by a change of routes: the API server, or, without one, its default gateway.
 
-use std::{collections::BTreeSet, fmt, io, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt, io,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use rtnetlink::Handle;
 use tokio::{net::TcpStream, time};
 
 use super::route_guard::Reach;
-use crate::node::{neighbour, networks::Networks};
+use crate::{
+    config::kube::Server,
+    node::{neighbour, networks::Networks},
+};
 
 /// How long a connection may take: longer than a lost SYN takes to be sent again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -14,27 +22,51 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How the node is corrected.
 #[derive(Clone, Debug)]
 pub enum Lifeline {
-    /// By the API server at one of these addresses.
-    ApiServer(Vec<SocketAddr>),
+    /// By the API server.
+    ApiServer(Server),
     /// By a directory, which somebody reaches through the default gateway.
     Gateway(Handle),
+    /// Nothing is written, so nothing is cut off.
+    None,
+}
+
+/// What to ask, as it was before a change: a node that is cut off may not even resolve a name.
+#[derive(Clone, Debug)]
+pub(super) enum Targets {
+    Sockets(Vec<SocketAddr>),
+    /// Each with the index of its device.
+    Gateways(Handle, BTreeSet<(u32, Ipv4Addr)>),
 }
 
 impl fmt::Display for Lifeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ApiServer(_) => "the API server",
-            Self::Gateway(_) => "the default gateway",
+            Self::Gateway(_) | Self::None => "the default gateway",
         })
     }
 }
 
 impl Lifeline {
-    /// Whether it is there; `None` where nothing can be asked.
-    pub(super) async fn reach(&self) -> Option<Reach> {
+    /// `None` where it cannot be read.
+    pub(super) async fn targets(&self) -> Option<Targets> {
         match self {
-            Self::ApiServer(addresses) => {
-                let mut best = None;
+            Self::ApiServer(server) => Some(Targets::Sockets(server.tcp_addresses().await)),
+            Self::Gateway(netlink) => {
+                let networks = Networks::read(netlink, &BTreeSet::new()).await.ok()?;
+                Some(Targets::Gateways(netlink.clone(), networks.default_gateways))
+            }
+            Self::None => None,
+        }
+    }
+}
+
+impl Targets {
+    /// Whether one of them is there; `None` where nothing can be asked.
+    pub(super) async fn reach(&self) -> Option<Reach> {
+        let mut best = None;
+        match self {
+            Self::Sockets(addresses) => {
                 for &address in addresses {
                     match connect(address).await {
                         Reach::Answered => return Some(Reach::Answered),
@@ -42,20 +74,17 @@ impl Lifeline {
                         Reach::Lost => best = best.or(Some(Reach::Lost)),
                     }
                 }
-                best
             }
-            Self::Gateway(netlink) => {
-                let networks = Networks::read(netlink, &BTreeSet::new()).await.ok()?;
-                let mut best = None;
-                for &(device, gateway) in &networks.default_gateways {
+            Self::Gateways(netlink, gateways) => {
+                for &(device, gateway) in gateways {
                     if !neighbour::is_unresolved(netlink, device, gateway).await.ok()? {
                         return Some(Reach::Answered);
                     }
                     best = Some(Reach::Lost);
                 }
-                best
             }
         }
+        best
     }
 }
 
@@ -77,7 +106,7 @@ mod tests {
     async fn an_answer_is_told_from_a_refusal() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = listener.local_addr().expect("an address");
-        let reach = async |addresses| Lifeline::ApiServer(addresses).reach().await;
+        let reach = async |addresses| Targets::Sockets(addresses).reach().await;
         assert_eq!(reach(vec![address]).await, Some(Reach::Answered));
         drop(listener);
         assert_eq!(reach(vec![address]).await, Some(Reach::Refused));

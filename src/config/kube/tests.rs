@@ -71,7 +71,7 @@ fn words<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
 async fn the_first_document_knows_what_the_cluster_says_of_the_node_and_of_itself() {
     let server = server(&[NODE.into()]);
     let source = source(&server, NODE);
-    assert_eq!(source.api_addresses().await, [server.address()]);
+    assert_eq!(source.server.tcp_addresses().await, [server.address()]);
     let once = surroundings(&source.read().await).expect("a document");
     let mut updates = followed(source);
     let first = timeout(DEADLINE, updates.recv()).await.expect("in time").expect("it is told");
