@@ -17,12 +17,13 @@
 //! - [`mod@diagnose`]: from evidence to a cause
 //! - [`monitor`]: the loop that diagnoses; [`herald`] says each change once, and [`damper`] bounds how often
 //! - [`status`]: what anyone may know, in one serialisable type; [`history`]: what it was lately
-//! - [`state_file`]: what is remembered over a restart; [`heap`]: what is given back after it
+//! - [`state_file`]: what is remembered over a restart; [`heap`]: what is given back after it; [`bounded`]: what is read, and how much of it at most
 //! - [`http`], [`metrics`], [`logging`], [`events`], [`node_condition`], [`progress`]: how it is told
 //! - [`bigip`]: what a BIG-IP must hold for all this
 //! - [`cli`]: one file per subcommand
 
 pub mod bigip;
+pub mod bounded;
 pub mod cli;
 pub mod config;
 pub mod damper;

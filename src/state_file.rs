@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use crate::bounded;
+
 const FORMAT: u32 = 1;
 /// More than any of our files needs.
 const MAX_BYTES: u64 = 1 << 20;
@@ -61,13 +63,12 @@ impl<T: DeserializeOwned> StateFile<T> {
     /// When the file cannot be read, or is not what was written.
     pub fn load(&self) -> Result<Option<T>, StateError> {
         let fail = |source| StateError::Read { path: self.path.clone(), source };
-        match fs::metadata(&self.path) {
-            Ok(metadata) if metadata.len() > MAX_BYTES => return Err(self.damaged("it is too long")),
-            Ok(_) => {}
+        let bytes = match bounded::read_file(&self.path, MAX_BYTES) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Err(self.damaged(error)),
             Err(error) => return Err(fail(error)),
-        }
-        let bytes = fs::read(&self.path).map_err(fail)?;
+        };
         let envelope: Envelope<'_> = serde_json::from_slice(&bytes).map_err(|error| self.damaged(error))?;
         if envelope.format != FORMAT {
             return Err(self.damaged(format!("its format is {}, and this agent knows {FORMAT}", envelope.format)));
@@ -104,7 +105,8 @@ impl<T: DeserializeOwned + Serialize> StateFile<T> {
         file.as_file().sync_all()?;
         if matches!(self.load(), Err(StateError::Damaged { .. })) {
             // Another agent's, or the remains of one of ours: somebody may still want it.
-            fs::copy(&self.path, self.path.with_extension("json.unread"))?;
+            // Not copied: it may have any length.
+            fs::rename(&self.path, self.path.with_extension("json.unread"))?;
         }
         file.persist(&self.path)?;
         // The new name, too, shall outlive a crash.

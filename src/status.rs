@@ -91,6 +91,9 @@ pub struct Cilium {
     /// What differs, each a sentence that begins with the key.
     #[serde(default)]
     pub reasons: Vec<String>,
+    /// Why what it was started with cannot be read now, if it cannot; what was known stays.
+    #[serde(default)]
+    pub config_error: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

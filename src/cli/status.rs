@@ -8,9 +8,9 @@ use std::{
 };
 
 use anstyle::Style;
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use axum::body::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
 use super::{
@@ -99,8 +99,15 @@ async fn fetch(url: &str) -> anyhow::Result<Status> {
         bail!("it answered {}", answer.status());
     }
     let body = Limited::new(answer.into_body(), LIMIT).collect().await;
-    let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?.to_bytes();
+    let body = body.map_err(broken_off)?.to_bytes();
     serde_json::from_slice(&body).context("the answer is not the status of a vtep-agent")
+}
+
+fn broken_off(error: Box<dyn std::error::Error + Send + Sync>) -> anyhow::Error {
+    if error.is::<LengthLimitError>() {
+        return anyhow!("the answer has more than {LIMIT} bytes, the most that is read");
+    }
+    anyhow!("the answer broke off: {error}")
 }
 
 /// The status for a person, in 80 columns.

@@ -6,14 +6,11 @@ mod node;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    fs::{self, File},
-    io::{self, Read},
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use self::node::Node;
 use super::Keys;
+use crate::bounded;
 
 /// More text than this is refused; a ConfigMap holds 1 MiB at most.
 pub const MAX_BYTES: usize = 4 << 20;
@@ -69,11 +66,14 @@ pub fn read_dir(path: &Path) -> io::Result<Keys> {
         if name.starts_with("..") || !fs::metadata(entry.path())?.is_file() {
             continue;
         }
-        let mut bytes = Vec::new();
-        File::open(entry.path())?.take(MAX_VALUE_BYTES + 1).read_to_end(&mut bytes)?;
-        total += bytes.len();
-        if bytes.len() as u64 > MAX_VALUE_BYTES || total > MAX_BYTES {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{name} is too long for a ConfigMap")));
+        let too_long = || io::Error::new(io::ErrorKind::FileTooLarge, format!("{name} is too long for a ConfigMap"));
+        let bytes = match bounded::read_file(&entry.path(), MAX_VALUE_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Err(too_long()),
+            read => read?,
+        };
+        total += name.len() + bytes.len();
+        if total > MAX_BYTES {
+            return Err(too_long());
         }
         keys.insert(name, String::from_utf8_lossy(&bytes).into_owned());
     }

@@ -4,13 +4,15 @@
 //! reads. Nothing here creates, pins or removes a map.
 
 use std::{
-    fmt, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
 use aya::maps::{MapData, MapError as AyaError, MapType};
 use ipnet::Ipv4Net;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use crate::bounded;
 
 /// Where Cilium pins its maps, below the bpffs mount.
 pub const PINS: &str = "tc/globals";
@@ -42,6 +44,8 @@ pub enum MapError {
     NoBpffs { path: PathBuf },
     #[error("the map at {} is a {shape}, a layout this agent does not know: it writes nothing", .path.display())]
     UnknownLayout { path: PathBuf, shape: Shape },
+    #[error("{} is {found}, not a map: remove it, and restart this node's Cilium, which pins its map there", .path.display())]
+    NotAMap { path: PathBuf, found: &'static str },
     #[error("not allowed to open {}: the agent needs CAP_BPF (CAP_SYS_ADMIN before Linux 5.8) and access to bpffs", .path.display())]
     NotAllowed { path: PathBuf, source: AyaError },
     #[error("cannot look into {}", .path.display())]
@@ -90,16 +94,27 @@ pub fn check_bpffs(path: &Path) -> Result<String, MapError> {
         Ok(_) | Err(_) => return Err(MapError::NoBpffs { path: path.to_owned() }),
     }
     // Its root is mode 1700 where Cilium or systemd mounted it.
-    std::fs::read_dir(path).map_err(|source| MapError::Bpffs { path: path.to_owned(), source })?;
+    fs::read_dir(path).map_err(|source| MapError::Bpffs { path: path.to_owned(), source })?;
     Ok(path.display().to_string())
 }
 
 fn open_error(bpffs: &Path, path: PathBuf, source: AyaError) -> MapError {
+    // The kernel's word for whatever is not a map is the one for a right that is missing.
+    if let Some(found) = not_a_map(&path) {
+        return check_bpffs(bpffs).err().unwrap_or(MapError::NotAMap { path, found });
+    }
     match io_kind(&source) {
         Some(io::ErrorKind::NotFound) => check_bpffs(bpffs).err().unwrap_or(MapError::Absent { path }),
         Some(io::ErrorKind::PermissionDenied) => MapError::NotAllowed { path, source },
         Some(_) | None => MapError::Open { path, source },
     }
+}
+
+/// What is there, where that cannot be a map: in bpffs a pin is a file.
+fn not_a_map(path: &Path) -> Option<&'static str> {
+    let metadata = fs::metadata(path).ok()?;
+    let in_bpffs = statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC);
+    (!metadata.is_file() || !in_bpffs).then(|| bounded::kind(&metadata))
 }
 
 pub(super) fn is_not_found(error: &AyaError) -> bool {

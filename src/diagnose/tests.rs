@@ -82,6 +82,7 @@ impl Case {
                     },
                 )]),
                 running: Running::Absent,
+                running_problem: None,
                 version: None,
             },
             datapath: reconcile::Report {

@@ -7,12 +7,12 @@ use std::{
     time::Duration,
 };
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::{Request, Uri, body::Bytes, client::conn::http1, header, header::HeaderValue};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::{net::UnixStream, sync::watch, time};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::version::CiliumVersion;
 use crate::logging::chain;
@@ -23,8 +23,8 @@ const SOCKET: &str = "cilium.sock";
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How long Cilium may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The brief answer has a few hundred bytes; releases that do not know `brief` list all their controllers.
-const LIMIT: usize = 4 << 20;
+/// The brief answer has a few hundred bytes; releases that do not know `brief` list all their controllers, in some 100 KB.
+const LIMIT: usize = 1 << 20;
 
 /// Where Cilium's version is known from.
 #[derive(Clone, Debug)]
@@ -41,8 +41,10 @@ pub enum AgentApiError {
     Connect(#[source] io::Error),
     #[error("it does not speak HTTP")]
     Http(#[from] hyper::Error),
-    #[error("its answer broke off or is too long: {0}")]
+    #[error("its answer broke off: {0}")]
     Body(Box<dyn std::error::Error + Send + Sync>),
+    #[error("its answer has more than {LIMIT} bytes, the most that is read")]
+    TooLong,
     #[error("its answer is not the status of a Cilium agent")]
     Shape(#[from] serde_json::Error),
     #[error("its status names no version: {0:?}")]
@@ -89,7 +91,7 @@ impl VersionSource {
             }
             Self::Asked(socket) => socket,
         };
-        let mut asked = None;
+        let (mut asked, mut told_of) = (None, None);
         while !version.is_closed() {
             let found = socket_id(&socket);
             if found.is_some() && found != asked {
@@ -100,6 +102,12 @@ impl VersionSource {
                         if changed {
                             info!(cilium_version = %told, "this node's Cilium");
                         }
+                    }
+                    // No start explains it. It is told once for each socket, and read again all the same.
+                    Err(AgentApiError::TooLong) if told_of != found => {
+                        told_of = found;
+                        let error = AgentApiError::TooLong;
+                        warn!(socket = %socket.display(), %error, "cannot ask Cilium for its version");
                     }
                     // While it starts, that is nothing to tell of.
                     Err(error) => {
@@ -117,6 +125,10 @@ fn socket_id(path: &Path) -> Option<SocketId> {
     Some((metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
 }
 
+fn body_error(error: Box<dyn std::error::Error + Send + Sync>) -> AgentApiError {
+    if error.is::<LengthLimitError>() { AgentApiError::TooLong } else { AgentApiError::Body(error) }
+}
+
 async fn ask(socket: &Path) -> Result<CiliumVersion, AgentApiError> {
     time::timeout(PATIENCE, get_version(socket)).await.unwrap_or(Err(AgentApiError::Timeout))
 }
@@ -132,7 +144,7 @@ async fn get_version(socket: &Path) -> Result<CiliumVersion, AgentApiError> {
     request.headers_mut().insert("brief", HeaderValue::from_static("true"));
     // While something ails Cilium it answers 503, with the same body.
     let answer = sender.send_request(request).await?;
-    let body = Limited::new(answer.into_body(), LIMIT).collect().await.map_err(AgentApiError::Body)?.to_bytes();
+    let body = Limited::new(answer.into_body(), LIMIT).collect().await.map_err(body_error)?.to_bytes();
     let StatusResponse { cilium: Component { msg } } = serde_json::from_slice(&body)?;
     CiliumVersion::find(&msg).ok_or(AgentApiError::NoVersion(msg))
 }

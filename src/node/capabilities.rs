@@ -1,6 +1,8 @@
 //! The capabilities this process has, against those it needs.
 
-use std::{fmt, fs};
+use std::{fmt, path::Path};
+
+use crate::bounded;
 
 /// A capability, by its number in `linux/capability.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub struct Capability {
 }
 
 const CAP_SYS_ADMIN: u8 = 21;
+/// Bytes of `/proc/self/status`: some 1500.
+const MAX_STATUS: u64 = 64 << 10;
 
 pub const BPF: Capability = Capability {
     name: "CAP_BPF",
@@ -38,7 +42,7 @@ impl fmt::Display for Capability {
 ///
 /// When `/proc/self/status` cannot be read or has no `CapEff` line.
 pub fn missing() -> std::io::Result<Vec<Capability>> {
-    let status = fs::read_to_string("/proc/self/status")?;
+    let status = bounded::read_text(Path::new("/proc/self/status"), MAX_STATUS)?;
     let effective = parse_effective(&status)
         .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidData, "no CapEff line in /proc/self/status"))?;
     Ok(NEEDED.into_iter().filter(|capability| !has(effective, *capability)).collect())

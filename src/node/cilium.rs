@@ -1,16 +1,22 @@
 //! What the running Cilium was started with, from the files it leaves under its run directory.
 //!
-//! Each file may be absent, unreadable or of another version: what is not known is `None`, never an error.
+//! Each file may be absent, unreadable or of another version: what is not known is `None`, and why is said beside it.
 
-use std::{collections::BTreeMap, fs, io, net::Ipv4Addr, path::Path};
+use std::{collections::BTreeMap, fmt, io, net::Ipv4Addr, path::Path};
 
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use crate::config::{mac::Mac, spec::TunnelProtocol};
+use crate::{
+    bounded,
+    config::{mac::Mac, spec::TunnelProtocol},
+};
 
 const RUNTIME_CONFIG: &str = "state/agent-runtime-config.json";
 /// What its programs were compiled with (Cilium up to 1.18).
 const HEADER: &str = "state/globals/node_config.h";
+/// A hundred times what Cilium writes.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// What is known of Cilium's start-time configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,7 +24,7 @@ pub enum Running {
     /// Cilium left no file.
     #[default]
     Absent,
-    /// There is a file, and it cannot be read: Cilium may be writing it.
+    /// There is a file, and it cannot be read: Cilium may be writing it, or it is none that Cilium wrote ([`Look::problem`]).
     Unreadable,
     Known(RunningConfig),
 }
@@ -42,23 +48,46 @@ pub struct RunningVtep {
     pub mac: Option<Mac>,
 }
 
-impl Running {
+/// One look at Cilium's files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    pub running: Running,
+    /// Why a file that is there says nothing, in words.
+    pub problem: Option<String>,
+}
+
+impl Look {
     /// Reads `<run>/state/agent-runtime-config.json` and `<run>/state/globals/node_config.h`.
     #[must_use]
-    pub fn read(cilium_run: &Path) -> Self {
-        let header = fs::read_to_string(cilium_run.join(HEADER)).ok();
-        let header = header.as_deref().map(parse_header);
-        match (fs::read_to_string(cilium_run.join(RUNTIME_CONFIG)), header) {
-            (Ok(text), header) => match serde_json::from_str::<Value>(&text) {
-                Ok(config) => Self::Known(parse(&config).or(header.unwrap_or_default())),
-                Err(_) => Self::Unreadable,
-            },
-            (Err(error), Some(header)) if error.kind() == io::ErrorKind::NotFound => Self::Known(header),
-            (Err(error), None) if error.kind() == io::ErrorKind::NotFound => Self::Absent,
-            (Err(_), _) => Self::Unreadable,
-        }
+    pub fn at(cilium_run: &Path) -> Self {
+        let of_config = part(&cilium_run.join(RUNTIME_CONFIG), parse);
+        let of_header = part(&cilium_run.join(HEADER), |text| Ok(parse_header(text)));
+        let problems: Vec<_> = [&of_config, &of_header].into_iter().filter_map(|part| part.as_ref().err()).collect();
+        let problem = problems.first().map(ToString::to_string);
+        let running = match (of_config, of_header) {
+            (Ok(Some(config)), header) => Running::Known(config.or(header.ok().flatten().unwrap_or_default())),
+            (Ok(None), Ok(Some(header))) => Running::Known(header),
+            (Ok(None), Ok(None)) => Running::Absent,
+            (Err(_), _) | (Ok(None), Err(_)) => Running::Unreadable,
+        };
+        Self { running, problem }
     }
+}
 
+/// What one file says; `None` where it is not there, and why where it says nothing.
+fn part(
+    path: &Path,
+    parse: impl FnOnce(&str) -> serde_json::Result<RunningConfig>,
+) -> Result<Option<RunningConfig>, String> {
+    let why = |error: &dyn fmt::Display| format!("cannot read {}: {error}", path.display());
+    match bounded::read_text(path, MAX_BYTES) {
+        Ok(text) => parse(&text).map(Some).map_err(|error| why(&format!("it is not JSON: {error}"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(why(&error)),
+    }
+}
+
+impl Running {
     /// Cilium replaces its files when it starts: what was known stays known until they can be read again.
     #[must_use]
     pub fn or_known(self, before: &Self) -> Self {
@@ -95,25 +124,57 @@ impl RunningConfig {
     }
 }
 
-/// The keys of Cilium's `DaemonConfig` that matter here (Cilium 1.12 to 1.20), each by itself: a surprise in one is none in the
-/// others.
-fn parse(config: &Value) -> RunningConfig {
-    let list = |key: &str| config.get(key).and_then(Value::as_array);
-    let parsed =
-        |list: Option<&Vec<Value>>, index: usize| list.and_then(|list| list.get(index)?.as_str()).map(str::to_owned);
-    let (endpoints, macs) = (list("VtepEndpoints"), list("VtepMACs"));
-    let vtep = |(index, cidr): (usize, &Value)| {
-        let network = cidr.get("IP")?.as_str()?.parse().ok()?;
-        let endpoint = parsed(endpoints, index).and_then(|text| text.parse().ok());
-        let mac = parsed(macs, index).and_then(|text| text.parse().ok());
+/// The keys of Cilium's `DaemonConfig` that matter here (Cilium 1.12 to 1.20), as they are written; no other key costs memory.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DaemonConfig<'a> {
+    #[serde(borrow, rename = "EnableVTEP")]
+    enable_vtep: Option<&'a RawValue>,
+    #[serde(borrow)]
+    vtep_cidr_mask: Option<&'a RawValue>,
+    #[serde(borrow, rename = "VtepCIDRs")]
+    vtep_cidrs: Option<&'a RawValue>,
+    #[serde(borrow)]
+    vtep_endpoints: Option<&'a RawValue>,
+    #[serde(borrow, rename = "VtepMACs")]
+    vtep_macs: Option<&'a RawValue>,
+}
+
+/// A Go `net.IPNet`.
+#[derive(Deserialize)]
+struct IpNet {
+    #[serde(rename = "IP")]
+    ip: Ipv4Addr,
+}
+
+/// Each key by itself: a surprise in one is none in the others.
+fn parse(text: &str) -> serde_json::Result<RunningConfig> {
+    let config: DaemonConfig<'_> = serde_json::from_str(text)?;
+    let (cidrs, endpoints, macs) = (
+        list(config.vtep_cidrs),
+        list(config.vtep_endpoints).unwrap_or_default(),
+        list(config.vtep_macs).unwrap_or_default(),
+    );
+    let vtep = |(index, cidr): (usize, &&RawValue)| {
+        let network = value::<IpNet>(cidr)?.ip;
+        let endpoint = endpoints.get(index).and_then(|endpoint| value(endpoint));
+        let mac = macs.get(index).and_then(|mac| value::<String>(mac)?.parse().ok());
         Some((network, RunningVtep { endpoint, mac }))
     };
-    RunningConfig {
-        vtep_enabled: config.get("EnableVTEP").and_then(Value::as_bool),
-        vtep_mask: config.get("VtepCidrMask").and_then(Value::as_str).and_then(|mask| mask.parse().ok()),
-        vteps: list("VtepCIDRs").map(|cidrs| cidrs.iter().enumerate().filter_map(vtep).collect()),
+    Ok(RunningConfig {
+        vtep_enabled: config.enable_vtep.and_then(value),
+        vtep_mask: config.vtep_cidr_mask.and_then(value),
+        vteps: cidrs.map(|cidrs| cidrs.iter().enumerate().filter_map(vtep).collect()),
         ..RunningConfig::default()
-    }
+    })
+}
+
+fn value<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+fn list(raw: Option<&RawValue>) -> Option<Vec<&RawValue>> {
+    value(raw?)
 }
 
 /// What the header defines. What it lacks says nothing: newer releases moved it elsewhere.
@@ -144,9 +205,15 @@ fn parse_header(text: &str) -> RunningConfig {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn read(json: Option<&str>, header: Option<&str>) -> Running {
+        look(json, header).running
+    }
+
+    fn look(json: Option<&str>, header: Option<&str>) -> Look {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::create_dir_all(dir.path().join("state/globals")).expect("a directory");
         for (name, text) in [(RUNTIME_CONFIG, json), (HEADER, header)] {
@@ -154,7 +221,7 @@ mod tests {
                 fs::write(dir.path().join(name), text).expect("a file");
             }
         }
-        Running::read(dir.path())
+        Look::at(dir.path())
     }
 
     const REAL: &str = include_str!("../../tests/fixtures/cilium-1.18/agent-runtime-config.json");
@@ -196,7 +263,29 @@ mod tests {
         assert_eq!(read(Some(r#"{"EnableVTEP": "yes", "VtepCIDRs": [7]}"#), None), known(odd));
         assert_eq!(read(Some("{\"EnableVTEP\": tr"), Some(REAL_HEADER)), Running::Unreadable);
         assert_eq!(read(None, Some("")), known(RunningConfig::default()));
-        assert_eq!(Running::read(Path::new("/nonexistent")), Running::Absent);
+        assert_eq!(Look::at(Path::new("/nonexistent")), Look::default());
+    }
+
+    #[test]
+    fn why_a_file_says_nothing_is_said() {
+        let problem = |json: Option<&str>, header: Option<&str>| {
+            let Look { running, problem } = look(json, header);
+            (running, problem.unwrap_or_default())
+        };
+        let (running, words) = problem(Some("{\"EnableVTEP\": tr"), None);
+        assert_eq!(running, Running::Unreadable);
+        assert!(words.contains(RUNTIME_CONFIG) && words.contains("it is not JSON: "), "{words}");
+
+        let long = " ".repeat(1 + MAX_BYTES as usize);
+        let (running, words) = problem(Some(&long), Some(REAL_HEADER));
+        assert_eq!(running, Running::Unreadable);
+        assert!(words.contains("it has more than 1048576 bytes"), "{words}");
+        // What the one says holds without the other.
+        let (running, words) = problem(Some(REAL), Some(&long));
+        assert!(matches!(running, Running::Known(RunningConfig { vtep_enabled: Some(true), tunnel_port: None, .. })));
+        assert!(words.contains(HEADER), "{words}");
+        assert_eq!(problem(None, Some(&long)).0, Running::Unreadable, "a file is there");
+        assert_eq!(look(Some(REAL), Some(REAL_HEADER)).problem, None);
     }
 
     #[test]

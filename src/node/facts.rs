@@ -13,10 +13,10 @@ use tokio::{
     sync::{mpsc, watch},
     time,
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
-    cilium::Running,
+    cilium::{Look, Running},
     devices::{CiliumDevices, DeviceError, TUNNEL_OVERHEAD, Underlay, underlay},
     drift::{Difference, differences},
     version::CiliumVersion,
@@ -46,6 +46,8 @@ pub struct Facts {
     pub underlay: BTreeMap<Ipv4Addr, Underlay>,
     /// What Cilium was started with.
     pub running: Running,
+    /// Why that cannot be read now, if it cannot.
+    pub running_problem: Option<String>,
     /// Cilium's version, where it is known.
     pub version: Option<CiliumVersion>,
 }
@@ -83,7 +85,8 @@ impl Facts {
                 routes.insert(vtep.endpoint, route);
             }
         }
-        Ok(Self { tunnel, cilium, underlay: routes, running: Running::read(cilium_run), version })
+        let Look { running, problem: running_problem } = Look::at(cilium_run);
+        Ok(Self { tunnel, cilium, underlay: routes, running, running_problem, version })
     }
 }
 
@@ -112,6 +115,7 @@ pub async fn follow(
         match read.unwrap_or(Err(DeviceError::Timeout)) {
             Ok(mut read) => {
                 failing = false;
+                tell_problem(facts.borrow().as_deref(), &read);
                 facts.send_if_modified(|current| {
                     if let Some(current) = current {
                         read.running = read.running.clone().or_known(&current.running);
@@ -137,5 +141,17 @@ pub async fn follow(
             Ok(()) = version.changed() => {}
             () = time::sleep(REFRESH) => {}
         }
+    }
+}
+
+/// Each reason why Cilium's files cannot be read, once, and that none is left.
+fn tell_problem(before: Option<&Facts>, now: &Facts) {
+    let before = before.and_then(|facts| facts.running_problem.as_deref());
+    match now.running_problem.as_deref() {
+        Some(reason) if before != Some(reason) => {
+            warn!(reason, "cannot tell what Cilium was started with; what was known stays");
+        }
+        None if before.is_some() => info!("what Cilium was started with can be read again"),
+        Some(_) | None => {}
     }
 }

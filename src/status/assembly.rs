@@ -118,6 +118,7 @@ fn cilium(facts: Option<&Facts>, spec: Option<&Spec>) -> Cilium {
         vtep_mask: running.and_then(|running| running.vtep_mask),
         restart_required: !reasons.is_empty(),
         reasons,
+        config_error: facts.and_then(|facts| facts.running_problem.clone()),
         router: devices.and_then(|devices| devices.router),
     }
 }
