@@ -19,6 +19,8 @@ pub struct Builder {
     pub(crate) vteps: Option<Vec<Vtep>>,
     pub(crate) fill_map: bool,
     pub(crate) cilium_running: bool,
+    pub(crate) api_host: bool,
+    pub(crate) second: bool,
 }
 
 impl Default for Builder {
@@ -30,6 +32,8 @@ impl Default for Builder {
             vteps: None,
             fill_map: false,
             cilium_running: true,
+            api_host: false,
+            second: false,
         }
     }
 }
@@ -69,6 +73,18 @@ impl Builder {
     /// Whether Cilium writes its entries when it starts. Off by default: the map stays empty for somebody else to fill.
     pub fn fill_map(mut self, fill: bool) -> Self {
         self.fill_map = fill;
+        self
+    }
+
+    /// Whether the underlay's router, the node's default gateway, leads to a host on a network behind it: [`Lab::api_host`]. Off by default.
+    pub fn api_host(mut self, exists: bool) -> Self {
+        self.api_host = exists;
+        self
+    }
+
+    /// Whether the node has a second interface, `eth1`, with a host at its other end: [`Lab::second`]. Off by default.
+    pub fn second(mut self, exists: bool) -> Self {
+        self.second = exists;
         self
     }
 

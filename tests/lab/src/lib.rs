@@ -6,10 +6,18 @@
 //!   cilium_host ┘  cilium_vxlan                        └ eth0  BIG-IP 2  flannel_vxlan
 //! ```
 //!
+//! Where a test wants them, there are two networks more, which the node must go on reaching whatever the agent does:
+//!
+//! ```text
+//!   node ── eth0 ── underlay (router) ── eth0  API host, on a network behind the node's default gateway
+//!     └──── eth1 ── eth0  second host, on a network of the node's own
+//! ```
+//!
 //! The kernel, the maps, the tunnels and the packets are real; Cilium is played by a small eBPF datapath (`ebpf/`) with the same
 //! pins, the same layouts and the same answers, and by [`Cilium`], which does what its agent does to them.
 //!
 //! - [`Topology`]: the addresses, F5's by default, and the kind of [`Tunnel`].
+//! - [`Builder`]: what a lab has beside the default.
 //! - [`Host`]: a namespace, and how to run things inside it.
 //! - [`Cilium`], [`RunningConfig`], [`Faults`]: what a test makes Cilium do.
 //! - [`Config`]: the mounted ConfigMap.
@@ -69,6 +77,10 @@ pub struct Lab {
     pub bigips: Vec<BigIp>,
     /// The switch between them, with the router's address.
     pub underlay: Host,
+    /// On a network behind the router: a place for an API server. With [`Builder::api_host`].
+    pub api_host: Option<Host>,
+    /// At the other end of the node's `eth1`. With [`Builder::second`].
+    pub second: Option<Host>,
     pub config: Config,
     pub topology: Topology,
     _user_devices: Vec<UserDevice>,
@@ -92,10 +104,12 @@ impl Lab {
     }
 
     fn build(builder: Builder) -> Result<Self> {
-        let Builder { topology, mut running, faults, vteps, fill_map, cilium_running } = builder;
+        let Builder { topology, mut running, faults, vteps, fill_map, cilium_running, api_host, second } = builder;
         ensure!(nix::unistd::geteuid().is_root(), "the lab needs root: it makes namespaces, mounts and eBPF programs");
         let mounts = Mounts::new()?;
         let Network { underlay, node, pod, bigips, user_devices } = Network::new(&topology)?;
+        let api_host = api_host.then(|| network::api_host(&underlay, &topology)).transpose()?;
+        let second = second.then(|| network::second(&node, &topology)).transpose()?;
         running.vteps = vteps.unwrap_or_else(|| topology.vteps());
         running.tunnel = topology.tunnel;
         running.tunnel_port = topology.tunnel_port;
@@ -120,6 +134,8 @@ impl Lab {
             pod,
             bigips,
             underlay,
+            api_host,
+            second,
             config,
             topology,
             _user_devices: user_devices,

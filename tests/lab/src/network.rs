@@ -1,5 +1,7 @@
 //! The links, addresses and routes of the lab.
 
+use std::net::Ipv4Addr;
+
 use anyhow::Result;
 use ipnet::Ipv4Net;
 
@@ -80,6 +82,44 @@ fn connect(underlay: &Host, host: &Host, port: &str) -> Result<()> {
         netns.display()
     ))?;
     Ok(())
+}
+
+/// A host on a network behind the router, which the node reaches by its default gateway.
+pub(crate) fn api_host(underlay: &Host, Topology { api, .. }: &Topology) -> Result<Host> {
+    let host = Host::new("api")?;
+    let gateway = Ipv4Addr::from(u32::from(api.network()) + 1);
+    underlay.sysctl("ipv4/ip_forward", "1")?;
+    underlay.ip(&format!(
+        "link add api type veth peer name eth0 netns {}
+         address add {gateway}/{} dev api
+         link set api up",
+        host.path().display(),
+        api.prefix_len()
+    ))?;
+    host.ip(&format!(
+        "address add {api} dev eth0
+         link set eth0 up
+         route add default via {gateway} dev eth0"
+    ))?;
+    Ok(host)
+}
+
+/// A host at the other end of a second interface of the node.
+pub(crate) fn second(node: &Host, topology: &Topology) -> Result<Host> {
+    let Topology { second, node_second_ip, .. } = topology;
+    let host = Host::new("second")?;
+    node.ip(&format!(
+        "link add eth1 type veth peer name eth0 netns {}
+         address add {node_second_ip}/{} dev eth1
+         link set eth1 up",
+        host.path().display(),
+        second.prefix_len()
+    ))?;
+    host.ip(&format!(
+        "address add {second} dev eth0
+         link set eth0 up"
+    ))?;
+    Ok(host)
 }
 
 fn set_up_node(node: &Host, topology: &Topology) -> Result<()> {

@@ -26,6 +26,13 @@ pub struct Topology {
     /// MTU of the routes that lead through the tunnel.
     pub tunnel_mtu: u32,
     pub bigips: Vec<BigIpAddresses>,
+    /// The host behind the router, with the prefix length of its network. See [`Builder::api_host`](crate::Builder::api_host).
+    pub api: Ipv4Net,
+    /// The other end of the node's second interface, with the prefix length of that network. See
+    /// [`Builder::second`](crate::Builder::second).
+    pub second: Ipv4Net,
+    /// The node's address on its second interface.
+    pub node_second_ip: Ipv4Addr,
 }
 
 /// What carries packets between the node and the BIG-IPs.
@@ -86,6 +93,9 @@ impl Default for Topology {
                     vni: 2,
                 },
             ],
+            api: net([10, 169, 73, 10], 24),
+            second: net([10, 169, 74, 1], 24),
+            node_second_ip: Ipv4Addr::new(10, 169, 74, 239),
         }
     }
 }

@@ -56,7 +56,7 @@ fn one_thread_starts_one_lab_after_another() -> Result<()> {
 #[test]
 fn a_lab_changes_nothing_in_the_machines_network_or_mounts() -> Result<()> {
     let before = machine()?;
-    let lab = Lab::builder().l7_proxy(true).fill_map(true).start()?;
+    let lab = Lab::builder().l7_proxy(true).fill_map(true).api_host(true).second(true).start()?;
     ensure!(ping(&lab.pod, None, lab.bigips[0].addresses.self_ip.addr(), 1, Duration::ZERO)?.is_complete());
     assert_eq!(machine()?, before, "while it runs");
     drop(lab);

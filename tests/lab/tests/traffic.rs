@@ -37,6 +37,33 @@ fn other_addresses_work_too() -> Result<()> {
 }
 
 #[test]
+fn the_node_reaches_what_is_behind_the_router_and_on_its_second_network() -> Result<()> {
+    let lab = Lab::builder().api_host(true).second(true).fill_map(true).start()?;
+    let (Some(api), Some(second)) = (&lab.api_host, &lab.second) else { anyhow::bail!("both were asked for") };
+    for (host, address, own) in [
+        (api, lab.topology.api.addr(), lab.topology.node_ip),
+        (second, lab.topology.second.addr(), lab.topology.node_second_ip),
+    ] {
+        let there = three(&lab.node, address)?;
+        assert!(there.is_complete(), "node to {}: {there:?}", host.name());
+        let back = three(host, own)?;
+        assert!(back.is_complete(), "{} to node: {back:?}", host.name());
+    }
+    let way = lab.node.ip(&format!("route get {}", lab.topology.api.addr()))?;
+    assert!(way.contains("via 10.169.72.10 dev eth0"), "{way}");
+    assert!(three(&lab.pod, lab.bigips[0].addresses.self_ip.addr())?.is_complete(), "the rest is as ever");
+
+    let plain = Lab::builder().cilium_running(false);
+    drop(lab);
+    let plain = plain.start()?;
+    assert!(
+        plain.api_host.is_none() && plain.second.is_none() && plain.node.link("eth1").is_err(),
+        "only when asked for"
+    );
+    Ok(())
+}
+
+#[test]
 fn an_empty_map_carries_nothing_until_it_is_filled() -> Result<()> {
     let lab = Lab::start()?;
     assert!(lab.cilium.vtep_entries()?.is_empty());

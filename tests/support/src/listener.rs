@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, mpsc::SyncSender},
 };
 
@@ -25,10 +25,10 @@ pub(crate) enum Control {
 }
 
 /// A socket that holds an address without listening on it: connections to it are refused.
-pub(crate) fn hold(address: Option<SocketAddr>) -> io::Result<TcpSocket> {
+pub(crate) fn hold(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
-    socket.bind(address.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
+    socket.bind(address)?;
     Ok(socket)
 }
 
@@ -48,7 +48,7 @@ pub(crate) async fn run(listener: TcpListener, mut control: mpsc::UnboundedRecei
             Some(Control::Stop(answer)) => {
                 drop(listener.take());
                 connections.shutdown().await;
-                let socket = held.take().map_or_else(|| hold(Some(address)), Ok);
+                let socket = held.take().map_or_else(|| hold(address), Ok);
                 (socket.map(|socket| held = Some(socket)), answer)
             }
             Some(Control::Resume(answer)) => {

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, mpsc::sync_channel},
     thread::{self, JoinHandle},
     time::Duration,
@@ -45,11 +45,21 @@ impl ApiServer {
     ///
     /// That no runtime, no socket or no thread could be made.
     pub fn start() -> Result<Self> {
+        Self::start_at(Ipv4Addr::LOCALHOST)
+    }
+
+    /// Starts an empty server on a free port of this address, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// That no runtime, no socket or no thread could be made.
+    pub fn start_at(address: Ipv4Addr) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build().context("failed to make the runtime")?;
         let handle = runtime.handle().clone();
         let listener = {
             let _entered = runtime.enter();
-            listener::hold(None).and_then(listener::listen).context("failed to listen on 127.0.0.1")?
+            let held = listener::hold(SocketAddr::from((address, 0))).and_then(listener::listen);
+            held.with_context(|| format!("failed to listen on {address}"))?
         };
         let address = listener.local_addr().context("failed to learn the port")?;
         let shared = Arc::new(Shared::new());
@@ -68,7 +78,7 @@ impl ApiServer {
         self.address
     }
 
-    /// `http://127.0.0.1:port`.
+    /// `http://address:port`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
