@@ -11,6 +11,7 @@ mod crashes;
 mod events;
 mod far_end;
 mod faults;
+mod files;
 mod fitness;
 mod geneve;
 mod image;

@@ -1,0 +1,176 @@
+//! Files and answers that are not what they should be: too long, no file at all, or somebody else's.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::net::UnixListener,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    thread,
+};
+
+use anyhow::{Context, Result, ensure};
+use nix::{sys::stat::Mode, unistd::mkfifo};
+use vtep_agent::{diagnose::Cause, status::Status};
+use vtep_lab::{CILIUM_RUN, CONFIG, Config, Lab};
+
+use crate::support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, eventually, run};
+
+/// The limit of the DaemonSet's container is 48 MiB; a debug build is larger than the one in the image.
+const MEMORY_KB: u64 = 60 << 10;
+const LINE: &str = "cannot tell what Cilium was started with";
+
+fn runtime_config() -> PathBuf {
+    Path::new(CILIUM_RUN).join("state/agent-runtime-config.json")
+}
+
+/// The most memory that the agent ever had, in KB.
+fn peak(agent: &Agent) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.pid()?))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("a VmHWM line")?;
+    line.trim().trim_end_matches(" kB").parse().context("a number of kB")
+}
+
+fn says(status: &Status, words: &str) -> bool {
+    status.cilium.config_error.as_ref().is_some_and(|error| error.contains(words))
+}
+
+#[test]
+fn a_runtime_config_of_60_mb_costs_a_line_and_no_memory() -> Result<()> {
+    let lab = Lab::builder().fill_map(true).start()?;
+    let agent = Agent::healthy(&lab)?;
+    let before = agent.wait_for("what runs is known", HEALTHY_WITHIN, |status| status.cilium.vtep_mask.is_some())?;
+
+    // All of it valid: keys that nobody reads.
+    let filler = format!("{{\"EnableVTEP\": false, \"Filler\": [{}0]}}", "1234567890, ".repeat(5_000_000));
+    ensure!(filler.len() > 60_000_000);
+    fs::write(runtime_config(), &filler)?;
+    let status = agent.wait_for("it is said", NOTICED_WITHIN, |status| says(status, "more than 1048576 bytes"))?;
+    ensure!(says(&status, "agent-runtime-config.json"), "{:?}", status.cilium);
+    ensure!(status.cilium.vtep_mask == before.cilium.vtep_mask, "what was known stays: {:?}", status.cilium);
+    ensure!(all_healthy(&status) && !status.cilium.restart_required, "{:?}", status.vteps);
+
+    // It goes on growing: no news.
+    fs::OpenOptions::new().append(true).open(runtime_config())?.write_all(filler.as_bytes())?;
+    lab.cilium.write_running_config()?;
+    agent.wait_for("it can be read again", NOTICED_WITHIN, |status| status.cilium.config_error.is_none())?;
+    let lines = (agent.lines(LINE).len(), agent.lines("what Cilium was started with can be read again").len());
+    ensure!(lines == (1, 1), "one line each way:\n{}", agent.log().join("\n"));
+    let peak = peak(&agent)?;
+    ensure!(peak < MEMORY_KB, "{peak} KB");
+    Ok(())
+}
+
+#[test]
+fn what_is_no_file_holds_nobody_up() -> Result<()> {
+    let lab = Lab::builder().fill_map(true).start()?;
+    let agent = Agent::healthy(&lab)?;
+    let path = runtime_config();
+    let replace_with = |make: &dyn Fn(&Path) -> Result<()>| -> Result<()> {
+        let new = path.with_extension("new");
+        make(&new)?;
+        if path.is_dir() {
+            fs::remove_dir(&path)?
+        } else {
+            fs::remove_file(&path)?
+        }
+        Ok(fs::rename(&new, &path)?)
+    };
+    let kinds: [(&str, &dyn Fn(&Path) -> Result<()>); 4] = [
+        ("it is a pipe, not a file", &|path| Ok(mkfifo(path, Mode::S_IRWXU)?)),
+        ("it is a directory, not a file", &|path| Ok(fs::create_dir(path)?)),
+        ("more than 1048576 bytes", &|path| Ok(fs::File::create(path)?.set_len(1 << 40)?)),
+        ("it is not JSON", &|path| Ok(fs::write(path, "{")?)),
+    ];
+    for (words, make) in kinds {
+        replace_with(make)?;
+        let status = agent.wait_for(words, NOTICED_WITHIN, |status| says(status, words))?;
+        ensure!(all_healthy(&status) && agent.code("/livez")? == 200, "{words}: {status:?}");
+        ensure!(agent.lines(LINE).iter().filter(|line| line.contains(words)).count() == 1, "{:?}", agent.log());
+    }
+    let peak = peak(&agent)?;
+    ensure!(peak < MEMORY_KB, "{peak} KB");
+    Ok(())
+}
+
+#[test]
+fn a_mounted_key_that_is_a_pipe_or_too_long_changes_nothing() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let extra = Path::new(CONFIG).join("extra");
+    fs::File::create(&extra)?.set_len(1 << 40)?;
+    // A mounted ConfigMap is read behind `..data`: what lies beside it is not part of it.
+    lab.config.write(&Config::seed_keys())?;
+    agent.wait_for("it is valid", HEALTHY_WITHIN, |status| status.config.valid && all_healthy(status))?;
+    let behind = fs::canonicalize(Path::new(CONFIG).join("..data"))?.join("extra");
+    fs::File::create(&behind)?.set_len(1 << 40)?;
+    // The directory itself does not change by it; its next reading is at most ten seconds away.
+    let status = agent.wait_for("it is said", NOTICED_WITHIN, |status| !status.config.valid)?;
+    let said = format!("{:?} {:?}", status.config.findings, status.config.source_error);
+    ensure!(said.contains("extra is too long for a ConfigMap"), "{said}");
+    ensure!(status.config.stale && all_healthy(&status), "{status:?}");
+    let peak = peak(&agent)?;
+    ensure!(peak < MEMORY_KB, "{peak} KB");
+    Ok(())
+}
+
+#[test]
+fn an_endless_answer_of_ciliums_socket_is_not_taken_in() -> Result<()> {
+    let mut lab = Lab::builder().fill_map(true).start()?;
+    lab.cilium.version = None;
+    lab.cilium.start()?;
+    let listener = UnixListener::bind(Path::new(CILIUM_RUN).join("cilium.sock"))?;
+    let asked = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&asked);
+    thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            counter.fetch_add(1, Relaxed);
+            let _ = client.read(&mut [0; 4096]);
+            let _ = client.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n");
+            // Until it hangs up.
+            while client.write_all(&[b' '; 65536]).is_ok() {}
+        }
+    });
+    let agent = Agent::healthy(&lab)?;
+    eventually("it is said", NOTICED_WITHIN, || {
+        Ok((agent.lines("cannot ask Cilium for its version").len() == 1).then_some(()))
+    })?;
+    ensure!(agent.lines("more than 1048576 bytes").len() == 1, "{:?}", agent.log());
+    eventually("it is asked again and again", NOTICED_WITHIN, || Ok((asked.load(Relaxed) >= 3).then_some(())))?;
+    ensure!(agent.lines("cannot ask Cilium for its version").len() == 1, "{:?}", agent.log());
+    let peak = peak(&agent)?;
+    ensure!(peak < MEMORY_KB, "{peak} KB");
+    Ok(())
+}
+
+#[test]
+fn what_lies_in_the_pins_place_is_named() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.config.write(&Config::seed_keys())?;
+    let agent = Agent::start(&lab)?;
+    let pin = lab.cilium.vtep_pin();
+    lab.cilium.remove_pin()?;
+    fs::create_dir(&pin)?;
+    let words = format!("{} is a directory, not a map", pin.display());
+    let status = agent.wait_for("it is named", NOTICED_WITHIN, |status| {
+        status.datapath.problems.iter().any(|problem| problem.contains(&words))
+    })?;
+    ensure!(!status.datapath.problems.join("\n").contains("CAP_BPF"), "{:?}", status.datapath.problems);
+    let status = agent.wait_for("the cause says so", NOTICED_WITHIN, |status| {
+        status.vteps.iter().all(|vtep| vtep.cause == Some(Cause::DatapathMissing)) && status.vteps.len() == 2
+    })?;
+    ensure!(status.vteps[0].hint.as_ref().is_some_and(|hint| hint.contains("is a directory")), "{:?}", status.vteps[0]);
+    ensure!(
+        agent.lines(&words).len() <= 1 + status.vteps.len() * 2,
+        "said once, and in each verdict: {:?}",
+        agent.log()
+    );
+
+    let plan = String::from_utf8(run(&lab, &["plan", "--config-dir", CONFIG])?.stdout)?;
+    ensure!(plan.contains(&words) && !plan.contains("CAP_BPF"), "{plan}");
+    fs::remove_dir(&pin)?;
+    Ok(())
+}
