@@ -4,7 +4,11 @@ use std::{collections::BTreeSet, io::Write, process::ExitCode};
 
 use serde::Serialize;
 
-use super::{Format, moment::Moment, source};
+use super::{
+    Format,
+    moment::{self, Moment, NO_CONFIGURATION},
+    source,
+};
 use crate::{
     datapath::{
         decide::Inputs,
@@ -15,7 +19,7 @@ use crate::{
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  vtep-agent plan --config-dir /etc/cilium-config\n\nExit status: 0 in sync, 1 changes pending, 2 no usable configuration."
+    after_help = "Example:\n  vtep-agent plan --config-dir /etc/cilium-config\n\nExit status: 0 in sync, 1 changes pending, 2 no usable configuration, or its source does not answer."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -35,10 +39,10 @@ struct Plan {
 
 /// # Errors
 ///
-/// When the configuration or the kernel cannot be read.
+/// When the kernel cannot be read.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Some(Moment { view, facts, netlink }) = Moment::look(&args.source).await? else {
-        return Ok(ExitCode::from(2));
+        return Ok(ExitCode::from(NO_CONFIGURATION));
     };
     let (settings, memory) = (args.source.survey(), args.source.state.memory());
     let inputs = Inputs {
@@ -56,7 +60,7 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Format::Text => plan.print(&mut out)?,
         Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&plan)?)?,
     }
-    Ok(if plan.in_sync { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(moment::exit(&view, plan.in_sync))
 }
 
 impl From<Survey> for Plan {

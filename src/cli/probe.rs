@@ -19,7 +19,12 @@ use jiff::Timestamp;
 use tokio::{sync::watch, time};
 
 use self::ladder::Ladder;
-use super::{Format, moment::Moment, run::probe_target, source};
+use super::{
+    Format,
+    moment::{self, Moment, NO_CONFIGURATION},
+    run::probe_target,
+    source,
+};
 use crate::{
     diagnose::RUNBOOK,
     events::Queue,
@@ -46,7 +51,7 @@ const PACE: Pace = Pace {
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  vtep-agent probe --config-dir /etc/cilium-config --probe-target 10.1.6.0/24=10.1.6.34\n\nExit status: 0 all healthy, 1 not, 2 no usable configuration."
+    after_help = "Example:\n  vtep-agent probe --config-dir /etc/cilium-config --probe-target 10.1.6.0/24=10.1.6.34\n\nExit status: 0 all healthy, 1 not, 2 no usable configuration, or its source does not answer."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -61,11 +66,12 @@ pub struct Args {
 
 /// # Errors
 ///
-/// When the configuration or the kernel cannot be read, or the sockets cannot be opened.
+/// When the kernel cannot be read, or the sockets cannot be opened.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Some(moment) = Moment::look(&args.source).await? else {
-        return Ok(ExitCode::from(2));
+        return Ok(ExitCode::from(NO_CONFIGURATION));
     };
+    let view = moment.view.clone();
     let mut out = anstream::stdout().lock();
     let mut ladder = Ladder::default();
     let status = match args.output {
@@ -81,7 +87,7 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
             status
         }
     };
-    Ok(if status.healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(moment::exit(&view, status.healthy()))
 }
 
 /// The loops of `run`, observing, until each probe has told; `on_news` gets each state on the way.

@@ -18,7 +18,10 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{moment::Moment, source};
+use super::{
+    moment::{self, Moment, NO_CONFIGURATION},
+    source,
+};
 use crate::{
     config,
     datapath::pins,
@@ -47,7 +50,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(2);
 pub struct Args {
     #[command(flatten)]
     source: source::Source,
-    /// Make one pass and exit, without probes or endpoints: 0 in sync, 1 not, 2 no usable configuration.
+    /// Make one pass and exit, without probes or endpoints: 0 in sync, 1 not, 2 no usable configuration, or its source does not answer.
     #[arg(long)]
     once: bool,
     /// Write to the kernel, or only look: `observe` does everything but write.
@@ -136,11 +139,12 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// What the loop does at the start, for jobs and scripts: no probes, no endpoints.
 async fn once(args: &Args) -> anyhow::Result<ExitCode> {
     let Some(Moment { view, facts, netlink }) = Moment::look(&args.source).await? else {
-        return Ok(ExitCode::from(2));
+        return Ok(ExitCode::from(NO_CONFIGURATION));
     };
+    let view = Arc::new(view);
     let fitness = Arc::new(args.source.node.fitness()?);
     fitness.kernel(facts.version).reasons.iter().for_each(|reason| warn!(reason, "this node is not fit"));
-    let (_config, config) = watch::channel(Some(Arc::new(view)));
+    let (_config, config) = watch::channel(Some(Arc::clone(&view)));
     let (_facts, facts) = watch::channel(Some(Arc::new(facts)));
     let (report, _) = watch::channel(reconcile::Report::default());
     let settings = args.reconcile(fitness, args.source.lifeline(&args.source.config().await?, netlink.clone()));
@@ -149,7 +153,7 @@ async fn once(args: &Args) -> anyhow::Result<ExitCode> {
     report.pending.iter().for_each(|op| warn!(change = %op, "not done"));
     let in_sync = report.in_sync();
     info!(in_sync, "one pass");
-    Ok(if in_sync { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(moment::exit(&view, in_sync))
 }
 
 /// Source → view → { facts, reconciler, prober } → monitor: each a task, joined by channels that hold the latest value.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, path::PathBuf};
 
-use anyhow::Context;
+use anyhow::anyhow;
 use ipnet::Ipv4Net;
 use kube::Client;
 use rtnetlink::Handle;
@@ -91,9 +91,10 @@ impl Source {
         match (self.config_source, &self.config_dir) {
             (Some(Kind::Dir) | None, Some(dir)) => Ok(Config::Dir { dir: dir.clone(), surroundings }),
             (Some(Kind::Kube | Kind::Dir) | None, _) => {
-                let (client, server) = config::kube::connect().await.context(
-                    "no way to the API server: run as a pod with a ServiceAccount, set KUBECONFIG, or give --config-dir",
-                )?;
+                let (client, server) = config::kube::connect().await.map_err(|error| {
+                    let reason = no_credentials(&error);
+                    anyhow!("no way to the API server: run as a pod with a ServiceAccount, set KUBECONFIG, or give --config-dir ({reason})")
+                })?;
                 Ok(Config::Kube(config::kube::Source { client, server, names: self.names(), surroundings }))
             }
         }
@@ -210,6 +211,11 @@ fn route_table(text: &str) -> Result<u32, String> {
         Ok(table) => Ok(table),
         Err(_) => Err("write a number, e.g. 2021".to_owned()),
     }
+}
+
+/// The library's chain of causes has each of them twice.
+fn no_credentials(error: &kube::Error) -> String {
+    if let kube::Error::InferConfig(error) = error { error.to_string() } else { error.to_string() }
 }
 
 fn hostname() -> String {

@@ -8,8 +8,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use vtep_agent::diagnose::Cause;
-use vtep_lab::{CONFIG, Config, Lab};
+use vtep_lab::{CONFIG, Config, Lab, STATE};
 
+use crate::api::{KUBECONFIG, api_server};
 use crate::support::{AGENT, Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, run};
 
 #[test]
@@ -83,6 +84,59 @@ fn plan_says_why_it_cannot() -> Result<()> {
     let output = run(&lab, &["plan", "--config-dir", CONFIG])?;
     let words = String::from_utf8(output.stdout)?;
     ensure!(output.status.code() == Some(1) && words.contains("problem: no map is pinned at"), "{words}");
+    Ok(())
+}
+
+/// A script must tell "nothing to do" from "nobody could be asked".
+#[test]
+fn without_a_reachable_source_commands_end_with_2_and_one_reason() -> Result<()> {
+    let lab = Lab::start()?;
+    let server = api_server(&lab)?;
+    std::fs::write(KUBECONFIG, server.kubeconfig())?;
+    server.stop()?;
+    let kube = |kubeconfig: &'static str| (vec!["--config-source", "kube"], kubeconfig);
+    let sources = [
+        // What of the reason must be there, once.
+        ("refused", kube(KUBECONFIG)),
+        ("/mnt/no-kubeconfig", kube("/mnt/no-kubeconfig")),
+        ("/mnt/nowhere", (vec!["--config-dir", "/mnt/nowhere"], "/mnt/no-kubeconfig")),
+    ];
+    for command in [&["plan"][..], &["probe"], &["run", "--once"]] {
+        for (reason, (source, kubeconfig)) in &sources {
+            let mut program = lab.node.command(AGENT);
+            program.env("KUBECONFIG", kubeconfig).args(command).args(source);
+            let output = program.args(["--state-dir", "/mnt/no-state"]).output()?;
+            let words = String::from_utf8(output.stderr)?;
+            let case = format!("{command:?}, {reason}: {words}");
+            ensure!(output.status.code() == Some(2), "{:?}, {case}", output.status);
+            ensure!(words.lines().filter(|line| line.starts_with("error: ")).count() == 1, "{case}");
+            ensure!(words.lines().count() == 1 && words.matches(reason).count() == 1, "{case}");
+            let log = String::from_utf8(output.stdout)?;
+            ensure!(!log.contains(reason), "the reason a second time: {case}{log}");
+        }
+    }
+    ensure!(lab.cilium.vtep_entries()?.is_empty(), "nothing is written");
+    Ok(())
+}
+
+/// What was seen last is worth a look, and is not what is so.
+#[test]
+fn what_was_seen_last_is_shown_and_is_no_success() -> Result<()> {
+    let lab = Lab::start()?;
+    let mut agent = Agent::healthy(&lab)?;
+    ensure!(agent.terminate()?.success(), "a clean end");
+    for command in [&["plan"][..], &["run", "--once"]] {
+        let known = ["--config-dir", CONFIG, "--state-dir", STATE];
+        let output = lab.node.command(AGENT).args(command).args(known).output()?;
+        ensure!(output.status.success(), "{command:?}: {output:?}");
+        let gone = ["--config-dir", "/mnt/nowhere", "--state-dir", STATE];
+        let output = lab.node.command(AGENT).args(command).args(gone).output()?;
+        let words = String::from_utf8(output.stderr)?;
+        ensure!(output.status.code() == Some(2) && words.contains("what was seen last"), "{command:?}: {words}");
+        let shown = String::from_utf8(output.stdout)?;
+        ensure!(shown.contains("in sync") || shown.contains("in_sync=true"), "{command:?}: {shown}");
+    }
+    ensure!(run(&lab, &["plan", "--no-such-flag"])?.status.code() == Some(2), "a wrong command line");
     Ok(())
 }
 
