@@ -18,6 +18,7 @@ mod image;
 mod kubernetes;
 mod layouts;
 mod lifecycle;
+mod needs;
 mod outage;
 mod page;
 mod passive;
