@@ -3,6 +3,7 @@
 //!
 //! An API server that is slow, gone or refuses changes nothing in the kernel: what was seen last stays in force.
 
+mod bounded;
 mod follow;
 mod gate;
 mod objects;
@@ -18,6 +19,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject},
+    client::ClientBuilder,
     core::GroupVersionKind,
 };
 use tokio::{
@@ -26,6 +28,7 @@ use tokio::{
 };
 
 use self::{
+    bounded::Bounded,
     follow::Selection,
     gate::Gate,
     objects::{CiliumNode, Node},
@@ -72,7 +75,7 @@ pub async fn connect() -> kube::Result<(Client, Server)> {
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     let server = Server::of(&config);
-    Ok((Client::try_from(config)?, server))
+    Ok((ClientBuilder::try_from(config)?.with_layer(&Bounded).build(), server))
 }
 
 /// The API server as the source of one node's configuration.

@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 use vtep_agent::diagnose::Cause;
 use vtep_lab::{CONFIG, Config, Lab, STATE};
 
-use crate::api::{KUBECONFIG, api_server};
-use crate::support::{AGENT, Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, run};
+use crate::{
+    api::{KUBECONFIG, api_server},
+    support::{AGENT, Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, run},
+};
 
 #[test]
 fn plan_lists_what_run_would_do_and_writes_nothing() -> Result<()> {

@@ -3,8 +3,10 @@
 use std::{
     fs,
     io::{Read, Write},
+    net::TcpListener,
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -17,7 +19,10 @@ use nix::{sys::stat::Mode, unistd::mkfifo};
 use vtep_agent::{diagnose::Cause, status::Status};
 use vtep_lab::{CILIUM_RUN, CONFIG, Config, Lab};
 
-use crate::support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, eventually, run};
+use crate::{
+    api::{api_server, apply, start},
+    support::{AGENT, Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, eventually, run},
+};
 
 /// The limit of the DaemonSet's container is 48 MiB; a debug build is larger than the one in the image.
 const MEMORY_KB: u64 = 60 << 10;
@@ -64,29 +69,33 @@ fn a_runtime_config_of_60_mb_costs_a_line_and_no_memory() -> Result<()> {
     Ok(())
 }
 
+/// Makes something at a path.
+type Make = fn(&Path) -> Result<()>;
+
+fn replace(path: &Path, make: Make) -> Result<()> {
+    let new = path.with_extension("new");
+    make(&new)?;
+    if path.is_dir() {
+        fs::remove_dir(path)?;
+    } else {
+        fs::remove_file(path)?;
+    }
+    Ok(fs::rename(&new, path)?)
+}
+
 #[test]
 fn what_is_no_file_holds_nobody_up() -> Result<()> {
     let lab = Lab::builder().fill_map(true).start()?;
     let agent = Agent::healthy(&lab)?;
     let path = runtime_config();
-    let replace_with = |make: &dyn Fn(&Path) -> Result<()>| -> Result<()> {
-        let new = path.with_extension("new");
-        make(&new)?;
-        if path.is_dir() {
-            fs::remove_dir(&path)?
-        } else {
-            fs::remove_file(&path)?
-        }
-        Ok(fs::rename(&new, &path)?)
-    };
-    let kinds: [(&str, &dyn Fn(&Path) -> Result<()>); 4] = [
-        ("it is a pipe, not a file", &|path| Ok(mkfifo(path, Mode::S_IRWXU)?)),
-        ("it is a directory, not a file", &|path| Ok(fs::create_dir(path)?)),
-        ("more than 1048576 bytes", &|path| Ok(fs::File::create(path)?.set_len(1 << 40)?)),
-        ("it is not JSON", &|path| Ok(fs::write(path, "{")?)),
+    let kinds: [(&str, Make); 4] = [
+        ("it is a pipe, not a file", |path| Ok(mkfifo(path, Mode::S_IRWXU)?)),
+        ("it is a directory, not a file", |path| Ok(fs::create_dir(path)?)),
+        ("more than 1048576 bytes", |path| Ok(fs::File::create(path)?.set_len(1 << 40)?)),
+        ("it is not JSON", |path| Ok(fs::write(path, "{")?)),
     ];
     for (words, make) in kinds {
-        replace_with(make)?;
+        replace(&path, make)?;
         let status = agent.wait_for(words, NOTICED_WITHIN, |status| says(status, words))?;
         ensure!(all_healthy(&status) && agent.code("/livez")? == 200, "{words}: {status:?}");
         ensure!(agent.lines(LINE).iter().filter(|line| line.contains(words)).count() == 1, "{:?}", agent.log());
@@ -117,6 +126,13 @@ fn a_mounted_key_that_is_a_pipe_or_too_long_changes_nothing() -> Result<()> {
     Ok(())
 }
 
+/// An answer without end; the client's hanging up ends it.
+fn answer_for_ever(mut client: impl Read + Write) {
+    let _ = client.read(&mut [0; 4096]);
+    let _ = client.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n");
+    while client.write_all(&[b' '; 65536]).is_ok() {}
+}
+
 #[test]
 fn an_endless_answer_of_ciliums_socket_is_not_taken_in() -> Result<()> {
     let mut lab = Lab::builder().fill_map(true).start()?;
@@ -126,12 +142,9 @@ fn an_endless_answer_of_ciliums_socket_is_not_taken_in() -> Result<()> {
     let asked = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&asked);
     thread::spawn(move || {
-        for mut client in listener.incoming().map_while(Result::ok) {
+        for client in listener.incoming().map_while(Result::ok) {
             counter.fetch_add(1, Relaxed);
-            let _ = client.read(&mut [0; 4096]);
-            let _ = client.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n");
-            // Until it hangs up.
-            while client.write_all(&[b' '; 65536]).is_ok() {}
+            answer_for_ever(client);
         }
     });
     let agent = Agent::healthy(&lab)?;
@@ -143,6 +156,46 @@ fn an_endless_answer_of_ciliums_socket_is_not_taken_in() -> Result<()> {
     ensure!(agent.lines("cannot ask Cilium for its version").len() == 1, "{:?}", agent.log());
     let peak = peak(&agent)?;
     ensure!(peak < MEMORY_KB, "{peak} KB");
+    Ok(())
+}
+
+/// No API server stores an object of more than 1.5 MiB; what answers in its place may.
+#[test]
+fn an_object_of_60_mb_is_not_taken_in() -> Result<()> {
+    let lab = Lab::builder().fill_map(true).start()?;
+    let server = api_server(&lab)?;
+    let mut agent = start(&lab, &server, &[])?;
+    agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    let mut keys = Config::seed_keys();
+    keys.insert("filler".into(), "x".repeat(60 << 20));
+    apply(&server, &keys)?;
+    let words = "more than 4194304 bytes";
+    let said = |status: &Status| status.config.source_error.as_ref().is_some_and(|error| error.contains(words));
+    let status = agent.wait_for("it is said", NOTICED_WITHIN, said)?;
+    ensure!(status.config.stale && all_healthy(&status), "{status:#?}");
+    let peak_of_watch = peak(&agent)?;
+    ensure!(agent.terminate()?.success(), "a clean end");
+
+    // The first look at a start is an answer, and no watch.
+    let agent = start(&lab, &server, &[])?;
+    agent.wait_for("it is said again", NOTICED_WITHIN, said)?;
+    apply(&server, &Config::seed_keys())?;
+    agent.wait_for("it is read again", NOTICED_WITHIN, |status| status.config.source_error.is_none())?;
+    ensure!(agent.lines(words).len() == 1, "one line: {:?}", agent.log());
+    let peaks = (peak_of_watch, peak(&agent)?);
+    ensure!(peaks.0 < MEMORY_KB && peaks.1 < MEMORY_KB, "{peaks:?} KB");
+    Ok(())
+}
+
+/// Somebody else's server at the agent's address.
+#[test]
+fn an_endless_answer_ends_the_command_and_not_the_shell() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}", listener.local_addr()?);
+    thread::spawn(move || listener.incoming().map_while(Result::ok).for_each(answer_for_ever));
+    let output = Command::new(AGENT).args(["status", "--url", &url]).output()?;
+    let words = String::from_utf8(output.stderr)?;
+    ensure!(output.status.code() == Some(2) && words.contains("more than 4194304 bytes"), "{words}");
     Ok(())
 }
 
