@@ -291,6 +291,36 @@ fn an_edit_to_the_api_servers_network_changes_nothing() -> Result<()> {
     site.wait_in_force(&agent, &good, cidr)
 }
 
+/// What an agent that knew less put into the kernel, and into its state: with a directory, nobody names the API server's address. It is away at
+/// the start because of it, and its address is known all the same.
+#[test]
+fn what_was_in_force_before_does_not_hold_the_api_server() -> Result<()> {
+    let site = Site::new(Place::BehindTheGateway)?;
+    let lab = &site.lab;
+    let (good, cidr) = (lab.topology.vteps(), "10.169.73.0/24");
+    let all = with(&good, third(cidr)?);
+    lab.config.write(&keys_for(&all))?;
+    let mut before = Agent::start(lab)?;
+    eventually("it is routed", NOTICED_WITHIN, || Ok((in_kernel(lab, &all)? && routed(lab, cidr)?).then_some(())))?;
+    before.wait_for("it is in the state", HEALTHY_WITHIN, |status| status.datapath.in_sync)?;
+    ensure!(before.terminate()?.success(), "a clean end");
+    ensure!(reach(&lab.node, site.server.address()).is_err(), "the way to the API server is gone");
+
+    site.configure(&all)?;
+    let agent = start(lab, &site.server, &[])?;
+    eventually("it is withdrawn", NOTICED_WITHIN, || Ok(unrouted(lab, cidr)?.then_some(())))
+        .with_context(|| agent.log().join("\n"))?;
+    reach(&lab.node, site.server.address())?;
+    agent.wait_for("the finding", NOTICED_WITHIN, |status| found(status, APISERVER, cidr, Severity::Error))?;
+    for vtep in &good {
+        ensure!(routed(lab, &vtep.cidr.to_string())?, "the good ones stay: {:?}", ours(lab)?);
+    }
+    let corrected = with(&good, third("10.1.7.0/24")?);
+    site.configure(&corrected)?;
+    let arrived = || Ok((in_kernel(lab, &corrected)? && routed(lab, "10.1.7.0/24")?).then_some(()));
+    eventually("the correction arrives", NOTICED_WITHIN, arrived)
+}
+
 /// Who knows better says so, for one CIDR.
 #[test]
 fn an_overlap_with_a_connected_network_can_be_allowed() -> Result<()> {
