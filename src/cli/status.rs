@@ -158,6 +158,7 @@ fn header(out: &mut String, status: &Status) -> fmt::Result {
     writeln!(out, "kernel    {}{}", kernel.release, if kernel.supported { "" } else { " (not supported)" })?;
     below(out, &kernel.reasons)?;
     writeln!(out, "cilium    {cilium_version}{tunnel}{running}")?;
+    below(out, cilium.config_error.as_slice())?;
     below(out, &cilium.reasons.iter().map(|reason| format!("restart it for {reason}")).collect::<Vec<_>>())?;
     let sync = if datapath.in_sync { paint(Style::new(), "in sync") } else { paint(BAD, "not in sync") };
     writeln!(out, "datapath  {sync}, {} repairs", datapath.repairs_total)?;

@@ -227,7 +227,7 @@ function draw(status) {
   renew($("findings"), config.findings.map(drawFinding));
   drawFacts("node", [
     ["kernel", `${kernel.release}${kernel.supported ? "" : " (not supported)"}`], ["", kernel.reasons],
-    ["Cilium", `${cilium.version ?? "version not known"}${cilium.running ? "" : ", not running"}`],
+    ["Cilium", `${cilium.version ?? "version not known"}${cilium.running ? "" : ", not running"}`], ["", cilium.config_error],
     ["tunnel", cilium.tunnel_protocol ? `${cilium.tunnel_protocol}, UDP ${cilium.tunnel_port}, VNI 2` : null], ["mask", cilium.vtep_mask],
     ["restart", cilium.restart_required ? cilium.reasons.map((reason) => `Cilium needs one for ${reason}`) : "not needed"],
     ["FDB on BIG-IP", bigip.fdb_record ? `${bigip.fdb_record.mac} → ${bigip.fdb_record.endpoint}` : null],
