@@ -166,6 +166,117 @@ fn what_is_known_of_the_cluster_is_compared() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
+fn config_map(namespace: &str, data: &str) -> String {
+    let data: String = data.lines().map(|line| format!("  {}\n", line.replacen(": ", ": '", 1) + "'")).collect();
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: cilium-config\n  namespace: {namespace}\ndata:\n{data}---\n"
+    )
+}
+
+const NODE_CONFIG: &str = "apiVersion: cilium.io/v2
+kind: CiliumNodeConfig
+metadata:
+  name: dmz
+  namespace: kube-system
+spec:
+  nodeSelector: SELECTOR
+  defaults:
+    vtep-mac: 00:50:56:00:00:01 00:50:56:00:00
+";
+
+#[test]
+fn a_node_config_in_the_input_is_applied() {
+    let of_all = NODE_CONFIG.replace("SELECTOR", "{}");
+    let of_dmz = NODE_CONFIG.replace("SELECTOR", "{matchLabels: {zone: dmz}}");
+    let of_none = NODE_CONFIG.replace("  nodeSelector: SELECTOR\n", "");
+    let labels = |labels| ["-o", "json", "--node-labels", labels];
+    let cases: [(&str, &[&str], Option<&str>); 6] = [
+        (&of_all, &["-o", "json"], None),
+        (&of_dmz, &labels("a=b,zone=dmz"), None),
+        (&of_dmz, &labels("zone=lan"), Some("selects other nodes")),
+        (&of_dmz, &["-o", "json"], Some("give --node-labels")),
+        (&of_none, &["-o", "json"], Some("no nodeSelector")),
+        (&of_none, &labels("zone=dmz"), Some("no nodeSelector")),
+    ];
+    for (object, args, reason) in cases {
+        let input = config_map("kube-system", GOOD) + object;
+        let output = check(args, &input);
+        assert_eq!(output.status.code(), Some(i32::from(reason.is_none())), "{args:?}: {output:?}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let [applied] = report["node_configs"].as_array().expect("a list").as_slice() else { panic!("{report}") };
+        assert_eq!((&applied["name"], &applied["applied"]), (&"dmz".into(), &reason.is_none().into()), "{args:?}");
+        let text = check(&args[2..], &input);
+        match reason {
+            Some(reason) => {
+                assert!(applied["reason"].as_str().is_some_and(|seen| seen.contains(reason)), "{applied}");
+                let note = stdout(&text).lines().find(|line| line.starts_with("CiliumNodeConfig dmz is not applied: "));
+                assert!(note.is_some_and(|note| note.contains(reason)), "{}", stdout(&text));
+            }
+            None => {
+                assert_eq!(report["findings"][0]["origin"], "CiliumNodeConfig dmz");
+                assert_eq!(report["vteps"][0]["mac"], "00:50:56:00:00:01");
+                let place = "  --> vtep-mac, 2nd value (set by CiliumNodeConfig dmz)";
+                assert!(stdout(&text).lines().any(|line| line == place), "{}", stdout(&text));
+            }
+        }
+    }
+    let bad = check(&["--node-labels", "zone"], GOOD);
+    assert_eq!(bad.status.code(), Some(2));
+}
+
+#[test]
+fn a_namespace_tells_two_apart() {
+    let bad = GOOD.replace("10.1.5.0/24", "10.1.5.0");
+    let input = config_map("cilium", &bad) + &config_map("kube-system", GOOD);
+    assert_eq!(check(&[], &input).status.code(), Some(0));
+    assert_eq!(check(&["--namespace", "cilium"], &input).status.code(), Some(1));
+    let input = config_map("cilium", &bad) + &config_map("other", GOOD);
+    let output = check(&[], &input);
+    assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(2), true));
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(words.contains("cilium/cilium-config, other/cilium-config") && words.contains("--namespace"), "{words}");
+}
+
+#[test]
+fn what_the_api_server_refuses_is_unusable() {
+    let unquoted = config_map("kube-system", GOOD).replace("enable-vtep: 'true'", "enable-vtep: true");
+    let output = check(&[], &unquoted);
+    assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(2), true), "{output:?}");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(words.contains("`enable-vtep`") && words.contains("cannot unmarshal bool into string"), "{words}");
+    assert_eq!(check(&[], GOOD).status.code(), Some(0), "a bare map goes to no API server");
+}
+
+#[test]
+fn what_ends_cilium_is_an_error() {
+    let cases = [
+        ("enable-vtep: true", "enable-vtep: ture", "bool-invalid", 0),
+        ("enable-vtep: true", "enable-vtep: true\ntunnel-port: 847x", "number-invalid", 0),
+        ("enable-vtep: true", "enable-vtep: true\nenable-wireguard: ture", "bool-invalid", 2),
+        ("enable-vtep: true", "enable-vtep: true\nvtep-sync-interval: 60", "duration-invalid", 2),
+    ];
+    for (from, to, rule, vteps) in cases {
+        let output = check(&["-o", "json"], &GOOD.replace(from, to));
+        assert_eq!(output.status.code(), Some(1), "{to}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!((&report["errors"], &report["findings"][0]["rule"]), (&1.into(), &rule.into()), "{to}");
+        assert_eq!(report["vteps"].as_array().map(Vec::len), Some(vteps), "{to}");
+    }
+}
+
+#[test]
+fn lists_that_are_gone_are_told_without_a_finding() {
+    let output = check(&["--strict"], "enable-vtep: true\nenable-policy: never\n");
+    assert_eq!(output.status.code(), Some(0));
+    let text = stdout(&output);
+    assert!(text.contains("0 errors, 0 warnings, 0 info") && text.contains("perhaps by a CiliumVTEPConfig"), "{text}");
+    for (input, truth) in [("enable-vtep: true\n", "none"), (GOOD, "configmap"), ("enable-vtep: false\n", "configmap")]
+    {
+        let report: serde_json::Value = serde_json::from_slice(&check(&["-o", "json"], input).stdout).expect("JSON");
+        assert_eq!(report["truth"], truth, "{input}");
+    }
+}
+
 #[test]
 fn the_git_hook_refuses_an_error() {
     let repository = tempfile::tempdir().expect("a temporary directory");

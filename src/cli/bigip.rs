@@ -4,7 +4,11 @@ use std::{io::Write, net::Ipv4Addr, process::ExitCode};
 
 use anyhow::bail;
 
-use super::{Format, input, surroundings};
+use super::{
+    Format,
+    input::{self, Applied, Given},
+    surroundings,
+};
 use crate::{
     bigip::{BigIp, Told, bigips},
     config::{in_force::in_force, parse::parse_within},
@@ -36,8 +40,12 @@ pub struct Args {
 /// When the configuration cannot be read, or asks for nothing.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let surroundings = args.surroundings.surroundings();
+    let Given { document, node_configs } = args.input.read(surroundings.clone())?;
+    for note in node_configs.iter().filter_map(Applied::note) {
+        writeln!(std::io::stderr(), "{note}")?;
+    }
     // Nodes and pods are told for BIG-IP, and compared with the configuration all the same.
-    let parsed = parse_within(&args.input.read()?, &surroundings);
+    let parsed = parse_within(&document.keys, &surroundings);
     let Some(spec) = in_force(&parsed, None).map(|in_force| in_force.spec).filter(|spec| !spec.vteps.is_empty()) else {
         bail!("no VTEP of this configuration would be in force: see `vtep-agent check`");
     };

@@ -12,12 +12,17 @@ use std::{
 use serde::Serialize;
 
 pub use self::text::render;
-use super::{Format, input, surroundings};
+use super::{
+    Format,
+    input::{self, Applied, Given},
+    surroundings,
+};
 use crate::config::{
     finding::{Finding, Severity},
     in_force::in_force,
     parse::{Parsed, parse_within},
     spec::Vtep,
+    view::Truth,
 };
 
 /// Lint a cilium-config: a manifest, a map of keys, or a directory with one file per key.
@@ -40,18 +45,19 @@ pub struct Args {
 #[must_use]
 pub fn run(args: &Args) -> ExitCode {
     let Args { input, strict, surroundings, output } = args;
-    let keys = match input.read() {
-        Ok(keys) => keys,
+    let Given { document, node_configs } = match input.read(surroundings.surroundings()) {
+        Ok(given) => given,
         Err(error) => {
             // Nobody is left to tell when standard error is gone; the status says it.
             let _ = writeln!(io::stderr(), "vtep-agent check: {error:#}");
             return ExitCode::from(2);
         }
     };
-    let parsed = parse_within(&keys, &surroundings.surroundings());
+    let mut parsed = parse_within(&document.keys, &document.surroundings);
+    parsed.findings = parsed.findings.into_iter().map(|finding| document.with_origin(finding)).collect();
     let report = match output {
-        Format::Text => render(&keys, &parsed),
-        Format::Json => json(&parsed) + "\n",
+        Format::Text => render(&document.keys, &parsed) + &text::notes(&node_configs),
+        Format::Json => json(&parsed, &node_configs) + "\n",
     };
     // A reader that has seen enough (`| head`) is no failure of the check.
     let _ = anstream::stdout().write_all(report.as_bytes());
@@ -84,11 +90,14 @@ struct Report<'p> {
     errors: usize,
     warnings: usize,
     vteps: Vec<Vtep>,
+    truth: Truth,
+    node_configs: &'p [Applied],
 }
 
-fn json(parsed: &Parsed) -> String {
+fn json(parsed: &Parsed, node_configs: &[Applied]) -> String {
     let Count { errors, warnings, infos: _ } = Count::of(parsed);
-    let report = Report { findings: &parsed.findings, errors, warnings, vteps: vteps(parsed) };
+    let (vteps, truth) = (vteps(parsed), Truth::of(parsed));
+    let report = Report { findings: &parsed.findings, errors, warnings, vteps, truth, node_configs };
     // Strings and numbers under fixed names: there is nothing in it that JSON could not say.
     serde_json::to_string_pretty(&report).unwrap_or_default()
 }

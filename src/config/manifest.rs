@@ -2,14 +2,15 @@
 //!
 //! Finds the keys of `cilium-config` in it and judges nothing about their values.
 
+mod found;
 mod node;
 #[cfg(test)]
 mod tests;
 
 use std::{fs, io, path::Path};
 
-use self::node::Node;
-use super::Keys;
+use self::found::Found;
+use super::{Keys, document::NodeConfig};
 use crate::bounded;
 
 /// More text than this is refused; a ConfigMap holds 1 MiB at most.
@@ -19,6 +20,9 @@ pub const MAX_BYTES: usize = 4 << 20;
 const MAX_VALUE_BYTES: u64 = 1 << 20;
 
 const NAME: &str = "cilium-config";
+
+/// Where Cilium is where nobody says otherwise.
+const DEFAULT_NAMESPACE: &str = "kube-system";
 
 /// Why a text gives no `cilium-config`.
 #[derive(Debug, thiserror::Error)]
@@ -35,14 +39,40 @@ pub enum ManifestError {
     NoMap(String),
     #[error("the value of `{key}` is {found}, and a ConfigMap holds text: {hint}")]
     NotText { key: String, found: &'static str, hint: &'static str },
+    #[error(
+        "the value of `{key}` is {value} without quotes, and the API server refuses that (cannot unmarshal {of} into string): \
+         write {key}: \"{value}\""
+    )]
+    Bare { key: String, value: String, of: &'static str },
+    #[error("cannot read the CiliumNodeConfig {name}: {problem}")]
+    NodeConfig { name: String, problem: String },
     #[error("no ConfigMap in the input, only {}", found.join(", "))]
     NoConfigMap { found: Vec<String> },
     #[error("several ConfigMaps and none is named {NAME} or alone in holding VTEP keys: {}", found.join(", "))]
     Ambiguous { found: Vec<String> },
+    #[error("several {NAME} and none is in {DEFAULT_NAMESPACE}: {}; give --namespace", found.join(", "))]
+    Namespaces { found: Vec<String> },
+    #[error("no ConfigMap in the namespace {namespace}, only {}", found.join(", "))]
+    OtherNamespace { namespace: String, found: Vec<String> },
 }
 
-/// Reads one or several YAML documents or JSON values: a ConfigMap, a list of objects, or a bare map of keys.
+/// What an input says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// Of the ConfigMap.
+    pub keys: Keys,
+    /// The objects of the same namespace that override keys for some nodes.
+    pub node_configs: Vec<NodeConfig>,
+}
+
+/// [`read`] for the keys alone, of whatever namespace.
 pub fn read_documents(text: &str) -> Result<Keys, ManifestError> {
+    read(text, None).map(|manifest| manifest.keys)
+}
+
+/// Reads one or several YAML documents or JSON values: ConfigMaps and `CiliumNodeConfig`s, lists of objects, or a bare map of keys.
+/// `namespace`: where Cilium is.
+pub fn read(text: &str, namespace: Option<&str>) -> Result<Manifest, ManifestError> {
     if text.len() > MAX_BYTES {
         return Err(ManifestError::TooLong(text.len()));
     }
@@ -50,7 +80,7 @@ pub fn read_documents(text: &str) -> Result<Keys, ManifestError> {
     for document in node::parse(text.trim_start_matches('\u{feff}'))? {
         found.add(document)?;
     }
-    found.choose()
+    found.choose(namespace)
 }
 
 /// Reads a directory with one file per key, as the kubelet mounts a ConfigMap.
@@ -78,103 +108,4 @@ pub fn read_dir(path: &Path) -> io::Result<Keys> {
         keys.insert(name, String::from_utf8_lossy(&bytes).into_owned());
     }
     Ok(keys)
-}
-
-/// A map of keys, and what it is called where it is an object.
-struct Candidate {
-    name: Option<String>,
-    keys: Keys,
-}
-
-#[derive(Default)]
-struct Found {
-    candidates: Vec<Candidate>,
-    /// Other objects, as `Kind name`.
-    others: Vec<String>,
-}
-
-impl Found {
-    fn add(&mut self, document: Node) -> Result<(), ManifestError> {
-        let Node::Map(mut map) = document else {
-            return match document {
-                Node::Null => Ok(()),
-                Node::Text(_) | Node::List(_) | Node::Map(_) => Err(ManifestError::NoMap(document.describe())),
-            };
-        };
-        let name = match map.get("metadata") {
-            Some(Node::Map(metadata)) => metadata.get("name").and_then(Node::text).map(str::to_owned),
-            Some(Node::Null | Node::Text(_) | Node::List(_)) | None => None,
-        };
-        let kind = map.get("kind").and_then(Node::text).map(str::to_owned);
-        match (kind.as_deref(), map.remove("items"), map.remove("data")) {
-            (Some("ConfigMap"), _, data) => self.add_config_map(name, data),
-            (None, None, Some(data @ Node::Map(_))) => self.add_config_map(name, Some(data)),
-            (Some(kind), Some(Node::List(items)), _) if kind.ends_with("List") => {
-                items.into_iter().try_for_each(|item| self.add(item))
-            }
-            (Some(kind), _, _) if map.contains_key("apiVersion") => {
-                self.others.push(format!("{kind} {}", name.as_deref().unwrap_or("without a name")));
-                Ok(())
-            }
-            (_, items, data) => {
-                map.extend(items.map(|items| ("items".to_owned(), items)));
-                map.extend(data.map(|data| ("data".to_owned(), data)));
-                self.candidates.push(Candidate { name: None, keys: texts(map)? });
-                Ok(())
-            }
-        }
-    }
-
-    fn add_config_map(&mut self, name: Option<String>, data: Option<Node>) -> Result<(), ManifestError> {
-        let keys = match data {
-            Some(Node::Map(data)) => texts(data)?,
-            Some(Node::Null) | None => Keys::new(),
-            Some(other @ (Node::Text(_) | Node::List(_))) => {
-                return Err(ManifestError::NoMap(format!("{} as its data", other.describe())));
-            }
-        };
-        self.candidates.push(Candidate { name, keys });
-        Ok(())
-    }
-
-    /// The one named `cilium-config`, else the only one there is, else the only one that speaks of VTEPs.
-    fn choose(mut self) -> Result<Keys, ManifestError> {
-        let is_named = |candidate: &Candidate| candidate.name.as_deref() == Some(NAME);
-        let speaks = |Candidate { keys, .. }: &Candidate| {
-            keys.keys().any(|key| key == "enable-vtep" || key.starts_with("vtep-"))
-        };
-        let chosen = only(&self.candidates, is_named)
-            .or_else(|| only(&self.candidates, |_| true))
-            .or_else(|| only(&self.candidates, speaks).filter(|_| !self.candidates.iter().any(is_named)));
-        match chosen {
-            Some(index) => Ok(self.candidates.swap_remove(index).keys),
-            None if !self.candidates.is_empty() => Err(ManifestError::Ambiguous { found: self.names() }),
-            None if self.others.is_empty() => Err(ManifestError::Empty),
-            None => Err(ManifestError::NoConfigMap { found: self.others }),
-        }
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.candidates.iter().map(|c| c.name.clone().unwrap_or_else(|| "one without a name".to_owned())).collect()
-    }
-}
-
-/// The index of the only candidate of this sort.
-fn only(candidates: &[Candidate], sort: impl Fn(&Candidate) -> bool) -> Option<usize> {
-    let mut indices = (0..candidates.len()).filter(|&index| candidates.get(index).is_some_and(&sort));
-    indices.next().filter(|_| indices.next().is_none())
-}
-
-fn texts(map: node::Map) -> Result<Keys, ManifestError> {
-    map.into_iter().map(|(key, node)| text(&key, node).map(|text| (key, text))).collect()
-}
-
-fn text(key: &str, node: Node) -> Result<String, ManifestError> {
-    let (found, hint) = match node {
-        Node::Text(text) => return Ok(text),
-        Node::Null => return Ok(String::new()),
-        Node::List(_) => ("a list", "write the values into one string, separated by blanks"),
-        Node::Map(_) => ("a map", "give the rendered ConfigMap, not Helm values"),
-    };
-    Err(ManifestError::NotText { key: key.to_owned(), found, hint })
 }

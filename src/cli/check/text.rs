@@ -2,7 +2,7 @@
 
 use super::{
     super::style::{BAD, BOLD, WARNING, fold, paint},
-    Count, vteps,
+    Applied, Count, vteps,
 };
 use crate::config::{
     Keys,
@@ -23,13 +23,14 @@ pub fn render(keys: &Keys, parsed: &Parsed) -> String {
 }
 
 fn render_finding(keys: &Keys, finding: &Finding) -> String {
-    let Finding { rule, severity, key, index, problem, remedy, .. } = finding;
+    let Finding { rule, severity, key, index, origin, problem, remedy, .. } = finding;
     let (label, style) = match severity {
         Severity::Error => ("error", BAD),
         Severity::Warning => ("warning", WARNING),
         Severity::Info => ("info", BOLD),
     };
-    let place = printable(&finding.place());
+    let origin = origin.as_ref().map(|origin| format!(" (set by {origin})")).unwrap_or_default();
+    let place = printable(&(finding.place() + &origin));
     let head = format!("{label}[{rule}]");
     let problem = fold(&format!("{head}: {problem}"), "  ");
     let mut text = format!("{}{}\n  --> {place}\n", paint(style, &head), &problem[head.len()..]);
@@ -77,12 +78,22 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// What lists that are gone say.
+const ELSEWHERE: &str = "no VTEP in force: vtep-endpoint, vtep-cidr and vtep-mac are absent, so VTEPs are decided elsewhere, \
+                         perhaps by a CiliumVTEPConfig\n";
+
+/// What the input has that is not applied, one line each.
+pub(super) fn notes(node_configs: &[Applied]) -> String {
+    node_configs.iter().filter_map(Applied::note).map(|note| printable(&note) + "\n").collect()
+}
+
 fn summary(parsed: &Parsed) -> String {
     let Count { errors, warnings, infos } = Count::of(parsed);
     let mut text = format!("{}, {}, {infos} info\n", plural(errors, "error"), plural(warnings, "warning"));
     let vteps = vteps(parsed);
     text += &match vteps.len() {
         0 if !parsed.enabled => "no VTEP in force: VTEP is off\n".to_owned(),
+        0 if parsed.elsewhere => ELSEWHERE.to_owned(),
         0 if parsed.list_error() => "no VTEP in force: an error concerns the whole configuration\n".to_owned(),
         0 => "no VTEP in force\n".to_owned(),
         n => format!("{} in force:\n", plural(n, "VTEP")),

@@ -27,22 +27,52 @@ pub(super) type Map = BTreeMap<String, Node>;
 pub(super) enum Node {
     Null,
     Text(String),
+    /// What was written without quotes and is no text, as it was written.
+    Bare(String, Type),
     List(Vec<Node>),
     Map(Map),
+}
+
+/// As Go calls the types of JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Type {
+    Bool,
+    Number,
+}
+
+impl Type {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::Number => "number",
+        }
+    }
 }
 
 impl Node {
     pub(super) fn text(&self) -> Option<&str> {
         match self {
-            Self::Text(text) => Some(text),
+            Self::Text(text) | Self::Bare(text, _) => Some(text),
             Self::Null | Self::List(_) | Self::Map(_) => None,
+        }
+    }
+
+    /// For what reads JSON; numbers and booleans are text.
+    pub(super) fn json(self) -> serde_json::Value {
+        match self {
+            Self::Null => serde_json::Value::Null,
+            Self::Text(text) | Self::Bare(text, _) => text.into(),
+            Self::List(items) => items.into_iter().map(Self::json).collect(),
+            Self::Map(map) => map.into_iter().map(|(key, value)| (key, value.json())).collect(),
         }
     }
 
     pub(super) fn describe(&self) -> String {
         match self {
             Self::Null => "nothing".to_owned(),
-            Self::Text(text) => format!("the text {:?}", text.chars().take(40).collect::<String>()),
+            Self::Text(text) | Self::Bare(text, _) => {
+                format!("the text {:?}", text.chars().take(40).collect::<String>())
+            }
             Self::List(items) => format!("a list of {}", items.len()),
             Self::Map(map) => format!("a map of {}", map.len()),
         }
@@ -105,6 +135,10 @@ impl Seed<'_> {
         rest.map(|_| ()).ok_or_else(|| E::custom("unfolds to too much data"))
     }
 
+    fn bare<E: Error>(&self, text: String, of: Type) -> Result<Node, E> {
+        self.pay(text.len()).map(|()| Node::Bare(text, of))
+    }
+
     fn again(&self) -> Self {
         Self { budget: self.budget }
     }
@@ -134,27 +168,27 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Node, E> {
-        self.visit_string(value.to_string())
+        self.bare(value.to_string(), Type::Bool)
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<Node, E> {
-        self.visit_string(value.to_string())
+        self.bare(value.to_string(), Type::Number)
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Node, E> {
-        self.visit_string(value.to_string())
+        self.bare(value.to_string(), Type::Number)
     }
 
     fn visit_i128<E: Error>(self, value: i128) -> Result<Node, E> {
-        self.visit_string(value.to_string())
+        self.bare(value.to_string(), Type::Number)
     }
 
     fn visit_u128<E: Error>(self, value: u128) -> Result<Node, E> {
-        self.visit_string(value.to_string())
+        self.bare(value.to_string(), Type::Number)
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Node, E> {
-        self.visit_string(value.to_string())
+        self.bare(value.to_string(), Type::Number)
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Node, E> {
@@ -178,7 +212,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
         self.pay(0)?;
         let mut map = Map::new();
         while let Some(key) = entries.next_key_seed(self.again())? {
-            let Node::Text(key) = key else {
+            let (Node::Text(key) | Node::Bare(key, _)) = key else {
                 return Err(A::Error::custom(format!("a key is {}", key.describe())));
             };
             let value = entries.next_value_seed(self.again())?;
@@ -187,6 +221,29 @@ impl<'de> Visitor<'de> for Seed<'_> {
             }
             map.insert(key, value);
         }
+        if let Some(merged) = map.remove(MERGE) {
+            merge(&mut map, merged).map_err(A::Error::custom)?;
+        }
         Ok(Node::Map(map))
+    }
+}
+
+/// YAML's merge key: what it names is as if written here. What is written here wins, and of several the first.
+const MERGE: &str = "<<";
+
+fn merge(map: &mut Map, merged: Node) -> Result<(), String> {
+    match merged {
+        Node::Map(more) => {
+            for (key, value) in more {
+                map.entry(key).or_insert(value);
+            }
+            Ok(())
+        }
+        Node::List(maps) if maps.iter().all(|item| matches!(item, Node::Map(_))) => {
+            maps.into_iter().try_for_each(|item| merge(map, item))
+        }
+        other @ (Node::Null | Node::Text(_) | Node::Bare(_, _) | Node::List(_)) => {
+            Err(format!("`{MERGE}` merges maps, and is {}", other.describe()))
+        }
     }
 }

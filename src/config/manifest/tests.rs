@@ -61,6 +61,123 @@ fn scalars_are_their_text() {
 }
 
 #[test]
+fn merge_keys_are_merged() {
+    let cases = [
+        ("<<: {a: merged, b: merged}\na: own", "own merged"),
+        ("a: own\n<<: {a: merged, b: merged}", "own merged"),
+        ("<<: [{a: first}, {a: second, b: second}]", "first second"),
+        ("kind: ConfigMap\ndata:\n  <<: &x {a: '1', b: '2'}", "1 2"),
+        ("x: &x\n  a: '1'\nkind: ConfigMap\ndata:\n  <<: *x\n  b: '2'", "1 2"),
+        ("x: &x {b: deep}\ny: &y {<<: *x, a: near}\nkind: ConfigMap\ndata: {<<: *y}", "near deep"),
+    ];
+    for (text, expected) in cases {
+        let keys = read(text).unwrap_or_else(|error| panic!("{text}\n{error}"));
+        assert_eq!(format!("{} {}", keys["a"], keys["b"]), expected, "{text}");
+        assert!(!keys.contains_key("<<"), "{text}");
+    }
+    for text in ["<<: text", "<<: [a]", "<<: 1", "<<:"] {
+        let error = read(text).expect_err(text);
+        assert!(error.contains("`<<` merges maps"), "{text}\n{error}");
+    }
+}
+
+/// The API server decodes `data` into a map of strings, and refuses what is none.
+#[test]
+fn an_object_holds_text_alone() {
+    let cases = [
+        ("kind: ConfigMap\ndata: {enable-vtep: true}", "`enable-vtep`", "bool into string"),
+        ("kind: ConfigMap\ndata: {tunnel-port: 8472}", "`tunnel-port`", "number into string"),
+        ("kind: ConfigMap\ndata:\n  a: x\n  b: 1.5\n", "`b`", "write b: \"1.5\""),
+        ("{\"kind\": \"ConfigMap\", \"data\": {\"enable-vtep\": true}}", "`enable-vtep`", "is true without quotes"),
+        ("kind: List\nitems:\n- {kind: ConfigMap, data: {a: false}}", "`a`", "false"),
+        (
+            "kind: ConfigMap\ndata: {}\n---\nkind: CiliumNodeConfig\nspec: {defaults: {a: 1}}",
+            "`a`",
+            "number into string",
+        ),
+    ];
+    for (text, key, words) in cases {
+        let error = read(text).expect_err(text);
+        assert!(error.contains(key) && error.contains(words), "{text}\n{error}");
+    }
+    // A value that is not there is the empty text, to the API server as well.
+    assert_eq!(read("kind: ConfigMap\ndata: {a: 'true', b: \"1\", c: }").expect("keys").len(), 3);
+}
+
+/// One `cilium-config` in each of these namespaces, its own name as the value.
+fn namespaces(namespaces: &[&str]) -> String {
+    let object = |namespace: &&str| {
+        format!(
+            "kind: ConfigMap\nmetadata: {{name: cilium-config, namespace: {namespace}}}\ndata: {{vtep-mac: {namespace}}}\n"
+        )
+    };
+    namespaces.iter().map(object).collect::<Vec<_>>().join("---\n")
+}
+
+#[test]
+fn namespaces_tell_two_of_a_name_apart() {
+    let cases: [(&[&str], Option<&str>, Result<&str, &str>); 7] = [
+        (&["cilium"], None, Ok("cilium")),
+        (&["cilium", "kube-system"], None, Ok("kube-system")),
+        (&["cilium", "kube-system"], Some("cilium"), Ok("cilium")),
+        (&["cilium", "other"], None, Err("cilium/cilium-config, other/cilium-config; give --namespace")),
+        (&["cilium", "other"], Some("other"), Ok("other")),
+        (
+            &["cilium", "other"],
+            Some("kube-system"),
+            Err("no ConfigMap in the namespace kube-system, only cilium/cilium-config"),
+        ),
+        (&["cilium", "cilium"], Some("cilium"), Err("cilium/cilium-config, cilium/cilium-config")),
+    ];
+    for (given, namespace, expected) in cases {
+        let found = super::read(&namespaces(given), namespace).map(|manifest| manifest.keys["vtep-mac"].clone());
+        match (found, expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{given:?} {namespace:?}"),
+            (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{given:?}: {error}"),
+            (found, expected) => panic!("{given:?} {namespace:?}: {found:?}, not {expected:?}"),
+        }
+    }
+    let bare = super::read("vtep-mac: x", Some("cilium")).expect("a map that names no namespace");
+    assert_eq!(bare.keys["vtep-mac"], "x");
+}
+
+#[test]
+fn node_configs_come_with_their_configmap() {
+    let config = |name: &str, namespace: &str, spec: &str| {
+        format!(
+            "---\napiVersion: cilium.io/v2\nkind: CiliumNodeConfig\nmetadata: {{name: {name}{namespace}}}\nspec: {spec}\n"
+        )
+    };
+    let text = namespaces(&["kube-system", "cilium"])
+        + &config("all", ", namespace: kube-system", "{nodeSelector: {}, defaults: {vtep-mask: 255.255.0.0}}")
+        + &config("dmz", "", "{nodeSelector: {matchLabels: {zone: dmz}}, defaults: {a: b}}")
+        + &config("none", ", namespace: kube-system", "{defaults: {a: b}}")
+        + &config("elsewhere", ", namespace: cilium", "{nodeSelector: {}}");
+    let names = |namespace| {
+        let manifest = super::read(&text, namespace).expect("a manifest");
+        manifest.node_configs.into_iter().map(|config| config.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(None), ["all", "dmz", "none"]);
+    assert_eq!(names(Some("cilium")), ["dmz", "elsewhere"]);
+    let manifest = super::read(&text, None).expect("a manifest");
+    let [all, dmz, none] = manifest.node_configs.as_slice() else { panic!("{manifest:?}") };
+    assert_eq!(all.selector, Some(kube::core::Selector::default()));
+    assert_eq!(all.defaults["vtep-mask"], "255.255.0.0");
+    let labels = |zone: &str| [("zone".to_owned(), zone.to_owned())].into();
+    assert!(dmz.selects(&labels("dmz")) && !dmz.selects(&labels("lan")) && none.selector.is_none());
+
+    let wrong = "{nodeSelector: {matchExpressions: [{key: a, operator: Near}]}}";
+    for (text, words) in [
+        (config("x", "", "{}"), "no ConfigMap in the input, only CiliumNodeConfig x"),
+        (config("x", "", wrong), "the CiliumNodeConfig x"),
+        (config("x", "", "{nodeSelector: [a]}"), "the CiliumNodeConfig x"),
+    ] {
+        let error = read(&text).expect_err(&text);
+        assert!(error.contains(words), "{text}\n{error}");
+    }
+}
+
+#[test]
 fn says_what_it_found_instead() {
     let cases = [
         ("", "empty"),
