@@ -54,7 +54,7 @@ pub struct Line {
 pub struct Parsed {
     /// `enable-vtep` is not off: it is true, or nobody can read it.
     pub enabled: bool,
-    /// VTEP is not off, and not one of the three lists is there: the VTEPs are decided elsewhere.
+    /// VTEP is on, and not one of the three lists is there: the VTEPs are decided elsewhere.
     pub elsewhere: bool,
     /// `vtep-mask`, or its default where it is absent or wrong.
     pub mask: Ipv4Addr,
@@ -122,7 +122,8 @@ pub fn parse_around(keys: &Keys, around: Around<'_>) -> Parsed {
     sort(&mut findings);
     let mask = mask.unwrap_or(DEFAULT_MASK);
     let mentioned = mentioned(&lists.cidr, mask);
-    Parsed { enabled, elsewhere: enabled && lists.are_absent(), mask, tunnel, lines, mentioned, findings }
+    let elsewhere = lists.are_absent() && cluster::is(keys, "enable-vtep", true);
+    Parsed { enabled, elsewhere, mask, tunnel, lines, mentioned, findings }
 }
 
 /// In the order of [`Rule::ALL`], then of the lists.

@@ -24,6 +24,7 @@ pub struct Observed {
     pub doubt: Option<String>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a document is what nearly all of them are, and there is one at a time")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sight {
     Document(Document),
@@ -168,7 +169,9 @@ impl View {
         let surroundings = surroundings.and(node);
         let standing = previous.map(Self::standing).unwrap_or_default();
         let around = Around { surroundings: &surroundings, standing: &standing };
-        let parsed = parse_around(keys, around);
+        let mut parsed = parse_around(keys, around);
+        // An error that leaves the last good configuration as it is leaves it where it was, too.
+        parsed.elsewhere |= parsed.list_error() && previous.is_some_and(|view| view.truth == Truth::None);
         let before = previous.and_then(|view| view.last_good.as_ref());
         let in_force = in_force_around(&parsed, before, around);
         let truth = Truth::of(&parsed);

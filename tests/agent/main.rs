@@ -3,6 +3,7 @@
 //! Deadlines are ten times what the agent promises, so that a busy machine fails nothing; `make bench` prints the real figures.
 
 mod api;
+mod bad_edits;
 mod clients;
 mod commands;
 mod configuration;

@@ -116,7 +116,8 @@ fn namespaces(namespaces: &[&str]) -> String {
 
 #[test]
 fn namespaces_tell_two_of_a_name_apart() {
-    let cases: [(&[&str], Option<&str>, Result<&str, &str>); 7] = [
+    type Case = (&'static [&'static str], Option<&'static str>, Result<&'static str, &'static str>);
+    let cases: [Case; 7] = [
         (&["cilium"], None, Ok("cilium")),
         (&["cilium", "kube-system"], None, Ok("kube-system")),
         (&["cilium", "kube-system"], Some("cilium"), Ok("cilium")),

@@ -169,6 +169,6 @@ pub(super) fn filled<'k>(keys: &'k Keys, key: &str) -> Option<&'k str> {
 }
 
 /// The key is there, readable, and says so: an absent key has its default, and `scalars` reports what cannot be read.
-fn is(keys: &Keys, key: &str, expected: bool) -> bool {
+pub(super) fn is(keys: &Keys, key: &str, expected: bool) -> bool {
     keys.get(key).and_then(|value| boolean(value)) == Some(expected)
 }

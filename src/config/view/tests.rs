@@ -162,8 +162,14 @@ fn lists_that_are_gone_leave_the_truth_to_somebody_else() {
     let missing = View::next("test", &Sight::Missing("gone".to_owned()).into(), Some(&view), Timestamp::UNIX_EPOCH);
     assert_eq!((missing.truth, in_force(&missing)), (Truth::None, vec![]));
 
-    let empty = see(with(gone, "vtep-cidr", Some("")), &NOWHERE(), Some(&after));
-    assert_eq!((empty.truth, in_force(&empty)), (Truth::Configmap, BOTH.map(str::to_owned).to_vec()));
+    // A list in error leaves the truth where it was: here with nothing in force, there with the lists.
+    let in_error = with(gone.clone(), "vtep-cidr", Some(""));
+    let empty = see(in_error.clone(), &NOWHERE(), Some(&after));
+    assert_eq!((empty.truth, in_force(&empty), &empty.last_good), (Truth::None, vec![], &good.last_good));
+    for document in [in_error, with(gone, "enable-vtep", Some("ture"))] {
+        let held = see(document, &NOWHERE(), Some(&good));
+        assert_eq!((held.truth, &held.in_force, held.valid()), (Truth::Configmap, &good.in_force, false));
+    }
     assert_eq!(empty.findings[0].rule, Rule::VtepListEmpty);
     let back = see(keys(&[A]), &NOWHERE(), Some(&after));
     assert_eq!((back.truth, in_force(&back), back.valid()), (Truth::Configmap, vec!["10.1.6.0/24".to_owned()], true));
