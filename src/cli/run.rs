@@ -17,6 +17,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
 
 use super::{
     moment::{self, Moment, NO_CONFIGURATION},
@@ -98,7 +99,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "text", env = "VTEP_AGENT_LOG_FORMAT")]
     log_format: logging::Format,
     /// The least level that is logged, or directives such as `info,vtep_agent::probe=debug`.
-    #[arg(long, value_name = "LEVEL", default_value = "info", env = "VTEP_AGENT_LOG_LEVEL")]
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = log_level, env = "VTEP_AGENT_LOG_LEVEL")]
     log_level: String,
 }
 
@@ -285,6 +286,11 @@ impl Args {
             runbook: self.runbook_url.clone(),
         }
     }
+}
+
+/// As [`logging::init`] understands it.
+fn log_level(text: &str) -> Result<String, String> {
+    EnvFilter::builder().parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// A duration such as `100ms`, `1s` or `5m`.

@@ -138,7 +138,9 @@ fn what_was_seen_last_is_shown_and_is_no_success() -> Result<()> {
         let shown = String::from_utf8(output.stdout)?;
         ensure!(shown.contains("in sync") || shown.contains("in_sync=true"), "{command:?}: {shown}");
     }
-    ensure!(run(&lab, &["plan", "--no-such-flag"])?.status.code() == Some(2), "a wrong command line");
+    for wrong in [&["plan", "--no-such-flag"][..], &["run", "--once", "--log-level", "vtep_agent=loud"]] {
+        ensure!(run(&lab, wrong)?.status.code() == Some(2), "a wrong command line: {wrong:?}");
+    }
     Ok(())
 }
 
