@@ -45,9 +45,10 @@ impl Moment {
         let name = config.to_string();
         let netlink = netlink::connect().context("failed to open a netlink socket")?;
         let recalled = recall(&source.state.last_good());
+        let given = source.given(&config).await;
         let observed = config.read().await;
         let networks = networks::look(&netlink, &source.own_tables()).await;
-        let known = source.surroundings().and(&networks);
+        let known = given.and(&networks);
         let around = around(&observed, &known, recalled.as_ref(), &source.ipcache_look()).await;
         let view = View::next_on(&around, &name, &observed, recalled.as_ref(), Timestamp::now());
         if view.in_force.is_none() {

@@ -185,13 +185,8 @@ async fn start(args: &Args) -> anyhow::Result<http::Sources> {
     let (own_tables, beat) = (args.source.own_tables(), progress.register("networks"));
     tokio::spawn(networks::follow(netlink()?, own_tables, networks_changes, networks, beat));
     let lifeline = args.source.lifeline(&source, netlink()?);
-    tokio::spawn(config::follow::follow(
-        source.to_string(),
-        observed,
-        args.source.needs(networks_rx),
-        args.source.state.last_good(),
-        config_tx,
-    ));
+    let needs = args.source.needs(&source, networks_rx);
+    tokio::spawn(config::follow::follow(source.to_string(), observed, needs, args.source.state.last_good(), config_tx));
     tokio::spawn(source.follow(updates));
     let node = &args.source.node;
     let (version, version_rx) = watch::channel(None);

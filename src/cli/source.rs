@@ -124,16 +124,30 @@ impl Source {
     }
 
     /// What a person tells of the cluster and the node.
-    #[must_use]
-    pub fn surroundings(&self) -> Surroundings {
+    fn surroundings(&self) -> Surroundings {
         let allow_overlap = self.allow_overlap.iter().map(Ipv4Net::trunc).collect();
         Surroundings { allow_overlap, ..self.surroundings.surroundings() }
     }
 
     /// What speaks against VTEPs on this node, given its networks.
-    #[must_use]
-    pub fn needs(&self, networks: watch::Receiver<Option<Surroundings>>) -> Needs {
-        Needs { given: self.surroundings(), networks, ipcache: self.ipcache_look() }
+    pub fn needs(&self, config: &Config, networks: watch::Receiver<Option<Surroundings>>) -> Needs {
+        Needs { given: Box::pin(self.given(config)), networks, ipcache: self.ipcache_look() }
+    }
+
+    /// What is known of the cluster without an answer of the API server: what a person tells, and where it is.
+    pub fn given(&self, config: &Config) -> impl Future<Output = Surroundings> + use<> {
+        let surroundings = self.surroundings();
+        let server = match config {
+            Config::Kube(source) => Some(source.server.clone()),
+            Config::Dir { .. } => None,
+        };
+        async move {
+            let api_servers = match server {
+                Some(server) => server.addresses().await,
+                None => BTreeSet::new(),
+            };
+            Surroundings { api_servers, ..surroundings }
+        }
     }
 
     /// Looks into the ipcache on a thread of its own.

@@ -27,8 +27,8 @@ pub type IpcacheLooked = Pin<Box<dyn Future<Output = Result<BTreeMap<Ipv4Net, Ve
 
 /// What speaks against VTEPs on this node.
 pub struct Needs {
-    /// What a person says.
-    pub given: Surroundings,
+    /// What is known without an answer of the API server, once its name is resolved.
+    pub given: Pin<Box<dyn Future<Output = Surroundings> + Send>>,
     /// What the kernel says; `None` before the first reading.
     pub networks: watch::Receiver<Option<Surroundings>>,
     pub ipcache: IpcacheLook,
@@ -48,6 +48,7 @@ pub async fn follow(
     // Not in force by itself: the source may know better in a moment, and until then the kernel stays as it is.
     let mut previous = recalled.map(Arc::new);
     let mut latest = None;
+    let given = needs.given.await;
     loop {
         let vetoed = previous.as_ref().is_some_and(|view| !view.vetoed.is_empty());
         tokio::select! {
@@ -61,7 +62,7 @@ pub async fn follow(
         }
         let networks = needs.networks.borrow_and_update().clone();
         let (Some(observed), Some(networks)) = (&latest, networks) else { continue };
-        let around = around(observed, &needs.given.and(&networks), previous.as_deref(), &needs.ipcache).await;
+        let around = around(observed, &given.and(&networks), previous.as_deref(), &needs.ipcache).await;
         let view = Arc::new(View::next_on(&around, &source, observed, previous.as_deref(), Timestamp::now()));
         let View { hash, stale, .. } = &*view;
         let is_new = config.borrow().as_ref().is_none_or(|last| last.hash != *hash);

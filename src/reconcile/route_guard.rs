@@ -56,10 +56,9 @@ impl RouteGuard {
         }
     }
 
-    /// Routes or rules for these CIDRs were added while the API server could be reached.
+    /// Routes or rules for these CIDRs were added while the API server could be reached: what was added before is not to blame for a loss
+    /// from now on.
     pub(super) fn on_added(&mut self, cidrs: BTreeSet<Ipv4Net>, now: Instant) {
-        let before = self.watched.take().filter(|watched| now < watched.until);
-        let cidrs = before.map(|watched| watched.cidrs).unwrap_or_default().into_iter().chain(cidrs).collect();
         self.watched = Some(Watched { cidrs, until: now + WINDOW, due: now + INTERVAL, failures: 0 });
     }
 
@@ -148,7 +147,7 @@ mod tests {
         guard.on_added(cidrs(5), Instant::now());
         guard.on_added(cidrs(6), Instant::now());
         assert!(run(&mut guard, "---"));
-        assert_eq!(guard.refused(), &(&cidrs(5) | &cidrs(6)), "both were added within the window");
+        assert_eq!(guard.refused(), &cidrs(6), "after the first the API server was there");
         guard.on_config("a");
         assert!(!guard.refused().is_empty());
         guard.on_config("b");

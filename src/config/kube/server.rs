@@ -44,7 +44,7 @@ impl Server {
     }
 
     /// The IPv4 addresses of the API server and of its proxy, as far as this node can resolve their names.
-    pub(super) async fn addresses(&self) -> BTreeSet<Ipv4Addr> {
+    pub async fn addresses(&self) -> BTreeSet<Ipv4Addr> {
         let mut addresses = BTreeSet::new();
         for host in [&self.host, &self.proxy].into_iter().flatten() {
             addresses.extend(host.resolve().await.unwrap_or_default().iter().filter_map(|address| ipv4(address.ip())));
