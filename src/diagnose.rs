@@ -4,6 +4,7 @@
 //! the others that hold as well are named under `also`. What the agent makes good by itself comes last.
 
 mod cause;
+mod writers;
 
 use std::time::{Duration, Instant};
 
@@ -228,17 +229,6 @@ impl Evidence<'_> {
         let pending = || self.pending_entry().map(|op| format!("not written: {op}"));
         let reason = error.map(str::to_owned).or_else(pending)?;
         (!self.is_left_alone()).then(|| format!("the kernel lacks the entry for {}: {reason}", self.vtep.cidr))
-    }
-
-    fn datapath_contended(&self) -> Option<String> {
-        let found = self.datapath.contended.get(&self.vtep.cidr)?;
-        let found = found.map_or_else(|| "deleting it".to_owned(), |found| format!("writing {found}"));
-        let so_far = if self.is_left_alone() { "it is left alone for a minute" } else { "each time it is put right" };
-        Some(format!(
-            "find out who keeps changing the VTEP entry {}, {found} ({so_far}): usually Cilium, started with an older configuration; \
-             restart the cilium DaemonSet",
-            self.vtep.cidr
-        ))
     }
 
     fn is_left_alone(&self) -> bool {

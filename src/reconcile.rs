@@ -256,7 +256,7 @@ impl Reconciler {
             std::mem::take(&mut found.decision.plan).into_iter().partition(Op::is_of_route);
         let mut done = Vec::new();
         for op in entries {
-            let backs_off = op.entry().is_some_and(|cidr| self.contention.is_left_alone(cidr, now));
+            let backs_off = op.entry().is_some_and(|cidr| self.contention.holds_back(cidr, now));
             if backs_off || (found.decision.verify_only && op.is_of_vtep_map()) {
                 continue;
             }

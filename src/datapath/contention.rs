@@ -1,5 +1,5 @@
-//! Who else writes an entry. Some repairs of one key in a row are told: usually Cilium's sync, every minute. More than ten within a
-//! minute are a fight, and a fight is left alone for a minute.
+//! Who else writes an entry. Some repairs of one key in a row are told, until the entry was left in peace for a minute. More than ten
+//! within a minute are a fight, and a fight is left alone for a minute.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -10,12 +10,18 @@ use ipnet::Ipv4Net;
 
 use super::abi::VtepValue;
 
-/// So many repairs within [`MEMORY`] are no accident.
+/// So many repairs, none long after the one before, are no accident.
 const TOLD: usize = 3;
-/// Long enough for a few of Cilium's syncs, one a minute.
-const MEMORY: Duration = Duration::from_secs(300);
+/// An entry that was as wanted for so long is contended no more.
+const PEACE: Duration = Duration::from_secs(60);
+/// Repairs that came at least so far apart may be Cilium's sync, one a minute.
+const SYNC_AT_LEAST: Duration = Duration::from_secs(45);
+/// The sync is sometimes late: peace takes so long where repairs came as it comes. Repairs farther apart have nothing in common.
+const SYNC_AT_MOST: Duration = Duration::from_secs(75);
 const FIGHT: usize = 10;
 const FIGHT_WINDOW: Duration = Duration::from_secs(60);
+/// More repairs than any rule here looks back to.
+const KEPT: usize = 16;
 
 /// The repairs of the last minutes, per key.
 #[derive(Clone, Debug, Default)]
@@ -25,20 +31,52 @@ pub struct Contention {
     left_alone: BTreeMap<Ipv4Net, Instant>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Repairs {
     at: VecDeque<Instant>,
     /// What somebody else had put there the last time; `None` where it had been deleted.
     found: Option<VtepValue>,
+    /// When the entry last differed from what is wanted: repaired then, or left alone.
+    disturbed: Instant,
+}
+
+/// An entry that somebody else keeps writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contended {
+    /// What had been put there last; `None` where it had been deleted.
+    pub found: Option<VtepValue>,
+    /// When that was put right last.
+    pub repaired: Instant,
+}
+
+impl Repairs {
+    fn new(now: Instant) -> Self {
+        Self { at: VecDeque::new(), found: None, disturbed: now }
+    }
+
+    /// How long the entry must be as wanted until this is over. Cilium writes values and deletes none.
+    fn peace(&self) -> Duration {
+        let gaps = self.at.iter().zip(self.at.iter().skip(1)).map(|(a, b)| b.saturating_duration_since(*a));
+        let syncs = self.found.is_some() && gaps.max().is_some_and(|gap| gap >= SYNC_AT_LEAST);
+        if syncs { SYNC_AT_MOST } else { PEACE }
+    }
+
+    fn is_contended(&self, now: Instant) -> bool {
+        self.at.len() >= TOLD && now.saturating_duration_since(self.disturbed) < self.peace()
+    }
 }
 
 impl Contention {
     /// Counts a repair of a key that held `found`, or nothing. True when this one is one too many: from now on the key is left alone.
     pub fn on_repair(&mut self, key: Ipv4Net, found: Option<VtepValue>, now: Instant) -> bool {
         self.forget(now);
-        let repairs = self.repairs.entry(key).or_default();
+        let repairs = self.repairs.entry(key).or_insert_with(|| Repairs::new(now));
+        if repairs.at.len() == KEPT {
+            repairs.at.pop_front();
+        }
         repairs.at.push_back(now);
         repairs.found = found;
+        repairs.disturbed = now;
         let last = self.left_alone.get(&key).copied();
         // Those before the key was left alone have been counted.
         let counts = |at: &&Instant| now.duration_since(**at) < FIGHT_WINDOW && last.is_none_or(|last| **at >= last);
@@ -49,20 +87,26 @@ impl Contention {
         fight
     }
 
-    /// What is old no longer counts, and takes no memory.
+    /// What is over no longer counts, and takes no memory. Two repairs do not prove anything yet: a third may come with the next sync.
     fn forget(&mut self, now: Instant) {
-        for repairs in self.repairs.values_mut() {
-            while repairs.at.front().is_some_and(|at| now.duration_since(*at) >= MEMORY) {
-                repairs.at.pop_front();
-            }
-        }
-        self.repairs.retain(|_, repairs| !repairs.at.is_empty());
+        self.repairs.retain(|_, repairs| {
+            let patience = if repairs.at.len() >= TOLD { repairs.peace() } else { SYNC_AT_MOST };
+            now.saturating_duration_since(repairs.disturbed) < patience
+        });
         self.left_alone.retain(|_, until| now.saturating_duration_since(*until) < FIGHT_WINDOW);
     }
 
+    /// Whether the key, whose entry differs now, is to be left alone: then this is no peace.
+    pub fn holds_back(&mut self, key: Ipv4Net, now: Instant) -> bool {
+        let held = self.is_left_alone(key, now);
+        if let (true, Some(repairs)) = (held, self.repairs.get_mut(&key)) {
+            repairs.disturbed = now;
+        }
+        held
+    }
+
     /// The minute of this key is not over.
-    #[must_use]
-    pub fn is_left_alone(&self, key: Ipv4Net, now: Instant) -> bool {
+    fn is_left_alone(&self, key: Ipv4Net, now: Instant) -> bool {
         self.left_alone.get(&key).is_some_and(|until| now < *until)
     }
 
@@ -72,12 +116,12 @@ impl Contention {
         self.left_alone.keys().copied().filter(|key| self.is_left_alone(*key, now)).collect()
     }
 
-    /// The keys that somebody else keeps writing, each with what had been put there last; `None` where it had been deleted.
+    /// The keys that somebody else keeps writing.
     #[must_use]
-    pub fn contended(&self, now: Instant) -> BTreeMap<Ipv4Net, Option<VtepValue>> {
-        let recent = |repairs: &Repairs| repairs.at.iter().filter(|at| now.duration_since(**at) < MEMORY).count();
-        let told = self.repairs.iter().filter(|(_, repairs)| recent(repairs) >= TOLD);
-        told.map(|(&key, repairs)| (key, repairs.found)).collect()
+    pub fn contended(&self, now: Instant) -> BTreeMap<Ipv4Net, Contended> {
+        let told = self.repairs.iter().filter(|(_, repairs)| repairs.is_contended(now));
+        let last = |repairs: &Repairs| repairs.at.back().copied().unwrap_or(repairs.disturbed);
+        told.map(|(&key, repairs)| (key, Contended { found: repairs.found, repaired: last(repairs) })).collect()
     }
 }
 
@@ -129,8 +173,38 @@ mod tests {
             assert!(!contention.on_repair(key(), found, after(at)));
             assert_eq!(!contention.contended(after(at)).is_empty(), told, "after {at} s");
         }
-        assert_eq!(contention.contended(after(180)), [(key(), found)].into());
-        assert!(contention.contended(after(420)).is_empty());
+        assert_eq!(contention.contended(after(180)), [(key(), Contended { found, repaired: after(180) })].into());
+        assert!(!contention.contended(after(254)).is_empty(), "the next sync may be late");
+        assert!(contention.contended(after(255)).is_empty());
         assert!(contention.left_alone(after(180)).is_empty());
+    }
+
+    #[test]
+    fn a_minute_of_peace_ends_what_a_hand_did() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut contention = Contention::default();
+        assert!((0..10).all(|at| !contention.on_repair(key(), None, after(at))));
+        assert!(!contention.contended(after(68)).is_empty());
+        assert!(contention.contended(after(69)).is_empty(), "a minute after the last of ten deletions");
+        contention.on_repair(key(), None, after(70));
+        assert!(contention.contended(after(70)).is_empty(), "one more, later, is one");
+    }
+
+    /// Left alone is no peace while the entry differs, and peace where it does not.
+    #[test]
+    fn a_fight_is_over_when_the_entry_stays_right() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut contention = Contention::default();
+        for _ in 0..=FIGHT {
+            contention.on_repair(key(), None, start);
+        }
+        let mut fought = contention.clone();
+        assert!((1..60).all(|at| fought.holds_back(key(), after(at))));
+        assert!(!fought.holds_back(key(), after(60)));
+        assert!(!fought.contended(after(118)).is_empty());
+        assert!(fought.contended(after(119)).is_empty());
+        assert!(contention.contended(after(60)).is_empty());
     }
 }

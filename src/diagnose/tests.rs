@@ -6,6 +6,7 @@ use crate::{
     damper::{Damper, Word},
     datapath::{
         abi::{IpcacheEntry, VtepValue},
+        contention::Contended,
         ipcache::Inside,
     },
     node::{
@@ -139,6 +140,18 @@ impl Case {
         for &wire in wires {
             (0..times).for_each(|_| self.health(wire).on_send_error(&std::io::Error::other("lost"), Instant::now()));
         }
+    }
+
+    /// Somebody keeps leaving the entry so.
+    fn contend(&mut self, found: Option<VtepValue>) {
+        self.datapath.contended.insert(self.vtep.cidr, Contended { found, repaired: Instant::now() });
+    }
+
+    /// Cilium tells what it was started with: this endpoint for the VTEP.
+    fn run_with(&mut self, endpoint: Ipv4Addr) {
+        let known = RunningVtep { endpoint: Some(endpoint), mac: Some(self.vtep.mac) };
+        let vteps = Some([(self.vtep.cidr.network(), known)].into());
+        self.facts.running = Running::Known(RunningConfig { vteps, ..RunningConfig::default() });
     }
 
     /// Nobody answers ARP for the endpoint.
@@ -277,7 +290,7 @@ fn each_fault_is_named() {
                 let cidr = case.vtep.cidr;
                 let found = VtepValue::new(case.vtep.mac, [10, 169, 72, 99].into());
                 let value = VtepValue::new(case.vtep.mac, case.vtep.endpoint);
-                case.datapath.contended.insert(cidr, Some(found));
+                case.contend(Some(found));
                 case.datapath.left_alone.insert(cidr);
                 case.datapath.pending.push(Op::ReplaceEntry { cidr, found, value });
             },
@@ -552,6 +565,42 @@ fn what_the_agent_makes_good_comes_last() {
     let diagnosis = case.diagnose();
     assert_eq!(diagnosis.cause, Some(Cause::TunnelSilent));
     assert_eq!(diagnosis.also, [Cause::CiliumRestartRequired]);
+}
+
+/// Who writes is told by what is found: Cilium writes what it was started with, and deletes nothing.
+#[test]
+fn cilium_is_named_only_where_it_fits() {
+    let found = |n: u8| Some(VtepValue::new([0, 0x50, 0x56, 0xa0, 0x7d, 0xd8].into(), [10, 169, 72, n].into()));
+    let table: [(&str, Option<u8>, Option<VtepValue>, &str); 6] = [
+        ("its own older value", Some(99), found(99), "this Cilium was started with"),
+        ("another value", Some(34), found(99), "not Cilium, which would write endpoint 10.169.72.34"),
+        ("a deletion", Some(99), None, "not Cilium, which would write endpoint 10.169.72.99"),
+        ("a deletion, and it does not tell", None, None, "not Cilium, which deletes no entry"),
+        (
+            "a value, and it does not tell",
+            None,
+            found(99),
+            "a Cilium that was started with an older configuration does",
+        ),
+        ("a value of a CIDR that it does not know", Some(0), found(99), "not Cilium, which does not know 10.1.6.0/24"),
+    ];
+    for (what, runs, found, words) in table {
+        let mut case = Case::healthy();
+        case.contend(found);
+        match runs {
+            Some(0) => {
+                let vteps = Some(BTreeMap::new());
+                case.facts.running = Running::Known(RunningConfig { vteps, ..RunningConfig::default() });
+            }
+            Some(n) => case.run_with([10, 169, 72, n].into()),
+            None => {}
+        }
+        let diagnosis = case.diagnose();
+        assert_eq!(diagnosis.cause, Some(Cause::DatapathContended), "{what}");
+        let hint = diagnosis.hint.unwrap_or_default();
+        assert!(hint.contains(words), "{what}: {hint}");
+        assert_eq!(hint.contains("cilium DaemonSet"), !words.starts_with("not Cilium"), "{what}: {hint}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
 use crate::datapath::{
-    abi::VtepValue,
+    contention::Contended,
     ipcache::{Inside, Version},
     plan::Op,
     survey::Model,
@@ -88,8 +88,8 @@ pub struct Report {
     pub repairs: BTreeMap<Ipv4Net, u64>,
     /// Repairs of drift since the start, routes and rules included.
     pub repairs_total: u64,
-    /// Entries that somebody keeps overwriting, each with what had been put there last.
-    pub contended: BTreeMap<Ipv4Net, Option<VtepValue>>,
+    /// Entries that somebody keeps overwriting.
+    pub contended: BTreeMap<Ipv4Net, Contended>,
     /// Those of them that are left alone for now.
     pub left_alone: BTreeSet<Ipv4Net>,
     pub last_pass: Option<Pass>,

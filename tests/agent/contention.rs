@@ -56,6 +56,25 @@ fn over_ciliums_sync_the_configuration_wins() -> Result<()> {
     Ok(())
 }
 
+/// Cilium deletes nothing: a hand that does is told from it.
+#[test]
+fn deletions_by_hand_are_not_ciliums() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let vteps = lab.topology.vteps();
+    for _ in 0..4 {
+        bpftool(&lab, "map delete pinned /sys/fs/bpf/tc/globals/cilium_vtep_map key 10 1 6 0")?;
+        eventually("it is put right", REPAIRED_WITHIN, || Ok(in_kernel(&lab, &vteps)?.then_some(())))?;
+    }
+    let status = agent.wait_for("it is told", NOTICED_WITHIN, |status| {
+        status.vteps.first().is_some_and(|vtep| vtep.cause == Some(Cause::DatapathContended))
+    })?;
+    let hint = status.vteps[0].hint.as_deref().context("a hint")?;
+    ensure!(hint.contains("not Cilium, which would write endpoint 10.169.72.34"), "{hint}");
+    ensure!(!hint.contains("restart the cilium DaemonSet"), "{hint}");
+    Ok(())
+}
+
 #[test]
 fn a_fight_is_named_and_left_alone() -> Result<()> {
     let lab = Lab::start()?;
