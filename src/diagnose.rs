@@ -434,7 +434,7 @@ impl Evidence<'_> {
 
     /// The probe target has answered once: it is the right one.
     fn has_answered(&self) -> bool {
-        self.lane.is_some_and(|lane| lane.arp.received + lane.icmp.received > 0)
+        self.lane.is_some_and(Lane::has_answered)
     }
 
     /// Nothing answers, and nothing has come by itself since.
@@ -443,7 +443,7 @@ impl Evidence<'_> {
     }
 
     fn seen_since(&self) -> bool {
-        self.lane.is_some_and(|lane| lane.seen_since_unanswered(self.tunnel))
+        self.lane.is_some_and(|lane| lane.seen_since_unanswered(self.tunnel).is_some())
     }
 
     /// Ping through the tunnel has failed often enough, or there is nothing to ping.

@@ -33,6 +33,7 @@ use crate::{
     probe::{
         health::Thresholds,
         lane::Pace,
+        learned::Memory,
         prober::{self, Prober},
     },
     progress::Progress,
@@ -126,7 +127,8 @@ async fn round(
     if can_probe {
         let targets: BTreeMap<_, _> = args.probe_target.iter().copied().collect();
         let settings = prober::Settings { pace: PACE, passive_first: false, targets };
-        let prober = Prober::new(settings, config.clone(), facts.clone(), probes_tx).await;
+        let memory = Memory::read_only(&args.source.state.learned());
+        let prober = Prober::new(settings, memory, config.clone(), facts.clone(), probes_tx).await;
         tokio::spawn(prober.context("failed to open the probe socket")?.run(progress.register("probe")));
     }
     let mut news = probes.clone();

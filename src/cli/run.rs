@@ -34,6 +34,7 @@ use crate::{
     probe::{
         health::Thresholds,
         lane::Pace,
+        learned::Memory,
         prober::{self, Prober},
     },
     progress::Progress,
@@ -214,7 +215,8 @@ async fn start(args: &Args) -> anyhow::Result<http::Sources> {
 
     // The monitor says so.
     if !fitness.lacks(capabilities::NET_RAW) {
-        let prober = Prober::new(args.probing(), config_rx.clone(), facts_rx.clone(), probes).await;
+        let memory = Memory::load(args.source.state.learned());
+        let prober = Prober::new(args.probing(), memory, config_rx.clone(), facts_rx.clone(), probes).await;
         let prober = prober.context("failed to open the probe socket")?;
         tokio::spawn(prober.run(progress.register("probe")));
     }

@@ -8,6 +8,7 @@ use crate::{
         journal::{self, Journal, Records},
         owned::{self, Ledger, Owned},
     },
+    probe::learned::{self, Learned},
     reconcile::Memory,
     state_file::StateFile,
 };
@@ -24,6 +25,12 @@ impl Flags {
     #[must_use]
     pub fn last_good(&self) -> StateFile<LastGood> {
         StateFile::new(self.state_dir.join(last_good::FILE))
+    }
+
+    /// The tunnel self IPs that have answered.
+    #[must_use]
+    pub fn learned(&self) -> StateFile<Learned> {
+        StateFile::new(self.state_dir.join(learned::FILE))
     }
 
     /// What this agent put into the ipcache.

@@ -68,6 +68,8 @@ pub struct Health {
     answered_in_a_row: u32,
     /// When the first probe of those left that were not answered since, or the first of the outage.
     unanswered_since: Option<Instant>,
+    /// When the last loss was known.
+    lost_at: Option<Instant>,
     pub sent: u64,
     pub received: u64,
     /// Not answered in time, or not sent.
@@ -94,6 +96,7 @@ impl Health {
             window: VecDeque::new(),
             answered_in_a_row: 0,
             unanswered_since: None,
+            lost_at: None,
             sent: 0,
             received: 0,
             lost_total: 0,
@@ -144,6 +147,12 @@ impl Health {
         self.unanswered_since
     }
 
+    /// When a probe was given up last.
+    #[must_use]
+    pub fn lost_at(&self) -> Option<Instant> {
+        self.lost_at
+    }
+
     /// A probe left.
     pub fn on_sent(&mut self, sequence: u16, now: Instant) {
         self.sent += 1;
@@ -157,6 +166,7 @@ impl Health {
         self.sent += 1;
         self.unanswered_since.get_or_insert(now);
         self.send_error = Some(error.into());
+        self.lost_at = Some(now);
         self.record(false);
     }
 
@@ -194,6 +204,7 @@ impl Health {
                 break;
             }
             self.awaited.pop_front();
+            self.lost_at = Some(now);
             self.record(false);
         }
     }

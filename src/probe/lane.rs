@@ -8,6 +8,7 @@ use std::{
 use super::{
     frames::{Arp, TunnelArpReply, VTEP_VNI},
     health::{Answers, Health, Thresholds},
+    learned::Known,
     passive::Passive,
     path_mtu::PathMtu,
     tap::{Flow, Stray},
@@ -44,6 +45,8 @@ pub enum Origin {
     Learned,
     /// It answered when every address was asked for.
     Swept,
+    /// It answered this agent before it was restarted.
+    Remembered,
 }
 
 /// The tunnel self IP of a BIG-IP.
@@ -82,6 +85,12 @@ impl From<Answers> for ProbeState {
 pub struct Lane {
     pub vtep: Vtep,
     pub target: Option<Target>,
+    /// What has answered last, in this life of the agent or one before.
+    pub known: Option<Known>,
+    /// Since when this VTEP is probed.
+    pub began: Instant,
+    /// Every address of its CIDR was asked for.
+    pub swept: bool,
     pub underlay: Health,
     pub arp: Health,
     pub icmp: Health,
@@ -93,10 +102,14 @@ pub struct Lane {
     pub shares_endpoint: bool,
     /// Frames that answered our probes, asked for or not.
     answers: u64,
+    /// When the last of them came.
+    last_answer: Option<Instant>,
     /// The tap hears this endpoint's answers to ARP.
     pub heard: bool,
     /// The MAC that answered ARP last.
     pub observed_mac: Option<Mac>,
+    /// When that was.
+    pub observed_at: Option<Instant>,
     /// Answers in a row with another MAC than the configured one.
     foreign_macs: u32,
     thresholds: Thresholds,
@@ -117,6 +130,9 @@ impl Lane {
         Self {
             vtep,
             target: configured.map(|address| Target { address, origin: Origin::Configured }),
+            known: None,
+            began: now,
+            swept: false,
             underlay: health(),
             arp: health(),
             icmp: health(),
@@ -125,8 +141,10 @@ impl Lane {
             rests: false,
             shares_endpoint: false,
             answers: 0,
+            last_answer: None,
             heard: true,
             observed_mac: None,
+            observed_at: None,
             foreign_macs: 0,
             thresholds: pace.thresholds,
             flows: Vec::new(),
@@ -134,6 +152,47 @@ impl Lane {
             answered: None,
             due: now,
         }
+    }
+
+    /// Takes in what was known of this VTEP before: a place to ask at, where no other was told.
+    pub fn recall(&mut self, known: Known) {
+        self.known = Some(known);
+        self.target.get_or_insert(Target { address: known.self_ip, origin: Origin::Remembered });
+    }
+
+    /// The target has answered once, in this life of the agent or one before: it is the right one.
+    #[must_use]
+    pub fn has_answered(&self) -> bool {
+        self.arp.received + self.icmp.received > 0 || self.known_target().is_some()
+    }
+
+    /// Echoes to the target were answered once.
+    #[must_use]
+    pub fn has_echoed(&self) -> bool {
+        self.icmp.received > 0 || self.known_target().is_some_and(|known| known.echo)
+    }
+
+    fn known_target(&self) -> Option<&Known> {
+        self.known.as_ref().filter(|known| self.target.is_some_and(|target| target.address == known.self_ip))
+    }
+
+    /// Nobody told where to ask, or what is remembered does not answer.
+    #[must_use]
+    pub fn wants_target(&self) -> bool {
+        self.target.is_none() || (self.is_doubted() && self.arp.state() == Answers::Failed)
+    }
+
+    /// The target is from before, and has not answered in this life.
+    fn is_doubted(&self) -> bool {
+        let is_remembered = self.target.is_some_and(|target| target.origin == Origin::Remembered);
+        is_remembered && self.observed_at.is_none() && self.icmp.received == 0
+    }
+
+    /// The target has answered.
+    fn note_answer(&mut self, echo: bool) {
+        let Some(Target { address: self_ip, .. }) = self.target else { return };
+        let before = self.known_target().copied().unwrap_or(Known { self_ip, mac: None, echo: false });
+        self.known = Some(Known { self_ip, mac: self.observed_mac.or(before.mac), echo: echo || before.echo });
     }
 
     /// Plans the next probe: a fleet of agents that started together drifts apart.
@@ -182,16 +241,20 @@ impl Lane {
     /// BIG-IP also announces itself unasked.
     pub fn on_arp_reply(&mut self, reply: &TunnelArpReply, asker: Ipv4Addr, now: Instant) {
         self.answers += 1;
-        if self.target.is_none() && reply.vni == VTEP_VNI && reply.arp.target == asker {
-            let found = Some(reply.arp.sender).filter(|address| self.vtep.cidr.contains(address));
-            self.target = found.map(|address| Target { address, origin: Origin::Swept });
+        self.last_answer = Some(now);
+        let is_known = self.target.is_some_and(|target| target.address == reply.arp.sender);
+        let is_wanted = self.target.is_none() || (self.is_doubted() && !is_known);
+        if is_wanted && reply.vni == VTEP_VNI && reply.arp.target == asker && self.vtep.cidr.contains(&reply.arp.sender)
+        {
+            self.target = Some(Target { address: reply.arp.sender, origin: Origin::Swept });
         }
         let asked = self.target.is_some_and(|target| target.address == reply.arp.sender);
         if !asked || reply.vni != VTEP_VNI || reply.arp.target != asker {
             return;
         }
         let mac = reply.arp.sender_mac;
-        self.observed_mac = Some(mac);
+        (self.observed_mac, self.observed_at) = (Some(mac), Some(now));
+        self.note_answer(false);
         self.foreign_macs = if mac == self.vtep.mac { 0 } else { self.foreign_macs.saturating_add(1) };
         self.arp.on_reply_to_newest(now);
     }
@@ -202,13 +265,16 @@ impl Lane {
         self.observed_mac.filter(|_| self.foreign_macs >= self.thresholds.raise)
     }
 
-    /// A frame of this endpoint's tunnel came in since the probes through it are unanswered: the tunnel lives.
+    /// When the last frame of this endpoint's tunnel came in, if that was after the probes through it began to be unanswered; where there
+    /// is nobody to probe through it, those beside it. The first answers after an outage are its end, and no frames of BIG-IP's own.
     #[must_use]
-    pub fn seen_since_unanswered(&self, tunnel: Tunnel) -> bool {
-        let since = self.arp.unanswered_since().max(self.icmp.unanswered_since());
+    pub fn seen_since_unanswered(&self, tunnel: Tunnel) -> Option<Instant> {
+        let through = self.arp.unanswered_since().max(self.icmp.unanswered_since());
+        let since = through.or_else(|| self.underlay.unanswered_since())?;
+        let since = self.last_answer.map_or(since, |answer| since.max(answer));
         let is_of_tunnel = |flow: &&Flow| flow.vni == VTEP_VNI && flow.port == tunnel.port;
         let newest = self.flows.iter().filter(is_of_tunnel).map(|flow| flow.last_seen).max();
-        matches!((newest, since), (Some(newest), Some(since)) if newest > since)
+        newest.filter(|newest| *newest > since)
     }
 
     /// What the tap has counted so far.
@@ -243,12 +309,13 @@ impl Lane {
         }
     }
 
-    /// Who speaks ARP is a self IP; the source of other packets may be a client behind BIG-IP.
+    /// Who speaks ARP is a self IP; the source of other packets may be a client behind BIG-IP, and takes no place that has answered.
     fn learn(&self) -> Option<Target> {
         let inside = |address: &Ipv4Addr| self.vtep.cidr.contains(address);
         let flows = || self.flows.iter().filter(|flow| flow.vni == VTEP_VNI);
         let arp = flows().filter_map(|flow| flow.arp_sender).find(inside);
-        let ip = || flows().filter_map(|flow| flow.inner_source).find(inside);
+        let is_proven = self.target.is_some() && self.arp.received + self.icmp.received > 0;
+        let ip = || flows().filter_map(|flow| flow.inner_source).find(inside).filter(|_| !is_proven);
         arp.or_else(ip).map(|address| Target { address, origin: Origin::Learned })
     }
 
@@ -289,9 +356,11 @@ impl Lane {
     /// An echo came back through the tunnel.
     pub fn on_echo(&mut self, sequence: u16, now: Instant) {
         self.answers += 1;
+        self.last_answer = Some(now);
         if !self.path_mtu.on_reply(sequence, now) {
             self.icmp.on_reply(sequence, now);
         }
+        self.note_answer(true);
     }
 
     #[must_use]
@@ -306,116 +375,4 @@ impl Lane {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PACE: Pace = Pace {
-        interval: Duration::from_secs(1),
-        timeout: Duration::from_millis(500),
-        thresholds: Thresholds { raise: 3, clear: 3 },
-    };
-
-    fn vtep() -> Vtep {
-        Vtep {
-            cidr: "10.1.6.0/24".parse().expect("a CIDR"),
-            endpoint: [10, 169, 72, 34].into(),
-            mac: [0, 0x50, 0x56, 0xa0, 0x7d, 0xd8].into(),
-        }
-    }
-
-    fn flow(source: [u8; 4], vni: u32, inner_source: Option<[u8; 4]>, arp_sender: Option<[u8; 4]>) -> Flow {
-        Flow {
-            source: source.into(),
-            port: 8472,
-            vni,
-            packets: 1,
-            bytes: 100,
-            last_seen: Instant::now(),
-            inner_mac: Mac::default(),
-            inner_source: inner_source.map(Ipv4Addr::from),
-            arp_sender: arp_sender.map(Ipv4Addr::from),
-            foreign: None,
-        }
-    }
-
-    #[test]
-    fn learns_the_self_ip_from_its_own_endpoint_and_vni_only() {
-        const HERE: [u8; 4] = [10, 169, 72, 34];
-        let self_ip = [10, 1, 6, 34];
-        let table = [
-            ("an ARP request", flow(HERE, 2, None, Some(self_ip)), Some(self_ip)),
-            ("a packet", flow(HERE, 2, Some(self_ip), None), Some(self_ip)),
-            ("ARP before IP", flow(HERE, 2, Some([10, 1, 6, 99]), Some(self_ip)), Some(self_ip)),
-            ("outside the CIDR", flow(HERE, 2, Some([10, 9, 9, 9]), None), None),
-            ("another endpoint", flow([10, 169, 72, 36], 2, None, Some(self_ip)), None),
-            ("another VNI", flow(HERE, 3, None, Some(self_ip)), None),
-        ];
-        for (what, flow, expected) in table {
-            let mut lane = Lane::new(vtep(), None, PACE, Instant::now());
-            lane.on_flows(&[flow]);
-            assert_eq!(lane.target.map(|target| target.address), expected.map(Ipv4Addr::from), "{what}");
-        }
-    }
-
-    #[test]
-    fn a_configured_target_stays_and_a_learned_one_follows() {
-        let now = Instant::now();
-        let mut lane = Lane::new(vtep(), Some([10, 1, 6, 1].into()), PACE, now);
-        lane.on_flows(&[flow([10, 169, 72, 34], 2, None, Some([10, 1, 6, 34]))]);
-        assert_eq!(lane.target.map(|target| target.origin), Some(Origin::Configured));
-
-        let mut lane = Lane::new(vtep(), None, PACE, now);
-        assert_eq!((lane.arp_state(), lane.icmp_state()), (ProbeState::NoTarget, ProbeState::NoTarget));
-        for self_ip in [[10, 1, 6, 34], [10, 1, 6, 35]] {
-            lane.on_flows(&[flow([10, 169, 72, 34], 2, None, Some(self_ip))]);
-            assert_eq!(lane.target.map(|target| target.address), Some(self_ip.into()));
-        }
-        lane.on_flows(&[]);
-        assert!(lane.target.is_some(), "silence does not make forget");
-    }
-
-    fn reply(vni: u32, sender: [u8; 4], target: [u8; 4], mac: Mac) -> TunnelArpReply {
-        let arp = Arp { sender_mac: mac, sender: sender.into(), target_mac: [2; 6].into(), target: target.into() };
-        TunnelArpReply { endpoint: [10, 169, 72, 34].into(), vni, arp }
-    }
-
-    #[test]
-    fn an_arp_answer_counts_only_when_it_answers_us() {
-        const SELF_IP: [u8; 4] = [10, 1, 6, 34];
-        const ASKER: [u8; 4] = [10, 0, 0, 126];
-        let now = Instant::now();
-        let mac = vtep().mac;
-        let table = [
-            ("the answer", reply(2, SELF_IP, ASKER, mac), 1),
-            ("another sender", reply(2, [10, 1, 6, 35], ASKER, mac), 0),
-            ("an announcement", reply(2, SELF_IP, SELF_IP, mac), 0),
-            ("another VNI", reply(3, SELF_IP, ASKER, mac), 0),
-        ];
-        for (what, reply, received) in table {
-            let mut lane = Lane::new(vtep(), Some(SELF_IP.into()), PACE, now);
-            lane.arp.on_sent(1, now);
-            lane.on_arp_reply(&reply, ASKER.into(), now);
-            assert_eq!((lane.arp.received, lane.observed_mac.is_some()), (received, received == 1), "{what}");
-        }
-    }
-
-    #[test]
-    fn a_foreign_mac_is_believed_the_third_time() {
-        let now = Instant::now();
-        let mut lane = Lane::new(vtep(), Some([10, 1, 6, 34].into()), PACE, now);
-        let other: Mac = [4; 6].into();
-        let mut answer = |mac| {
-            lane.on_arp_reply(&reply(2, [10, 1, 6, 34], [10, 0, 0, 126], mac), [10, 0, 0, 126].into(), now);
-            lane.foreign_mac()
-        };
-        assert_eq!([answer(other), answer(other), answer(other)], [None, None, Some(other)]);
-        assert_eq!(answer(vtep().mac), None);
-    }
-
-    #[test]
-    fn without_the_tap_arp_is_unsupported() {
-        let mut lane = Lane::new(vtep(), Some([10, 1, 6, 34].into()), PACE, Instant::now());
-        lane.heard = false;
-        assert_eq!((lane.arp_state(), lane.icmp_state()), (ProbeState::Unsupported, ProbeState::Pending));
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ pub mod frames;
 pub mod health;
 pub mod icmp;
 pub mod lane;
+pub mod learned;
 pub mod passive;
 pub mod path_mtu;
 pub mod prober;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
+use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 use tokio::{
     sync::{mpsc, watch},
@@ -21,6 +22,7 @@ use super::{
     frames::Echo,
     icmp::{IcmpSocket, ORDINARY, Path},
     lane::{Lane, Pace, ProbeState},
+    learned::Memory,
     sweep::Sweep,
     tap::{Answer, OwnReply, Tap},
 };
@@ -78,6 +80,8 @@ pub struct Prober {
     echo_id: u16,
     sequence: u16,
     lanes: BTreeMap<Ipv4Net, Lane>,
+    /// Of this life and those before.
+    memory: Memory,
     /// Probe targets that belong to no VTEP, as they were said last.
     idle_targets: BTreeSet<Ipv4Net>,
     tunnel: Tunnel,
@@ -123,6 +127,7 @@ impl Prober {
     /// When the socket for ARP cannot be opened.
     pub async fn new(
         settings: Settings,
+        memory: Memory,
         config: watch::Receiver<Option<Arc<View>>>,
         facts: watch::Receiver<Option<Arc<Facts>>>,
         report: watch::Sender<Arc<Report>>,
@@ -135,6 +140,7 @@ impl Prober {
             echo_id: fastrand::u16(..),
             sequence: 0,
             lanes: BTreeMap::new(),
+            memory,
             idle_targets: BTreeSet::new(),
             tunnel: Tunnel::default(),
             asker: None,
@@ -238,7 +244,12 @@ impl Prober {
         for &vtep in spec.iter().flat_map(|spec| &spec.vteps) {
             let kept = previous.remove(&vtep.cidr).filter(|lane| lane.vtep == vtep);
             let configured = self.settings.targets.get(&vtep.cidr).copied();
-            let mut lane = kept.unwrap_or_else(|| Lane::new(vtep, configured, self.settings.pace, now));
+            let begin = || {
+                let mut lane = Lane::new(vtep, configured, self.settings.pace, now);
+                self.memory.recall(&vtep).into_iter().for_each(|known| lane.recall(known));
+                lane
+            };
+            let mut lane = kept.unwrap_or_else(begin);
             let is_other = |other: &&Vtep| other.endpoint == vtep.endpoint && other.cidr != vtep.cidr;
             lane.shares_endpoint = spec.iter().flat_map(|spec| &spec.vteps).any(|other| is_other(&other));
             self.lanes.insert(vtep.cidr, lane);
@@ -347,6 +358,7 @@ impl Prober {
             self.housekeeping_due = now + HOUSEKEEPING;
             self.open_sockets();
             self.tend_tap(now);
+            self.memory.follow(&self.lanes, now, Timestamp::now());
         }
         let mut lanes = std::mem::take(&mut self.lanes);
         lanes.values_mut().for_each(|lane| lane.on_time(now));
@@ -372,8 +384,11 @@ impl Prober {
 
     /// Asks for a self IP that nothing else tells.
     fn sweep(&mut self, now: Instant) {
-        let unknown = self.lanes.values().filter(|lane| lane.target.is_none() && lane.heard);
+        let unknown = self.lanes.values().filter(|lane| lane.wants_target() && lane.heard);
         let unknown: Vec<_> = unknown.map(|lane| lane.vtep.cidr).collect();
+        for lane in self.lanes.values_mut() {
+            lane.swept = self.sweep.is_done(lane.vtep.cidr);
+        }
         let Some(asker) = self.asker else { return };
         let Some((cidr, address)) = self.sweep.turn(&unknown, now) else { return };
         if let Some(lane) = self.lanes.get(&cidr) {

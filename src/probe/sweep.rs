@@ -54,6 +54,12 @@ impl Sweep {
         asked
     }
 
+    /// Every address of this CIDR was asked for, lately or some time ago.
+    #[must_use]
+    pub fn is_done(&self, cidr: Ipv4Net) -> bool {
+        self.begun.contains_key(&cidr) && self.current.as_ref().is_none_or(|(current, _)| *current != cidr)
+    }
+
     fn next(&self, now: Instant) -> Option<Ipv4Net> {
         let patient = self.unknown.iter().filter(|(_, since)| now.duration_since(**since) >= GRACE);
         let rested = |cidr: &Ipv4Net| self.begun.get(cidr).is_none_or(|begun| now.duration_since(*begun) >= AGAIN);
@@ -96,7 +102,9 @@ mod tests {
         let mut now = Instant::now();
         let mut sweep = Sweep::default();
         let start = now;
+        assert!(run(&mut sweep, &[cidr(6)], &mut now, 5).is_empty() && !sweep.is_done(cidr(6)));
         let asked = run(&mut sweep, &[cidr(6)], &mut now, 60);
+        assert!(sweep.is_done(cidr(6)) && !sweep.is_done(cidr(5)));
         assert_eq!(asked.len(), 254);
         assert_eq!((asked[0].2, asked[253].2), ([10, 1, 6, 1].into(), [10, 1, 6, 254].into()));
         assert!(asked[0].0 - start >= GRACE, "BIG-IP may tell by itself");

@@ -1,0 +1,162 @@
+use super::*;
+
+const PACE: Pace = Pace {
+    interval: Duration::from_secs(1),
+    timeout: Duration::from_millis(500),
+    thresholds: Thresholds { raise: 3, clear: 3 },
+};
+
+fn vtep() -> Vtep {
+    Vtep {
+        cidr: "10.1.6.0/24".parse().expect("a CIDR"),
+        endpoint: [10, 169, 72, 34].into(),
+        mac: [0, 0x50, 0x56, 0xa0, 0x7d, 0xd8].into(),
+    }
+}
+
+fn flow(source: [u8; 4], vni: u32, inner_source: Option<[u8; 4]>, arp_sender: Option<[u8; 4]>) -> Flow {
+    Flow {
+        source: source.into(),
+        port: 8472,
+        vni,
+        packets: 1,
+        bytes: 100,
+        last_seen: Instant::now(),
+        inner_mac: Mac::default(),
+        inner_source: inner_source.map(Ipv4Addr::from),
+        arp_sender: arp_sender.map(Ipv4Addr::from),
+        foreign: None,
+    }
+}
+
+#[test]
+fn learns_the_self_ip_from_its_own_endpoint_and_vni_only() {
+    const HERE: [u8; 4] = [10, 169, 72, 34];
+    let self_ip = [10, 1, 6, 34];
+    let table = [
+        ("an ARP request", flow(HERE, 2, None, Some(self_ip)), Some(self_ip)),
+        ("a packet", flow(HERE, 2, Some(self_ip), None), Some(self_ip)),
+        ("ARP before IP", flow(HERE, 2, Some([10, 1, 6, 99]), Some(self_ip)), Some(self_ip)),
+        ("outside the CIDR", flow(HERE, 2, Some([10, 9, 9, 9]), None), None),
+        ("another endpoint", flow([10, 169, 72, 36], 2, None, Some(self_ip)), None),
+        ("another VNI", flow(HERE, 3, None, Some(self_ip)), None),
+    ];
+    for (what, flow, expected) in table {
+        let mut lane = Lane::new(vtep(), None, PACE, Instant::now());
+        lane.on_flows(&[flow]);
+        assert_eq!(lane.target.map(|target| target.address), expected.map(Ipv4Addr::from), "{what}");
+    }
+}
+
+#[test]
+fn a_configured_target_stays_and_a_learned_one_follows() {
+    let now = Instant::now();
+    let mut lane = Lane::new(vtep(), Some([10, 1, 6, 1].into()), PACE, now);
+    lane.on_flows(&[flow([10, 169, 72, 34], 2, None, Some([10, 1, 6, 34]))]);
+    assert_eq!(lane.target.map(|target| target.origin), Some(Origin::Configured));
+
+    let mut lane = Lane::new(vtep(), None, PACE, now);
+    assert_eq!((lane.arp_state(), lane.icmp_state()), (ProbeState::NoTarget, ProbeState::NoTarget));
+    for self_ip in [[10, 1, 6, 34], [10, 1, 6, 35]] {
+        lane.on_flows(&[flow([10, 169, 72, 34], 2, None, Some(self_ip))]);
+        assert_eq!(lane.target.map(|target| target.address), Some(self_ip.into()));
+    }
+    lane.on_flows(&[]);
+    assert!(lane.target.is_some(), "silence does not make forget");
+}
+
+/// What an agent knew before it was restarted.
+fn remembering(now: Instant) -> Lane {
+    let mut lane = Lane::new(vtep(), None, PACE, now);
+    lane.recall(Known { self_ip: [10, 1, 6, 34].into(), mac: None, echo: true });
+    lane
+}
+
+#[test]
+fn a_remembered_target_is_asked_and_gives_way_to_what_is_seen() {
+    let now = Instant::now();
+    let of = |lane: &Lane| lane.target.map(|target| (target.address, target.origin));
+    let (before, other) = ([10, 1, 6, 34], [10, 1, 6, 35]);
+
+    let mut lane = remembering(now);
+    assert_eq!(of(&lane), Some((before.into(), Origin::Remembered)));
+    assert!(lane.has_answered() && lane.has_echoed() && !lane.wants_target());
+    lane.on_flows(&[flow([10, 169, 72, 34], 2, None, Some(other))]);
+    assert_eq!(of(&lane), Some((other.into(), Origin::Learned)), "by BIG-IP's own frames");
+    assert!(!lane.has_answered(), "another address has another past");
+
+    let mut lane = remembering(now);
+    for _ in 0..3 {
+        lane.arp.on_send_error(&std::io::Error::other("lost"), now);
+    }
+    assert!(lane.wants_target(), "it is swept for");
+    lane.on_arp_reply(&reply(2, other, [10, 0, 0, 126], vtep().mac), [10, 0, 0, 126].into(), now);
+    assert_eq!(of(&lane), Some((other.into(), Origin::Swept)), "by an answer");
+    assert_eq!(lane.known.map(|known| known.self_ip), Some(other.into()));
+
+    let mut lane = remembering(now);
+    lane.on_arp_reply(&reply(2, before, [10, 0, 0, 126], vtep().mac), [10, 0, 0, 126].into(), now);
+    lane.on_arp_reply(&reply(2, other, [10, 0, 0, 126], vtep().mac), [10, 0, 0, 126].into(), now);
+    assert_eq!(of(&lane), Some((before.into(), Origin::Remembered)), "it has answered: it stays");
+
+    let mut lane = Lane::new(vtep(), Some([10, 1, 6, 1].into()), PACE, now);
+    lane.recall(Known { self_ip: before.into(), mac: None, echo: true });
+    assert_eq!(of(&lane), Some(([10, 1, 6, 1].into(), Origin::Configured)));
+    assert!(!lane.has_answered());
+}
+
+#[test]
+fn a_client_behind_bigip_takes_no_place_that_has_answered() {
+    let now = Instant::now();
+    let mut lane = remembering(now);
+    lane.on_arp_reply(&reply(2, [10, 1, 6, 34], [10, 0, 0, 126], vtep().mac), [10, 0, 0, 126].into(), now);
+    lane.arp.on_sent(1, now);
+    lane.arp.on_reply(1, now);
+    lane.on_flows(&[flow([10, 169, 72, 34], 2, Some([10, 1, 6, 99]), None)]);
+    assert_eq!(lane.target.map(|target| target.address), Some([10, 1, 6, 34].into()));
+}
+
+fn reply(vni: u32, sender: [u8; 4], target: [u8; 4], mac: Mac) -> TunnelArpReply {
+    let arp = Arp { sender_mac: mac, sender: sender.into(), target_mac: [2; 6].into(), target: target.into() };
+    TunnelArpReply { endpoint: [10, 169, 72, 34].into(), vni, arp }
+}
+
+#[test]
+fn an_arp_answer_counts_only_when_it_answers_us() {
+    const SELF_IP: [u8; 4] = [10, 1, 6, 34];
+    const ASKER: [u8; 4] = [10, 0, 0, 126];
+    let now = Instant::now();
+    let mac = vtep().mac;
+    let table = [
+        ("the answer", reply(2, SELF_IP, ASKER, mac), 1),
+        ("another sender", reply(2, [10, 1, 6, 35], ASKER, mac), 0),
+        ("an announcement", reply(2, SELF_IP, SELF_IP, mac), 0),
+        ("another VNI", reply(3, SELF_IP, ASKER, mac), 0),
+    ];
+    for (what, reply, received) in table {
+        let mut lane = Lane::new(vtep(), Some(SELF_IP.into()), PACE, now);
+        lane.arp.on_sent(1, now);
+        lane.on_arp_reply(&reply, ASKER.into(), now);
+        assert_eq!((lane.arp.received, lane.observed_mac.is_some()), (received, received == 1), "{what}");
+    }
+}
+
+#[test]
+fn a_foreign_mac_is_believed_the_third_time() {
+    let now = Instant::now();
+    let mut lane = Lane::new(vtep(), Some([10, 1, 6, 34].into()), PACE, now);
+    let other: Mac = [4; 6].into();
+    let mut answer = |mac| {
+        lane.on_arp_reply(&reply(2, [10, 1, 6, 34], [10, 0, 0, 126], mac), [10, 0, 0, 126].into(), now);
+        lane.foreign_mac()
+    };
+    assert_eq!([answer(other), answer(other), answer(other)], [None, None, Some(other)]);
+    assert_eq!(answer(vtep().mac), None);
+}
+
+#[test]
+fn without_the_tap_arp_is_unsupported() {
+    let mut lane = Lane::new(vtep(), Some([10, 1, 6, 34].into()), PACE, Instant::now());
+    lane.heard = false;
+    assert_eq!((lane.arp_state(), lane.icmp_state()), (ProbeState::Unsupported, ProbeState::Pending));
+}

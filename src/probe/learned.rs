@@ -1,0 +1,222 @@
+//! The tunnel self IPs that have answered, kept over a restart of this agent: one that starts during an outage knows whom to ask.
+//!
+//! A record is for one CIDR at one endpoint. It is a place to ask at, no evidence: only an answer of now makes a VTEP healthy.
+
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::lane::Lane;
+use crate::{
+    config::{mac::Mac, spec::Vtep},
+    logging::chain,
+    state_file::StateFile,
+};
+
+/// Its name in the state directory.
+pub const FILE: &str = "learned.json";
+/// Two units that answer in turn change the MAC all the time: the file follows so often at most. So often, too, a failed write is
+/// tried again.
+const SAVE_AGAIN: Duration = Duration::from_secs(60);
+
+/// What has answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    pub self_ip: Ipv4Addr,
+    /// What answered ARP last; `None` where only echoes were answered.
+    #[serde(default)]
+    pub mac: Option<Mac>,
+    /// Echoes were answered: the self IP lets them in, and there was a way back.
+    #[serde(default)]
+    pub echo: bool,
+}
+
+/// The record of one VTEP CIDR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelfIp {
+    pub endpoint: Ipv4Addr,
+    #[serde(flatten)]
+    pub known: Known,
+    pub learned_at: Timestamp,
+}
+
+/// All records.
+pub type Learned = BTreeMap<Ipv4Net, SelfIp>;
+
+/// The records, and the file that keeps them.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// None where nothing is to be written.
+    file: Option<StateFile<Learned>>,
+    learned: Learned,
+    /// The records as the file has them.
+    saved: Learned,
+    save_after: Option<Instant>,
+    failed: bool,
+}
+
+impl Memory {
+    /// Records of before, and a file that follows what is learned.
+    #[must_use]
+    pub fn load(file: StateFile<Learned>) -> Self {
+        Self { file: Some(file.clone()), ..Self::read_only(&file) }
+    }
+
+    /// Records of before. Without what a damaged file says, all is learned anew.
+    #[must_use]
+    pub fn read_only(file: &StateFile<Learned>) -> Self {
+        let mut learned = file.load().unwrap_or_else(|error| {
+            warn!(error = %chain(&error), "ignoring the saved tunnel self IPs: they are learned again");
+            None
+        });
+        // Another hand may have written it.
+        learned.iter_mut().for_each(|learned| learned.retain(|cidr, of| cidr.contains(&of.known.self_ip)));
+        let learned = learned.unwrap_or_default();
+        Self { saved: learned.clone(), learned, ..Self::default() }
+    }
+
+    /// What is known of this CIDR at this endpoint.
+    #[must_use]
+    pub fn recall(&self, vtep: &Vtep) -> Option<Known> {
+        let of = self.learned.get(&vtep.cidr).filter(|of| of.endpoint == vtep.endpoint)?;
+        Some(of.known)
+    }
+
+    /// Takes in what the probes know by now; what is in force no more is forgotten.
+    pub fn follow(&mut self, lanes: &BTreeMap<Ipv4Net, Lane>, now: Instant, at: Timestamp) {
+        // Before the first configuration there are none.
+        if lanes.is_empty() {
+            return;
+        }
+        self.learned.retain(|cidr, _| lanes.contains_key(cidr));
+        for (&cidr, lane) in lanes {
+            // An echo alone may have gone to the endpoint before, while the map was not written yet.
+            let proven = |known: &Known| known.mac.is_some() || !lane.heard;
+            let Some(known) = lane.known.filter(proven) else { continue };
+            let of = SelfIp { endpoint: lane.vtep.endpoint, known, learned_at: at };
+            let record = self.learned.entry(cidr).or_insert(of);
+            if (record.endpoint, record.known) != (of.endpoint, of.known) {
+                *record = of;
+            }
+        }
+        self.save(now);
+    }
+
+    fn save(&mut self, now: Instant) {
+        let Some(file) = &self.file else { return };
+        let is_early = self.save_after.is_some_and(|after| now < after);
+        if self.learned == self.saved || (is_early && (self.failed || places(&self.learned) == places(&self.saved))) {
+            return;
+        }
+        let saved = file.save(&self.learned);
+        self.save_after = Some(now + SAVE_AGAIN);
+        match saved {
+            Ok(()) => self.saved.clone_from(&self.learned),
+            Err(ref error) if !self.failed => {
+                warn!(error = %chain(error), "cannot save the tunnel self IPs: a restart will have to learn them again");
+            }
+            Err(_) => {}
+        }
+        self.failed = saved.is_err();
+    }
+}
+
+/// The records without what may change all the time.
+fn places(learned: &Learned) -> Vec<(Ipv4Net, Ipv4Addr, Ipv4Addr, bool)> {
+    learned.iter().map(|(&cidr, of)| (cidr, of.endpoint, of.known.self_ip, of.known.echo)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::{health::Thresholds, lane::Pace};
+
+    const PACE: Pace = Pace {
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_millis(500),
+        thresholds: Thresholds { raise: 3, clear: 3 },
+    };
+
+    fn vtep(endpoint: u8) -> Vtep {
+        Vtep {
+            cidr: "10.1.6.0/24".parse().expect("a CIDR"),
+            endpoint: [10, 169, 72, endpoint].into(),
+            mac: [0, 0x50, 0x56, 0xa0, 0x7d, 0xd8].into(),
+        }
+    }
+
+    fn lanes(self_ip: u8, mac: u8) -> BTreeMap<Ipv4Net, Lane> {
+        let vtep = vtep(34);
+        let mut lane = Lane::new(vtep, None, PACE, Instant::now());
+        lane.known = Some(Known { self_ip: [10, 1, 6, self_ip].into(), mac: Some([mac; 6].into()), echo: true });
+        [(vtep.cidr, lane)].into()
+    }
+
+    #[test]
+    fn a_restart_knows_the_same_cidr_at_the_same_endpoint_only() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = || StateFile::new(dir.path().join(FILE));
+        let now = Instant::now();
+        let mut memory = Memory::load(file());
+        assert_eq!(memory.recall(&vtep(34)), None);
+        memory.follow(&BTreeMap::new(), now, Timestamp::UNIX_EPOCH);
+        memory.follow(&lanes(34, 2), now, Timestamp::UNIX_EPOCH);
+        let again = Memory::load(file());
+        let known = again.recall(&vtep(34)).expect("it is known");
+        assert_eq!((known.self_ip, known.mac, known.echo), ([10, 1, 6, 34].into(), Some([2; 6].into()), true));
+        assert_eq!(again.recall(&vtep(35)), None);
+        // Without a configuration nothing is forgotten.
+        let mut again = again;
+        again.follow(&BTreeMap::new(), now, Timestamp::UNIX_EPOCH);
+        assert!(again.recall(&vtep(34)).is_some());
+    }
+
+    #[test]
+    fn a_mac_that_changes_all_the_time_is_written_once_a_minute() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = StateFile::new(dir.path().join(FILE));
+        let start = Instant::now();
+        let mut memory = Memory::load(file.clone());
+        let mut in_file = |lanes, seconds| {
+            memory.follow(&lanes, start + Duration::from_secs(seconds), Timestamp::UNIX_EPOCH);
+            let learned = file.load().expect("readable").expect("saved");
+            learned.values().next().map(|of| of.known).expect("a record")
+        };
+        let mac = |known: Known| known.mac;
+        assert_eq!(mac(in_file(lanes(34, 2), 0)), Some([2; 6].into()));
+        assert_eq!(mac(in_file(lanes(34, 4), 1)), Some([2; 6].into()));
+        assert_eq!(in_file(lanes(35, 4), 2).self_ip, Ipv4Addr::from([10, 1, 6, 35]), "another address at once");
+        assert_eq!(mac(in_file(lanes(35, 6), 62)), Some([6; 6].into()));
+    }
+
+    #[test]
+    fn what_another_hand_wrote_is_not_believed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file: StateFile<Learned> = StateFile::new(dir.path().join(FILE));
+        let known = Known { self_ip: [192, 0, 2, 1].into(), mac: None, echo: false };
+        let of = SelfIp { endpoint: vtep(34).endpoint, known, learned_at: Timestamp::UNIX_EPOCH };
+        file.save(&[(vtep(34).cidr, of)].into()).expect("saved");
+        assert_eq!(Memory::load(file.clone()).recall(&vtep(34)), None);
+        std::fs::write(dir.path().join(FILE), "{").expect("written");
+        assert_eq!(Memory::load(file).recall(&vtep(34)), None);
+    }
+
+    #[test]
+    fn a_look_writes_nothing_and_a_full_disk_stops_nobody() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join(FILE);
+        let now = Instant::now();
+        Memory::read_only(&StateFile::new(path.clone())).follow(&lanes(34, 2), now, Timestamp::UNIX_EPOCH);
+        assert!(!path.exists());
+        let mut memory = Memory::load(StateFile::new("/proc/nowhere/learned.json".into()));
+        memory.follow(&lanes(34, 2), now, Timestamp::UNIX_EPOCH);
+        assert!(memory.recall(&vtep(34)).is_some());
+    }
+}
