@@ -1,9 +1,12 @@
 //! From evidence to a cause: what is wrong with one VTEP, in one word, and what a person should do next. Pure.
 //!
 //! The causes are tried from the node outwards – kernel, Cilium, map, wire, BIG-IP – and the first that holds is the verdict's;
-//! the others that hold as well are named under `also`. What the agent makes good by itself comes last.
+//! the others that hold as well are named under `also`. What rests on old evidence comes after what holds now, and what the agent makes
+//! good by itself comes last.
 
+mod age;
 mod cause;
+mod reach;
 mod writers;
 
 use std::time::{Duration, Instant};
@@ -27,7 +30,10 @@ use crate::{
     reconcile,
 };
 
-pub use self::cause::{Cause, RUNBOOK, Verdict};
+pub use self::{
+    age::Observation,
+    cause::{Cause, RUNBOOK, Verdict},
+};
 
 /// What is known of one VTEP at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -52,11 +58,21 @@ pub struct Diagnosis {
     pub also: Vec<Cause>,
     /// What a person should do next, with the values seen.
     pub hint: Option<String>,
+    /// What of all this rests on something that was seen some time ago.
+    pub evidence: Vec<Observation>,
+    /// Nothing is known because nothing had its time yet: that is no news.
+    pub early: bool,
     /// When verdict or cause last changed.
     pub since: Timestamp,
 }
 
 impl Diagnosis {
+    #[cfg(test)]
+    pub(crate) fn of(verdict: Verdict, cause: Option<Cause>) -> Self {
+        let (also, evidence) = (Vec::new(), Vec::new());
+        Self { verdict, cause, also, hint: None, evidence, early: false, since: Timestamp::UNIX_EPOCH }
+    }
+
     /// The same verdict for the same cause: the values in the hint may differ.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
@@ -70,6 +86,8 @@ const RECENT: Duration = Duration::from_secs(10);
 const ALONE: Duration = Duration::from_secs(2);
 /// Share of lost probes that is worth a verdict.
 const LOSS: f64 = 0.05;
+/// After this, what a tunnel answered before it fell silent is history.
+const SILENT: Duration = Duration::from_secs(60);
 /// As with every cause, fewer misses than this say nothing.
 const LOST: usize = 3;
 
@@ -78,14 +96,18 @@ const LOST: usize = 3;
 pub fn diagnose(evidence: &Evidence<'_>, now: Instant, at: Timestamp) -> Diagnosis {
     let hint_of = |&cause: &Cause| evidence.hint(cause, now).map(|hint| (cause, hint));
     let mut held: Vec<_> = Cause::ALL.iter().filter_map(hint_of).collect();
-    held.sort_by_key(|(cause, _)| evidence.is_made_good(*cause));
+    held.sort_by_key(|(cause, _)| (evidence.is_made_good(*cause), evidence.is_outranked(*cause, now)));
+    let old: Vec<_> = held.iter().filter_map(|(cause, _)| evidence.observation(*cause, now)).collect();
     let mut held = held.into_iter();
     let first = held.next();
     let also = held.map(|(cause, _)| cause).collect();
     let verdict =
         first.as_ref().map_or_else(|| evidence.verdict_without_cause(), |(cause, _)| evidence.verdict(*cause));
     let (cause, hint) = first.unzip();
-    Diagnosis { verdict, cause, also, hint, since: at }
+    let age = old.iter().find(|observation| Some(observation.cause) == cause);
+    let hint = hint.map(|hint| hint + &age.map(|observation| observation.ago(now)).unwrap_or_default());
+    let early = verdict == Verdict::Unknown && evidence.is_early(cause, now);
+    Diagnosis { verdict, cause, also, hint, evidence: old, early, since: at }
 }
 
 impl Evidence<'_> {
@@ -96,7 +118,13 @@ impl Evidence<'_> {
     }
 
     fn verdict(&self, cause: Cause) -> Verdict {
-        if self.is_made_good(cause) { Verdict::Degraded } else { cause.verdict() }
+        // Where echoes never came back, port lockdown may be all there is; where they did, what comes for pods is lost as well.
+        let lost = cause == Cause::NoReturnPath && self.lane.is_some_and(Lane::has_echoed);
+        match () {
+            () if self.is_made_good(cause) => Verdict::Degraded,
+            () if lost => Verdict::Unreachable,
+            () => cause.verdict(),
+        }
     }
 
     /// Older values are overwritten within a pass, as often as Cilium or somebody else writes them; Cilium's programs are out of reach.
@@ -124,18 +152,18 @@ impl Evidence<'_> {
             Cause::DatapathMissing => self.datapath_missing(),
             Cause::DatapathContended => self.datapath_contended(),
             Cause::VtepCidrInUse => self.vtep_cidr_in_use(),
-            Cause::EndpointNoRoute => self.endpoint_no_route(),
+            Cause::EndpointNoRoute => self.endpoint_no_route(now),
             Cause::WrongUdpPort => self.wrong_udp_port(now),
             Cause::WrongVni => self.wrong_vni(now),
             Cause::WrongSource => self.wrong_source(now),
             Cause::ForeignInnerSource => self.foreign_inner_source(now),
-            Cause::VtepMacMismatch => self.vtep_mac_mismatch(),
-            Cause::EndpointUnreachable => self.endpoint_unreachable(),
-            Cause::TunnelSilent => self.tunnel_silent(),
-            Cause::NoReturnPath => self.no_return_path(),
+            Cause::VtepMacMismatch => self.vtep_mac_mismatch(now),
+            Cause::EndpointUnreachable => self.endpoint_unreachable(now),
+            Cause::TunnelSilent => self.tunnel_silent(now),
+            Cause::NoReturnPath => self.no_return_path(now),
             Cause::PathMtu => self.path_mtu(),
             Cause::PacketLoss => self.packet_loss(),
-            Cause::SelfIpUnknown => self.self_ip_unknown(),
+            Cause::SelfIpUnknown => self.self_ip_unknown(now),
         }
     }
 
@@ -248,28 +276,6 @@ impl Evidence<'_> {
         self.datapath.pending.iter().find(|op| op.entry() == Some(self.vtep.cidr))
     }
 
-    fn endpoint_no_route(&self) -> Option<String> {
-        let endpoint = self.vtep.endpoint;
-        // Until the node's routes were read for this endpoint, their absence says nothing.
-        let routed =
-            self.facts.underlay.contains_key(&endpoint) || self.state(Lane::underlay_state) != ProbeState::Failed;
-        if !routed {
-            return Some(format!("give this node a route to {endpoint}: the kernel has none"));
-        }
-        // One that has answered was there: it is dead, not misplaced. Echoes through the tunnel may have gone to an earlier endpoint.
-        let never = self.lane.is_some_and(|lane| lane.underlay.received + lane.arp.received == 0);
-        let silent = never && self.silent() && self.state(Lane::underlay_state) == ProbeState::Failed;
-        self.unresolved().filter(|_| silent).map(|unresolved| {
-            format!("put {endpoint} and this node on one network, or correct vtep-endpoint: {unresolved}")
-        })
-    }
-
-    /// That the endpoint, or the gateway to it, is not on the link.
-    fn unresolved(&self) -> Option<String> {
-        let underlay = self.facts.underlay.get(&self.vtep.endpoint).filter(|underlay| underlay.unresolved)?;
-        Some(format!("nobody on {} answers ARP for {}", underlay.device.name, underlay.next_hop))
-    }
-
     fn wrong_udp_port(&self, now: Instant) -> Option<String> {
         if !self.unanswered() {
             return None;
@@ -316,9 +322,12 @@ impl Evidence<'_> {
         ))
     }
 
-    fn vtep_mac_mismatch(&self) -> Option<String> {
+    fn vtep_mac_mismatch(&self, now: Instant) -> Option<String> {
         let (configured, cidr) = (self.vtep.mac, self.vtep.cidr);
-        let seen = self.lane.and_then(Lane::foreign_mac);
+        let at = self.lane.and_then(|lane| lane.observed_at);
+        // Of a tunnel that has been silent for long it is not known any more.
+        let is_gone = self.no_answer() && at.is_none_or(|at| now.saturating_duration_since(at) >= SILENT);
+        let seen = self.lane.and_then(Lane::foreign_mac).filter(|_| !is_gone);
         if configured.is_multicast() {
             let seen = seen.map(|mac| format!("; BIG-IP's tunnel answers with {mac}")).unwrap_or_default();
             return Some(format!(
@@ -328,51 +337,6 @@ impl Evidence<'_> {
         }
         seen.map(|seen| {
             format!("set vtep-mac for {cidr} to {seen}, which BIG-IP's tunnel answers with, instead of {configured}")
-        })
-    }
-
-    fn endpoint_unreachable(&self) -> Option<String> {
-        let dead = self.silent() && self.state(Lane::underlay_state) == ProbeState::Failed;
-        let endpoint = self.vtep.endpoint;
-        (dead && self.endpoint_no_route().is_none()).then(|| {
-            let unresolved = self.unresolved().map(|unresolved| format!(", and {unresolved}")).unwrap_or_default();
-            format!(
-                "look at BIG-IP {endpoint} and the network to it: it answers neither ping nor through the tunnel{unresolved}"
-            )
-        })
-    }
-
-    fn tunnel_silent(&self) -> Option<String> {
-        let silent = self.no_answer() && self.state(Lane::underlay_state) == ProbeState::Ok;
-        let one_way = self.seen_since();
-        // A target that never answered may be the wrong one.
-        if one_way && !self.has_answered() {
-            return None;
-        }
-        let heard = if one_way { ", though its own frames arrive" } else { "" };
-        let (endpoint, port) = (self.vtep.endpoint, self.tunnel.port);
-        silent.then(|| {
-            format!(
-                "BIG-IP {endpoint} answers ping but nothing through the tunnel{heard}: check that UDP port {port} is not filtered, \
-                 that its tunnel has key {VTEP_VNI} and local-address {endpoint}, and its FDB record for {}{}",
-                self.this_node(),
-                self.unsent()
-            )
-        })
-    }
-
-    fn no_return_path(&self) -> Option<String> {
-        let one_way =
-            self.state(Lane::arp_state) == ProbeState::Ok && self.state(Lane::icmp_state) == ProbeState::Failed;
-        (one_way && !self.drops() && self.vtep_mac_mismatch().is_none()).then(|| {
-            let fdb = self.this_node();
-            let router = self.facts.cilium.router.map(|router| format!(" that covers {router}")).unwrap_or_default();
-            format!(
-                "the tunnel of BIG-IP {} answers ARP but not ping: check its route to the pod CIDR{router}, its FDB record for {fdb}, \
-                 and that the self IP allows ICMP{}",
-                self.vtep.endpoint,
-                self.unsent()
-            )
         })
     }
 
@@ -409,41 +373,6 @@ impl Evidence<'_> {
         (lane.icmp_state() == ProbeState::Ok && lane.icmp.lost() >= LOST && loss > LOSS).then(|| {
             format!("{:.1} % of the probes to {} are lost: look for drops on the way", loss * 100.0, self.vtep.endpoint)
         })
-    }
-
-    fn self_ip_unknown(&self) -> Option<String> {
-        let Vtep { cidr, endpoint, .. } = self.vtep;
-        match self.lane?.target {
-            None => Some(format!(
-                "set --probe-target {cidr}=<tunnel self IP>: none is known, BIG-IP has not sent anything from inside {cidr} yet, and none has answered so far"
-            )),
-            Some(target) if self.no_answer() && self.seen_since() && !self.has_answered() => Some(format!(
-                "check --probe-target {cidr}={}: it does not answer while BIG-IP {endpoint} sends through the tunnel; if it is the \
-                 tunnel self IP, look for a filter on UDP port {} towards BIG-IP",
-                target.address, self.tunnel.port
-            )),
-            Some(_) => None,
-        }
-    }
-
-    /// Nothing answers through the tunnel.
-    fn no_answer(&self) -> bool {
-        let arp = matches!(self.state(Lane::arp_state), ProbeState::Failed | ProbeState::Unsupported);
-        arp && self.state(Lane::icmp_state) == ProbeState::Failed
-    }
-
-    /// The probe target has answered once: it is the right one.
-    fn has_answered(&self) -> bool {
-        self.lane.is_some_and(Lane::has_answered)
-    }
-
-    /// Nothing answers, and nothing has come by itself since.
-    fn silent(&self) -> bool {
-        self.no_answer() && !self.seen_since()
-    }
-
-    fn seen_since(&self) -> bool {
-        self.lane.is_some_and(|lane| lane.seen_since_unanswered(self.tunnel).is_some())
     }
 
     /// Ping through the tunnel has failed often enough, or there is nothing to ping.

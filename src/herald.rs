@@ -63,11 +63,7 @@ impl Herald {
         self.troubled.retain(|cidr| after.contains_key(cidr));
         let mut changed = BTreeSet::new();
         for (&cidr, diagnosis) in after {
-            let is_news = match before.get(&cidr) {
-                Some(previous) => !previous.same_as(diagnosis),
-                // At the start nothing is known, and that is no news.
-                None => diagnosis.verdict != Verdict::Unknown || diagnosis.cause.is_some(),
-            };
+            let is_news = is_news(before.get(&cidr), diagnosis);
             let damper = self.dampers.entry(cidr).or_default();
             let word = if is_news { damper.on_change(now) } else { Word::Keep };
             let tells = word == Word::Tell || damper.settles(now);
@@ -142,5 +138,59 @@ impl Herald {
             info!(hash = view.hash, "the configuration is valid again");
         }
         self.findings.clone_from(&view.findings);
+    }
+}
+
+/// At the start nothing is known, and that is no news before somebody had the time to look.
+fn is_news(before: Option<&Diagnosis>, after: &Diagnosis) -> bool {
+    match before {
+        _ if after.early => false,
+        Some(before) if !before.early => !before.same_as(after),
+        Some(_) | None => after.verdict != Verdict::Unknown || after.cause.is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::Cause;
+
+    #[test]
+    fn what_was_not_looked_at_yet_is_no_news() {
+        let of = |verdict, cause| Diagnosis::of(verdict, cause);
+        let unknown = of(Verdict::Unknown, Some(Cause::SelfIpUnknown));
+        let early = Diagnosis { early: true, ..unknown.clone() };
+        let healthy = of(Verdict::Healthy, None);
+        let table = [
+            (None, &early, false),
+            (Some(&early), &early, false),
+            (Some(&early), &unknown, true),
+            (Some(&unknown), &unknown, false),
+            (Some(&early), &healthy, true),
+            (Some(&healthy), &early, false),
+            (Some(&healthy), &unknown, true),
+            (None, &healthy, true),
+            (None, &of(Verdict::Unknown, None), false),
+        ];
+        for (before, after, news) in table {
+            assert_eq!(is_news(before, after), news, "{before:?} → {after:?}");
+        }
+    }
+
+    #[test]
+    fn a_start_is_told_once_somebody_has_looked() {
+        // Nobody takes them: what is told is counted as dropped.
+        let (queue, _) = Queue::new();
+        let mut herald = Herald::new(queue.clone(), "docs/runbook.md");
+        let cidr = "10.1.6.0/24".parse().expect("a CIDR");
+        let with = |early| {
+            let unknown = Diagnosis::of(Verdict::Unknown, Some(Cause::SelfIpUnknown));
+            BTreeMap::from([(cidr, Diagnosis { early, ..unknown })])
+        };
+        let now = Instant::now();
+        assert!(herald.changes(&BTreeMap::new(), &with(true), now).is_empty());
+        assert_eq!(queue.dropped(), 0, "no Event");
+        assert_eq!(herald.changes(&with(true), &with(false), now), [cidr].into());
+        assert_eq!(queue.dropped(), 1);
     }
 }

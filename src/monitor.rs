@@ -178,8 +178,7 @@ mod tests {
 
     #[test]
     fn a_quiet_node_writes_few_lines_and_trouble_is_told_each_time() {
-        let diagnosis =
-            |verdict| Diagnosis { verdict, cause: None, also: Vec::new(), hint: None, since: Timestamp::UNIX_EPOCH };
+        let diagnosis = |verdict| Diagnosis::of(verdict, None);
         let lines = |verdict| (1..=12).filter(|n| sums_up(Some(&diagnosis(verdict)), *n)).count();
         assert!(lines(Verdict::Healthy) > 0 && lines(Verdict::Healthy) * 8 < 20);
         assert_eq!(lines(Verdict::Degraded), 12);

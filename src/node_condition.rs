@@ -136,9 +136,9 @@ mod tests {
     use super::*;
 
     fn diagnoses(of: &[(&str, Verdict, Option<Cause>)]) -> BTreeMap<Ipv4Net, Diagnosis> {
-        let diagnosis =
-            |verdict, cause| Diagnosis { verdict, cause, also: Vec::new(), hint: None, since: Timestamp::UNIX_EPOCH };
-        of.iter().map(|(cidr, verdict, cause)| (cidr.parse().expect("a CIDR"), diagnosis(*verdict, *cause))).collect()
+        let entry =
+            |(cidr, verdict, cause): &(&str, _, _)| (cidr.parse().expect("a CIDR"), Diagnosis::of(*verdict, *cause));
+        of.iter().map(entry).collect()
     }
 
     #[test]

@@ -10,6 +10,20 @@ pub enum Verdict {
     Unknown,
 }
 
+impl Verdict {
+    /// The one that decides where there are several: what is known to fail before what works in part, and that before what is not known.
+    #[must_use]
+    pub fn worst(of: impl IntoIterator<Item = Self>) -> Option<Self> {
+        of.into_iter().max_by_key(|verdict| match verdict {
+            Self::Healthy => 0,
+            Self::Unknown => 1,
+            Self::Degraded => 2,
+            Self::Misconfigured => 3,
+            Self::Unreachable => 4,
+        })
+    }
+}
+
 impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

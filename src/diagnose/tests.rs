@@ -1,6 +1,9 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use super::*;
+use super::{
+    age::{FRESH, LOOKING},
+    *,
+};
 use crate::{
     config::{mac::Mac, spec::Spec},
     damper::{Damper, Word},
@@ -19,6 +22,7 @@ use crate::{
         frames::{Arp, TunnelArpReply},
         health::Thresholds,
         lane::{Pace, Target},
+        learned::Known,
         tap::{Flow, Stray},
     },
     reconcile::{Failure, Pass, Reason},
@@ -140,6 +144,16 @@ impl Case {
         for &wire in wires {
             (0..times).for_each(|_| self.health(wire).on_send_error(&std::io::Error::other("lost"), Instant::now()));
         }
+    }
+
+    fn fresh(&self) -> crate::probe::health::Health {
+        crate::probe::health::Health::new(PACE.thresholds, PACE.timeout)
+    }
+
+    /// This agent is restarted: what had answered is known from its file.
+    fn restart(&mut self) {
+        self.lane = Lane::new(self.vtep, None, PACE, Instant::now());
+        self.lane.recall(Known { self_ip: [10, 1, 6, 34].into(), mac: Some(self.vtep.mac), echo: true });
     }
 
     /// Somebody keeps leaving the entry so.
@@ -414,7 +428,7 @@ fn each_fault_is_named() {
                 (0..3).for_each(|_| case.lane.icmp.on_send_error(&refused, Instant::now()));
             },
             Some(Cause::NoReturnPath),
-            Verdict::Degraded,
+            Verdict::Unreachable,
             "Operation not permitted",
         ),
         (
@@ -499,11 +513,76 @@ fn each_fault_is_named() {
             "router address on cilium_host",
         ),
         (
-            "no way back",
+            "no way back any more",
             |case| case.lose(&[Icmp], 3),
             Some(Cause::NoReturnPath),
-            Verdict::Degraded,
+            Verdict::Unreachable,
             "FDB record for this node (10.169.72.239)",
+        ),
+        (
+            "no way back, and never one: perhaps port lockdown",
+            |case| {
+                case.lane.icmp.received = 0;
+                case.lose(&[Icmp], 3);
+            },
+            Some(Cause::NoReturnPath),
+            Verdict::Degraded,
+            "allows ICMP",
+        ),
+        (
+            "no way back, and one before this agent was restarted",
+            |case| {
+                case.restart();
+                case.answer(&[Beside, InArp], 3);
+                case.lose(&[Icmp], 3);
+            },
+            Some(Cause::NoReturnPath),
+            Verdict::Unreachable,
+            "allows ICMP",
+        ),
+        (
+            "a BIG-IP that died before this agent was restarted",
+            |case| {
+                case.unresolve();
+                case.restart();
+                case.lose(&[Beside, InArp, Icmp], 3);
+            },
+            Some(Cause::EndpointUnreachable),
+            Verdict::Unreachable,
+            "nobody on eth0 answers ARP for 10.169.72.34",
+        ),
+        (
+            "a dead BIG-IP whose self IP nobody knows",
+            |case| {
+                case.unresolve();
+                case.lane.target = None;
+                (case.lane.arp, case.lane.icmp) = (case.fresh(), case.fresh());
+                case.lose(&[Beside], 66);
+            },
+            Some(Cause::EndpointUnreachable),
+            Verdict::Unreachable,
+            "nobody on eth0 answers ARP for 10.169.72.34",
+        ),
+        (
+            "an endpoint that never was there, whose self IP nobody knows",
+            |case| {
+                case.unresolve();
+                case.lane = Lane::new(case.vtep, None, PACE, Instant::now());
+                case.lose(&[Beside], 66);
+            },
+            Some(Cause::EndpointNoRoute),
+            Verdict::Unreachable,
+            "answers ARP for 10.169.72.34",
+        ),
+        (
+            "a filter of ping, and of the port one way",
+            |case| {
+                case.lose(&[Beside, InArp, Icmp], 3);
+                case.see(8472, VTEP_VNI);
+            },
+            Some(Cause::TunnelSilent),
+            Verdict::Unreachable,
+            "answers nothing through the tunnel, though its own frames arrive",
         ),
         (
             "loss",
@@ -565,6 +644,87 @@ fn what_the_agent_makes_good_comes_last() {
     let diagnosis = case.diagnose();
     assert_eq!(diagnosis.cause, Some(Cause::TunnelSilent));
     assert_eq!(diagnosis.also, [Cause::CiliumRestartRequired]);
+}
+
+/// The MAC was corrected on BIG-IP, and its tunnel went down in the same moment.
+#[test]
+fn what_a_tunnel_answered_before_it_fell_silent_comes_last() {
+    let mut case = Case::healthy();
+    case.answer_arp([0, 0x50, 0x56, 0, 0, 0x99].into(), 3);
+    assert_eq!(case.diagnose().cause, Some(Cause::VtepMacMismatch));
+    case.lose(&[InArp, Icmp], 3);
+    let now = Instant::now();
+    let at = |seconds| case.diagnose_at(now + Duration::from_secs(seconds));
+    let silent = at(0);
+    assert_eq!((silent.cause, &silent.also[..]), (Some(Cause::TunnelSilent), &[Cause::VtepMacMismatch][..]));
+    assert!(silent.evidence.is_empty(), "it is not old yet");
+    let old: Vec<_> = at(40).evidence.iter().map(|seen| (seen.cause, seen.what)).collect();
+    assert_eq!(old, [(Cause::VtepMacMismatch, "ARP was answered with another MAC")]);
+    let later = at(61);
+    assert_eq!((later.cause, later.also.len(), later.evidence.len()), (Some(Cause::TunnelSilent), 0, 0));
+    case.lose(&[Beside], 3);
+    assert_eq!(case.diagnose().cause, Some(Cause::EndpointUnreachable));
+}
+
+#[test]
+fn a_hint_that_rests_on_something_old_says_when_it_was_seen() {
+    let mut case = Case::healthy();
+    case.answer_arp([0, 0x50, 0x56, 0, 0, 0x99].into(), 3);
+    let now = Instant::now();
+    let hint = |seconds| case.diagnose_at(now + Duration::from_secs(seconds)).hint.unwrap_or_default();
+    assert!(hint(10).ends_with("instead of 00:50:56:a0:7d:d8"), "{}", hint(10));
+    assert!(hint(43).ends_with(" (seen 40 s ago)"), "{}", hint(43));
+    assert!(hint(200).ends_with(" (seen 3 min ago)"), "{}", hint(200));
+}
+
+#[test]
+fn frames_from_before_do_not_keep_a_dead_endpoint_alive() {
+    let mut case = Case::healthy();
+    case.lose(&[Beside, InArp, Icmp], 3);
+    case.see(8472, VTEP_VNI);
+    assert_eq!(case.diagnose().cause, Some(Cause::TunnelSilent));
+    let later = Instant::now() + FRESH + Duration::from_secs(1);
+    assert_eq!(case.diagnose_at(later).cause, Some(Cause::EndpointUnreachable));
+}
+
+/// While the third answer is awaited, the cause of the outage stays.
+#[test]
+fn the_first_answers_after_an_outage_are_no_frames_of_its_own() {
+    let mut case = Case::healthy();
+    case.lose(&[Beside, InArp, Icmp], 3);
+    case.see(8472, VTEP_VNI);
+    assert_eq!(case.diagnose().cause, Some(Cause::TunnelSilent));
+    let answered = Instant::now() + Duration::from_millis(2);
+    case.health(Icmp).on_sent(99, answered);
+    case.lane.on_echo(99, answered);
+    assert_eq!(case.diagnose_at(answered).cause, Some(Cause::EndpointUnreachable));
+}
+
+/// Pings may be filtered: without anybody to ask through the tunnel, that is told when the sweep had its time.
+#[test]
+fn lost_pings_alone_are_told_when_somebody_has_looked() {
+    let mut case = Case::healthy();
+    case.lane = Lane::new(case.vtep, None, PACE, Instant::now());
+    case.lose(&[Beside], 3);
+    let diagnosis = case.diagnose();
+    assert_eq!((diagnosis.cause, diagnosis.early), (Some(Cause::SelfIpUnknown), true));
+    assert!(case.diagnose_at(Instant::now() + LOOKING).early, "the sweep is not over");
+    case.lane.swept = true;
+    let diagnosis = case.diagnose_at(Instant::now() + LOOKING);
+    assert_eq!((diagnosis.cause, diagnosis.early), (Some(Cause::EndpointUnreachable), false));
+    assert_eq!(diagnosis.also, [Cause::SelfIpUnknown]);
+}
+
+#[test]
+fn a_start_is_too_early_for_news() {
+    let mut case = Case::healthy();
+    assert!(!case.diagnose().early);
+    case.lane = Lane::new(case.vtep, None, PACE, Instant::now());
+    case.lane.swept = true;
+    assert!(case.diagnose().early, "no self IP yet");
+    assert!(!case.diagnose_at(Instant::now() + LOOKING).early);
+    case.kernel.supported = false;
+    assert!(!case.diagnose().early, "what is known is known");
 }
 
 /// Who writes is told by what is found: Cilium writes what it was started with, and deletes nothing.

@@ -1,15 +1,15 @@
 //! A BIG-IP that is away, or not what the configuration says.
 
-use std::net::UdpSocket;
+use std::{net::UdpSocket, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use vtep_agent::{
     diagnose::{Cause, Verdict},
-    probe::lane::ProbeState,
+    probe::lane::{Origin, ProbeState},
 };
 use vtep_lab::{Config, Lab};
 
-use crate::support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy};
+use crate::support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, eventually};
 
 #[test]
 fn a_bigip_that_is_down_is_unreachable_and_nothing_else() -> Result<()> {
@@ -36,21 +36,100 @@ fn a_bigip_that_is_down_is_unreachable_and_nothing_else() -> Result<()> {
     ensure!(agent.code("/healthz")? == 200, "healthy");
     let changes = agent.lines("verdict changed cidr=10.1.6.0/24");
     ensure!(changes.len() <= 4, "one line per change: {changes:?}");
+    let other = agent.lines("tunnel-silent");
+    ensure!(other.is_empty(), "the first answers after an outage are no other cause: {other:?}");
     Ok(())
 }
 
 #[test]
 fn a_self_ip_that_nobody_told_is_found() -> Result<()> {
     let lab = Lab::start()?;
-    lab.config.write(&Config::seed_keys())?;
-    let mut command = lab.node.command(crate::support::AGENT);
-    command.args(["run", "--config-dir", vtep_lab::CONFIG, "--cilium-run", vtep_lab::CILIUM_RUN]);
-    let agent = Agent::spawn(&lab, command)?;
+    let agent = untold(&lab)?;
     let status = agent.wait_for("both are found and healthy", NOTICED_WITHIN, all_healthy)?;
     for (vtep, self_ip) in status.vteps.iter().zip(["10.1.6.34", "10.1.5.36"]) {
         ensure!(vtep.probes.arp.target.map(|target| target.to_string()).as_deref() == Some(self_ip), "{vtep:?}");
-        ensure!(vtep.probes.arp.target_origin == Some(vtep_agent::probe::lane::Origin::Swept), "{vtep:?}");
+        ensure!(vtep.probes.arp.target_origin == Some(Origin::Swept), "{vtep:?}");
     }
+    let warned = agent.lines("self-ip-unknown");
+    ensure!(warned.is_empty(), "what was not looked at yet is no news: {warned:?}");
+    Ok(())
+}
+
+/// An agent that nobody told a tunnel self IP.
+fn untold(lab: &Lab) -> Result<Agent> {
+    lab.config.write(&Config::seed_keys())?;
+    let mut command = lab.node.command(crate::support::AGENT);
+    command.args(["run", "--config-dir", vtep_lab::CONFIG, "--cilium-run", vtep_lab::CILIUM_RUN]);
+    Agent::spawn(lab, command)
+}
+
+#[test]
+fn what_was_learned_outlives_a_restart() -> Result<()> {
+    let lab = Lab::start()?;
+    let mut agent = untold(&lab)?;
+    agent.wait_for("both are found and healthy", NOTICED_WITHIN, all_healthy)?;
+    let file = Path::new(vtep_lab::STATE).join("learned.json");
+    eventually("both are written down", NOTICED_WITHIN, || {
+        let learned = std::fs::read_to_string(&file).unwrap_or_default();
+        let all = ["10.1.6.34", "10.1.5.36", "00:50:56:a0:7d:d8"].iter().all(|value| learned.contains(value));
+        Ok(all.then_some(()))
+    })?;
+    agent.terminate()?;
+
+    lab.bigips[0].down()?;
+    let agent = untold(&lab)?;
+    let status =
+        agent.wait_for("the outage has its cause again, and the other is healthy", NOTICED_WITHIN, |status| {
+            let [dead, other] = &status.vteps[..] else { return false };
+            dead.cause == Some(Cause::EndpointUnreachable) && other.verdict == Verdict::Healthy
+        })?;
+    for vtep in &status.vteps {
+        ensure!(vtep.probes.arp.target_origin == Some(Origin::Remembered), "{vtep:?}");
+    }
+    ensure!(agent.lines("self-ip-unknown").is_empty(), "{}", agent.log().join("\n"));
+
+    lab.bigips[0].up()?;
+    agent.wait_for("both are healthy", NOTICED_WITHIN, all_healthy)?;
+    Ok(())
+}
+
+/// What is remembered does not answer, and keeps nobody from finding what does.
+#[test]
+fn a_self_ip_that_changed_meanwhile_is_found() -> Result<()> {
+    let lab = Lab::start()?;
+    let mut agent = untold(&lab)?;
+    agent.wait_for("both are found and healthy", NOTICED_WITHIN, all_healthy)?;
+    // It is in the file with the next look at the tap.
+    eventually("it is written down", NOTICED_WITHIN, || {
+        let learned = std::fs::read_to_string(Path::new(vtep_lab::STATE).join("learned.json")).unwrap_or_default();
+        Ok(learned.contains("10.1.6.34").then_some(()))
+    })?;
+    agent.terminate()?;
+    let device = vtep_lab::BIGIP_TUNNEL;
+    let before = lab.bigips[0].addresses.self_ip;
+    lab.bigips[0].host.ip(&format!(
+        "address del {before} dev {device}\naddress add 10.1.6.77/24 dev {device}\nroute replace 10.0.0.0/16 dev {device}"
+    ))?;
+    let agent = untold(&lab)?;
+    agent.wait_for("the new one is found", NOTICED_WITHIN, |status| {
+        all_healthy(status) && status.vteps[0].probes.arp.target == Some([10, 1, 6, 77].into())
+    })?;
+    Ok(())
+}
+
+/// Nobody knows whom to ask through the tunnel: the underlay tells all the same.
+#[test]
+fn an_endpoint_that_is_gone_is_named_without_a_self_ip() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.bigips[0].down()?;
+    let agent = untold(&lab)?;
+    let gone = [Some(Cause::EndpointNoRoute), Some(Cause::EndpointUnreachable)];
+    let status = agent.wait_for("the outage is named", NOTICED_WITHIN, |status| {
+        status.vteps.first().is_some_and(|vtep| gone.contains(&vtep.cause))
+    })?;
+    ensure!(status.vteps[0].verdict == Verdict::Unreachable, "{:?}", status.vteps[0]);
+    ensure!(status.vteps[0].probes.arp.state == ProbeState::NoTarget, "{:?}", status.vteps[0]);
+    ensure!(agent.lines("self-ip-unknown").is_empty(), "{}", agent.log().join("\n"));
     Ok(())
 }
 
