@@ -43,6 +43,9 @@ pub struct Status {
     pub version: String,
     pub mode: Mode,
     pub started_at: Timestamp,
+    /// Of the whole: what `/healthz`, the page and exit statuses go by.
+    #[serde(default = "Status::unknown")]
+    pub verdict: Verdict,
     pub config: Config,
     pub kernel: Kernel,
     pub cilium: Cilium,
@@ -166,12 +169,26 @@ pub struct VtepStatus {
     pub also: Vec<Cause>,
     pub since: Option<Timestamp>,
     pub hint: Option<String>,
+    /// What the hint, or another cause that holds, rests on, where that was seen longer than 15 s ago.
+    #[serde(default)]
+    pub evidence: Vec<Observation>,
     /// Where the runbook says more of the cause.
     #[serde(default)]
     pub runbook: Option<String>,
     pub datapath: VtepDatapath,
     pub probes: Probes,
     pub seen: Seen,
+}
+
+/// Something that was seen some time ago, and what follows from it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Observation {
+    pub cause: Cause,
+    /// In words.
+    pub what: String,
+    /// When it was seen last.
+    pub seen_at: Option<Timestamp>,
+    pub age_s: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -275,17 +292,55 @@ impl Status {
     /// Every VTEP is healthy, and there is one unless VTEP is off.
     #[must_use]
     pub fn healthy(&self) -> bool {
-        let all = self.vteps.iter().all(|vtep| vtep.verdict == Verdict::Healthy);
-        match self.config.enabled {
-            Some(true) => all && !self.vteps.is_empty(),
-            Some(false) => true,
-            None => false,
+        self.verdict == Verdict::Healthy
+    }
+
+    /// The worst of all VTEPs. None at all is well only where VTEP is off.
+    #[must_use]
+    pub fn overall(enabled: Option<bool>, vteps: &[VtepStatus]) -> Verdict {
+        match enabled {
+            Some(true) => Verdict::worst(vteps.iter().map(|vtep| vtep.verdict)).unwrap_or_else(Self::unknown),
+            Some(false) => Verdict::Healthy,
+            None => Self::unknown(),
         }
+    }
+
+    /// Where nothing is told.
+    fn unknown() -> Verdict {
+        Verdict::Unknown
     }
 
     /// One VTEP that works and one that does not, with an error in the configuration.
     #[cfg(test)]
     pub(crate) fn sample() -> Self {
         serde_json::from_str(include_str!("../tests/fixtures/status.json")).expect("a status")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `/healthz`, the page, exit statuses: all by this.
+    #[test]
+    fn the_worst_vtep_decides_for_all() {
+        use Verdict::{Degraded, Healthy, Misconfigured, Unknown, Unreachable};
+        let sample = Status::sample();
+        let table: [(Option<bool>, &[Verdict], Verdict); 8] = [
+            (Some(true), &[Healthy, Healthy], Healthy),
+            (Some(true), &[Healthy, Degraded], Degraded),
+            (Some(true), &[Unreachable, Degraded], Unreachable),
+            (Some(true), &[Unknown, Misconfigured], Misconfigured),
+            (Some(true), &[Unknown, Healthy], Unknown),
+            (Some(true), &[], Unknown),
+            (Some(false), &[], Healthy),
+            (None, &[], Unknown),
+        ];
+        for (enabled, verdicts, expected) in table {
+            let vteps: Vec<_> =
+                verdicts.iter().map(|&verdict| VtepStatus { verdict, ..sample.vteps[0].clone() }).collect();
+            assert_eq!(Status::overall(enabled, &vteps), expected, "{enabled:?} {verdicts:?}");
+        }
+        assert_eq!(sample.verdict, Status::overall(sample.config.enabled, &sample.vteps));
     }
 }

@@ -186,6 +186,13 @@ pub const METRICS: &[Metric] = &[
         samples: |status| of_vteps(status, |vtep| Some(whole(vtep.verdict == Verdict::Healthy))),
     },
     Metric {
+        name: "vtep_verdict",
+        kind: Gauge,
+        labels: &["cidr", "endpoint", "verdict", "cause"],
+        help: "The VTEP's verdict and the cause of it, empty where there is none; always 1",
+        samples: |status| status.vteps.iter().map(verdict).collect(),
+    },
+    Metric {
         name: "vtep_cause",
         kind: Gauge,
         labels: &["cidr", "endpoint", "cause"],
@@ -358,6 +365,13 @@ fn of_probes(status: &Status, value: impl Fn(&Probe) -> Option<Value>) -> Vec<Sa
         probes.into_iter().filter_map(sample).collect::<Vec<_>>()
     };
     status.vteps.iter().flat_map(of).collect()
+}
+
+/// What holds alone has a series: alerts on it have the severity that everything else shows.
+fn verdict(vtep: &VtepStatus) -> Sample {
+    let mut labels = labels_and(vtep, &vtep.verdict.to_string());
+    labels.push(vtep.cause.map(Cause::id).unwrap_or_default().to_owned());
+    Sample { labels, value: whole(1_u64) }
 }
 
 /// Every cause has a series, so that an alert on one never waits for it to appear.

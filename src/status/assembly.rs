@@ -11,8 +11,8 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
 use super::{
-    Bigip, Cilium, Config, Datapath, EntryState, Events, Identity, Intruder, LastPass, PathMtu, Probe, Probes, Seen,
-    Status, Tap, VtepDatapath, VtepStatus,
+    Bigip, Cilium, Config, Datapath, EntryState, Events, Identity, Intruder, LastPass, Observation, PathMtu, Probe,
+    Probes, Seen, Status, Tap, VtepDatapath, VtepStatus,
 };
 use crate::{
     bigip::FdbRecord,
@@ -21,7 +21,7 @@ use crate::{
         view::View,
     },
     datapath::{abi::IpcacheEntry, ipcache::Inside, plan::Op},
-    diagnose::{Diagnosis, Verdict},
+    diagnose::{self, Diagnosis, Verdict},
     events::Queue,
     node::facts::Facts,
     probe::{
@@ -60,18 +60,20 @@ impl Status {
             let runbook = cause.map(|cause| cause.section(runbook));
             VtepStatus { runbook, ..vtep_status(vtep, diagnosis, probes.lane(vtep), datapath, now, at) }
         });
+        let vteps: Vec<_> = vteps.collect();
         Self {
             node: node.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             mode: *mode,
             events: Events { enabled: events.is_on(), written: events.written(), dropped: events.dropped() },
             started_at: *started_at,
+            verdict: Self::overall(spec.map(|spec| spec.enabled), &vteps),
             config: config(view.as_deref()),
             kernel: fitness.kernel(cilium_version),
             cilium: cilium(facts.as_deref(), spec),
             datapath: self::datapath(datapath, view.as_deref()),
             tap: tap(probes),
-            vteps: vteps.collect(),
+            vteps,
             bigip: Bigip { fdb_record: node_address(facts.as_deref()).map(FdbRecord::of_node) },
         }
     }
@@ -179,6 +181,11 @@ fn vtep_status(
         also: diagnosis.map(|diagnosis| diagnosis.also.clone()).unwrap_or_default(),
         since: diagnosis.map(|diagnosis| diagnosis.since),
         hint: diagnosis.and_then(|diagnosis| diagnosis.hint.clone()),
+        evidence: diagnosis
+            .iter()
+            .flat_map(|diagnosis| &diagnosis.evidence)
+            .map(|of| observation(of, now, at))
+            .collect(),
         runbook: None,
         datapath: VtepDatapath {
             state: entry_state(datapath, cidr),
@@ -188,6 +195,12 @@ fn vtep_status(
         probes: probes(lane),
         seen: seen(lane.map(|lane| lane.flows.as_slice()).unwrap_or_default(), now, at),
     }
+}
+
+fn observation(of: &diagnose::Observation, now: Instant, at: Timestamp) -> Observation {
+    let diagnose::Observation { cause, what, seen } = *of;
+    let age = now.saturating_duration_since(seen);
+    Observation { cause, what: what.to_owned(), seen_at: at.checked_sub(age).ok(), age_s: age.as_secs() }
 }
 
 fn entry_state(datapath: &reconcile::Report, cidr: Ipv4Net) -> EntryState {

@@ -196,6 +196,8 @@ fn every_cause_has_its_place() -> Result<()> {
         let mut status = real.clone();
         let vtep = &mut status.vteps[0];
         (vtep.cause, vtep.verdict) = (Some(cause), cause.verdict());
+        status.verdict = cause.verdict();
+        let vtep = &mut status.vteps[0];
         vtep.hint = Some(format!("do this about {cause}"));
         vtep.runbook = Some(cause.section("https://runbook.example.com"));
         browser.open(1280, "light", Some(&status))?;
@@ -206,9 +208,12 @@ fn every_cause_has_its_place() -> Result<()> {
         browser.shot(&format!("cause-{cause}"))?;
     }
     let mut status = real;
-    status.vteps[0].verdict = Verdict::Degraded;
+    (status.verdict, status.vteps[0].verdict) = (Verdict::Degraded, Verdict::Degraded);
     (status.vteps[0].cause, status.vteps[0].hint) = (Some(Cause::PacketLoss), Some("7 % are lost".into()));
     browser.views("degraded", Some(&status), "works, but not well")?;
+    let look = browser.look()?;
+    ensure!(look.headline == "2 of 2 BIG-IPs reach the pods of worker-1, 1 of them not well", "{}", look.headline);
+    ensure!(look.title.starts_with("! "), "{}", look.title);
     Ok(())
 }
 
@@ -241,6 +246,8 @@ fn what_came_together_is_told_together() -> Result<()> {
     let mut status = status(&agent)?;
     let vtep = &mut status.vteps[0];
     (vtep.verdict, vtep.cause) = (Verdict::Unreachable, Some(Cause::TunnelSilent));
+    status.verdict = Verdict::Unreachable;
+    let vtep = &mut status.vteps[0];
     vtep.hint = Some("look at the tunnel".into());
     (status.config.stale, status.config.valid) = (true, false);
     status.config.findings[0].severity = Severity::Error;
@@ -280,6 +287,7 @@ fn no_configuration_is_not_health() -> Result<()> {
     let mut status = status(&agent)?;
     (status.config.enabled, status.config.valid) = (None, false);
     status.vteps.clear();
+    status.verdict = Status::overall(None, &[]);
     let mut browser = Browser::start(&lab)?;
     browser.open(1280, "light", Some(&status))?;
     browser.wait("No configuration is in force yet")?;

@@ -155,13 +155,6 @@ function drawGraphs(points) {
 
 const TONES = { healthy: "ok", degraded: "degraded", unreachable: "failed", misconfigured: "failed", unknown: "unknown" };
 
-/* The worst of all, for a tab among many. No VTEP at all is well only where VTEP is off. */
-function overall({ config, vteps }) {
-  if (config.enabled === false) return "ok";
-  const tones = vteps.map((vtep) => TONES[vtep.verdict]);
-  return ["failed", "degraded", "unknown"].find((tone) => tones.includes(tone)) ?? (vteps.length ? "ok" : "unknown");
-}
-
 function drawVtep(status, vtep) {
   const tone = TONES[vtep.verdict];
   const also = vtep.also.length ? [" Also: ", ...vtep.also.flatMap((cause, n) => [n ? ", " : "", make("code", {}, cause)]), "."] : [];
@@ -199,13 +192,15 @@ function headline(status) {
   const bad = vteps.filter((vtep) => vtep.verdict !== "healthy");
   const errors = config.findings.filter((finding) => finding.severity === "error").length;
   const note = errors ? `${plural(errors, "error", "errors")} in cilium-config: ${config.stale ? "last good values stay in force." : "see below."}` : "";
+  if (!vteps.length) return ["No VTEP is in force", note];
   if (!bad.length) {
     const all = vteps.length === 1 ? "The BIG-IP reaches" : vteps.length === 2 ? "Both BIG-IPs reach" : `All ${vteps.length} BIG-IPs reach`;
     return [`${all} the pods of ${node}`, note || "Nothing to do."];
   }
-  const works = vteps.filter((vtep) => ["healthy", "degraded"].includes(vtep.verdict)).length;
+  const partly = vteps.filter((vtep) => vtep.verdict === "degraded").length;
+  const works = partly + vteps.filter((vtep) => vtep.verdict === "healthy").length;
   const known = bad.some((vtep) => vtep.cause);
-  const sentence = known ? `${works} of ${plural(vteps.length, "BIG-IP", "BIG-IPs")} ${works === 1 ? "reaches" : "reach"} the pods of ${node}`
+  const sentence = known ? `${works} of ${plural(vteps.length, "BIG-IP", "BIG-IPs")} ${works === 1 ? "reaches" : "reach"} the pods of ${node}${partly ? `, ${partly === works ? "but not well" : `${partly} of them not well`}` : ""}`
     : `Looking whether ${plural(vteps.length, "BIG-IP reaches", "BIG-IPs reach")} the pods of ${node}`;
   const first = bad.find((vtep) => vtep.hint);
   return [sentence, [first ? `${first.cidr}: ${first.hint}.` : "", note].filter(Boolean).join(" ")];
@@ -218,7 +213,7 @@ function draw(status) {
   set("verdict", sentence);
   set("todo", todo);
   set("who", `${status.version} on ${status.node}${status.mode === "observe" ? ", only looking" : ""}`);
-  document.title = `${SIGNS[overall(status)]} ${status.node} – vtep-agent`;
+  document.title = `${SIGNS[TONES[status.verdict]]} ${status.node} – vtep-agent`;
   renew($("vteps"), status.vteps.map((vtep) => drawVtep(status, vtep)));
   drawFacts("config", [
     ["source", config.source], ["state", config.valid ? "valid" : config.stale ? "in error: last good values in force" : "in error"],
