@@ -1,8 +1,9 @@
 //! When an agent that lost its API server asks it again, so that a fleet that lost it in one moment does not come back in one.
 //!
-//! Time is cut into cycles that begin with the loss, and each agent has its place in the cycle, by its node's name. It asks at its place of
-//! every cycle and at no other time: so no second ever sees more than its share of the fleet, however often and for whatever reason the
-//! attempts fail, and a server that is back is found within one cycle, by half of the fleet within half of one.
+//! Time is cut into cycles from the agent's start on, and each agent has its place in the cycle, by its node's name. After a loss it asks at
+//! its place of a cycle and at no other time, and the place never depends on when or how the server was lost: so no second sees more than its
+//! share of the fleet, however often and for whatever reason the attempts fail, and a server that is back is found within one cycle, by half
+//! of the fleet within half of one.
 
 use std::{sync::PoisonError, time::Duration};
 
@@ -17,7 +18,7 @@ use super::server::Server;
 /// The time in which each agent of a fleet asks once: in any second, less than a seventh of them. What is left to a fifth is for chance, for
 /// names are not spread quite evenly.
 const CYCLE: Duration = Duration::from_millis(7500);
-/// The time between a loss and the first attempt of all: a server that only restarts is back by then.
+/// The time between a loss or a failure and the next attempt, at least: a server that only restarts is back by then.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// How many answers in a row may be no success before cycles are left out: a server that is starting gives some, and one that keeps giving
 /// them suffers.
@@ -45,7 +46,9 @@ impl Lost {
 pub(super) struct Gate {
     turn: Mutex<()>,
     opening: std::sync::Mutex<Opening>,
-    /// This agent's place in the fleet, 0 to 1.
+    /// The cycles are counted from here.
+    origin: Instant,
+    /// This agent's place in each cycle, 0 to 1.
     place: f64,
     server: Server,
     /// Why the API server could not be reached the last time.
@@ -55,8 +58,8 @@ pub(super) struct Gate {
 /// When the gate opens.
 #[derive(Default)]
 struct Opening {
-    /// The loss that the cycles are counted from, until a watch works again.
-    lost_at: Option<Instant>,
+    /// A watch was lost, and none has worked since.
+    lost: bool,
     /// When to look whether anybody is there: long before the attempt.
     check_at: Option<Instant>,
     not_before: Option<Instant>,
@@ -78,7 +81,7 @@ impl Gate {
         let number = Sha256::digest(node).first_chunk().copied().map_or(0, u32::from_be_bytes);
         let place = f64::from(number) / (f64::from(u32::MAX) + 1.0);
         let (turn, opening, trouble) = (Mutex::default(), std::sync::Mutex::default(), watch::Sender::new(None));
-        Self { turn, opening, place, server, trouble }
+        Self { turn, opening, origin: Instant::now(), place, server, trouble }
     }
 
     /// Why the API server cannot be reached; `None` while it can.
@@ -129,17 +132,17 @@ impl Gate {
             opening.check_at = Some(now + FIRST_PAUSE.mul_f64(self.place));
         }
         // A watch that is opened and ends at once, again and again, is no success either.
-        if why == Closed::Answered || (why == Closed::Ended && opening.lost_at.is_some()) {
+        if why == Closed::Answered || (why == Closed::Ended && opening.lost) {
             opening.refusals = opening.refusals.saturating_add(1);
         }
-        let lost_at = *opening.lost_at.get_or_insert(now);
-        opening.not_before = Some(lost_at + next(now - lost_at, self.place, opening.refusals));
+        opening.lost = true;
+        opening.not_before = Some(self.origin + next(now - self.origin, self.place, opening.refusals));
     }
 
     /// A watch works: what fails next is the first to fail.
     pub(super) fn works(&self) {
         let mut opening = self.opening();
-        opening.lost_at = None;
+        opening.lost = false;
         opening.refusals = 0;
     }
 
@@ -158,14 +161,12 @@ impl Gate {
     }
 }
 
-/// When the agent at this place may ask next, from the loss on: at its place of the cycle, or of a later one after many refusals.
-fn next(since_loss: Duration, place: f64, refusals: u32) -> Duration {
-    let first = FIRST_PAUSE + CYCLE.mul_f64(place);
+/// When the agent at this place may ask next, counted from the origin as `now` is: at its place of a cycle, or of a later one after many
+/// refusals.
+fn next(now: Duration, place: f64, refusals: u32) -> Duration {
+    let first = CYCLE.mul_f64(place);
+    let begun = (now + FIRST_PAUSE).saturating_sub(first).div_duration_f64(CYCLE).ceil();
     let left_out = refusals.saturating_sub(FREE_REFUSALS).min(2);
-    if since_loss < first {
-        return first + CYCLE * left_out;
-    }
-    let begun = (since_loss - first).div_duration_f64(CYCLE).floor() + 1.0;
     first + CYCLE.mul_f64(begun) + CYCLE * left_out
 }
 
@@ -174,16 +175,18 @@ mod tests {
     use super::*;
 
     const FLEET: u32 = 1000;
+    /// The loss, after some time and at some point of a cycle.
+    const LOSS: Duration = Duration::from_millis(100_300);
 
     /// When an agent asks within five minutes of the loss, if all attempts fail in this way.
     fn attempts(agent: u32, answered: bool) -> Vec<Duration> {
-        let (mut at, mut attempts) = (Duration::ZERO, Vec::new());
+        let (mut at, mut attempts) = (LOSS, Vec::new());
         for failed in 0.. {
             at = next(at, f64::from(agent) / f64::from(FLEET), if answered { failed } else { 0 });
-            if at > Duration::from_secs(300) {
+            if at > LOSS + Duration::from_secs(300) {
                 break;
             }
-            attempts.push(at);
+            attempts.push(at - LOSS);
         }
         attempts
     }
@@ -191,8 +194,8 @@ mod tests {
     #[test]
     fn an_agent_asks_once_a_cycle_and_less_often_one_that_refuses() {
         let seconds = |answered| attempts(0, answered).iter().map(Duration::as_secs_f64).take(6).collect::<Vec<_>>();
-        assert_eq!(seconds(false), [0.5, 8.0, 15.5, 23.0, 30.5, 38.0]);
-        assert_eq!(seconds(true), [0.5, 8.0, 15.5, 30.5, 53.0, 75.5]);
+        assert_eq!(seconds(false), [4.7, 12.2, 19.7, 27.2, 34.7, 42.2]);
+        assert_eq!(seconds(true), [4.7, 12.2, 19.7, 34.7, 57.2, 79.7]);
     }
 
     /// However long the API server was away, and with every attempt of every agent.
@@ -212,11 +215,8 @@ mod tests {
     fn half_of_a_fleet_finds_a_server_that_is_back_within_four_and_a_half_seconds() {
         let fleet: Vec<_> = (0..FLEET).map(|agent| attempts(agent, false)).collect();
         for back in (0..2000).map(|tenths| Duration::from_millis(tenths * 100)) {
-            let mut waits: Vec<_> = fleet
-                .iter()
-                .filter_map(|attempts| attempts.iter().find(|at| **at >= back))
-                .map(|at| *at - back)
-                .collect();
+            let wait = |attempts: &Vec<Duration>| attempts.iter().find(|at| **at >= back).map(|at| *at - back);
+            let mut waits: Vec<_> = fleet.iter().filter_map(wait).collect();
             waits.sort_unstable();
             let (median, last) = (waits[waits.len() / 2], waits[waits.len() - 1]);
             assert!(waits.len() == FLEET as usize && median < Duration::from_millis(4500), "{back:?}: {median:?}");
@@ -233,12 +233,12 @@ mod tests {
         }
         let lost = async || -> Result<(), Lost> { Err(Lost::Away("gone".into())) };
         assert!(gate.pass(lost()).await.is_err());
-        assert_eq!(start.elapsed(), FIRST_PAUSE + CYCLE / 2);
+        assert_eq!(start.elapsed(), CYCLE / 2);
         assert_eq!(gate.trouble().borrow().as_deref(), Some("gone"));
         assert!(gate.pass(async { Ok(()) }).await.is_ok());
-        assert_eq!(start.elapsed(), FIRST_PAUSE + CYCLE / 2 + CYCLE);
+        assert_eq!(start.elapsed(), CYCLE / 2 + CYCLE);
         assert_eq!(*gate.trouble().borrow(), None);
         assert!(gate.pass(async { Ok(()) }).await.is_ok(), "and the others at once");
-        assert_eq!(start.elapsed(), FIRST_PAUSE + CYCLE / 2 + CYCLE);
+        assert_eq!(start.elapsed(), CYCLE / 2 + CYCLE);
     }
 }
