@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use crate::{
     config::{
         finding::{Finding, Severity},
-        view::View,
+        view::{Truth, View},
     },
     damper::{Damper, Word},
     diagnose::{Diagnosis, Verdict},
@@ -29,6 +29,7 @@ pub struct Herald {
     troubled: BTreeSet<Ipv4Net>,
     findings: Vec<Finding>,
     source_fails: bool,
+    truth: Truth,
     unfit: Vec<String>,
 }
 
@@ -42,6 +43,7 @@ impl Herald {
             troubled: BTreeSet::new(),
             findings: Vec::new(),
             source_fails: false,
+            truth: Truth::default(),
             unfit: Vec::new(),
         }
     }
@@ -106,6 +108,19 @@ impl Herald {
             (Some(_), true) | (None, false) => {}
         }
         self.source_fails = source_error.is_some();
+    }
+
+    /// When the VTEPs are decided elsewhere, and when they are in `cilium-config` again.
+    pub fn truth(&mut self, view: Option<&View>) {
+        let Some(view) = view else { return };
+        match (self.truth, view.truth) {
+            (Truth::Configmap, Truth::None) => {
+                warn!(truth = %view.truth, "no VTEP lists in cilium-config: CiliumVTEPConfig objects may have them; nothing is written or deleted");
+            }
+            (Truth::None, Truth::Configmap) => info!(truth = %view.truth, "VTEP lists are in cilium-config again"),
+            (Truth::Configmap, Truth::Configmap) | (Truth::None, Truth::None) => {}
+        }
+        self.truth = view.truth;
     }
 
     /// Each reason why nothing is written, and that none is left.

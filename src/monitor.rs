@@ -78,6 +78,7 @@ pub async fn run(
         {
             let view = board.config.borrow_and_update();
             herald.source(view.as_deref());
+            herald.truth(view.as_deref());
             herald.findings(view.as_deref());
         }
         let cilium_version = board.facts.borrow_and_update().as_ref().and_then(|facts| facts.version);

@@ -473,16 +473,11 @@ impl Reconciler {
     /// One line for each thing that somebody should know, not one for every pass that it lasts.
     fn say_changes(&self, report: &Report) {
         if report.verify_only && !self.current.verify_only {
-            info!(
-                "the VTEP map is an LPM trie, which Cilium keeps from CiliumVTEPConfig objects: it is compared and not written"
-            );
+            info!("VTEP map is an LPM trie, kept from custom resources: compared, not written");
         }
         if !report.foreign_routes.is_empty() && report.foreign_routes != self.current.foreign_routes {
             let (table, routes) = (self.settings.survey.route_table, report.foreign_routes.join("; "));
-            warn!(
-                table,
-                routes, "somebody else has routes in this agent's table: they stay; choose another with --route-table"
-            );
+            warn!(table, routes, "route table is shared: foreign routes stay; see --route-table");
         }
     }
 

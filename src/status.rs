@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bigip::FdbRecord,
-    config::{finding::Finding, mac::Mac},
+    config::{finding::Finding, mac::Mac, view::Truth},
     datapath::{ipcache::Version, survey::Model},
     diagnose::{Cause, Verdict},
     node::{
@@ -60,6 +60,9 @@ pub struct Status {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Config {
     pub source: String,
+    /// Where the VTEPs of this node are decided. `none`: not known, so that nothing is written or deleted.
+    #[serde(default)]
+    pub truth: Truth,
     pub hash: Option<String>,
     pub observed_at: Option<Timestamp>,
     /// Why the source does not answer, if it does not.

@@ -18,7 +18,7 @@ use super::{
     style::{BAD, BOLD, GOOD, SOFT, WARNING, fold, paint},
 };
 use crate::{
-    config::finding::Severity,
+    config::{finding::Severity, view::Truth},
     diagnose::Verdict,
     probe::lane::ProbeState,
     status::{Probe, Status, VtepStatus},
@@ -136,6 +136,7 @@ fn table(status: &Status) -> Result<String, fmt::Error> {
 fn header(out: &mut String, status: &Status) -> fmt::Result {
     let Status { node, version, mode, config, kernel, cilium, datapath, .. } = status;
     let config_state = match (config.enabled, config.valid, config.stale) {
+        _ if config.truth == Truth::None => "no VTEP lists: decided elsewhere, nothing is written",
         (Some(false), ..) => "VTEP disabled",
         (Some(true), true, _) => "valid",
         (Some(true), false, true) => "in error: last good values in force",

@@ -59,6 +59,15 @@ pub enum Truth {
     None,
 }
 
+impl std::fmt::Display for Truth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Configmap => "configmap",
+            Self::None => "none",
+        })
+    }
+}
+
 impl Truth {
     #[must_use]
     pub fn of(parsed: &Parsed) -> Self {

@@ -65,6 +65,13 @@ pub const METRICS: &[Metric] = &[
         samples: |status| single(status.config.observed_at.is_some() && status.config.source_error.is_none()),
     },
     Metric {
+        name: "config_truth",
+        kind: Gauge,
+        labels: &["truth"],
+        help: "Where the VTEPs of this node are decided: configmap, or none where that is not known and nothing is written; always 1",
+        samples: |status| labelled(&status.config.truth.to_string(), 1),
+    },
+    Metric {
         name: "config_valid",
         kind: Gauge,
         labels: &[],

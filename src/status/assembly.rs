@@ -18,7 +18,7 @@ use crate::{
     bigip::FdbRecord,
     config::{
         spec::{Spec, Vtep},
-        view::View,
+        view::{Truth, View},
     },
     datapath::{abi::IpcacheEntry, ipcache::Inside, plan::Op},
     diagnose::{self, Diagnosis, Verdict},
@@ -83,6 +83,7 @@ fn config(view: Option<&View>) -> Config {
     let Some(view) = view else {
         return Config {
             source: String::new(),
+            truth: Truth::default(),
             hash: None,
             observed_at: None,
             source_error: None,
@@ -95,6 +96,7 @@ fn config(view: Option<&View>) -> Config {
     };
     Config {
         source: view.source.clone(),
+        truth: view.truth,
         hash: (!view.hash.is_empty()).then(|| view.hash.clone()),
         observed_at: Some(view.observed_at),
         source_error: view.source_error.clone(),

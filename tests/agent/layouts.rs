@@ -92,7 +92,7 @@ fn a_trie_of_vteps_is_compared_and_not_written() -> Result<()> {
         status.datapath.last_pass.as_ref().map(|pass| pass.at) > at
     })?;
     ensure!(dump(&lab, VTEP_PIN)? == before, "nothing is written or deleted: {:?}", dump(&lab, VTEP_PIN)?);
-    ensure!(agent.lines("the VTEP map is an LPM trie").len() == 1, "{}", agent.log().join("\n"));
+    ensure!(agent.lines("VTEP map is an LPM trie").len() == 1, "{}", agent.log().join("\n"));
     ensure!(agent.code("/readyz")? == 200, "ready");
     Ok(())
 }

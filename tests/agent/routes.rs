@@ -60,7 +60,7 @@ fn somebody_elses_stay_at_every_edit_and_at_cleanup() -> Result<()> {
     add_foreign(&lab)?;
     let mut agent = Agent::healthy(&lab)?;
     foreign_is_there(&lab)?;
-    ensure!(agent.lines("somebody else has routes in this agent's table").len() == 1, "{}", agent.log().join("\n"));
+    ensure!(agent.lines("route table is shared").len() == 1, "{}", agent.log().join("\n"));
 
     // A VTEP that is removed takes its own with it, and nothing else; also after a restart.
     ensure!(agent.terminate()?.success(), "a clean end");

@@ -189,6 +189,8 @@ function headline(status) {
   const { node, config, vteps } = status;
   if (config.enabled === false) return ["VTEP is switched off", "cilium-config has enable-vtep off: this agent has nothing to do."];
   if (config.enabled == null) return ["No configuration is in force yet", config.source_error ?? config.findings.find((f) => f.severity === "error")?.message ?? ""];
+  if (config.truth === "none") return ["The VTEPs of this node are decided elsewhere",
+    "cilium-config has enable-vtep and none of the lists vtep-endpoint, vtep-cidr and vtep-mac: perhaps CiliumVTEPConfig objects have them. This agent writes and deletes nothing."];
   const bad = vteps.filter((vtep) => vtep.verdict !== "healthy");
   const errors = config.findings.filter((finding) => finding.severity === "error").length;
   const note = errors ? `${plural(errors, "error", "errors")} in cilium-config: ${config.stale ? "last good values stay in force." : "see below."}` : "";
@@ -216,7 +218,7 @@ function draw(status) {
   document.title = `${SIGNS[TONES[status.verdict]]} ${status.node} – vtep-agent`;
   renew($("vteps"), status.vteps.map((vtep) => drawVtep(status, vtep)));
   drawFacts("config", [
-    ["source", config.source], ["state", config.valid ? "valid" : config.stale ? "in error: last good values in force" : "in error"],
+    ["source", config.source], ["truth", config.truth === "none" ? "not known: nothing is written" : ""], ["state", config.valid ? "valid" : config.stale ? "in error: last good values in force" : "in error"],
     ["seen", config.observed_at ? `${ago(config.observed_at)} ago` : "not yet"], ["problem", config.source_error], ["hash", config.hash?.slice(0, 12)],
     ["overridden", Object.entries(config.overrides).map(([key, object]) => `${key} by ${object}`)]]);
   renew($("findings"), config.findings.map(drawFinding));
