@@ -289,13 +289,11 @@ where
     /// A refusal as what is missing, any other failure in plain words.
     fn explain(&self, verb: &str, error: &kube::Error) -> Lost {
         let what = self.described();
-        let status = match error {
-            kube::Error::Api(status) if !(status.message.is_empty() && status.code == 0) => status,
-            kube::Error::Api(_) | kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => {
-                let reason = format!("the API server sent {what} of the wrong shape");
-                return Lost::Answered { code: 0, reason };
-            }
-            other => return Lost::Away(self.server.unreachable(&words::plain(other))),
+        if words::is_unreadable(error) {
+            return Lost::Answered { code: 0, reason: format!("the API server sent {what} of the wrong shape") };
+        }
+        let kube::Error::Api(status) = error else {
+            return Lost::Away(self.server.unreachable(&words::plain(error)));
         };
         let role = if self.namespace.is_some() { "Role" } else { "ClusterRole" };
         let reason = match status.code {

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fmt, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,7 +18,10 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Host and port of the API server, and of the proxy that leads there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Server {
+pub struct Server(Arc<Hosts>);
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Hosts {
     host: Option<Host>,
     proxy: Option<Host>,
 }
@@ -31,12 +35,13 @@ struct Host {
 impl Server {
     #[must_use]
     pub fn of(config: &kube::Config) -> Self {
-        Self { host: Host::of(&config.cluster_url), proxy: config.proxy_url.as_ref().and_then(Host::of) }
+        let (host, proxy) = (Host::of(&config.cluster_url), config.proxy_url.as_ref().and_then(Host::of));
+        Self(Arc::new(Hosts { host, proxy }))
     }
 
     /// The TCP addresses that the client connects to: the proxy's where there is one. Empty while the name cannot be resolved.
     pub async fn tcp_addresses(&self) -> Vec<SocketAddr> {
-        let target = self.proxy.as_ref().or(self.host.as_ref());
+        let target = self.0.proxy.as_ref().or(self.0.host.as_ref());
         match target {
             Some(host) => host.resolve().await.unwrap_or_default(),
             None => Vec::new(),
@@ -46,7 +51,7 @@ impl Server {
     /// The IPv4 addresses of the API server and of its proxy, as far as this node can resolve their names.
     pub async fn addresses(&self) -> BTreeSet<Ipv4Addr> {
         let mut addresses = BTreeSet::new();
-        for host in [&self.host, &self.proxy].into_iter().flatten() {
+        for host in [&self.0.host, &self.0.proxy].into_iter().flatten() {
             addresses.extend(host.resolve().await.unwrap_or_default().iter().filter_map(|address| ipv4(address.ip())));
         }
         addresses
@@ -54,7 +59,7 @@ impl Server {
 
     /// Whether the addresses may change: a name can be resolved to others tomorrow.
     pub(super) fn is_named(&self) -> bool {
-        [&self.host, &self.proxy].into_iter().flatten().any(|host| host.name.parse::<IpAddr>().is_err())
+        [&self.0.host, &self.0.proxy].into_iter().flatten().any(|host| host.name.parse::<IpAddr>().is_err())
     }
 
     /// Opens a TCP connection to one of its addresses, and closes it: the least that tells whether anybody is there.
@@ -63,7 +68,7 @@ impl Server {
     ///
     /// In plain words, when no address accepts.
     pub(super) async fn reach(&self) -> Result<(), String> {
-        let Some(host) = self.proxy.as_ref().or(self.host.as_ref()) else { return Ok(()) };
+        let Some(host) = self.0.proxy.as_ref().or(self.0.host.as_ref()) else { return Ok(()) };
         let addresses = host.resolve().await.map_err(|error| words::of_io(&error))?;
         let mut last = "its name has no address".to_owned();
         for address in addresses {
@@ -85,10 +90,10 @@ impl Server {
 /// ` at 10.0.0.1:6443`; nothing where it is not known.
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Host { name, port }) = &self.host {
+        if let Some(Host { name, port }) = &self.0.host {
             write!(f, " at {name}:{port}")?;
         }
-        if let Some(Host { name, port }) = &self.proxy {
+        if let Some(Host { name, port }) = &self.0.proxy {
             write!(f, " through the proxy {name}:{port}")?;
         }
         Ok(())

@@ -94,6 +94,9 @@ async fn the_first_document_knows_what_the_cluster_says_of_the_node_and_of_itsel
     .await;
 }
 
+/// A name, and what is done to the server first.
+type Case<'c> = (&'c str, &'c dyn Fn(&ApiServer));
+
 #[tokio::test]
 async fn neither_a_missing_right_nor_a_missing_crd_takes_the_configuration() {
     let nothing = |server: &ApiServer| {
@@ -109,8 +112,7 @@ async fn neither_a_missing_right_nor_a_missing_crd_takes_the_configuration() {
         nothing(server);
         server.serve(vtep_apiserver::CiliumVersions::Absent);
     };
-    let cases: [(&str, &dyn Fn(&ApiServer)); 3] =
-        [("nothing there", &nothing), ("forbidden", &forbidden), ("CRDs absent", &crds_absent)];
+    let cases: [Case<'_>; 3] = [("nothing there", &nothing), ("forbidden", &forbidden), ("CRDs absent", &crds_absent)];
     for (name, prepare) in cases {
         let server = server(&[NODE.into()]);
         prepare(&server);

@@ -11,19 +11,24 @@ const LONGEST: usize = 300;
 /// Why a request failed, as a whole sentence.
 #[must_use]
 pub fn sentence(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => format!("the API server refuses: {}", refusal(status)),
-        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => "the API server sent what cannot be read".to_owned(),
-        other => format!("the API server cannot be reached: {}", cause(other)),
+    if is_unreadable(error) {
+        return "the API server sent what cannot be read".to_owned();
     }
+    let what = if matches!(error, kube::Error::Api(_)) { "refuses" } else { "cannot be reached" };
+    format!("the API server {what}: {}", plain(error))
+}
+
+/// It answered, and the answer is not what was asked for. Such a line in a watch is taken for a status without any content.
+pub(super) fn is_unreadable(error: &kube::Error) -> bool {
+    if let kube::Error::Api(status) = error {
+        return status.message.is_empty() && status.code == 0;
+    }
+    matches!(error, kube::Error::SerdeError(_) | kube::Error::FromUtf8(_))
 }
 
 /// The end of such a sentence.
 pub(super) fn plain(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => refusal(status),
-        other => cause(other),
-    }
+    if let kube::Error::Api(status) = error { refusal(status) } else { cause(error) }
 }
 
 /// An answer that is no success: `503 Service Unavailable: apiserver not ready`.
