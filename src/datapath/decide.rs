@@ -132,7 +132,7 @@ fn kept(view: &View, facts: &Facts) -> Keep {
     let named = view.mentioned.iter().chain(&view.vetoed).map(Ipv4Net::network);
     let entries = match &facts.running {
         // It may name any of them.
-        Running::Unreadable { .. } => KeepEntries::All,
+        Running::Unreadable => KeepEntries::All,
         Running::Absent | Running::Known(_) if !enabled => KeepEntries::All,
         Running::Absent | Running::Known(_) => KeepEntries::Networks(named.chain(running).collect()),
     };

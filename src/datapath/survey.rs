@@ -170,6 +170,13 @@ fn model_of(error: &MapError) -> Model {
     match error {
         MapError::UnknownLayout { .. } => Model::Unsupported,
         MapError::Absent { .. } => Model::None,
-        _ => Model::Unreadable,
+        MapError::NoBpffs { .. }
+        | MapError::NotAMap { .. }
+        | MapError::NotAllowed { .. }
+        | MapError::Bpffs { .. }
+        | MapError::Open { .. }
+        | MapError::Read { .. }
+        | MapError::Write { .. }
+        | MapError::Delete { .. } => Model::Unreadable,
     }
 }

@@ -69,6 +69,7 @@ where
 }
 
 /// The kernel sets `NLM_F_DUMP_INTR` on any message of a listing, also on the one that ends it (`linux/netlink.h`).
+#[expect(clippy::wildcard_enum_match_arm, reason = "the enum is the library's, and not exhaustive")]
 async fn collect(
     mut answers: impl Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin,
 ) -> Result<Vec<RouteNetlinkMessage>, DumpError> {

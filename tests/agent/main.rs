@@ -33,5 +33,6 @@ mod start;
 mod support;
 mod tap;
 mod traffic;
+mod truth;
 mod upgrade;
 mod vlan;

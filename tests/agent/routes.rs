@@ -120,6 +120,26 @@ fn another_table_takes_over_from_the_first() -> Result<()> {
     foreign_is_there(&lab)
 }
 
+/// The look at the kernel and the facts of the node had shared a socket, and six of fourteen edits got their routes five seconds late.
+#[test]
+fn each_edit_has_its_routes_at_once() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let mut edited = lab.topology.vteps();
+    for n in 0..20 {
+        // Each edit wakes the loops that read routes, links and addresses, all at the same time.
+        edited[1].cidr = format!("10.1.{}.0/24", 20 + n).parse()?;
+        lab.config.write(&Config::keys_for(&edited))?;
+        let cidr = edited[1].cidr.to_string();
+        eventually("route and rule are there", REPAIRED_WITHIN, || Ok(has_ours(&lab, &cidr, 2021)?.then_some(())))?;
+    }
+    let (routes, rules) = kernel(&lab, 2021)?;
+    ensure!(routes.lines().count() == 2, "{routes}");
+    ensure!(rules.matches("lookup 2021").count() == 2, "{rules}");
+    ensure!(agent.lines("busy").is_empty(), "{}", agent.log().join("\n"));
+    Ok(())
+}
+
 /// What 0.1.0 wrote carried `proto static` and no record; its state directory tells which VTEPs it had.
 #[test]
 fn what_0_1_0_left_is_taken_over() -> Result<()> {

@@ -244,7 +244,12 @@ proptest! {
                     prop_assert!(!now.vetoed.contains(cidr), "{op}");
                     prop_assert!(!stood.contains(cidr) || is_removed(*cidr, &now, &before), "{op}");
                 }
-                _ => {}
+                Op::ReplaceEntry { .. }
+                | Op::AddEntry { .. }
+                | Op::PutIpcache { .. }
+                | Op::DeleteIpcache { .. }
+                | Op::PutRoute { found: None, .. }
+                | Op::AddRule(_) => {}
             }
         }
         // A route that came to be in the way of what the node needs goes, if it is ours.

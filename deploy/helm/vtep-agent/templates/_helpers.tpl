@@ -57,6 +57,14 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
   value: {{ ternary "observe" .Values.mode .Values.cleanup }}
 - name: VTEP_AGENT_HOST_ROUTES
   value: {{ include "vtep-agent.switch" .Values.hostRoutes | quote }}
+{{- if ne (int .Values.routeTable) 2021 }}
+- name: VTEP_AGENT_ROUTE_TABLE
+  value: {{ int .Values.routeTable | quote }}
+{{- end }}
+{{- with .Values.allowOverlap }}
+- name: VTEP_AGENT_ALLOW_OVERLAP
+  value: {{ join "," . | quote }}
+{{- end }}
 - name: VTEP_AGENT_IPCACHE
   value: {{ include "vtep-agent.switch" .Values.ipcache | quote }}
 {{- if include "vtep-agent.isClient" . }}

@@ -1,0 +1,65 @@
+//! Where the VTEPs are decided elsewhere: nothing is written, and nothing is deleted.
+
+use anyhow::{Result, ensure};
+use vtep_agent::config::view::Truth;
+use vtep_lab::{Config, Lab};
+
+use crate::support::{Agent, HEALTHY_WITHIN, all_healthy, bpftool, eventually, in_kernel};
+
+const PIN: &str = "/sys/fs/bpf/tc/globals/cilium_vtep_map";
+
+/// The lists go, and another controller takes the map over: it changes one of our entries, removes the other, and adds one of its own.
+#[test]
+fn lists_that_are_gone_leave_the_map_to_another_controller() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let mut keys = Config::seed_keys();
+    keys.retain(|key, _| !["vtep-endpoint", "vtep-cidr", "vtep-mac"].contains(&key.as_str()));
+    lab.config.write(&keys)?;
+    let elsewhere = |status: &vtep_agent::status::Status| status.config.truth == Truth::None;
+    agent.wait_for("the truth is elsewhere", HEALTHY_WITHIN, elsewhere)?;
+
+    bpftool(&lab, &format!("map update pinned {PIN} key 10 1 6 0 value 0 80 86 1 2 3 0 0 10 9 9 9 0 0 0 0"))?;
+    bpftool(&lab, &format!("map delete pinned {PIN} key 10 1 5 0"))?;
+    bpftool(&lab, &format!("map update pinned {PIN} key 10 9 9 0 value 0 80 86 1 2 3 0 0 10 9 9 9 0 0 0 0"))?;
+    let theirs = lab.cilium.vtep_entries()?;
+    let (routes, rules) = (lab.node.ip("route show table 2021")?, lab.node.ip("rule show")?);
+    let passes = |status: &vtep_agent::status::Status| {
+        status.datapath.last_pass.as_ref().map(|pass| pass.at.as_millisecond() / 1000)
+    };
+    let now = agent.wait_for("a pass", HEALTHY_WITHIN, |status| passes(status).is_some())?;
+    let later = agent
+        .wait_for("ten passes and more", HEALTHY_WITHIN, |status| passes(status) > passes(&now).map(|at| at + 1))?;
+    ensure!(later.vteps.is_empty() && later.datapath.pending.is_empty(), "{later:?}");
+    ensure!(lab.cilium.vtep_entries()? == theirs, "the map is theirs: {:?}", lab.cilium.vtep_entries()?);
+    ensure!(lab.node.ip("route show table 2021")? == routes && lab.node.ip("rule show")? == rules, "routes stay");
+    ensure!(later.config.findings.iter().all(|finding| finding.rule.id() != "vtep-list-empty"), "{later:?}");
+    ensure!(agent.lines("no VTEP lists in cilium-config").len() == 1, "{}", agent.log().join("\n"));
+    let metrics = agent.get("/metrics")?.map(|(_, text)| text).unwrap_or_default();
+    ensure!(metrics.contains("vtep_agent_config_truth{truth=\"none\"} 1"), "{metrics}");
+
+    lab.config.write(&Config::seed_keys())?;
+    eventually("the lists are in force again", HEALTHY_WITHIN, || {
+        Ok(in_kernel(&lab, &lab.topology.vteps())?.then_some(()))
+    })?;
+    agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
+    ensure!(agent.lines("VTEP lists are in cilium-config again").len() == 1, "{}", agent.log().join("\n"));
+    Ok(())
+}
+
+/// Keys that are there and empty are a mistake: the last good lists stay.
+#[test]
+fn lists_that_are_empty_are_a_mistake() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let mut keys = Config::seed_keys();
+    for key in ["vtep-endpoint", "vtep-cidr", "vtep-mac"] {
+        keys.insert(key.into(), String::new());
+    }
+    lab.config.write(&keys)?;
+    let status = agent.wait_for("the finding is there", HEALTHY_WITHIN, |status| !status.config.valid)?;
+    ensure!(status.config.truth == Truth::Configmap, "{status:?}");
+    ensure!(status.config.findings.iter().any(|finding| finding.rule.id() == "vtep-list-empty"), "{status:?}");
+    ensure!(in_kernel(&lab, &lab.topology.vteps())?, "the last good lists stay");
+    Ok(())
+}
