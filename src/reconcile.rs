@@ -138,6 +138,7 @@ impl Reconciler {
         Memory { ledger, journal }: Memory,
         report: watch::Sender<Report>,
     ) -> Self {
+        let guard = RouteGuard::new(journal.records().refusal().cloned());
         Self {
             settings,
             netlink,
@@ -146,7 +147,7 @@ impl Reconciler {
             report,
             ledger,
             journal,
-            guard: RouteGuard::default(),
+            guard,
             targets: None,
             reach: None,
             lock: None,
@@ -204,10 +205,9 @@ impl Reconciler {
         let facts = self.facts.borrow_and_update().clone();
         // Before the first valid configuration there is nothing to compare with, and nothing to delete.
         let (Some(view), Some(facts)) = (view, facts) else { return };
-        if view.in_force.is_none() {
-            return;
-        }
-        self.guard.on_config(&view.hash);
+        let Some(spec) = &view.in_force else { return };
+        self.guard.on_config(spec);
+        self.journal.refuse(self.guard.refusal().cloned());
         let scope = self.scope(reason, start);
         let mut report = Report { failures: Vec::new(), ..self.current.clone() };
         report.observing = self.why_only_observing(&facts);
@@ -229,6 +229,7 @@ impl Reconciler {
             // Planning again is the verification.
             found = self.look(&view, &facts, scope).await;
         }
+        self.journal.save().await;
         let failed = report.failures.len();
         self.aim = Some(self.whole_aim(&found, scope));
         let wanted: BTreeSet<_> = view.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect();
@@ -239,13 +240,14 @@ impl Reconciler {
     }
 
     async fn look(&self, view: &View, facts: &Facts, scope: Scope) -> Survey {
+        let refused = self.guard.refused();
         let inputs = Inputs {
             settings: &self.settings.survey,
             view,
             facts,
             owned: self.ledger.owned(),
             records: self.journal.records(),
-            refused: self.guard.refused(),
+            refused: &refused,
         };
         survey(inputs, &self.netlink, scope).await
     }
@@ -305,7 +307,9 @@ impl Reconciler {
     /// A pass takes back what cut the node off.
     fn on_reach(&mut self, reach: Option<Reach>) -> Option<Reason> {
         self.reach = None;
-        let withdraw = self.guard.on_probe(reach.unwrap_or(Reach::Answered), Instant::now());
+        let view = self.config.borrow().clone();
+        let spec = view.as_ref().and_then(|view| view.in_force.as_ref())?;
+        let withdraw = self.guard.on_probe(reach.unwrap_or(Reach::Answered), spec, Instant::now());
         withdraw.then(|| {
             for cidr in self.guard.refused() {
                 warn!(%cidr, lost = %self.settings.lifeline, "cut off after a host route was added: withdrawing route and rule");

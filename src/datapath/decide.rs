@@ -103,8 +103,9 @@ pub fn decide(inputs: Inputs<'_>, kernel: &Kernel) -> Decision {
     let Inputs { view, facts, .. } = inputs;
     let mut decision = Decision { verify_only: kernel.model == Model::VtepLpm, ..Decision::default() };
     if view.truth == Truth::None {
-        // Whoever decides about VTEPs here, it is not us.
+        // Whoever decides about VTEPs here, it is not us; a route of ours that cuts the node off goes all the same.
         decision.keep = Keep::all();
+        decision.plan = withdraw(inputs, kernel, &(&view.vetoed | inputs.refused));
         return decision;
     }
     let vteps = view.in_force.as_ref().map(|spec| spec.vteps.as_slice()).unwrap_or_default();
@@ -203,6 +204,20 @@ fn decide_ipcache(
             decision.desired.ipcache.insert(cidr, endpoint);
         }
     }
+}
+
+/// Takes back what is ours and leads to these CIDRs.
+fn withdraw(Inputs { settings, records, .. }: Inputs<'_>, kernel: &Kernel, cidrs: &BTreeSet<Ipv4Net>) -> Vec<Op> {
+    let Some(found) = kernel.routes.as_ref().filter(|_| settings.host_routes != HostRoutes::Off) else {
+        return Vec::new();
+    };
+    let OwnedRoutes { routes, rules, .. } = records.sort(&found.routes, &found.rules, settings.route_table);
+    let actual = State {
+        routes: routes.into_iter().filter(|(cidr, _)| cidrs.contains(cidr)).collect(),
+        rules: rules.into_iter().filter(|rule| cidrs.contains(&rule.cidr)).collect(),
+        ..State::default()
+    };
+    plan(&actual, &State::default(), &Keep::default(), kernel.capacity)
 }
 
 /// Gives what is left to remove in tables that are no longer used.

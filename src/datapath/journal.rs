@@ -16,6 +16,7 @@ use super::{
     state::{HostRoute, HostRule, Table},
 };
 use crate::{
+    config::spec::Spec,
     logging::chain,
     state_file::{StateError, StateFile},
 };
@@ -32,6 +33,17 @@ const PROTOCOL_0_1_0: u8 = 4;
 pub struct Records {
     routes: BTreeSet<RouteRecord>,
     rules: BTreeSet<RuleRecord>,
+    /// What cut the node off when it was added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refusal: Option<Refusal>,
+}
+
+/// VTEPs whose routes and rules were taken back because they cut the node off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub cidrs: BTreeSet<Ipv4Net>,
+    /// The configuration that it is about: another may have another reason.
+    pub spec: Spec,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -39,6 +51,10 @@ struct RouteRecord {
     cidr: Ipv4Net,
     table: u32,
     protocol: u8,
+    /// Index of the device; `None` where it is not known, of 0.1.0.
+    device: Option<u32>,
+    /// Bytes of the inner packet.
+    mtu: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,8 +66,16 @@ struct RuleRecord {
 }
 
 impl RouteRecord {
-    const fn new(cidr: Ipv4Net, table: u32, protocol: u8) -> Self {
-        Self { cidr, table, protocol }
+    const fn new(cidr: Ipv4Net, route: HostRoute, protocol: u8) -> Self {
+        let HostRoute { device, mtu, table } = route;
+        Self { cidr, table, protocol, device: Some(device), mtu: Some(mtu) }
+    }
+
+    /// The MTU may have been changed since: that is mended. Another device is another route.
+    fn is_of(&self, found: &Found) -> bool {
+        let Found { cidr, route, protocol, like_ours, in_the_way: _ } = found;
+        let device = self.device.is_none_or(|device| device == route.device);
+        *like_ours && device && (self.cidr, self.table, self.protocol) == (*cidr, route.table, *protocol)
     }
 }
 
@@ -81,10 +105,16 @@ impl Records {
         let mut records = Self::default();
         for cidr in cidrs {
             let table = Table::Ours(super::state::ROUTE_TABLE);
-            records.routes.insert(RouteRecord::new(cidr, table.id(), PROTOCOL_0_1_0));
+            let protocol = PROTOCOL_0_1_0;
+            records.routes.insert(RouteRecord { cidr, table: table.id(), protocol, device: None, mtu: None });
             records.rules.insert(RuleRecord::new(HostRule { cidr, table }, 0));
         }
         records
+    }
+
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref()
     }
 
     /// Tables that hold, or held, something of ours.
@@ -94,8 +124,8 @@ impl Records {
     }
 
     #[must_use]
-    pub fn has_route(&self, cidr: Ipv4Net, table: u32, protocol: u8) -> bool {
-        self.routes.contains(&RouteRecord::new(cidr, table, protocol))
+    pub fn has_route(&self, found: &Found) -> bool {
+        self.routes.iter().any(|record| record.is_of(found))
     }
 
     #[must_use]
@@ -116,9 +146,8 @@ impl Records {
             }
         }
         for found in routes {
-            let Found { cidr, route, protocol, like_ours, in_the_way: _ } = *found;
-            let ours = like_ours && self.has_route(cidr, route.table, protocol);
-            match (ours, route.table == table) {
+            let Found { cidr, route, .. } = *found;
+            match (self.has_route(found), route.table == table) {
                 (true, true) => drop(owned.routes.insert(cidr, route)),
                 (true, false) => owned.elsewhere.push(Op::DeleteRoute { cidr, route }),
                 (false, true) => owned.foreign_routes.push(*found),
@@ -131,8 +160,8 @@ impl Records {
     /// The protocol to delete a route with: that of its record.
     #[must_use]
     pub fn route_protocol(&self, cidr: Ipv4Net, table: u32) -> Option<u8> {
-        let record = self.routes.iter().find(|record| (record.cidr, record.table) == (cidr, table))?;
-        Some(record.protocol)
+        let of = |record: &&RouteRecord| (record.cidr, record.table) == (cidr, table);
+        self.routes.iter().rfind(of).map(|record| record.protocol)
     }
 
     /// The protocol to delete a rule with: that of its record.
@@ -145,8 +174,11 @@ impl Records {
     /// Before `op` is done: what it adds is ours from now on.
     pub fn claim(&mut self, op: &Op) {
         match op {
-            Op::PutRoute { cidr, route, .. } => {
-                self.routes.insert(RouteRecord::new(*cidr, route.table, PROTOCOL));
+            Op::PutRoute { cidr, found, route } => {
+                // What is not in the kernel any more went with its device; what is replaced may be of 0.1.0, until it is.
+                let stays = |record: &RouteRecord| found.is_some() && record.protocol != PROTOCOL;
+                self.routes.retain(|record| (record.cidr, record.table) != (*cidr, route.table) || stays(record));
+                self.routes.insert(RouteRecord::new(*cidr, *route, PROTOCOL));
             }
             Op::AddRule(rule @ HostRule { table: Table::Ours(_), .. }) => {
                 self.rules.insert(RuleRecord::new(*rule, PROTOCOL));
@@ -218,6 +250,10 @@ impl Journal {
         ops.into_iter().for_each(|op| self.records.release(op));
     }
 
+    pub fn refuse(&mut self, refusal: Option<Refusal>) {
+        self.records.refusal = refusal;
+    }
+
     /// Writes down what changed. Where that fails, routes work all the same; only a restart forgets whose they are, and leaves them.
     pub async fn save(&mut self) {
         if self.records == self.saved {
@@ -273,6 +309,7 @@ mod tests {
             found(8, 2021, PROTOCOL),
             found(6, 2021, 4),
             Found { like_ours: false, ..found(6, 2021, PROTOCOL) },
+            Found { route: HostRoute { device: 5, ..route(2021) }, ..found(6, 2021, PROTOCOL) },
             found(9, 202, 4),
         ];
         let rules = [
@@ -286,7 +323,7 @@ mod tests {
         assert_eq!(owned.routes, [(cidr(6), route(2021))].into());
         let stale = Op::DeleteRoute { cidr: cidr(7), route: route(2099) };
         assert_eq!(owned.elsewhere, [Op::DeleteRule(rule(7, 2099)), stale]);
-        assert_eq!(owned.foreign_routes, [routes[2], routes[3], routes[4]]);
+        assert_eq!(owned.foreign_routes, [routes[2], routes[3], routes[4], routes[5]]);
         assert_eq!(owned.rules, [rules[0].0, rules[4].0].into());
         assert_eq!(owned.foreign_rules, [rules[2].0, rules[3].0].into());
     }
@@ -297,16 +334,16 @@ mod tests {
         let load = || Journal::load(StateFile::new(dir.path().join(FILE)), || Records::of_0_1_0([cidr(1)]));
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let mut journal = load();
-        assert!(journal.records().has_route(cidr(1), 2021, 4) && journal.records().has_rule(rule(1, 2021), 0));
+        assert!(journal.records().has_route(&found(1, 2021, 4)) && journal.records().has_rule(rule(1, 2021), 0));
         journal.claim(&put(6, 2021));
         journal.claim(&put(7, 2021));
         runtime.block_on(journal.save());
         let mut journal = load();
-        assert!([6, 7].iter().all(|&n| journal.records().has_route(cidr(n), 2021, PROTOCOL)));
+        assert!([6, 7].iter().all(|&n| journal.records().has_route(&found(n, 2021, PROTOCOL))));
         journal.release(&[Op::DeleteRoute { cidr: cidr(6), route: route(2021) }, Op::DeleteRule(rule(6, 2021))]);
         runtime.block_on(journal.save());
         let journal = load();
-        assert!(!journal.records().has_route(cidr(6), 2021, PROTOCOL));
+        assert!(!journal.records().has_route(&found(6, 2021, PROTOCOL)));
         assert!(!journal.records().has_rule(rule(6, 2021), PROTOCOL));
         assert!(journal.records().has_rule(rule(7, 2021), PROTOCOL));
     }

@@ -12,13 +12,22 @@ use rtnetlink::{
     },
 };
 
-/// Whether nobody has answered ARP for this address on this device: its entry is INCOMPLETE or FAILED (`linux/neighbour.h`). A kernel
-/// before 5.0 cannot be asked for a single entry, and one without an entry has not asked yet: both say nothing.
+/// Whether nobody has answered ARP for this address on this device. Where the kernel does not tell, nothing is concluded.
 ///
 /// # Errors
 ///
 /// When the connection is gone.
 pub async fn is_unresolved(netlink: &Handle, device: u32, address: Ipv4Addr) -> Result<bool, NetlinkError> {
+    Ok(is_resolved(netlink, device, address).await? == Some(false))
+}
+
+/// Whether somebody has answered ARP for this address on this device; not so where its entry is INCOMPLETE or FAILED
+/// (`linux/neighbour.h`). A kernel before 5.0 cannot be asked for a single entry, and one without an entry has not asked yet: `None`.
+///
+/// # Errors
+///
+/// When the connection is gone.
+pub async fn is_resolved(netlink: &Handle, device: u32, address: Ipv4Addr) -> Result<Option<bool>, NetlinkError> {
     let mut question = NeighbourMessage::default();
     question.header.family = AddressFamily::Inet;
     question.header.ifindex = device;
@@ -27,9 +36,9 @@ pub async fn is_unresolved(netlink: &Handle, device: u32, address: Ipv4Addr) -> 
     // One entry, not a listing: a node of a large cluster has thousands.
     request.header.flags = NLM_F_REQUEST;
     let mut answers = netlink.clone().request(request)?;
-    let Some(answer) = answers.next().await else { return Ok(false) };
+    let Some(answer) = answers.next().await else { return Ok(None) };
     let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNeighbour(entry)) = answer.payload else {
-        return Ok(false);
+        return Ok(None);
     };
-    Ok(matches!(entry.header.state, NeighbourState::Incomplete | NeighbourState::Failed))
+    Ok(Some(!matches!(entry.header.state, NeighbourState::Incomplete | NeighbourState::Failed)))
 }

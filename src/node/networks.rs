@@ -194,9 +194,10 @@ impl Networks {
     }
 }
 
-/// `cilium_host`, `cilium_vxlan`, …, and the pods' ends.
+/// `cilium_host`, `cilium_vxlan`, …, and the pods' ends: `lxc_health`, or `lxc` and digits. `lxcbr0` is the bridge of LXC.
 fn is_ciliums(device: &str) -> bool {
-    device.starts_with("cilium_") || device.starts_with("lxc")
+    let of_pod = |end: &str| end == "_health" || (!end.is_empty() && end.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    device.starts_with("cilium_") || device.strip_prefix("lxc").is_some_and(of_pod)
 }
 
 /// A device that is gone has no name, and is nobody's.
@@ -272,6 +273,7 @@ mod tests {
     const ETH0: u32 = 2;
     const CILIUM_HOST: u32 = 3;
     const LXC: u32 = 4;
+    const LXCBR0: u32 = 5;
 
     fn name(device: u32) -> String {
         match device {
@@ -279,6 +281,7 @@ mod tests {
             ETH0 => "eth0",
             CILIUM_HOST => "cilium_host",
             LXC => "lxc12",
+            LXCBR0 => "lxcbr0",
             _ => "docker0",
         }
         .to_owned()
@@ -310,6 +313,7 @@ mod tests {
             address(ETH0, "10.169.72.239/24"),
             address(CILIUM_HOST, "10.0.0.126/32"),
             address(9, "172.17.0.1/16"),
+            address(LXCBR0, "10.0.3.1/24"),
         ];
         let routes = [
             route(ETH0, "default", Some([10, 169, 72, 10])),
@@ -324,6 +328,8 @@ mod tests {
         let Networks { connected, gateways, default_gateways, pods } = Networks::of(&addresses, &routes, name);
         let shown: Vec<_> = connected.iter().map(|(net, device)| format!("{net} {device}")).collect();
         let expected = [
+            "10.0.3.0/24 lxcbr0",
+            "10.0.3.1/32 lxcbr0",
             "10.169.72.0/24 eth0",
             "10.169.72.239/32 eth0",
             "127.0.0.0/8 lo",

@@ -77,10 +77,11 @@ impl Targets {
             }
             Self::Gateways(netlink, gateways) => {
                 for &(device, gateway) in gateways {
-                    if !neighbour::is_unresolved(netlink, device, gateway).await.ok()? {
-                        return Some(Reach::Answered);
+                    match neighbour::is_resolved(netlink, device, gateway).await.ok().flatten() {
+                        Some(true) => return Some(Reach::Answered),
+                        Some(false) => best = Some(Reach::Lost),
+                        None => {}
                     }
-                    best = Some(Reach::Lost);
                 }
             }
         }

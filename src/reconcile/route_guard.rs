@@ -10,6 +10,8 @@ use std::{
 
 use ipnet::Ipv4Net;
 
+use crate::{config::spec::Spec, datapath::journal::Refusal};
+
 /// How long after a change the API server is watched.
 const WINDOW: Duration = Duration::from_secs(30);
 /// How often it is asked for meanwhile.
@@ -33,9 +35,7 @@ pub(super) enum Reach {
 #[derive(Clone, Debug, Default)]
 pub(super) struct RouteGuard {
     watched: Option<Watched>,
-    refused: BTreeSet<Ipv4Net>,
-    /// The configuration that the refusals are about.
-    config_hash: String,
+    refusal: Option<Refusal>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,12 +48,14 @@ struct Watched {
 }
 
 impl RouteGuard {
-    /// Another configuration may have another reason: what was refused is tried again.
-    pub(super) fn on_config(&mut self, hash: &str) {
-        if self.config_hash != hash {
-            hash.clone_into(&mut self.config_hash);
-            self.refused.clear();
-        }
+    /// What was refused before a restart still is.
+    pub(super) fn new(refusal: Option<Refusal>) -> Self {
+        Self { watched: None, refusal }
+    }
+
+    /// Another configuration may have another reason: what was refused is tried again. Keys that VTEPs do not depend on change nothing.
+    pub(super) fn on_config(&mut self, spec: &Spec) {
+        self.refusal.take_if(|refusal| refusal.spec != *spec);
     }
 
     /// Routes or rules for these CIDRs were added while the API server could be reached: what was added before is not to blame for a loss
@@ -68,8 +70,8 @@ impl RouteGuard {
         self.watched.as_ref().map(|watched| watched.due)
     }
 
-    /// True when what was added last is to be taken back now.
-    pub(super) fn on_probe(&mut self, reach: Reach, now: Instant) -> bool {
+    /// True when what was added last is to be taken back now, of this configuration.
+    pub(super) fn on_probe(&mut self, reach: Reach, spec: &Spec, now: Instant) -> bool {
         let Some(watched) = &mut self.watched else { return false };
         watched.due = now + INTERVAL;
         watched.failures = match reach {
@@ -78,7 +80,10 @@ impl RouteGuard {
             Reach::Lost => watched.failures + REFUSALS,
         };
         if watched.failures >= LOSSES * REFUSALS {
-            self.refused.append(&mut watched.cidrs);
+            let cidrs = std::mem::take(&mut watched.cidrs);
+            let before = self.refusal.take().filter(|refusal| refusal.spec == *spec);
+            let before = before.map(|refusal| refusal.cidrs).unwrap_or_default();
+            self.refusal = Some(Refusal { cidrs: &before | &cidrs, spec: spec.clone() });
             self.watched = None;
             return true;
         }
@@ -90,15 +95,23 @@ impl RouteGuard {
     }
 
     /// VTEPs whose routes and rules were taken back, until the configuration changes.
-    #[must_use]
-    pub(super) fn refused(&self) -> &BTreeSet<Ipv4Net> {
-        &self.refused
+    pub(super) fn refused(&self) -> BTreeSet<Ipv4Net> {
+        self.refusal.as_ref().map(|refusal| refusal.cidrs.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn spec(n: u8) -> Spec {
+        let mask = [255, 255, 255, n].into();
+        Spec { enabled: true, vteps: Vec::new(), mask, tunnel: Default::default() }
+    }
 
     fn cidrs(n: u8) -> BTreeSet<Ipv4Net> {
         [Ipv4Net::new([10, 1, n, 0].into(), 24).expect("24 is a prefix length")].into()
@@ -112,7 +125,7 @@ mod tests {
                 'r' => Reach::Refused,
                 _ => Reach::Lost,
             };
-            guard.due().is_some_and(|due| guard.on_probe(reach, due))
+            guard.due().is_some_and(|due| guard.on_probe(reach, &spec(1), due))
         })
     }
 
@@ -132,25 +145,24 @@ mod tests {
         ];
         for (script, withdrawn) in table {
             let mut guard = RouteGuard::default();
-            guard.on_config("a");
             assert!(!run(&mut guard, "---"), "nothing was added");
             guard.on_added(cidrs(6), Instant::now());
             assert_eq!(run(&mut guard, script), withdrawn, "{script}");
-            assert_eq!(guard.refused(), &if withdrawn { cidrs(6) } else { BTreeSet::new() }, "{script}");
+            assert_eq!(guard.refused(), if withdrawn { cidrs(6) } else { BTreeSet::new() }, "{script}");
         }
     }
 
     #[test]
     fn a_refusal_lasts_until_the_configuration_changes() {
         let mut guard = RouteGuard::default();
-        guard.on_config("a");
         guard.on_added(cidrs(5), Instant::now());
         guard.on_added(cidrs(6), Instant::now());
         assert!(run(&mut guard, "---"));
-        assert_eq!(guard.refused(), &cidrs(6), "after the first the API server was there");
-        guard.on_config("a");
-        assert!(!guard.refused().is_empty());
-        guard.on_config("b");
+        assert_eq!(guard.refused(), cidrs(6), "after the first the API server was there");
+        let mut guard = RouteGuard::new(guard.refusal().cloned());
+        guard.on_config(&spec(1));
+        assert_eq!(guard.refused(), cidrs(6), "also after a restart");
+        guard.on_config(&spec(2));
         assert!(guard.refused().is_empty());
     }
 }

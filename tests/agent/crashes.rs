@@ -28,7 +28,7 @@ fn plant(lab: &Lab) -> Result<()> {
 /// All of it, and nothing of ours.
 fn others(lab: &Lab) -> Result<Vec<String>> {
     let not_ours = |line: &&str| {
-        !line.contains("proto static")
+        !line.contains("proto 113")
             && !line.contains("113:\tfrom all to 10.1.")
             && !line.contains("113:\tfrom all to 10.2.")
     };

@@ -9,6 +9,7 @@ use crate::{
     config::{
         Keys,
         document::Document,
+        parse::parse_within,
         spec::overlaps,
         surroundings::Surroundings,
         view::{Observed, Sight},
@@ -242,7 +243,7 @@ proptest! {
                 Op::DeleteEntry { cidr, .. } => {
                     prop_assert!(!case.running.contains(cidr) && !now.mentioned.contains(cidr), "{op}");
                     prop_assert!(!now.vetoed.contains(cidr), "{op}");
-                    prop_assert!(!stood.contains(cidr) || is_removed(*cidr, &now, &before), "{op}");
+                    prop_assert!(!stood.contains(cidr) || is_removed(*cidr, &case, &before, &now), "{op}");
                 }
                 Op::ReplaceEntry { .. }
                 | Op::AddEntry { .. }
@@ -252,19 +253,38 @@ proptest! {
                 | Op::AddRule(_) => {}
             }
         }
+        // What was in force and is not removed has its entry afterwards, unless the node's needs speak against writing it.
+        let deleted = |cidr: &Ipv4Net| decision.plan.iter().any(|op| matches!(op, Op::DeleteEntry { cidr: of, .. } if of == cidr));
+        let added = |cidr: &Ipv4Net| decision.plan.iter().any(|op| matches!(op, Op::AddEntry { cidr: of, .. } if of == cidr));
+        for cidr in stood.iter().filter(|cidr| !is_removed(**cidr, &case, &before, &now)) {
+            let has_entry = (case.entries.contains(cidr) && !deleted(cidr)) || added(cidr);
+            let is_elsewhere = now.truth == Truth::None;
+            prop_assert!(has_entry || is_elsewhere || now.vetoed.contains(cidr), "{cidr} has no entry");
+        }
         // A route that came to be in the way of what the node needs goes, if it is ours.
         let keeps = |cidr: Ipv4Net| decision.plan.iter().all(|op| !matches!(op, Op::DeleteRule(rule) if rule.cidr == cidr));
         let ours = records.sort(&case.routes.found.routes, &case.routes.found.rules, ROUTE_TABLE);
         for rule in ours.rules.iter().filter(|rule| now.vetoed.contains(&rule.cidr) && hurts(rule.cidr, &case.needs)) {
-            prop_assert!(now.in_force.is_none() || now.truth == Truth::None || !keeps(rule.cidr), "{rule} stays");
+            prop_assert!(now.in_force.is_none() || !keeps(rule.cidr), "{rule} stays");
         }
     }
 }
 
-/// By an edit without an error that it may have been lost to: each line in error has a last good value that it is held to.
-fn is_removed(cidr: Ipv4Net, now: &View, before: &View) -> bool {
-    let held = &vteps(now.last_good.as_ref()) & &vteps(before.last_good.as_ref());
-    let errors: BTreeSet<_> =
-        now.findings.iter().filter(|finding| finding.holds_back()).filter_map(|finding| finding.index).collect();
-    !vteps(now.in_force.as_ref()).contains(&cidr) && (now.valid() || errors.len() <= held.len())
+/// What a good line of the document asks for.
+fn good(keys: &Keys, needs: &Surroundings) -> BTreeSet<Ipv4Net> {
+    parse_within(keys, needs).lines.iter().filter_map(|line| line.vtep).map(|vtep| vtep.cidr).collect()
+}
+
+/// Whether a document may take a VTEP out of force: one that switches VTEPs off, or lists others, and has no line in error that may stand
+/// for it. Told from the documents and the views, never from the plan.
+fn is_removed(cidr: Ipv4Net, case: &Case, before: &View, now: &View) -> bool {
+    let parsed = parse_within(&case.now, &case.needs);
+    if parsed.list_error() || now.truth == Truth::None {
+        return false;
+    }
+    let good = good(&case.now, &case.needs);
+    let in_error = parsed.lines.iter().filter(|line| line.vtep.is_none()).count();
+    // Each line in error stands for one last good VTEP at most.
+    let held = (&vteps(before.last_good.as_ref()) & &vteps(now.last_good.as_ref())).difference(&good).count();
+    !parsed.enabled || (!good.contains(&cidr) && in_error <= held)
 }
