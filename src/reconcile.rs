@@ -6,6 +6,7 @@
 mod lifeline;
 mod report;
 mod route_guard;
+mod switch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +19,6 @@ use jiff::Timestamp;
 use rtnetlink::Handle;
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinHandle,
     time,
 };
 use tracing::{info, warn};
@@ -30,7 +30,7 @@ use crate::{
         contention::Contention,
         decide::Inputs,
         ipcache::{Inside, Ipcache},
-        journal::Journal,
+        journal::{Journal, Trial},
         maps::MapError,
         owned::Ledger,
         plan::{Keep, Op},
@@ -51,8 +51,8 @@ pub use self::{
     report::{Failure, Pass, Reason, Report},
 };
 use self::{
-    lifeline::Targets,
-    route_guard::{Reach, RouteGuard},
+    route_guard::{Outcome, Reach},
+    switch::Switch,
 };
 
 /// Routes are compared at least this often, should a notice of a change be lost.
@@ -112,11 +112,7 @@ pub struct Reconciler {
     report: watch::Sender<Report>,
     ledger: Ledger,
     journal: Journal,
-    guard: RouteGuard,
-    /// What was there before the last change of routes.
-    targets: Option<Targets>,
-    /// The answer to whether the lifeline holds, while it is awaited.
-    reach: Option<JoinHandle<Option<Reach>>>,
+    switch: Switch,
     lock: Option<NodeLock>,
     contention: Contention,
     search: Search,
@@ -138,7 +134,7 @@ impl Reconciler {
         Memory { ledger, journal }: Memory,
         report: watch::Sender<Report>,
     ) -> Self {
-        let guard = RouteGuard::new(journal.records().refusal().cloned());
+        let switch = Switch::new(settings.lifeline.clone());
         Self {
             settings,
             netlink,
@@ -147,9 +143,7 @@ impl Reconciler {
             report,
             ledger,
             journal,
-            guard,
-            targets: None,
-            reach: None,
+            switch,
             lock: None,
             contention: Contention::default(),
             search: Search::default(),
@@ -166,20 +160,15 @@ impl Reconciler {
         let mut tick = time::interval(self.settings.tick);
         tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
-            let ask_at = self.guard.due().filter(|_| self.reach.is_none());
             let reason = tokio::select! {
                 biased;
                 changed = self.config.changed() => if changed.is_ok() { Reason::ConfigChanged } else { return },
                 Ok(()) = self.facts.changed() => Reason::NodeChanged,
                 Some(()) = notices.pins.recv() => Reason::PinsChanged,
-                reach = answer(&mut self.reach) => match self.on_reach(reach) {
-                    Some(reason) => reason,
-                    None => continue,
+                reach = self.switch.answer() => match self.on_answer(reach) {
+                    Outcome::Nothing => continue,
+                    Outcome::Withdraw | Outcome::Restore => Reason::CutOff,
                 },
-                () = until(ask_at) => {
-                    self.ask_for_lifeline();
-                    continue;
-                }
                 Some(()) = notices.routes.recv() => Reason::RoutesChanged,
                 _ = tick.tick() => Reason::Tick,
             };
@@ -193,10 +182,26 @@ impl Reconciler {
         }
     }
 
-    /// One pass, for `run --once`.
+    /// One pass, for `run --once`; and what must be seen after it, where it added routes: that the API server is still there.
     pub async fn once(mut self) -> Report {
         self.pass(Reason::Once).await;
+        while self.switch.guard().on_trial().is_some() {
+            let reach = self.switch.answer().await;
+            if self.on_answer(reach) == Outcome::Withdraw {
+                self.pass(Reason::CutOff).await;
+            } else if reach == Some(Reach::Answered) {
+                break;
+            }
+        }
         self.current
+    }
+
+    fn on_answer(&mut self, reach: Option<Reach>) -> Outcome {
+        let view = self.config.borrow().clone();
+        match view.as_ref().and_then(|view| view.last_good.as_ref()) {
+            Some(good) => self.switch.on_answer(reach, good),
+            None => Outcome::Nothing,
+        }
     }
 
     async fn pass(&mut self, reason: Reason) {
@@ -205,17 +210,27 @@ impl Reconciler {
         let facts = self.facts.borrow_and_update().clone();
         // Before the first valid configuration there is nothing to compare with, and nothing to delete.
         let (Some(view), Some(facts)) = (view, facts) else { return };
-        let Some(spec) = &view.in_force else { return };
-        self.guard.on_config(spec);
-        self.journal.refuse(self.guard.refusal().cloned());
+        if view.in_force.is_none() {
+            return;
+        }
         let scope = self.scope(reason, start);
         let mut report = Report { failures: Vec::new(), ..self.current.clone() };
         report.observing = self.why_only_observing(&facts);
+        view.last_good.iter().for_each(|good| self.switch.on_config(good));
         let mut found = self.look(&view, &facts, scope).await;
         let map_before = self.map_id;
         self.note_map(found.maps.vteps.as_ref());
         let mut applied = 0;
-        if !found.decision.plan.is_empty() && self.settings.mode == Mode::Enforce && report.observing.is_none() {
+        let writes = self.settings.mode == Mode::Enforce && report.observing.is_none();
+        if writes && !found.decision.adopt.is_empty() {
+            // The journal was lost, and they are just as this agent makes them, with its mark.
+            for op in &found.decision.adopt {
+                info!(change = %op, "found as this agent makes it, with its mark: on record again");
+            }
+            self.journal.claim(&found.decision.adopt);
+            found = self.look(&view, &facts, scope).await;
+        }
+        if writes && !found.decision.plan.is_empty() {
             // The last pass aimed at the same, in the same map: what differs now, somebody else changed.
             let settled = self.aim.as_ref() == Some(&self.whole_aim(&found, scope)) && self.map_id == map_before;
             let done = self.apply_all(&mut found, &mut report, start).await;
@@ -229,7 +244,9 @@ impl Reconciler {
             // Planning again is the verification.
             found = self.look(&view, &facts, scope).await;
         }
-        self.journal.save().await;
+        if writes {
+            self.remember().await;
+        }
         let failed = report.failures.len();
         self.aim = Some(self.whole_aim(&found, scope));
         let wanted: BTreeSet<_> = view.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect();
@@ -240,7 +257,7 @@ impl Reconciler {
     }
 
     async fn look(&self, view: &View, facts: &Facts, scope: Scope) -> Survey {
-        let refused = self.guard.refused();
+        let refused = self.switch.guard().refused();
         let inputs = Inputs {
             settings: &self.settings.survey,
             view,
@@ -267,21 +284,32 @@ impl Reconciler {
         if routes.is_empty() {
             return done;
         }
-        let added: BTreeSet<_> = routes.iter().filter_map(Op::adds_route).collect();
-        let targets = if added.is_empty() { None } else { self.reachable_targets().await };
+        let adds: BTreeSet<_> = routes.iter().filter_map(Op::adds_route).collect();
+        let targets = if adds.is_empty() { None } else { self.switch.before().await };
         self.journal.claim(&routes);
+        let trial = targets.as_ref().map(|targets| Trial { cidrs: adds, sockets: targets.sockets() });
+        if trial.is_some() {
+            // An agent that ends in the middle is followed by one that goes on watching.
+            self.journal.try_out(trial);
+        }
         self.journal.save().await;
         let before = done.len();
         for op in routes {
             self.apply_one(op, &mut found.maps, report, &mut done).await;
         }
         self.journal.release(done.iter().skip(before));
-        self.journal.save().await;
-        if targets.is_some() {
-            self.targets = targets;
-            self.guard.on_added(added, Instant::now());
-        }
+        self.switch.after(done.iter().skip(before).filter_map(Op::adds_route).collect(), targets);
         done
+    }
+
+    /// Writes down what the next agent must know.
+    async fn remember(&mut self) {
+        let guard = self.switch.guard();
+        self.journal.refuse(guard.refusal().cloned());
+        if guard.on_trial().is_none() {
+            self.journal.try_out(None);
+        }
+        self.journal.save().await;
     }
 
     async fn apply_one(&mut self, op: Op, maps: &mut Maps, report: &mut Report, done: &mut Vec<Op>) {
@@ -289,33 +317,6 @@ impl Reconciler {
             Ok(()) => done.push(op),
             Err(error) => report.failures.push(Failure { op, error: chain(&error).to_string() }),
         }
-    }
-
-    /// What cannot be reached before a change is not lost by it.
-    async fn reachable_targets(&self) -> Option<Targets> {
-        let targets = self.settings.lifeline.targets().await?;
-        (targets.reach().await == Some(Reach::Answered)).then_some(targets)
-    }
-
-    /// Asks beside the loop: an API server that is lost keeps one waiting.
-    fn ask_for_lifeline(&mut self) {
-        if let Some(targets) = self.targets.clone() {
-            self.reach = Some(tokio::spawn(async move { targets.reach().await }));
-        }
-    }
-
-    /// A pass takes back what cut the node off.
-    fn on_reach(&mut self, reach: Option<Reach>) -> Option<Reason> {
-        self.reach = None;
-        let view = self.config.borrow().clone();
-        let spec = view.as_ref().and_then(|view| view.in_force.as_ref())?;
-        let withdraw = self.guard.on_probe(reach.unwrap_or(Reach::Answered), spec, Instant::now());
-        withdraw.then(|| {
-            for cidr in self.guard.refused() {
-                warn!(%cidr, lost = %self.settings.lifeline, "cut off after a host route was added: withdrawing route and rule");
-            }
-            Reason::CutOff
-        })
     }
 
     /// A look at the maps alone aims at nothing for routes: what it was before stays.
@@ -338,7 +339,12 @@ impl Reconciler {
         }
         if self.lock.is_none() {
             match NodeLock::take() {
-                Ok(Some(lock)) => self.lock = Some(lock),
+                Ok(Some(lock)) => {
+                    self.lock = Some(lock);
+                    // Another agent may have written until now.
+                    self.journal.reload();
+                    self.switch.resume(self.journal.records());
+                }
                 Ok(None) => {
                     return Some(
                         "another vtep-agent writes on this node: this one only observes; end one of them".to_owned(),
@@ -409,7 +415,7 @@ impl Reconciler {
                 routes::put_route(&self.netlink, cidr, route, found.is_some()).await?;
             }
             Op::DeleteRoute { cidr, route } => {
-                if let Some(protocol) = self.journal.records().route_protocol(cidr, route.table) {
+                for protocol in self.journal.records().route_protocols(cidr, route.table) {
                     routes::delete_route(&self.netlink, cidr, route.table, protocol).await?;
                 }
             }
@@ -436,7 +442,7 @@ impl Reconciler {
         report.model = found.model;
         report.pending = found.decision.plan;
         report.verify_only = found.decision.verify_only;
-        report.refused = self.guard.refused().iter().map(|cidr| refusal(*cidr, &self.settings.lifeline)).collect();
+        report.refused = self.switch.problems();
         report.repairs.retain(|key, _| wanted.contains(key));
         report.contended = self.contention.contended(now);
         report.left_alone = self.contention.left_alone(now);
@@ -498,28 +504,5 @@ impl Reconciler {
             let inside = inside.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             warn!(%cidr, inside, "Cilium has pods or nodes inside this VTEP's network");
         }
-    }
-}
-
-fn refusal(cidr: Ipv4Net, lifeline: &Lifeline) -> String {
-    format!(
-        "{lifeline} could not be reached after the host route to {cidr} was added: route and rule were taken back, and are not added again \
-         until the configuration changes; {cidr} seems to cover what this node needs"
-    )
-}
-
-/// Waits for the answer that is awaited, or for ever.
-async fn answer(reach: &mut Option<JoinHandle<Option<Reach>>>) -> Option<Reach> {
-    match reach {
-        // A task that failed has no answer: what it asked for is asked again.
-        Some(reach) => reach.await.unwrap_or(Some(Reach::Answered)),
-        None => std::future::pending().await,
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }

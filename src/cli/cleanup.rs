@@ -107,8 +107,9 @@ async fn apply(
             ledger.release(cidr)?;
         }
         Op::DeleteRoute { cidr, route } => {
-            let protocol = journal.records().route_protocol(cidr, route.table).context("it is not on record")?;
-            routes::delete_route(netlink, cidr, route.table, protocol).await?;
+            for protocol in journal.records().route_protocols(cidr, route.table) {
+                routes::delete_route(netlink, cidr, route.table, protocol).await?;
+            }
         }
         Op::DeleteRule(rule) => {
             let protocol = journal.records().rule_protocol(rule).context("it is not on record")?;

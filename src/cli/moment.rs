@@ -49,8 +49,9 @@ impl Moment {
         let observed = config.read().await;
         let networks = networks::look(&netlink, &source.own_tables()).await;
         let known = given.and(&networks);
-        let around = around(&observed, &known, recalled.as_ref(), &source.ipcache_look()).await;
+        let (around, unlooked) = around(&observed, &known, recalled.as_ref(), &source.ipcache_look()).await;
         let view = View::next_on(&around, &name, &observed, recalled.as_ref(), Timestamp::now());
+        let view = View { unlooked, ..view };
         if view.in_force.is_none() {
             say(&format!("no usable configuration: {}", errors(&view).join("; ")))?;
             return Ok(None);

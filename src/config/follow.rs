@@ -1,6 +1,12 @@
 //! The loop that turns what a source sees into views, given what the node needs, and remembers the last good one over a restart.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
@@ -14,16 +20,18 @@ use super::{
     last_good::LastGood,
     parse::parse,
     surroundings::{Fact, Surroundings},
-    view::{Observed, Sight, View},
+    view::{Observed, Sight, Truth, View},
 };
 use crate::{logging::chain, state_file::StateFile};
 
 /// What vetoes a VTEP is looked at again after this, where nothing tells of its end: the ipcache sends no notices.
 const RECHECK: Duration = Duration::from_secs(10);
+/// An ipcache that is not there yet comes with Cilium's start.
+const RECHECK_UNLOOKED: Duration = Duration::from_secs(1);
 
-/// What the ipcache has inside these VTEP CIDRs (each with its endpoint) that is not the VTEP's, in words.
+/// What the ipcache has inside these VTEP CIDRs (each with its endpoint) that is not the VTEP's, in words; `None` where there is no ipcache.
 pub type IpcacheLook = Box<dyn Fn(Vec<(Ipv4Net, Ipv4Addr)>) -> IpcacheLooked + Send + Sync>;
-pub type IpcacheLooked = Pin<Box<dyn Future<Output = Result<BTreeMap<Ipv4Net, Vec<String>>, String>> + Send>>;
+pub type IpcacheLooked = Pin<Box<dyn Future<Output = Result<Option<BTreeMap<Ipv4Net, Vec<String>>>, String>> + Send>>;
 
 /// What speaks against VTEPs on this node.
 pub struct Needs {
@@ -47,10 +55,10 @@ pub async fn follow(
     let mut memory = Memory { saved: recalled.as_ref().and_then(LastGood::of), file, failing: false };
     // Not in force by itself: the source may know better in a moment, and until then the kernel stays as it is.
     let mut previous = recalled.map(Arc::new);
-    let mut latest = None;
+    let (mut latest, mut unread) = (None, false);
     let given = needs.given.await;
     loop {
-        let vetoed = previous.as_ref().is_some_and(|view| !view.vetoed.is_empty());
+        let recheck = previous.as_deref().and_then(|view| recheck(view, unread));
         tokio::select! {
             biased;
             new = observed.recv() => match new {
@@ -58,12 +66,14 @@ pub async fn follow(
                 None => return,
             },
             Ok(()) = needs.networks.changed() => {}
-            () = time::sleep(RECHECK), if vetoed => {}
+            () = time::sleep(recheck.unwrap_or_default()), if recheck.is_some() => {}
         }
         let networks = needs.networks.borrow_and_update().clone();
         let (Some(observed), Some(networks)) = (&latest, networks) else { continue };
-        let around = around(observed, &given.and(&networks), previous.as_deref(), &needs.ipcache).await;
-        let view = Arc::new(View::next_on(&around, &source, observed, previous.as_deref(), Timestamp::now()));
+        let (around, unlooked) = around(observed, &given.and(&networks), previous.as_deref(), &needs.ipcache).await;
+        unread = !around.unreadable.is_empty();
+        let view = View::next_on(&around, &source, observed, previous.as_deref(), Timestamp::now());
+        let view = Arc::new(View { unlooked, ..view });
         let View { hash, stale, .. } = &*view;
         let is_new = config.borrow().as_ref().is_none_or(|last| last.hash != *hash);
         if is_new && !hash.is_empty() && view.source_error.is_none() {
@@ -75,28 +85,44 @@ pub async fn follow(
     }
 }
 
+/// When to look again although nothing changed; `unread`: something could not be read.
+fn recheck(view: &View, unread: bool) -> Option<Duration> {
+    if !view.unlooked.is_empty() {
+        return Some(RECHECK_UNLOOKED);
+    }
+    (unread || !view.vetoed.is_empty()).then_some(RECHECK)
+}
+
 /// What speaks against VTEPs, with what the ipcache has where the document asks for one that is not in force: it is looked at before
-/// anything is written.
+/// anything is written. Beside it, the CIDRs for which there was no ipcache to look into.
 pub async fn around(
     observed: &Observed,
     known: &Surroundings,
     previous: Option<&View>,
     ipcache: &IpcacheLook,
-) -> Surroundings {
-    let mut around = known.clone();
-    let Sight::Document(document) = &observed.sight else { return around };
-    let standing = previous.map(View::standing).unwrap_or_default();
+) -> (Surroundings, BTreeSet<Ipv4Net>) {
+    let (mut around, mut unlooked) = (known.clone(), BTreeSet::new());
+    let Sight::Document(document) = &observed.sight else {
+        return (around, previous.map(|view| view.unlooked.clone()).unwrap_or_default());
+    };
     let parsed = parse(&document.keys);
+    let standing = previous.map(|view| view.standing_for(Truth::of(&parsed))).unwrap_or_default();
+    let waits: BTreeSet<_> = previous.map(|view| view.unlooked.clone()).unwrap_or_default();
     let lines = parsed.lines.iter().filter_map(|line| line.cidr.zip(line.endpoint));
-    let asked = |cidr: Ipv4Net| !standing.contains(&cidr) && cidr.netmask() == parsed.mask;
-    let asked: Vec<_> = lines.filter(|(cidr, _)| asked(*cidr)).collect();
+    let is_asked = |cidr: &Ipv4Net| waits.contains(cidr) || !standing.contains(cidr);
+    let asked: Vec<_> = lines.filter(|(cidr, _)| is_asked(cidr) && cidr.netmask() == parsed.mask).collect();
     if !asked.is_empty() {
+        let cidrs: BTreeSet<_> = asked.iter().map(|(cidr, _)| *cidr).collect();
         match ipcache(asked).await {
-            Ok(found) => around.ipcache = found,
-            Err(reason) => drop(around.unreadable.insert(Fact::Ipcache, reason)),
+            Ok(Some(found)) => around.ipcache = found,
+            Ok(None) => unlooked = cidrs,
+            Err(reason) => {
+                unlooked = &cidrs & &waits;
+                around.unreadable.insert(Fact::Ipcache, reason);
+            }
         }
     }
-    around
+    (around, unlooked)
 }
 
 /// What was in force before a restart.

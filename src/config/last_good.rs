@@ -31,16 +31,19 @@ pub struct LastGood {
     /// [`View::vetoed`].
     #[serde(default)]
     pub vetoed: BTreeSet<Ipv4Net>,
+    /// [`View::unlooked`].
+    #[serde(default)]
+    pub unlooked: BTreeSet<Ipv4Net>,
 }
 
 impl LastGood {
     /// `None` before the first valid configuration.
     #[must_use]
     pub fn of(view: &View) -> Option<Self> {
-        let View { observed_at, hash, last_good, mentioned, truth, vetoed, .. } = view;
+        let View { observed_at, hash, last_good, mentioned, truth, vetoed, unlooked, .. } = view;
         let spec = last_good.clone()?;
-        let (mentioned, vetoed) = (mentioned.clone(), vetoed.clone());
-        Some(Self { observed_at: *observed_at, hash: hash.clone(), spec, mentioned, truth: *truth, vetoed })
+        let (mentioned, vetoed, unlooked) = (mentioned.clone(), vetoed.clone(), unlooked.clone());
+        Some(Self { observed_at: *observed_at, hash: hash.clone(), spec, mentioned, truth: *truth, vetoed, unlooked })
     }
 
     /// The view that it was part of: what is in force until the source says more.
@@ -49,7 +52,7 @@ impl LastGood {
     ///
     /// When it asks for something that no configuration can ask for: another hand wrote it.
     pub fn recall(self) -> Result<View, SpecError> {
-        let Self { observed_at, hash, spec, mentioned, truth, vetoed } = self;
+        let Self { observed_at, hash, spec, mentioned, truth, vetoed, unlooked } = self;
         spec.check()?;
         let mut in_force = spec.clone();
         match truth {
@@ -57,7 +60,8 @@ impl LastGood {
             Truth::None => in_force.vteps.clear(),
         }
         let (in_force, last_good) = (Some(in_force), Some(spec));
-        let known = View { hash, mentioned, truth, vetoed, in_force, last_good, ..View::unknown(None, observed_at) };
+        let known =
+            View { hash, mentioned, truth, vetoed, unlooked, in_force, last_good, ..View::unknown(None, observed_at) };
         // What is never right is not recalled either: a release before this one may have saved it.
         Ok(View { stale: true, ..known }.within(&Surroundings::default()))
     }

@@ -96,6 +96,8 @@ pub struct View {
     pub last_good: Option<Spec>,
     /// CIDRs that overlap what the node needs: their routes and rules are withdrawn, their map entries stay.
     pub vetoed: BTreeSet<Ipv4Net>,
+    /// CIDRs in force that the ipcache was not asked for, since there was none: once there is, they wait for that look.
+    pub unlooked: BTreeSet<Ipv4Net>,
     /// Some of what is in force is an earlier value, because the document is in error there.
     pub stale: bool,
     /// CIDRs that the document mentions anywhere, also in error: their entries are not stale.
@@ -148,6 +150,7 @@ impl View {
             in_force,
             last_good: previous.and_then(|view| view.last_good.clone()),
             vetoed: previous.map(|view| view.vetoed.clone()).unwrap_or_default(),
+            unlooked: previous.map(|view| view.unlooked.clone()).unwrap_or_default(),
             mentioned: previous.map(|view| view.mentioned.clone()).unwrap_or_default(),
         }
     }
@@ -176,7 +179,11 @@ impl View {
     fn of_document(document: &Document, node: &Surroundings, previous: Option<&Self>, now: Timestamp) -> Self {
         let Document { keys, surroundings, .. } = document;
         let surroundings = surroundings.and(node);
-        let standing = previous.map(Self::standing).unwrap_or_default();
+        let decided = Truth::of(&parse::parse(keys));
+        let mut standing = previous.map(|view| view.standing_for(decided)).unwrap_or_default();
+        // What was put in force before there was an ipcache to ask was not first there.
+        let unlooked = |cidr: &Ipv4Net| previous.is_some_and(|view| view.unlooked.contains(cidr));
+        standing.retain(|cidr| !(unlooked(cidr) && surroundings.ipcache.contains_key(cidr)));
         let around = Around { surroundings: &surroundings, standing: &standing };
         let mut parsed = parse_around(keys, around);
         // An error that leaves the last good configuration as it is leaves it where it was, too.
@@ -198,6 +205,7 @@ impl View {
             stale: in_force.as_ref().is_some_and(|in_force| in_force.stale),
             truth,
             vetoed: vetoed(&parsed, in_force.as_ref(), last_good.as_ref(), &mentioned, around),
+            unlooked: BTreeSet::new(),
             last_good,
             mentioned,
             findings: findings(parsed, in_force.as_ref(), document),
@@ -206,10 +214,18 @@ impl View {
     }
 
     /// CIDRs that are in force, or would be if the VTEPs were decided here.
-    #[must_use]
-    pub fn standing(&self) -> BTreeSet<Ipv4Net> {
+    fn standing(&self) -> BTreeSet<Ipv4Net> {
         let known = self.last_good.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr);
         known.filter(|cidr| !self.vetoed.contains(cidr)).collect()
+    }
+
+    /// The same for the next document: where the VTEPs were decided elsewhere meanwhile, none was in force by us.
+    #[must_use]
+    pub fn standing_for(&self, truth: Truth) -> BTreeSet<Ipv4Net> {
+        match (self.truth, truth) {
+            (Truth::None, Truth::Configmap) => BTreeSet::new(),
+            (Truth::None, Truth::None) | (Truth::Configmap, Truth::Configmap | Truth::None) => self.standing(),
+        }
     }
 
     /// The document was seen, and has no error.

@@ -12,11 +12,11 @@ use ipnet::Ipv4Net;
 
 use super::{
     abi::{IpcacheEntry, VtepValue},
-    journal::{Owned as OwnedRoutes, Records},
+    journal::{Owned as OwnedRoutes, PROTOCOL, Records},
     owned::Owned,
     plan::{Keep, KeepEntries, Op, plan},
     routes::{Found, HostRoutes as FoundRoutes},
-    state::{self, HostRoute, State},
+    state::{self, HostRoute, HostRule, State},
     survey::{HostRoutes, IpcacheMode, Model, Settings},
 };
 use crate::{
@@ -82,19 +82,19 @@ pub struct Decision {
     /// VTEPs whose CIDR the ipcache gives to something else, and to what.
     pub taken: BTreeMap<Ipv4Net, IpcacheEntry>,
     pub route_problem: Option<RouteConflict>,
+    /// Routes and rules that are just as wanted and carry our mark, but are not on record: the journal was lost.
+    pub adopt: Vec<Op>,
     /// Routes in our table that are somebody else's.
     pub foreign_routes: Vec<Found>,
 }
 
 /// Why a host route cannot be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteConflict {
     #[error("no host routes: the device cilium_host is not there")]
     NoCiliumHost,
-    #[error(
-        "no host route: the route {0} is not this agent's and in the way; remove it, or choose another table with --route-table"
-    )]
-    Foreign(Found),
+    #[error("no host route: not this agent's and in the way: {}; remove it, or choose another table with --route-table", .0.join(", "))]
+    Foreign(Vec<String>),
 }
 
 /// The operations that bring the kernel to what the configuration says, as far as they may be done.
@@ -108,7 +108,12 @@ pub fn decide(inputs: Inputs<'_>, kernel: &Kernel) -> Decision {
         decision.plan = withdraw(inputs, kernel, &(&view.vetoed | inputs.refused));
         return decision;
     }
-    let vteps = view.in_force.as_ref().map(|spec| spec.vteps.as_slice()).unwrap_or_default();
+    let mut vteps = view.in_force.as_ref().map(|spec| spec.vteps.clone()).unwrap_or_default();
+    if kernel.ipcache.is_some() {
+        // It came after the configuration: what it has inside is known in a moment.
+        vteps.retain(|vtep| !view.unlooked.contains(&vtep.cidr));
+    }
+    let vteps = vteps.as_slice();
     decision.keep = kept(view, facts);
     let mut actual = State { entries: kernel.entries.clone(), ..State::default() };
     if decision.verify_only {
@@ -232,7 +237,8 @@ fn decide_routes(
         return Vec::new();
     };
     let owned = records.sort(&found.routes, &found.rules, settings.route_table);
-    let OwnedRoutes { routes, rules, elsewhere, foreign_routes, foreign_rules } = owned;
+    let OwnedRoutes { routes, rules, mut elsewhere, foreign_routes, foreign_rules, restored } = owned;
+    elsewhere.extend(restored.into_iter().filter(|rule| refused.contains(&rule.cidr)).map(Op::DeleteRule));
     (actual.routes, actual.rules) = (routes, rules);
     decision.foreign_routes = foreign_routes;
     let wanted: Vec<_> = vteps.iter().filter(|vtep| !refused.contains(&vtep.cidr)).copied().collect();
@@ -248,25 +254,38 @@ fn decide_routes(
         return Vec::new();
     };
     let (mut routes, mut rules) = state::host_routes(&wanted, &found.cilium, route);
+    decision.adopt = adoptable(&routes, &rules, &decision.foreign_routes, &foreign_rules);
     // A rule just like ours does the same, and stays whose it is.
-    rules.retain(|rule| !foreign_rules.contains(rule));
+    rules.retain(|rule| !foreign_rules.contains_key(rule));
+    let mut conflicts = BTreeMap::new();
     for foreign in decision.foreign_routes.iter().filter(|foreign| foreign.in_the_way) {
         if routes.remove(&foreign.cidr).is_some_and(|wanted| wanted != foreign.route) {
-            decision.route_problem = Some(RouteConflict::Foreign(*foreign));
+            conflicts.insert(foreign.cidr, foreign.to_string());
         }
     }
-    rules.retain(|rule| !decision.route_problem.is_some_and(|problem| problem.is_about(rule.cidr)));
+    // No rule of ours leads to somebody else's route.
+    rules.retain(|rule| !conflicts.contains_key(&rule.cidr));
+    decision.keep.cidrs.retain(|cidr| !conflicts.contains_key(cidr));
+    if !conflicts.is_empty() {
+        decision.route_problem = Some(RouteConflict::Foreign(conflicts.into_values().collect()));
+    }
     (decision.desired.routes, decision.desired.rules) = (routes, rules);
     elsewhere
 }
 
-impl RouteConflict {
-    fn is_about(&self, cidr: Ipv4Net) -> bool {
-        match self {
-            Self::NoCiliumHost => false,
-            Self::Foreign(found) => found.cidr == cidr,
-        }
-    }
+/// What an agent whose journal was lost takes for its own: with our mark, and just as it would make it.
+fn adoptable(
+    routes: &BTreeMap<Ipv4Net, HostRoute>,
+    rules: &BTreeSet<HostRule>,
+    foreign_routes: &[Found],
+    foreign_rules: &BTreeMap<HostRule, u8>,
+) -> Vec<Op> {
+    let route =
+        |found: &&Found| found.like_ours && found.protocol == PROTOCOL && routes.get(&found.cidr) == Some(&found.route);
+    let routes = foreign_routes.iter().filter(route);
+    let routes = routes.map(|found| Op::PutRoute { cidr: found.cidr, found: None, route: found.route });
+    let rules = rules.iter().filter(|rule| foreign_rules.get(rule) == Some(&PROTOCOL)).map(|rule| Op::AddRule(*rule));
+    routes.chain(rules).collect()
 }
 
 /// The smallest underlay decides how large an inner packet may be.

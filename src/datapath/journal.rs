@@ -3,11 +3,15 @@
 //! A route or rule is ours when it carries the protocol number that is on record for it: a mark alone could be anybody's, and a record
 //! alone would claim what somebody put there after ours was gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
-use tokio::task;
+use tokio::{task, time};
 use tracing::warn;
 
 use super::{
@@ -15,11 +19,7 @@ use super::{
     routes::Found,
     state::{HostRoute, HostRule, Table},
 };
-use crate::{
-    config::spec::Spec,
-    logging::chain,
-    state_file::{StateError, StateFile},
-};
+use crate::{config::spec::Spec, logging::chain, state_file::StateFile};
 
 /// Its name in the state directory.
 pub const FILE: &str = "routes.json";
@@ -27,6 +27,11 @@ pub const FILE: &str = "routes.json";
 pub const PROTOCOL: u8 = 113;
 /// What routes of version 0.1.0 carry (`RTPROT_STATIC`), which kept no journal.
 const PROTOCOL_0_1_0: u8 = 4;
+
+/// How long a pass waits for the disk.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A disk that fails is tried again after this.
+const RETRY: Duration = Duration::from_secs(60);
 
 /// What was added and not taken back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +41,17 @@ pub struct Records {
     /// What cut the node off when it was added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refusal: Option<Refusal>,
+    /// What was added last, until it is known that the node can still be corrected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trial: Option<Trial>,
+}
+
+/// A change of routes that is not proven yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    pub cidrs: BTreeSet<Ipv4Net>,
+    /// Where the API server was before; empty where it is not the API server that is asked.
+    pub sockets: Vec<SocketAddr>,
 }
 
 /// VTEPs whose routes and rules were taken back because they cut the node off.
@@ -94,8 +110,10 @@ pub struct Owned {
     pub elsewhere: Vec<Op>,
     /// Routes that are in our table and not ours.
     pub foreign_routes: Vec<Found>,
-    /// Rules just like ours that somebody else added.
-    pub foreign_rules: BTreeSet<HostRule>,
+    /// Rules just like ours that are not on record, each with its protocol.
+    pub foreign_rules: BTreeMap<HostRule, u8>,
+    /// Rules to Cilium's table that this agent restored.
+    pub restored: BTreeSet<HostRule>,
 }
 
 impl Records {
@@ -117,10 +135,16 @@ impl Records {
         self.refusal.as_ref()
     }
 
-    /// Tables that hold, or held, something of ours.
+    #[must_use]
+    pub fn trial(&self) -> Option<&Trial> {
+        self.trial.as_ref()
+    }
+
+    /// Tables of ours that hold, or held, something.
     #[must_use]
     pub fn tables(&self) -> BTreeSet<u32> {
-        self.routes.iter().map(|route| route.table).chain(self.rules.iter().map(|rule| rule.table)).collect()
+        let of_rules = self.rules.iter().filter(|rule| rule.table != Table::Cilium.id()).map(|rule| rule.table);
+        self.routes.iter().map(|route| route.table).chain(of_rules).collect()
     }
 
     #[must_use]
@@ -139,8 +163,13 @@ impl Records {
         let mut owned = Owned::default();
         for &(rule, protocol) in rules {
             match rule.table {
-                Table::Cilium => drop(owned.rules.insert(rule)),
-                Table::Ours(_) if !self.has_rule(rule, protocol) => drop(owned.foreign_rules.insert(rule)),
+                Table::Cilium => {
+                    owned.rules.insert(rule);
+                    if self.rule_protocol(rule).is_some() {
+                        owned.restored.insert(rule);
+                    }
+                }
+                Table::Ours(_) if !self.has_rule(rule, protocol) => drop(owned.foreign_rules.insert(rule, protocol)),
                 Table::Ours(id) if id == table => drop(owned.rules.insert(rule)),
                 Table::Ours(_) => owned.elsewhere.push(Op::DeleteRule(rule)),
             }
@@ -157,11 +186,11 @@ impl Records {
         owned
     }
 
-    /// The protocol to delete a route with: that of its record.
+    /// The protocols to delete a route with: two where one of 0.1.0 was to be replaced, and perhaps was not.
     #[must_use]
-    pub fn route_protocol(&self, cidr: Ipv4Net, table: u32) -> Option<u8> {
+    pub fn route_protocols(&self, cidr: Ipv4Net, table: u32) -> BTreeSet<u8> {
         let of = |record: &&RouteRecord| (record.cidr, record.table) == (cidr, table);
-        self.routes.iter().rfind(of).map(|record| record.protocol)
+        self.routes.iter().filter(of).map(|record| record.protocol).collect()
     }
 
     /// The protocol to delete a rule with: that of its record.
@@ -183,9 +212,11 @@ impl Records {
             Op::AddRule(rule @ HostRule { table: Table::Ours(_), .. }) => {
                 self.rules.insert(RuleRecord::new(*rule, PROTOCOL));
             }
-            // Cilium's rule stays Cilium's, whoever restored it.
-            Op::AddRule(HostRule { table: Table::Cilium, .. })
-            | Op::ReplaceEntry { .. }
+            // It stays Cilium's, and as Cilium makes it: only where it cuts the node off is it taken back.
+            Op::AddRule(rule @ HostRule { table: Table::Cilium, .. }) => {
+                self.rules.insert(RuleRecord::new(*rule, 0));
+            }
+            Op::ReplaceEntry { .. }
             | Op::AddEntry { .. }
             | Op::DeleteEntry { .. }
             | Op::PutIpcache { .. }
@@ -220,6 +251,8 @@ pub struct Journal {
     /// What the file holds.
     saved: Records,
     failing: bool,
+    /// When to try again after a failure.
+    retry_at: Option<Instant>,
 }
 
 impl Journal {
@@ -234,7 +267,14 @@ impl Journal {
             }
         };
         let saved = loaded.clone().unwrap_or_default();
-        Self { file, records: loaded.unwrap_or_else(inherited), saved, failing: false }
+        Self { file, records: loaded.unwrap_or_else(inherited), saved, failing: false, retry_at: None }
+    }
+
+    /// What the file says now: another agent may have written it. What cannot be read changes nothing.
+    pub fn reload(&mut self) {
+        if let Ok(Some(records)) = self.file.load() {
+            (self.saved, self.records) = (records.clone(), records);
+        }
     }
 
     #[must_use]
@@ -254,23 +294,31 @@ impl Journal {
         self.records.refusal = refusal;
     }
 
+    pub fn try_out(&mut self, trial: Option<Trial>) {
+        self.records.trial = trial;
+    }
+
     /// Writes down what changed. Where that fails, routes work all the same; only a restart forgets whose they are, and leaves them.
     pub async fn save(&mut self) {
-        if self.records == self.saved {
+        let waits = self.retry_at.is_some_and(|at| Instant::now() < at);
+        if self.records == self.saved || waits {
             return;
         }
         let (file, records) = (self.file.clone(), self.records.clone());
-        match task::spawn_blocking(move || file.save(&records).map(|()| records)).await {
-            Ok(Ok(records)) => (self.saved, self.failing) = (records, false),
-            Ok(Err(error)) => self.on_failure(&error),
+        let save = task::spawn_blocking(move || file.save(&records).map(|()| records));
+        match time::timeout(SAVE_TIMEOUT, save).await {
+            Ok(Ok(Ok(records))) => (self.saved, self.failing, self.retry_at) = (records, false, None),
+            Ok(Ok(Err(error))) => self.on_failure(&chain(&error).to_string()),
             // The runtime ends.
-            Err(_) => {}
+            Ok(Err(_)) => {}
+            Err(_) => self.on_failure("the disk does not answer"),
         }
     }
 
-    fn on_failure(&mut self, error: &StateError) {
+    fn on_failure(&mut self, error: &str) {
+        self.retry_at = Some(Instant::now() + RETRY);
         if !std::mem::replace(&mut self.failing, true) {
-            warn!(error = %chain(error), "route journal not written: after a restart, routes and rules of now will not be removed");
+            warn!(error, "route journal not written: after a restart, routes and rules of now will not be removed");
         }
     }
 }
@@ -325,14 +373,14 @@ mod tests {
         assert_eq!(owned.elsewhere, [Op::DeleteRule(rule(7, 2099)), stale]);
         assert_eq!(owned.foreign_routes, [routes[2], routes[3], routes[4], routes[5]]);
         assert_eq!(owned.rules, [rules[0].0, rules[4].0].into());
-        assert_eq!(owned.foreign_rules, [rules[2].0, rules[3].0].into());
+        assert_eq!(owned.foreign_rules, [rules[2], rules[3]].into());
     }
 
     #[test]
     fn what_was_added_is_known_after_a_restart_and_what_was_removed_is_not() {
         let dir = tempfile::tempdir().expect("a directory");
         let load = || Journal::load(StateFile::new(dir.path().join(FILE)), || Records::of_0_1_0([cidr(1)]));
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let mut journal = load();
         assert!(journal.records().has_route(&found(1, 2021, 4)) && journal.records().has_rule(rule(1, 2021), 0));
         journal.claim(&put(6, 2021));

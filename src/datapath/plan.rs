@@ -82,17 +82,16 @@ impl Op {
         self.entry().is_none()
     }
 
-    /// The CIDR of the route or rule that it adds, if it adds one to a table of ours.
+    /// The CIDR of the route or rule that it adds, if it adds one.
     #[must_use]
     pub const fn adds_route(&self) -> Option<Ipv4Net> {
         match self {
-            Self::PutRoute { cidr, .. } | Self::AddRule(HostRule { cidr, table: Table::Ours(_) }) => Some(*cidr),
+            Self::PutRoute { cidr, .. } | Self::AddRule(HostRule { cidr, .. }) => Some(*cidr),
             Self::ReplaceEntry { .. }
             | Self::AddEntry { .. }
             | Self::DeleteEntry { .. }
             | Self::PutIpcache { .. }
             | Self::DeleteIpcache { .. }
-            | Self::AddRule(_)
             | Self::DeleteRoute { .. }
             | Self::DeleteRule(_) => None,
         }

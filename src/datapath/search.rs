@@ -55,7 +55,7 @@ impl Search {
 }
 
 /// What the ipcache gives to pods and nodes inside these CIDRs, in words, where BIG-IP's own endpoints are given, and entries that this
-/// agent put there. There is nothing where there is no ipcache.
+/// agent put there. `None` where there is no ipcache.
 ///
 /// # Errors
 ///
@@ -64,9 +64,9 @@ pub fn look(
     bpffs: &Path,
     cidrs: &[(Ipv4Net, Ipv4Addr)],
     owned: &Owned,
-) -> Result<BTreeMap<Ipv4Net, Vec<String>>, MapError> {
+) -> Result<Option<BTreeMap<Ipv4Net, Vec<String>>>, MapError> {
     let ipcache = match Ipcache::open(bpffs) {
-        Err(MapError::Absent { .. }) => return Ok(BTreeMap::new()),
+        Err(MapError::Absent { .. } | MapError::NoBpffs { .. }) => return Ok(None),
         opened => opened?,
     };
     let mut found = BTreeMap::new();
@@ -80,7 +80,7 @@ pub fn look(
             found.insert(cidr, words);
         }
     }
-    Ok(found)
+    Ok(Some(found))
 }
 
 fn search(bpffs: &Path, cidrs: &BTreeSet<Ipv4Net>) -> Result<Found, MapError> {

@@ -157,7 +157,7 @@ pub async fn survey(inputs: Inputs<'_>, netlink: &Handle, scope: Scope) -> Surve
         }
     }
     let decision = decide(inputs, &kernel);
-    let route_problem = route_problem.or(decision.route_problem.map(Into::into));
+    let route_problem = route_problem.or(decision.route_problem.clone().map(Into::into));
     let mut model = kernel.model;
     if written && model == Model::None && maps.ipcache.is_some() {
         (model, map_problem) = (Model::Ipcache, None);

@@ -45,23 +45,43 @@ pub fn connect() -> io::Result<Handle> {
 ///
 /// When the kernel refuses the listing, or changes interrupt every attempt.
 pub async fn dump(netlink: &Handle, request: &RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, DumpError> {
-    dump_by(|| {
+    fold(netlink, request, Vec::new, |listed, message| listed.push(message)).await
+}
+
+/// The same where a listing may be long: `add` takes of each message what is worth keeping. `start` is asked for anew with each attempt.
+///
+/// # Errors
+///
+/// As of [`dump`].
+pub async fn fold<T>(
+    netlink: &Handle,
+    request: &RouteNetlinkMessage,
+    start: impl Fn() -> T,
+    add: impl FnMut(&mut T, RouteNetlinkMessage),
+) -> Result<T, DumpError> {
+    let ask = || {
         let mut message = NetlinkMessage::from(request.clone());
         message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
         netlink.clone().request(message)
-    })
-    .await
+    };
+    fold_by(ask, start, add).await
 }
 
-async fn dump_by<S>(mut ask: impl FnMut() -> Result<S, NetlinkError>) -> Result<Vec<RouteNetlinkMessage>, DumpError>
+async fn fold_by<T, S>(
+    mut ask: impl FnMut() -> Result<S, NetlinkError>,
+    start: impl Fn() -> T,
+    mut add: impl FnMut(&mut T, RouteNetlinkMessage),
+) -> Result<T, DumpError>
 where
     S: Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin,
 {
     for attempt in 1..=DUMP_ATTEMPTS {
-        match collect(ask()?).await {
+        let mut listed = start();
+        match read_all(ask()?, |message| add(&mut listed, message)).await {
+            Ok(()) => return Ok(listed),
             Err(DumpError::Interrupted) => {}
             Err(DumpError::Netlink(error)) if has_errno(&error, Errno::EBUSY) && attempt < DUMP_ATTEMPTS => {}
-            answer => return answer,
+            Err(error) => return Err(error),
         }
         time::sleep(DUMP_PAUSE * attempt).await;
     }
@@ -70,25 +90,27 @@ where
 
 /// The kernel sets `NLM_F_DUMP_INTR` on any message of a listing, also on the one that ends it (`linux/netlink.h`).
 #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is the library's, and not exhaustive")]
-async fn collect(
+async fn read_all(
     mut answers: impl Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin,
-) -> Result<Vec<RouteNetlinkMessage>, DumpError> {
-    let (mut listed, mut interrupted) = (Vec::new(), false);
+    mut add: impl FnMut(RouteNetlinkMessage),
+) -> Result<(), DumpError> {
+    let (mut whole, mut interrupted) = (false, false);
     // To its end, also when it is of no use: the socket is free for the next listing only then.
     while let Some(NetlinkMessage { header, payload, .. }) = answers.next().await {
         interrupted |= header.flags & NLM_F_DUMP_INTR != 0;
         match payload {
-            NetlinkPayload::InnerMessage(message) => listed.push(message),
+            NetlinkPayload::InnerMessage(message) => add(message),
             NetlinkPayload::Error(error @ ErrorMessage { code: Some(_), .. }) => {
                 return Err(NetlinkError::NetlinkError(error).into());
             }
             NetlinkPayload::Done(done) if done.code < 0 => return Err(refused(done.code).into()),
+            NetlinkPayload::Done(_) => whole = true,
             // A message that the socket had no room for is missing from the listing.
             NetlinkPayload::Overrun(_) => interrupted = true,
             _ => {}
         }
     }
-    if interrupted { Err(DumpError::Interrupted) } else { Ok(listed) }
+    if whole && !interrupted { Ok(()) } else { Err(DumpError::Interrupted) }
 }
 
 fn refused(code: i32) -> NetlinkError {
@@ -173,13 +195,13 @@ mod tests {
     /// How many attempts the kernel is asked for, and what comes of it.
     async fn ask(mut script: Vec<Vec<Answer>>) -> (usize, Result<usize, DumpError>) {
         let mut asked = 0;
-        let listed = dump_by(|| {
+        let ask = || {
             asked += 1;
             let answers = if script.len() > 1 { script.remove(0) } else { script[0].clone() };
             Ok(stream::iter(answers))
-        })
-        .await;
-        (asked, listed.map(|listed| listed.len()))
+        };
+        let listed = fold_by(ask, || 0, |count, _| *count += 1).await;
+        (asked, listed)
     }
 
     #[tokio::test(start_paused = true)]
@@ -189,6 +211,7 @@ mod tests {
             ("whole", vec![whole()], 1, Some(2)),
             ("interrupted in the middle", vec![vec![route(0), route(NLM_F_DUMP_INTR), end(0)], whole()], 2, Some(2)),
             ("interrupted, and only the end says so", vec![vec![route(0), end(NLM_F_DUMP_INTR)], whole()], 2, Some(2)),
+            ("cut off", vec![vec![route(0)], whole()], 2, Some(2)),
             ("refused", vec![vec![error(Errno::EBUSY)], vec![error(Errno::EBUSY)], whole()], 3, Some(2)),
             ("refused for good", vec![vec![error(Errno::EBUSY)]], DUMP_ATTEMPTS as usize, None),
             ("never whole", vec![vec![route(0), end(NLM_F_DUMP_INTR)]], DUMP_ATTEMPTS as usize, None),

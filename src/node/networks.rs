@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ipnet::Ipv4Net;
@@ -22,7 +22,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::netlink::{DumpError, dump};
+use super::netlink::{DumpError, dump, fold};
 use crate::{
     config::surroundings::{Fact, Surroundings},
     logging::chain,
@@ -78,6 +78,7 @@ pub async fn follow(
     let mut failing = false;
     while !out.is_closed() {
         beat.now();
+        let began = Instant::now();
         let read = read(&netlink, &own_tables).await;
         match &read {
             Err(reason) if !failing => {
@@ -95,7 +96,8 @@ pub async fn follow(
             }
             differs
         });
-        time::sleep(PAUSE).await;
+        // A node with very many routes spends a tenth of a processor on them at most.
+        time::sleep(PAUSE.max(began.elapsed() * 9)).await;
         // Either way they are read again.
         let _ = time::timeout(REFRESH, changes.recv()).await;
     }
@@ -110,6 +112,57 @@ fn surroundings(read: Result<Networks, String>) -> Surroundings {
     match read {
         Ok(networks) => networks.surroundings(),
         Err(reason) => Surroundings { unreadable: [(Fact::Networks, reason)].into(), ..Surroundings::default() },
+    }
+}
+
+/// Networks as they are put together.
+struct Builder {
+    networks: Networks,
+    /// Names of devices by their index.
+    names: BTreeMap<u32, String>,
+    name: fn(u32) -> String,
+    /// Cilium's own addresses.
+    routers: BTreeSet<Ipv4Addr>,
+}
+
+impl Builder {
+    fn new(addresses: &[Address], name: fn(u32) -> String) -> Self {
+        let mut built = Self { networks: Networks::default(), names: BTreeMap::new(), name, routers: BTreeSet::new() };
+        for &Address { device, local, network } in addresses {
+            let name = built.name_of(device);
+            if is_ciliums(&name) {
+                built.routers.insert(local);
+                built.networks.pods.insert(local.into());
+            } else {
+                let connected = &mut built.networks.connected;
+                connected.entry(local.into()).or_insert_with(|| name.clone());
+                connected.entry(network).or_insert(name);
+            }
+        }
+        built
+    }
+
+    fn name_of(&mut self, device: u32) -> String {
+        self.names.entry(device).or_insert_with(|| (self.name)(device)).clone()
+    }
+
+    fn add_route(&mut self, route: &Route) {
+        let name = route.device.map(|device| self.name_of(device)).unwrap_or_default();
+        let Networks { connected, gateways, default_gateways, pods } = &mut self.networks;
+        if is_ciliums(&name) {
+            // Without a next hop it may be a person's route to a VTEP, as documents tell to add.
+            let to_router = route.gateways.iter().any(|(_, gateway)| self.routers.contains(gateway));
+            pods.extend(route.destination.filter(|_| to_router));
+            return;
+        }
+        if let Some(destination) = route.destination.filter(|_| route.is_link) {
+            connected.entry(destination).or_insert(name);
+        }
+        gateways.extend(route.gateways.iter().map(|(_, gateway)| *gateway));
+        if route.destination.is_none() {
+            let with_device = |(device, gateway): &(Option<u32>, _)| Some(((*device).or(route.device)?, *gateway));
+            default_gateways.extend(route.gateways.iter().filter_map(with_device));
+        }
     }
 }
 
@@ -141,50 +194,18 @@ impl Networks {
         request.header.family = AddressFamily::Inet;
         let addresses = dump(netlink, &RouteNetlinkMessage::GetAddress(request)).await;
         let addresses = addresses.map_err(NetworksError::Addresses)?;
+        let addresses: Vec<_> = addresses.iter().filter_map(parse_address).collect();
         let mut request = RouteMessage::default();
         request.header.address_family = AddressFamily::Inet;
-        let routes = dump(netlink, &RouteNetlinkMessage::GetRoute(request)).await.map_err(NetworksError::Routes)?;
-        let addresses: Vec<_> = addresses.iter().filter_map(parse_address).collect();
         let is_needed = |route: &Route| !IGNORED_TABLES.contains(&route.table) && !own_tables.contains(&route.table);
-        let routes: Vec<_> = routes.iter().filter_map(parse_route).filter(is_needed).collect();
-        Ok(Self::of(&addresses, &routes, device_name))
-    }
-
-    fn of(addresses: &[Address], routes: &[Route], name: impl Fn(u32) -> String) -> Self {
-        let mut names = BTreeMap::new();
-        let mut name_of = |device: u32| names.entry(device).or_insert_with(|| name(device)).clone();
-        let mut networks = Self::default();
-        for &Address { device, local, network } in addresses {
-            let name = name_of(device);
-            if is_ciliums(&name) {
-                networks.pods.insert(local.into());
-            } else {
-                networks.connected.entry(local.into()).or_insert_with(|| name.clone());
-                networks.connected.entry(network).or_insert(name);
-            }
-        }
-        let routers: BTreeSet<_> = networks.pods.iter().map(Ipv4Net::addr).collect();
-        for route in routes {
-            let name = route.device.map(&mut name_of).unwrap_or_default();
-            match route.destination {
-                _ if is_ciliums(&name) => {
-                    // Without a next hop it may be a person's route to a VTEP, as documents tell to add.
-                    let to_router = route.gateways.iter().any(|(_, gateway)| routers.contains(gateway));
-                    networks.pods.extend(route.destination.filter(|_| to_router));
-                    continue;
-                }
-                Some(destination) if route.is_link => {
-                    networks.connected.entry(destination).or_insert(name);
-                }
-                Some(_) | None => {}
-            }
-            networks.gateways.extend(route.gateways.iter().map(|(_, gateway)| *gateway));
-            if route.destination.is_none() {
-                let with_device = |(device, gateway): &(Option<u32>, _)| Some(((*device).or(route.device)?, *gateway));
-                networks.default_gateways.extend(route.gateways.iter().filter_map(with_device));
-            }
-        }
-        networks
+        // A node that speaks BGP may have a million routes: of each only what it adds is kept.
+        let add = |networks: &mut Builder, message| {
+            let route = parse_route(&message).filter(is_needed);
+            route.into_iter().for_each(|route| networks.add_route(&route));
+        };
+        let start = || Builder::new(&addresses, device_name);
+        let built = fold(netlink, &RouteNetlinkMessage::GetRoute(request), start, add).await;
+        built.map(|built| built.networks).map_err(NetworksError::Routes)
     }
 
     /// What of it vetoes VTEPs.
@@ -325,7 +346,9 @@ mod tests {
             route(CILIUM_HOST, "10.1.6.0/24", None),
             route(LXC, "10.0.0.130/32", None),
         ];
-        let Networks { connected, gateways, default_gateways, pods } = Networks::of(&addresses, &routes, name);
+        let mut built = Builder::new(&addresses, name);
+        routes.iter().for_each(|route| built.add_route(route));
+        let Networks { connected, gateways, default_gateways, pods } = built.networks;
         let shown: Vec<_> = connected.iter().map(|(net, device)| format!("{net} {device}")).collect();
         let expected = [
             "10.0.3.0/24 lxcbr0",

@@ -1,4 +1,4 @@
-//! A dead man's switch: takes back routes and rules after which the API server cannot be reached any more. A function of `now`.
+//! When a change of routes is taken back because the node lost its API server by it. A function of `now`.
 //!
 //! Rules know the networks that a node needs; this is for those that nobody knew of. The API server is where a correction would come from:
 //! a node that has lost it could not be helped.
@@ -14,13 +14,17 @@ use crate::{config::spec::Spec, datapath::journal::Refusal};
 
 /// How long after a change the API server is watched.
 const WINDOW: Duration = Duration::from_secs(30);
-/// How often it is asked for meanwhile.
+/// The first answer proves most: it is asked for at once.
+const FIRST: Duration = Duration::from_millis(100);
+/// How often it is asked for then.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Losses in a row that take the change back.
 const LOSSES: u32 = 3;
 /// So many refusals count as one loss: an API server that restarts refuses for some seconds, and so may a BIG-IP that gets what was meant
 /// for the API server.
 const REFUSALS: u32 = 8;
+/// An API server that stays lost for so long after the change was taken back was not lost by it.
+const PROBATION: Duration = Duration::from_secs(30);
 
 /// What came of asking for the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +35,22 @@ pub(super) enum Reach {
     Lost,
 }
 
+/// What follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Nothing,
+    /// What was added last is to be taken back.
+    Withdraw,
+    /// What was taken back may be added again.
+    Restore,
+}
+
 /// What was added lately, and what is refused since.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RouteGuard {
     watched: Option<Watched>,
     refusal: Option<Refusal>,
+    probation: Option<Probation>,
 }
 
 #[derive(Clone, Debug)]
@@ -47,32 +62,45 @@ struct Watched {
     failures: u32,
 }
 
+/// The time after a change was taken back.
+#[derive(Clone, Debug)]
+struct Probation {
+    cidrs: BTreeSet<Ipv4Net>,
+    since: Instant,
+    due: Instant,
+}
+
 impl RouteGuard {
     /// What was refused before a restart still is.
     pub(super) fn new(refusal: Option<Refusal>) -> Self {
-        Self { watched: None, refusal }
+        Self { refusal, ..Self::default() }
     }
 
     /// Another configuration may have another reason: what was refused is tried again. Keys that VTEPs do not depend on change nothing.
-    pub(super) fn on_config(&mut self, spec: &Spec) {
-        self.refusal.take_if(|refusal| refusal.spec != *spec);
+    pub(super) fn on_config(&mut self, good: &Spec) {
+        self.refusal.take_if(|refusal| refusal.spec != *good);
     }
 
     /// Routes or rules for these CIDRs were added while the API server could be reached: what was added before is not to blame for a loss
     /// from now on.
     pub(super) fn on_added(&mut self, cidrs: BTreeSet<Ipv4Net>, now: Instant) {
-        self.watched = Some(Watched { cidrs, until: now + WINDOW, due: now + INTERVAL, failures: 0 });
+        self.watched = Some(Watched { cidrs, until: now + WINDOW, due: now + FIRST, failures: 0 });
     }
 
     /// When to ask for the API server next, if it is watched.
-    #[must_use]
     pub(super) fn due(&self) -> Option<Instant> {
-        self.watched.as_ref().map(|watched| watched.due)
+        let watched = self.watched.as_ref().map(|watched| watched.due);
+        watched.or(self.probation.as_ref().map(|probation| probation.due))
     }
 
-    /// True when what was added last is to be taken back now, of this configuration.
-    pub(super) fn on_probe(&mut self, reach: Reach, spec: &Spec, now: Instant) -> bool {
-        let Some(watched) = &mut self.watched else { return false };
+    /// What was added and is not proven yet.
+    pub(super) fn on_trial(&self) -> Option<&BTreeSet<Ipv4Net>> {
+        self.watched.as_ref().map(|watched| &watched.cidrs)
+    }
+
+    /// `good` is the configuration that a refusal is about.
+    pub(super) fn on_probe(&mut self, reach: Reach, good: &Spec, now: Instant) -> Outcome {
+        let Some(watched) = &mut self.watched else { return self.on_probation(reach, now) };
         watched.due = now + INTERVAL;
         watched.failures = match reach {
             Reach::Answered => 0,
@@ -80,18 +108,41 @@ impl RouteGuard {
             Reach::Lost => watched.failures + REFUSALS,
         };
         if watched.failures >= LOSSES * REFUSALS {
-            let cidrs = std::mem::take(&mut watched.cidrs);
-            let before = self.refusal.take().filter(|refusal| refusal.spec == *spec);
-            let before = before.map(|refusal| refusal.cidrs).unwrap_or_default();
-            self.refusal = Some(Refusal { cidrs: &before | &cidrs, spec: spec.clone() });
-            self.watched = None;
-            return true;
+            self.withdraw(good, now);
+            return Outcome::Withdraw;
         }
         // A loss that began in time is looked at to its end.
         if now >= watched.until && watched.failures == 0 {
             self.watched = None;
         }
-        false
+        Outcome::Nothing
+    }
+
+    fn withdraw(&mut self, good: &Spec, now: Instant) {
+        let cidrs = self.watched.take().map(|watched| watched.cidrs).unwrap_or_default();
+        let before = self.refusal.take().filter(|refusal| refusal.spec == *good);
+        let before = before.map(|refusal| refusal.cidrs).unwrap_or_default();
+        self.refusal = Some(Refusal { cidrs: &before | &cidrs, spec: good.clone() });
+        self.probation = Some(Probation { cidrs, since: now, due: now + INTERVAL });
+    }
+
+    /// An API server that comes back with the routes' end was lost by them; one that stays away has a reason of its own.
+    fn on_probation(&mut self, reach: Reach, now: Instant) -> Outcome {
+        let Some(probation) = &mut self.probation else { return Outcome::Nothing };
+        probation.due = now + INTERVAL;
+        if reach != Reach::Answered {
+            return Outcome::Nothing;
+        }
+        let innocent = now.duration_since(probation.since) >= PROBATION;
+        let cidrs = self.probation.take().map(|probation| probation.cidrs).unwrap_or_default();
+        if !innocent {
+            return Outcome::Nothing;
+        }
+        if let Some(refusal) = &mut self.refusal {
+            refusal.cidrs = &refusal.cidrs - &cidrs;
+        }
+        self.refusal.take_if(|refusal| refusal.cidrs.is_empty());
+        Outcome::Restore
     }
 
     /// VTEPs whose routes and rules were taken back, until the configuration changes.
@@ -117,16 +168,17 @@ mod tests {
         [Ipv4Net::new([10, 1, n, 0].into(), 24).expect("24 is a prefix length")].into()
     }
 
-    /// Asks when it is due; `+` answers, `r` refuses, `-` is lost. Whether the change was taken back.
-    fn run(guard: &mut RouteGuard, script: &str) -> bool {
-        script.chars().any(|answer| {
+    /// Asks when it is due; `+` answers, `r` refuses, `-` is lost. What followed, but for nothing.
+    fn run(guard: &mut RouteGuard, script: &str) -> Vec<Outcome> {
+        let outcome = |answer| {
             let reach = match answer {
                 '+' => Reach::Answered,
                 'r' => Reach::Refused,
                 _ => Reach::Lost,
             };
-            guard.due().is_some_and(|due| guard.on_probe(reach, &spec(1), due))
-        })
+            guard.due().map_or(Outcome::Nothing, |due| guard.on_probe(reach, &spec(1), due))
+        };
+        script.chars().map(outcome).filter(|outcome| *outcome != Outcome::Nothing).collect()
     }
 
     #[test]
@@ -141,13 +193,13 @@ mod tests {
             (&"r".repeat(24), true),
             // The loss begins in the 29th second.
             (&format!("{}---", "+".repeat(28)), true),
-            (&format!("{}---", "+".repeat(31)), false),
+            (&format!("{}---", "+".repeat(32)), false),
         ];
         for (script, withdrawn) in table {
             let mut guard = RouteGuard::default();
-            assert!(!run(&mut guard, "---"), "nothing was added");
+            assert!(run(&mut guard, "---").is_empty(), "nothing was added");
             guard.on_added(cidrs(6), Instant::now());
-            assert_eq!(run(&mut guard, script), withdrawn, "{script}");
+            assert_eq!(run(&mut guard, script) == [Outcome::Withdraw], withdrawn, "{script}");
             assert_eq!(guard.refused(), if withdrawn { cidrs(6) } else { BTreeSet::new() }, "{script}");
         }
     }
@@ -157,12 +209,25 @@ mod tests {
         let mut guard = RouteGuard::default();
         guard.on_added(cidrs(5), Instant::now());
         guard.on_added(cidrs(6), Instant::now());
-        assert!(run(&mut guard, "---"));
+        assert_eq!(run(&mut guard, "---++"), [Outcome::Withdraw]);
         assert_eq!(guard.refused(), cidrs(6), "after the first the API server was there");
         let mut guard = RouteGuard::new(guard.refusal().cloned());
         guard.on_config(&spec(1));
         assert_eq!(guard.refused(), cidrs(6), "also after a restart");
         guard.on_config(&spec(2));
         assert!(guard.refused().is_empty());
+    }
+
+    #[test]
+    fn an_api_server_that_stays_lost_was_not_lost_by_the_change() {
+        for (away, restored) in [(5, false), (28, false), (29, true), (300, true)] {
+            let mut guard = RouteGuard::default();
+            guard.on_added(cidrs(6), Instant::now());
+            let outcomes = run(&mut guard, &format!("---{}+", "-".repeat(away)));
+            let expected = [Outcome::Withdraw, Outcome::Restore];
+            assert_eq!(outcomes, &expected[..1 + usize::from(restored)], "away for {away} s more");
+            assert_eq!(guard.refused().is_empty(), restored);
+            assert_eq!(guard.due(), None);
+        }
     }
 }

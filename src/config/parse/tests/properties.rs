@@ -153,7 +153,8 @@ proptest! {
     fn nothing_is_lost_by_a_bad_edit(spec in last_good(), keys in document(), around in surroundings()) {
         let (hash, mentioned) = (String::new(), BTreeSet::new());
         let observed_at = Timestamp::UNIX_EPOCH;
-        let saved = LastGood { observed_at, hash, spec, mentioned, truth: Truth::Configmap, vetoed: BTreeSet::new() };
+        let (truth, vetoed, unlooked) = (Truth::Configmap, BTreeSet::new(), BTreeSet::new());
+        let saved = LastGood { observed_at, hash, spec, mentioned, truth, vetoed, unlooked };
         let before = saved.recall().expect("sound");
         is_sound(&before, &Surroundings::default())?;
         let document = Document::of_keys(keys.clone(), around.clone());
