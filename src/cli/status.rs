@@ -227,4 +227,18 @@ mod tests {
         insta::assert_snapshot!(crate::cli::style::plain(&table(&Status::sample())?));
         Ok(())
     }
+
+    /// An empty table alone would look as if something were wrong.
+    #[test]
+    fn vteps_that_are_decided_elsewhere_are_said_to_be() -> fmt::Result {
+        let mut status = Status::sample();
+        status.config.truth = Truth::None;
+        status.vteps.clear();
+        let text = crate::cli::style::plain(&table(&status)?);
+        let line = text.lines().find(|line| line.starts_with("config"));
+        let expected = "config    no VTEP lists: decided elsewhere, nothing is written, ";
+        assert!(line.is_some_and(|line| line.starts_with(expected)), "{text}");
+        assert!(!text.contains("ENDPOINT"), "{text}");
+        Ok(())
+    }
 }

@@ -127,16 +127,18 @@ fn what_was_seen_last_is_shown_and_is_no_success() -> Result<()> {
     let lab = Lab::start()?;
     let mut agent = Agent::healthy(&lab)?;
     ensure!(agent.terminate()?.success(), "a clean end");
-    for command in [&["plan"][..], &["run", "--once"]] {
-        let known = ["--config-dir", CONFIG, "--state-dir", STATE];
-        let output = lab.node.command(AGENT).args(command).args(known).output()?;
+    let running = ["--cilium-run", vtep_lab::CILIUM_RUN, "--state-dir", STATE];
+    let targets = "10.1.6.0/24=10.1.6.34,10.1.5.0/24=10.1.5.36";
+    for command in [&["plan"][..], &["run", "--once"], &["probe", "--probe-target", targets]] {
+        let output = lab.node.command(AGENT).args(command).args(running).args(["--config-dir", CONFIG]).output()?;
         ensure!(output.status.success(), "{command:?}: {output:?}");
-        let gone = ["--config-dir", "/mnt/nowhere", "--state-dir", STATE];
-        let output = lab.node.command(AGENT).args(command).args(gone).output()?;
+        let gone = ["--config-dir", "/mnt/nowhere"];
+        let output = lab.node.command(AGENT).args(command).args(running).args(gone).output()?;
         let words = String::from_utf8(output.stderr)?;
         ensure!(output.status.code() == Some(2) && words.contains("what was seen last"), "{command:?}: {words}");
         let shown = String::from_utf8(output.stdout)?;
-        ensure!(shown.contains("in sync") || shown.contains("in_sync=true"), "{command:?}: {shown}");
+        let known = ["in sync", "in_sync=true", "map       in-sync"];
+        ensure!(known.iter().any(|words| shown.contains(words)), "{command:?}: {shown}");
     }
     for wrong in [&["plan", "--no-such-flag"][..], &["run", "--once", "--log-level", "vtep_agent=loud"]] {
         ensure!(run(&lab, wrong)?.status.code() == Some(2), "a wrong command line: {wrong:?}");

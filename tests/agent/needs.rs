@@ -5,19 +5,19 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
-    time::Duration,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use vtep_agent::{config::finding::Severity, status::Status};
 use vtep_apiserver::{ApiServer, Resource, objects};
-use vtep_lab::{Config, Host, Lab, Vtep};
+use vtep_lab::{Config, Host, Lab, Vtep, ping};
 
 use crate::{
     api::{NODE, apply, start},
     far_end::nft,
-    support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, bpftool, eventually, in_kernel},
+    support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, bpftool, eventually, in_kernel},
 };
 
 const IPCACHE: &str = "/sys/fs/bpf/tc/globals/cilium_ipcache_v2";
@@ -68,6 +68,18 @@ impl Site {
 
     fn configure(&self, vteps: &[Vtep]) -> Result<()> {
         apply(&self.server, &keys_for(vteps))
+    }
+
+    /// The API server at [`ALIAS`]: the node itself leads that to where it is, as a load balancer on the node would. With its kubeconfig.
+    fn alias(&self) -> Result<(SocketAddr, String)> {
+        let Self { lab, server } = self;
+        let api = server.address().ip();
+        nft(&lab.node, "add table ip lab")?;
+        nft(&lab.node, "add chain ip lab output { type nat hook output priority -100 ; }")?;
+        nft(&lab.node, &format!("add rule ip lab output ip daddr {ALIAS} dnat to {api}"))?;
+        let alias = SocketAddr::from((ALIAS, server.address().port()));
+        reach(&lab.node, alias).context("before")?;
+        Ok((alias, server.kubeconfig().replace(&api.to_string(), &ALIAS.to_string())))
     }
 
     /// The node reaches its API server, what is behind its gateway, and its second network.
@@ -143,6 +155,14 @@ fn routed(lab: &Lab, cidr: &str) -> Result<bool> {
 /// Neither a route, nor a rule.
 fn unrouted(lab: &Lab, cidr: &str) -> Result<bool> {
     Ok(!ours(lab)?.iter().any(|line| line.contains(cidr)))
+}
+
+/// The agent does not add it again, while it mends what is still wanted.
+fn stays_unrouted(lab: &Lab, cidr: &str) -> Result<()> {
+    lab.node.ip("rule del priority 113 to 10.1.6.0/24 lookup 2021")?;
+    eventually("a pass over the rules", NOTICED_WITHIN, || Ok(routed(lab, "10.1.6.0/24")?.then_some(())))?;
+    ensure!(unrouted(lab, cidr)?, "{cidr} is routed: {:?}", ours(lab)?);
+    Ok(())
 }
 
 /// Nor an entry.
@@ -352,10 +372,8 @@ fn a_network_that_becomes_connected_is_no_longer_routed() -> Result<()> {
     let said = |status: &Status| status.config.findings.iter().any(|f| f.rule.id() == CONNECTED[0]);
     agent.wait_for("it is said", HEALTHY_WITHIN, said)?;
     ensure!(in_kernel(lab, &good)? && routed(lab, "10.1.6.0/24")?, "the entry stays, and the other is as it was");
-    // What the agent withdrew it does not put back, while it mends what is still wanted.
-    lab.node.ip("rule del priority 113 to 10.1.6.0/24 lookup 2021")?;
-    eventually("a pass over the rules", NOTICED_WITHIN, || Ok(routed(lab, "10.1.6.0/24")?.then_some(())))?;
-    ensure!(unrouted(lab, cidr)? && in_kernel(lab, &good)?, "{:?}", ours(lab)?);
+    stays_unrouted(lab, cidr)?;
+    ensure!(in_kernel(lab, &good)?, "the entry stays: {:?}", lab.cilium.vtep_entries()?);
 
     lab.node.ip("address del 10.1.5.77/24 dev eth1")?;
     site.wait_in_force(&agent, &good, "10.1.7.0/24").context("it comes back")?;
@@ -363,22 +381,37 @@ fn a_network_that_becomes_connected_is_no_longer_routed() -> Result<()> {
     Ok(())
 }
 
-/// The API server is at another address than the client names: the node itself rewrites it, as a load balancer on the node would, and
-/// nothing that can be looked up says so. Takes up to 40 s, for that is how long the agent watches after a change.
+/// Only the API server itself says where it is, in its EndpointSlices.
+#[test]
+fn the_endpoints_of_the_api_server_alone_are_a_veto() -> Result<()> {
+    let site = Site::new(Place::BehindTheGateway)?;
+    let Site { lab, server } = &site;
+    let (alias, by_alias) = site.alias()?;
+    let api = lab.topology.api.addr().to_string();
+    server.apply(Resource::EndpointSlices, objects::api_server_endpoints("kubernetes", &[&api]))?;
+    let (good, cidr) = (lab.topology.vteps(), "10.169.73.0/24");
+    site.configure(&with(&good, third(cidr)?))?;
+    let agent = start_by(&site, &by_alias)?;
+    site.wait_in_force(&agent, &good, cidr)?;
+    let status = agent.wait_for("the finding", HEALTHY_WITHIN, |s| found(s, APISERVER, cidr, Severity::Error))?;
+    ensure!(status.vteps.len() == 2 && status.config.source_error.is_none(), "{status:#?}");
+    site.wait_in_force(&agent, &good, cidr)?;
+    let written = agent.lines("kernel changed").into_iter().filter(|line| line.contains(cidr));
+    ensure!(written.count() == 0, "{}", agent.log().join("\n"));
+    reach(&lab.node, alias)
+}
+
+/// The API server is at another address than the client names, and nothing that can be looked up says so: it has no EndpointSlices here.
+/// Takes up to 40 s, for that is how long the agent watches after a change.
 #[test]
 fn a_change_that_costs_the_api_server_is_taken_back() -> Result<()> {
     let site = Site::new(Place::BehindTheGateway)?;
     let Site { lab, server } = &site;
-    let api = IpAddr::V4(lab.topology.api.addr());
-    nft(&lab.node, "add table ip lab")?;
-    nft(&lab.node, "add chain ip lab output { type nat hook output priority -100 ; }")?;
-    nft(&lab.node, &format!("add rule ip lab output ip daddr {ALIAS} dnat to {api}"))?;
-    let alias = SocketAddr::from((ALIAS, server.address().port()));
-    reach(&lab.node, alias).context("before")?;
+    let (alias, by_alias) = site.alias()?;
 
     let (good, cidr) = (lab.topology.vteps(), "10.169.73.0/24");
     site.configure(&good)?;
-    let mut agent = start_by(&site, &server.kubeconfig().replace(&api.to_string(), &ALIAS.to_string()))?;
+    let mut agent = start_by(&site, &by_alias)?;
     site.wait_in_force(&agent, &good, cidr)?;
     // The first change was good, and is behind us: what is taken back is this one alone.
     site.configure(&with(&good, third(cidr)?))?;
@@ -393,14 +426,25 @@ fn a_change_that_costs_the_api_server_is_taken_back() -> Result<()> {
         ensure!(routed(lab, &vtep.cidr.to_string())?, "what was there before stays: {:?}", ours(lab)?);
     }
     let names = |text: &String| text.contains(cidr);
-    agent.wait_for("/status says so", HEALTHY_WITHIN, |status| status.datapath.problems.iter().any(names))?;
+    let refused = |status: &Status| status.datapath.problems.iter().any(names);
+    agent.wait_for("/status says so", HEALTHY_WITHIN, refused)?;
     let told = agent.lines(cidr).into_iter().filter(|line| line.contains("WARN") && line.contains("API server"));
     ensure!(told.count() >= 1, "{}", agent.log().join("\n"));
 
-    // Not again, while the configuration is the same.
-    lab.node.ip("rule del priority 113 to 10.1.6.0/24 lookup 2021")?;
-    eventually("a pass over the rules", NOTICED_WITHIN, || Ok(routed(lab, "10.1.6.0/24")?.then_some(())))?;
-    ensure!(unrouted(lab, cidr)?, "{:?}", ours(lab)?);
+    // Not again, while the VTEPs of the configuration are the same.
+    stays_unrouted(lab, cidr).context("the same configuration")?;
+    let hash = agent.wait_for("a status", HEALTHY_WITHIN, refused)?.config.hash;
+    let mut keys = keys_for(&with(&good, third(cidr)?));
+    keys.insert("debug".into(), "true".into());
+    apply(server, &keys)?;
+    agent.wait_for("an edit of another key", Duration::from_secs(90), |status| status.config.hash != hash)?;
+    stays_unrouted(lab, cidr).context("after an edit of another key")?;
+    agent.wait_for("it is still said", HEALTHY_WITHIN, refused)?;
+    ensure!(agent.terminate()?.success(), "a clean end");
+    let mut agent = start_by(&site, &by_alias)?;
+    agent.wait_for("it is still said after a restart", HEALTHY_WITHIN, refused)?;
+    stays_unrouted(lab, cidr).context("after a restart")?;
+    reach(&lab.node, alias).context("after a restart")?;
     let corrected = with(&good, third("10.1.7.0/24")?);
     site.configure(&corrected)?;
     eventually("the correction arrives", Duration::from_secs(90), || {
@@ -411,6 +455,45 @@ fn a_change_that_costs_the_api_server_is_taken_back() -> Result<()> {
     agent.wait_for("/status is cured", HEALTHY_WITHIN, cured)?;
     ensure!(agent.terminate()?.success(), "a clean end");
     Ok(())
+}
+
+/// With a directory the default gateway stands for whoever corrects. Takes some 20 s: the kernel believes in a neighbour for a while (here one
+/// second instead of up to 45), waits for a second more, asks it three times, a second apart, and then the agent wants three losses in a row.
+#[test]
+fn a_change_that_costs_the_default_gateway_is_taken_back() -> Result<()> {
+    let site = Site::new(Place::BehindTheGateway)?;
+    let lab = &site.lab;
+    let (good, cidr) = (lab.topology.vteps(), "10.1.7.0/24");
+    let gateway = lab.topology.underlay;
+    for (setting, value) in [("base_reachable_time_ms", "1000"), ("delay_first_probe_time", "1")] {
+        lab.node.sysctl(&format!("ipv4/neigh/eth0/{setting}"), value)?;
+    }
+    lab.config.write(&keys_for(&good))?;
+    let agent = Agent::start(lab)?;
+    site.wait_in_force(&agent, &good, cidr)?;
+    agent.wait_for("the others are healthy", HEALTHY_WITHIN, all_healthy)?;
+    let asked = || ping(&lab.node, None, gateway.addr(), 1, Duration::from_secs(1));
+    ensure!(asked()?.is_complete(), "the gateway is there before");
+
+    let changed = Instant::now();
+    lab.config.write(&keys_for(&with(&good, third(cidr)?)))?;
+    eventually("the third is routed", NOTICED_WITHIN, || Ok(routed(lab, cidr)?.then_some(())))?;
+    lab.underlay.ip(&format!("address del {gateway} dev br0"))?;
+    eventually("nobody answers for the gateway", Duration::from_secs(25), || {
+        ensure!(asked()?.received == 0, "it answers without its address");
+        let entry = lab.node.ip(&format!("neigh show {} dev eth0", gateway.addr()))?;
+        Ok(entry.contains("FAILED").then_some(()))
+    })?;
+    ensure!(changed.elapsed() < Duration::from_secs(28), "the agent watches for 30 s: {:?}", changed.elapsed());
+
+    eventually("it is taken back", NOTICED_WITHIN, || Ok(unrouted(lab, cidr)?.then_some(())))
+        .with_context(|| agent.log().join("\n"))?;
+    let said = |text: &String| text.contains(cidr) && text.contains("default gateway");
+    agent.wait_for("/status says so", HEALTHY_WITHIN, |status| status.datapath.problems.iter().any(said))?;
+    for vtep in &good {
+        ensure!(routed(lab, &vtep.cidr.to_string())?, "what was there before stays: {:?}", ours(lab)?);
+    }
+    stays_unrouted(lab, cidr)
 }
 
 /// An agent with another kubeconfig than the server's own.

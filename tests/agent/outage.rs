@@ -1,6 +1,10 @@
 //! A BIG-IP that is away, or not what the configuration says.
 
-use std::{net::UdpSocket, path::Path};
+use std::{
+    net::UdpSocket,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use vtep_agent::{
@@ -9,7 +13,7 @@ use vtep_agent::{
 };
 use vtep_lab::{Config, Lab};
 
-use crate::support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, eventually};
+use crate::support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, eventually, patience};
 
 #[test]
 fn a_bigip_that_is_down_is_unreachable_and_nothing_else() -> Result<()> {
@@ -26,8 +30,8 @@ fn a_bigip_that_is_down_is_unreachable_and_nothing_else() -> Result<()> {
     ensure!(code == 503 && body.contains("endpoint-unreachable"), "{code} {body}");
     ensure!(agent.code("/livez")? == 200 && agent.code("/readyz")? == 200, "a dead peer is no reason to restart us");
     ensure!(status.datapath.in_sync && status.datapath.repairs_total == 0, "{:?}", status.datapath);
-    let (before, begin) = (agent.cpu_time()?, std::time::Instant::now());
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    let (before, begin) = (agent.cpu_time()?, Instant::now());
+    std::thread::sleep(Duration::from_secs(3));
     let share = (agent.cpu_time()? - before).as_secs_f64() / begin.elapsed().as_secs_f64();
     ensure!(share < 0.3, "waiting for a dead peer takes {share} of a core");
 
@@ -77,7 +81,13 @@ fn what_was_learned_outlives_a_restart() -> Result<()> {
     agent.terminate()?;
 
     lab.bigips[0].down()?;
+    let restarted = Instant::now();
     let agent = untold(&lab)?;
+    agent.wait_for("the one that is well is healthy", HEALTHY_WITHIN, |status| {
+        status.vteps.len() == 2 && status.vteps[1].verdict == Verdict::Healthy
+    })?;
+    let took = restarted.elapsed();
+    ensure!(took < Duration::from_secs(5) * patience(), "whom to ask is remembered, and yet it took {took:?}");
     let status =
         agent.wait_for("the outage has its cause again, and the other is healthy", NOTICED_WITHIN, |status| {
             let [dead, other] = &status.vteps[..] else { return false };

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use vtep_agent::{
-    config::finding::Severity,
+    config::{finding::Severity, view::Truth},
     diagnose::{Cause, Verdict},
     status::Status,
 };
@@ -207,6 +207,15 @@ fn every_cause_has_its_place() -> Result<()> {
         ensure!(look.headline.contains("of 2 BIG-IPs"), "{cause}: {}", look.headline);
         browser.shot(&format!("cause-{cause}"))?;
     }
+    // One cause of two verdicts: where ping was answered before, nothing of it works now.
+    let mut status = real.clone();
+    (status.verdict, status.vteps[0].verdict) = (Verdict::Unreachable, Verdict::Unreachable);
+    (status.vteps[0].cause, status.vteps[0].hint) = (Some(Cause::NoReturnPath), Some("the way back is lost".into()));
+    browser.open(1280, "light", Some(&status))?;
+    browser.wait("the way back is lost")?;
+    let look = browser.look()?;
+    ensure!(look.headline == "1 of 2 BIG-IPs reaches the pods of worker-1", "{}", look.headline);
+
     let mut status = real;
     (status.verdict, status.vteps[0].verdict) = (Verdict::Degraded, Verdict::Degraded);
     (status.vteps[0].cause, status.vteps[0].hint) = (Some(Cause::PacketLoss), Some("7 % are lost".into()));
@@ -293,6 +302,22 @@ fn no_configuration_is_not_health() -> Result<()> {
     browser.wait("No configuration is in force yet")?;
     let look = browser.look()?;
     ensure!(look.errors.is_empty() && look.title.starts_with("? "), "{look:?}");
+    Ok(())
+}
+
+/// Nor is it trouble that somebody else decides.
+#[test]
+fn vteps_that_are_decided_elsewhere_are_said_to_be() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let mut status = status(&agent)?;
+    status.config.truth = Truth::None;
+    status.vteps.clear();
+    status.verdict = Status::overall(status.config.enabled, &[]);
+    let mut browser = Browser::start(&lab)?;
+    let look = browser.views("elsewhere", Some(&status), "decided elsewhere")?;
+    ensure!(look.headline == "The VTEPs of this node are decided elsewhere", "{look:?}");
+    ensure!(look.text.contains("writes and deletes nothing"), "{}", look.text);
     Ok(())
 }
 

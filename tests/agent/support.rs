@@ -31,7 +31,7 @@ pub(crate) const REPAIRED_WITHIN: Duration = Duration::from_millis(1500);
 pub(crate) const NOTICED_WITHIN: Duration = Duration::from_secs(50);
 
 /// What every deadline is multiplied by, where the machine is emulated: `make test-kernels`.
-fn patience() -> u32 {
+pub(crate) fn patience() -> u32 {
     std::env::var("VTEP_TEST_PATIENCE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
 

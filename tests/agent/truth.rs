@@ -1,10 +1,10 @@
 //! Where the VTEPs are decided elsewhere: nothing is written, and nothing is deleted.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use vtep_agent::config::view::Truth;
 use vtep_lab::{Config, Lab};
 
-use crate::support::{Agent, HEALTHY_WITHIN, all_healthy, bpftool, eventually, in_kernel};
+use crate::support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, bpftool, eventually, in_kernel};
 
 const PIN: &str = "/sys/fs/bpf/tc/globals/cilium_vtep_map";
 
@@ -44,6 +44,26 @@ fn lists_that_are_gone_leave_the_map_to_another_controller() -> Result<()> {
     })?;
     agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
     ensure!(agent.lines("VTEP lists are in cilium-config again").len() == 1, "{}", agent.log().join("\n"));
+    Ok(())
+}
+
+/// Routes of ours that are left there still give way to what the node needs. The map entry is whoever's decides.
+#[test]
+fn a_network_that_becomes_connected_is_no_longer_routed() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let mut keys = Config::seed_keys();
+    keys.retain(|key, _| !["vtep-endpoint", "vtep-cidr", "vtep-mac"].contains(&key.as_str()));
+    lab.config.write(&keys)?;
+    agent.wait_for("the truth is elsewhere", HEALTHY_WITHIN, |status| status.config.truth == Truth::None)?;
+    let ours = || lab.node.ip("rule show\nroute show table 2021");
+    ensure!(ours()?.matches("10.1.5.0/24").count() == 2, "route and rule are still there: {}", ours()?);
+
+    lab.node.ip("address add 10.1.5.77/24 dev eth0")?;
+    let withdrawn = || Ok((!ours()?.contains("10.1.5.0/24")).then_some(()));
+    eventually("route and rule are withdrawn", NOTICED_WITHIN, withdrawn).with_context(|| agent.log().join("\n"))?;
+    ensure!(ours()?.matches("10.1.6.0/24").count() == 2, "those of the other stay: {}", ours()?);
+    ensure!(in_kernel(&lab, &lab.topology.vteps())?, "the map stays: {:?}", lab.cilium.vtep_entries()?);
     Ok(())
 }
 

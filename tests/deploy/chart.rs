@@ -114,6 +114,8 @@ fn bad_values_are_refused_by_name() -> Result<()> {
         ("probe.targets={10.1.6.34}", "/probe/targets/0"),
         ("podCIDRs={10.0.0.0}", "/podCIDRs/0"),
         ("serviceCIDRs=10.96.0.0/12", "/serviceCIDRs"),
+        ("allowOverlap={x}", "/allowOverlap/0"),
+        ("routeTable=202", "/routeTable"),
         ("events.enabled=on", "/events/enabled"),
         ("nodeCondition.enabled=1", "/nodeCondition/enabled"),
         ("log.format=xml", "/log/format"),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use clap::{CommandFactory, Parser};
+use ipnet::Ipv4Net;
 use serde_json::Value;
 use vtep_agent::cli::Cli;
 
@@ -19,6 +20,34 @@ fn every_variable_is_a_setting_with_a_value_that_the_agent_takes() -> Result<()>
     for values in cases {
         try_out(&render(values)?).with_context(|| format!("with {values:?}"))?;
     }
+    Ok(())
+}
+
+/// What decides which routes there are is rendered as it was given.
+#[test]
+fn values_about_routes_reach_the_agent() -> Result<()> {
+    let rendered: BTreeMap<_, _> = variables(&render(EVERYTHING)?)?.into_iter().collect();
+    let of = |name: &str| rendered.get(name).map(String::as_str);
+    ensure!(of("VTEP_AGENT_ALLOW_OVERLAP") == Some("172.17.0.0/24,10.9.0.0/24"), "{rendered:?}");
+    ensure!(of("VTEP_AGENT_ROUTE_TABLE") == Some("2099"), "{rendered:?}");
+    Ok(())
+}
+
+/// As the chart gives it, and as a person does.
+#[test]
+fn overlaps_are_allowed_in_one_list_or_one_by_one() -> Result<()> {
+    let both: [Ipv4Net; 2] = ["172.17.0.0/24".parse()?, "10.9.0.0/24".parse()?];
+    let cases: [&[&str]; 2] = [
+        &["--allow-overlap=172.17.0.0/24,10.9.0.0/24"],
+        &["--allow-overlap", "172.17.0.0/24", "--allow-overlap", "10.9.0.0/24"],
+    ];
+    for flags in cases {
+        let matches = Cli::command().try_get_matches_from(["vtep-agent", "run"].iter().chain(flags))?;
+        let run = matches.subcommand_matches("run").context("the command")?;
+        let allowed: Vec<Ipv4Net> = run.get_many("allow_overlap").context("the flag")?.copied().collect();
+        ensure!(allowed == both, "{flags:?}: {allowed:?}");
+    }
+    ensure!(Cli::try_parse_from(["vtep-agent", "run", "--allow-overlap", "x"]).is_err(), "x is no CIDR");
     Ok(())
 }
 

@@ -24,6 +24,8 @@ pub(crate) const EVERYTHING: &[&str] = &[
     "probe.targets={10.1.6.0/24=10.1.6.34,10.1.5.0/24=10.1.5.34}",
     "podCIDRs={10.0.0.0/16,fd00::/48}",
     "serviceCIDRs={10.96.0.0/12}",
+    "allowOverlap={172.17.0.0/24,10.9.0.0/24}",
+    "routeTable=2099",
     "image.pullSecrets={registry}",
     "extraArgs={--summary-interval=1m}",
     "extraEnv[0].name=KUBERNETES_SERVICE_HOST",
