@@ -136,7 +136,7 @@ fn table(status: &Status) -> Result<String, fmt::Error> {
 fn header(out: &mut String, status: &Status) -> fmt::Result {
     let Status { node, version, mode, config, kernel, cilium, datapath, .. } = status;
     let config_state = match (config.enabled, config.valid, config.stale) {
-        _ if config.truth == Truth::None => "no VTEP lists: decided elsewhere, nothing is written",
+        _ if config.truth == Truth::None => "decided elsewhere: nothing is written",
         (Some(false), ..) => "VTEP disabled",
         (Some(true), true, _) => "valid",
         (Some(true), false, true) => "in error: last good values in force",
@@ -236,7 +236,7 @@ mod tests {
         status.vteps.clear();
         let text = crate::cli::style::plain(&table(&status)?);
         let line = text.lines().find(|line| line.starts_with("config"));
-        let expected = "config    no VTEP lists: decided elsewhere, nothing is written, ";
+        let expected = "config    decided elsewhere: nothing is written, ";
         assert!(line.is_some_and(|line| line.starts_with(expected)), "{text}");
         assert!(!text.contains("ENDPOINT"), "{text}");
         Ok(())

@@ -202,7 +202,7 @@ fn a_server_that_is_away_is_asked_once_a_second_at_most() -> Result<()> {
         server.clear_requests();
         server.misbehave(Matcher::all(), fault.clone(), Times::Always);
         server.interrupt(&Matcher::all(), &Fault::Reset);
-        server.wait_seen(&Matcher::all(), 3, NOTICED_WITHIN)?;
+        server.wait_seen(&Matcher::all(), 3, NOTICED_WITHIN * patience())?;
         let times: Vec<_> = server.requests().iter().map(|request| request.instant).collect();
         // A proper end follows a look and a watch in one attempt.
         let shortest = times.windows(3).map(|three| three[2] - three[0]).min().context("three attempts")?;
@@ -260,7 +260,7 @@ fn an_absence_is_two_lines_in_plain_words() -> Result<()> {
     let server = api_server(&lab)?;
     let agent = start(&lab, &server, &["--events", "off"])?;
     agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
-    server.wait_watching(5, HEALTHY_WITHIN)?;
+    server.wait_watching(5, HEALTHY_WITHIN * patience())?;
 
     let gone = Instant::now();
     server.stop()?;
