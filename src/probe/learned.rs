@@ -11,13 +11,17 @@ use std::{
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::oneshot::{self, error::TryRecvError},
+    task,
+};
 use tracing::warn;
 
 use super::lane::Lane;
 use crate::{
     config::{mac::Mac, spec::Vtep},
     logging::chain,
-    state_file::StateFile,
+    state_file::{StateError, StateFile},
 };
 
 /// Its name in the state directory.
@@ -50,14 +54,19 @@ pub struct SelfIp {
 /// All records.
 pub type Learned = BTreeMap<Ipv4Net, SelfIp>;
 
+/// The records that were written, or why they were not.
+type Outcome = Result<Learned, StateError>;
+
 /// The records, and the file that keeps them.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Memory {
     /// None where nothing is to be written.
     file: Option<StateFile<Learned>>,
     learned: Learned,
     /// The records as the file has them.
     saved: Learned,
+    /// A write that has not ended yet, as far as is known.
+    saving: Option<oneshot::Receiver<Outcome>>,
     save_after: Option<Instant>,
     failed: bool,
 }
@@ -109,22 +118,45 @@ impl Memory {
         self.save(now);
     }
 
+    /// Writes what is new, on a thread of its own: a disk that hangs holds no probe up. One write at a time; what was learned during it
+    /// is in the next.
     fn save(&mut self, now: Instant) {
+        self.collect();
         let Some(file) = &self.file else { return };
         let is_early = self.save_after.is_some_and(|after| now < after);
-        if self.learned == self.saved || (is_early && (self.failed || places(&self.learned) == places(&self.saved))) {
+        let is_known =
+            self.learned == self.saved || (is_early && (self.failed || places(&self.learned) == places(&self.saved)));
+        if is_known || self.saving.is_some() {
             return;
         }
-        let saved = file.save(&self.learned);
-        self.save_after = Some(now + SAVE_AGAIN);
-        match saved {
-            Ok(()) => self.saved.clone_from(&self.learned),
-            Err(ref error) if !self.failed => {
+        let (told, outcome) = oneshot::channel();
+        let (file, learned) = (file.clone(), self.learned.clone());
+        // It tells by itself, and nobody waits for it. Nobody listens any more when the agent ends.
+        task::spawn_blocking(move || drop(told.send(file.save(&learned).map(|()| learned))));
+        (self.saving, self.save_after) = (Some(outcome), Some(now + SAVE_AGAIN));
+    }
+
+    /// Takes in how the last write ended, if it did.
+    fn collect(&mut self) {
+        let Some(saving) = &mut self.saving else { return };
+        match saving.try_recv() {
+            Ok(outcome) => self.on_saved(outcome),
+            // It ended without a word: as it was not written, it is written again.
+            Err(TryRecvError::Closed) => self.saving = None,
+            Err(TryRecvError::Empty) => {}
+        }
+    }
+
+    fn on_saved(&mut self, outcome: Outcome) {
+        self.saving = None;
+        let had_failed = std::mem::replace(&mut self.failed, outcome.is_err());
+        match outcome {
+            Ok(saved) => self.saved = saved,
+            Err(ref error) if !had_failed => {
                 warn!(error = %chain(error), "cannot save the tunnel self IPs: a restart will have to learn them again");
             }
             Err(_) => {}
         }
-        self.failed = saved.is_err();
     }
 }
 
@@ -159,8 +191,15 @@ mod tests {
         [(vtep.cidr, lane)].into()
     }
 
-    #[test]
-    fn a_restart_knows_the_same_cidr_at_the_same_endpoint_only() {
+    /// The write that is under way has ended.
+    async fn saved(memory: &mut Memory) {
+        if let Some(saving) = memory.saving.take() {
+            memory.on_saved(saving.await.expect("it is told"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_restart_knows_the_same_cidr_at_the_same_endpoint_only() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = || StateFile::new(dir.path().join(FILE));
         let now = Instant::now();
@@ -168,6 +207,7 @@ mod tests {
         assert_eq!(memory.recall(&vtep(34)), None);
         memory.follow(&BTreeMap::new(), now, Timestamp::UNIX_EPOCH);
         memory.follow(&lanes(34, 2), now, Timestamp::UNIX_EPOCH);
+        saved(&mut memory).await;
         let again = Memory::load(file());
         let known = again.recall(&vtep(34)).expect("it is known");
         assert_eq!((known.self_ip, known.mac, known.echo), ([10, 1, 6, 34].into(), Some([2; 6].into()), true));
@@ -178,22 +218,54 @@ mod tests {
         assert!(again.recall(&vtep(34)).is_some());
     }
 
-    #[test]
-    fn a_mac_that_changes_all_the_time_is_written_once_a_minute() {
+    #[tokio::test]
+    async fn a_mac_that_changes_all_the_time_is_written_once_a_minute() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = StateFile::new(dir.path().join(FILE));
         let start = Instant::now();
         let mut memory = Memory::load(file.clone());
-        let mut in_file = |lanes, seconds| {
+        let steps = [
+            (lanes(34, 2), 0, (34, 2), "the first at once"),
+            (lanes(34, 4), 1, (34, 2), "another MAC later"),
+            (lanes(35, 4), 2, (35, 4), "another address at once"),
+            (lanes(35, 6), 62, (35, 6), "another MAC after a minute"),
+        ];
+        for (lanes, seconds, (self_ip, mac), what) in steps {
             memory.follow(&lanes, start + Duration::from_secs(seconds), Timestamp::UNIX_EPOCH);
+            saved(&mut memory).await;
             let learned = file.load().expect("readable").expect("saved");
-            learned.values().next().map(|of| of.known).expect("a record")
-        };
-        let mac = |known: Known| known.mac;
-        assert_eq!(mac(in_file(lanes(34, 2), 0)), Some([2; 6].into()));
-        assert_eq!(mac(in_file(lanes(34, 4), 1)), Some([2; 6].into()));
-        assert_eq!(in_file(lanes(35, 4), 2).self_ip, Ipv4Addr::from([10, 1, 6, 35]), "another address at once");
-        assert_eq!(mac(in_file(lanes(35, 6), 62)), Some([6; 6].into()));
+            let known = learned.values().next().map(|of| (of.known.self_ip, of.known.mac));
+            assert_eq!(known, Some(([10, 1, 6, self_ip].into(), Some([mac; 6].into()))), "{what}");
+        }
+    }
+
+    /// The only thread for blocking work is the disk's, and it hangs: neither does anybody wait, nor do writes pile up behind it.
+    #[test]
+    fn a_disk_that_hangs_stops_nobody_and_has_the_newest_afterwards() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = StateFile::new(dir.path().join(FILE));
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().expect("a runtime");
+        runtime.block_on(async {
+            let (mends, hangs) = std::sync::mpsc::channel::<()>();
+            let disk = task::spawn_blocking(move || hangs.recv());
+            let mut memory = Memory::load(file.clone());
+            let now = Instant::now();
+            for self_ip in 34..44 {
+                memory.follow(&lanes(self_ip, 2), now, Timestamp::UNIX_EPOCH);
+                assert!(!dir.path().join(FILE).exists(), "it hangs");
+            }
+            drop(mends);
+            disk.await.expect("it works again").expect_err("nothing was sent");
+            let in_file = || {
+                let learned = file.load().expect("readable").expect("saved");
+                learned.values().next().map(|of| of.known.self_ip)
+            };
+            saved(&mut memory).await;
+            assert_eq!(in_file(), Some([10, 1, 6, 34].into()), "the one that was under way");
+            memory.follow(&lanes(43, 2), now, Timestamp::UNIX_EPOCH);
+            saved(&mut memory).await;
+            assert_eq!(in_file(), Some([10, 1, 6, 43].into()), "those in between never");
+        });
     }
 
     #[test]
@@ -208,15 +280,21 @@ mod tests {
         assert_eq!(Memory::load(file).recall(&vtep(34)), None);
     }
 
-    #[test]
-    fn a_look_writes_nothing_and_a_full_disk_stops_nobody() {
+    #[tokio::test]
+    async fn a_look_writes_nothing_and_a_full_disk_stops_nobody() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join(FILE);
         let now = Instant::now();
-        Memory::read_only(&StateFile::new(path.clone())).follow(&lanes(34, 2), now, Timestamp::UNIX_EPOCH);
-        assert!(!path.exists());
+        let mut look = Memory::read_only(&StateFile::new(path.clone()));
+        look.follow(&lanes(34, 2), now, Timestamp::UNIX_EPOCH);
+        assert!(look.saving.is_none() && !path.exists());
         let mut memory = Memory::load(StateFile::new("/proc/nowhere/learned.json".into()));
         memory.follow(&lanes(34, 2), now, Timestamp::UNIX_EPOCH);
-        assert!(memory.recall(&vtep(34)).is_some());
+        saved(&mut memory).await;
+        assert!(memory.failed && memory.recall(&vtep(34)).is_some());
+        memory.follow(&lanes(35, 2), now, Timestamp::UNIX_EPOCH);
+        assert!(memory.saving.is_none(), "it is tried again after a minute");
+        memory.follow(&lanes(35, 2), now + SAVE_AGAIN, Timestamp::UNIX_EPOCH);
+        assert!(memory.saving.is_some());
     }
 }
