@@ -1,6 +1,6 @@
 //! `vtep-agent cleanup`: takes back what this agent put beside Cilium's own: routes, rules, ipcache entries. The VTEP map stays.
 
-use std::{io::Write, process::ExitCode};
+use std::{collections::BTreeSet, io::Write, process::ExitCode};
 
 use anyhow::{Context, bail};
 use serde::Serialize;
@@ -9,11 +9,11 @@ use super::{Format, node, state};
 use crate::{
     datapath::{
         ipcache::Ipcache,
-        journal::Owned,
+        journal::{Owned, PROTOCOL, Records},
         maps::MapError,
         plan::{Keep, Op, plan},
-        routes,
-        state::{HostRule, State, Table},
+        routes::{self, HostRoutes},
+        state::{HostRule, ROUTE_TABLE, State, Table},
     },
     logging::chain,
     node::{lock::NodeLock, netlink},
@@ -38,6 +38,8 @@ pub struct Args {
 struct Report {
     done: Vec<String>,
     failed: Vec<String>,
+    /// What looks like this agent's and is not on record: somebody has to decide.
+    left: Vec<String>,
 }
 
 /// # Errors
@@ -49,8 +51,15 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let netlink = netlink::connect().context("failed to open a netlink socket")?;
     let mut memory = args.state.memory();
-    let (mut ipcache, ops) = look(args, &netlink, &memory).await?;
-    let mut report = Report { done: Vec::new(), failed: Vec::new() };
+    let records = memory.journal.records();
+    let tables = records.tables().into_iter().chain([ROUTE_TABLE]).collect();
+    let found = routes::read(&netlink, &tables).await.context("failed to read this node's routes")?;
+    let mut report = Report { done: Vec::new(), failed: Vec::new(), left: left(records, &found) };
+    let mut ops = route_ops(records, &found);
+    let mut ipcache = open_ipcache(args)?;
+    if let Some(ipcache) = &ipcache {
+        ops.extend(ipcache_ops(ipcache, &memory)?);
+    }
     for op in ops {
         match apply(op, &netlink, ipcache.as_mut(), &mut memory).await {
             Ok(()) => {
@@ -66,14 +75,13 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Format::Text => report.print(&mut out)?,
         Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
     }
-    Ok(if report.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let nothing_is_left = report.failed.is_empty() && report.left.is_empty();
+    Ok(if nothing_is_left { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What takes back what is ours, and the ipcache if that has some of it.
-async fn look(args: &Args, netlink: &rtnetlink::Handle, memory: &Memory) -> anyhow::Result<(Option<Ipcache>, Vec<Op>)> {
+/// What takes back the routes and rules that are on record.
+fn route_ops(records: &Records, found: &HostRoutes) -> Vec<Op> {
     let mut ops = Vec::new();
-    let records = memory.journal.records();
-    let found = routes::read(netlink, &records.tables()).await.context("failed to read this node's routes")?;
     for table in records.tables() {
         let Owned { routes, rules, .. } = records.sort(&found.routes, &found.rules, table);
         // Cilium's rules stay, also those that this agent restored.
@@ -81,18 +89,49 @@ async fn look(args: &Args, netlink: &rtnetlink::Handle, memory: &Memory) -> anyh
         let actual = State { routes, rules, ..State::default() };
         ops.extend(plan(&actual, &State::default(), &Keep::default(), 0));
     }
-    let ipcache = match Ipcache::open(&args.node.bpffs) {
-        Ok(ipcache) => Some(ipcache),
-        // Without it, nothing of ours is in it.
-        Err(MapError::Absent { .. } | MapError::NoBpffs { .. }) => None,
-        Err(error) => bail!("{}", chain(&error)),
+    ops
+}
+
+/// Rules and routes with this agent's mark and without a record. The record may have been lost, or somebody else may use the same number:
+/// they are named, each with the command that removes it, and stay. A rule comes before its route, as they are to be removed.
+fn left(records: &Records, found: &HostRoutes) -> Vec<String> {
+    let advice = |what: String, command: String| {
+        format!(
+            "{what} carries protocol {PROTOCOL} and is not on record: remove it by hand if it is this agent's (`{command}`)"
+        )
     };
-    if let Some(ipcache) = &ipcache {
-        let ours = ipcache.of(memory.ledger.owned()).context("failed to read the ipcache")?;
-        let actual = State { ipcache: ours, ..State::default() };
-        ops.extend(plan(&actual, &State::default(), &Keep::default(), 0));
+    let is_unrecorded = |&&(rule, protocol): &&(HostRule, u8)| {
+        rule.table != Table::Cilium && protocol == PROTOCOL && !records.has_rule(rule, protocol)
+    };
+    let rules: BTreeSet<_> = found.rules.iter().filter(is_unrecorded).map(|(rule, _)| rule).collect();
+    let rules = rules.into_iter().map(|rule| {
+        let HostRule { cidr, table } = rule;
+        let (priority, table) = (table.priority(), table.id());
+        let command = format!("ip rule del priority {priority} to {cidr} lookup {table} protocol {PROTOCOL}");
+        advice(format!("rule {rule}"), command)
+    });
+    let like_ours = found.routes.iter().filter(|route| route.like_ours && route.protocol == PROTOCOL);
+    let routes = like_ours.filter(|route| !records.has_route(route)).map(|routes::Found { cidr, route, .. }| {
+        let command = format!("ip route del {cidr} proto {PROTOCOL} table {}", route.table);
+        advice(format!("route {cidr} {route}"), command)
+    });
+    rules.chain(routes).collect()
+}
+
+fn open_ipcache(args: &Args) -> anyhow::Result<Option<Ipcache>> {
+    match Ipcache::open(&args.node.bpffs) {
+        Ok(ipcache) => Ok(Some(ipcache)),
+        // Without it, nothing of ours is in it.
+        Err(MapError::Absent { .. } | MapError::NoBpffs { .. }) => Ok(None),
+        Err(error) => bail!("{}", chain(&error)),
     }
-    Ok((ipcache, ops))
+}
+
+/// What takes back the entries of the ipcache that are on record.
+fn ipcache_ops(ipcache: &Ipcache, memory: &Memory) -> anyhow::Result<Vec<Op>> {
+    let ours = ipcache.of(memory.ledger.owned()).context("failed to read the ipcache")?;
+    let actual = State { ipcache: ours, ..State::default() };
+    Ok(plan(&actual, &State::default(), &Keep::default(), 0))
 }
 
 async fn apply(
@@ -130,6 +169,9 @@ impl Report {
     fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         self.done.iter().try_for_each(|op| writeln!(out, "{op}"))?;
         self.failed.iter().try_for_each(|op| writeln!(out, "FAILED {op}"))?;
-        if self.done.is_empty() && self.failed.is_empty() { writeln!(out, "nothing to clean up") } else { Ok(()) }
+        self.left.iter().try_for_each(|what| writeln!(out, "left: {what}"))?;
+        let Self { done, failed, left } = self;
+        let nothing = done.is_empty() && failed.is_empty() && left.is_empty();
+        if nothing { writeln!(out, "nothing to clean up") } else { Ok(()) }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use vtep_lab::{CILIUM_RUN, Config, Lab, STATE};
 
 use crate::support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, REPAIRED_WITHIN, all_healthy, eventually, run};
@@ -71,10 +71,52 @@ fn somebody_elses_stay_at_every_edit_and_at_cleanup() -> Result<()> {
     foreign_is_there(&lab)?;
 
     ensure!(agent.terminate()?.success(), "a clean end");
-    let output = run(&lab, &["cleanup", "--state-dir", STATE, "--cilium-run", CILIUM_RUN])?;
-    ensure!(output.status.success(), "{output:?}");
+    // What carries our number is named, and nothing of it is touched.
+    let (code, words) = cleanup(&lab, &[])?;
+    ensure!(code == Some(1), "something is left: {words}");
+    ensure!(words.lines().any(|line| line == "delete route 10.1.6.0/24 table 2021"), "{words}");
+    let left: Vec<_> = words.lines().filter(|line| line.starts_with("left: ")).collect();
+    ensure!(left.len() == 2 && left[0].contains("198.51.100.0/24") && left[1].contains("10.52.0.0/24"), "{words}");
     ensure!(!mentions(&lab, "10.1.6.0/24", 2021)?, "{:?}", kernel(&lab, 2021)?);
     foreign_is_there(&lab)
+}
+
+fn cleanup(lab: &Lab, args: &[&str]) -> Result<(Option<i32>, String)> {
+    let output = run(lab, &[&["cleanup", "--state-dir", STATE, "--cilium-run", CILIUM_RUN], args].concat())?;
+    Ok((output.status.code(), String::from_utf8(output.stdout)?))
+}
+
+/// Cleanup had called a node clean that still had all of the agent's routes.
+#[test]
+fn what_is_left_without_a_record_is_named_by_cleanup_with_its_command() -> Result<()> {
+    let lab = Lab::start()?;
+    let mut agent = Agent::healthy(&lab)?;
+    ensure!(agent.terminate()?.success(), "a clean end");
+    std::fs::remove_file(Path::new(STATE).join("routes.json"))?;
+    let before = kernel(&lab, 2021)?;
+
+    let (code, words) = cleanup(&lab, &[])?;
+    ensure!(code == Some(1) && words.lines().count() == 4, "two routes and two rules are left: {words}");
+    for (what, command) in [
+        ("rule priority 113 to 10.1.6.0/24 lookup 2021", "ip rule del priority 113 to 10.1.6.0/24 lookup 2021"),
+        ("route 10.1.6.0/24 dev #", "ip route del 10.1.6.0/24 proto 113 table 2021"),
+    ] {
+        let named = |line: &str| line.starts_with(&format!("left: {what}")) && line.contains(command);
+        ensure!(words.lines().any(named), "no {what:?} with {command:?} in\n{words}");
+    }
+    ensure!(kernel(&lab, 2021)? == before, "nothing is touched: {:?}", kernel(&lab, 2021)?);
+
+    let (code, json) = cleanup(&lab, &["--output", "json"])?;
+    let report: serde_json::Value = serde_json::from_str(&json)?;
+    let left: Vec<_> = report["left"].as_array().into_iter().flatten().filter_map(|line| line.as_str()).collect();
+    ensure!(code == Some(1) && left.len() == 4, "{json}");
+    // The commands do what they say.
+    for line in left {
+        let command = line.split('`').nth(1).and_then(|command| command.strip_prefix("ip "));
+        lab.node.ip(command.context("a command")?)?;
+    }
+    ensure!(cleanup(&lab, &[])? == (Some(0), "nothing to clean up\n".to_owned()), "{:?}", kernel(&lab, 2021)?);
+    Ok(())
 }
 
 /// The same network, by another way: it is theirs, so ours gives way and says so.
