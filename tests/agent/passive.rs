@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use vtep_agent::{
-    diagnose::Cause,
+    diagnose::{Cause, Verdict},
     status::{Status, VtepStatus},
 };
 use vtep_lab::{BIGIP_TUNNEL, Lab};
 
 use crate::{
-    far_end::{Chatter, filter, unfilter},
+    far_end::{Chatter, filter, nft, unfilter},
     support::{Agent, all_healthy},
 };
 
@@ -41,5 +41,28 @@ fn traffic_takes_the_place_of_nine_probes_in_ten_and_a_dead_way_back_is_found() 
     agent.wait_for("the dead way back is named", Duration::from_secs(150), dead)?;
     unfilter(&mut lab)?;
     agent.wait_for("both are healthy", Duration::from_secs(100), all_healthy)?;
+    Ok(())
+}
+
+/// The tap sees BIG-IP's own traffic before the node drops it, answers to echoes included: that it arrives is no proof that any of it is
+/// delivered, and the outage is whole.
+#[test]
+fn traffic_that_the_node_drops_makes_no_outage_a_partial_one() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let _chatter = Chatter::start(&lab)?;
+    nft(&lab.node, "add table ip lab")?;
+    nft(&lab.node, "add chain ip lab input { type filter hook input priority 0 ; }")?;
+    nft(&lab.node, "add rule ip lab input udp dport 8472 drop")?;
+    let dead = |status: &Status| status.vteps[0].cause == Some(Cause::NoReturnPath);
+    let begin = agent.wait_for("the dead way back is named", Duration::from_secs(150), dead)?;
+    let sent = |vtep: &VtepStatus| vtep.probes.icmp.sent + vtep.probes.arp.sent;
+    let unasked = |vtep: &VtepStatus, before: &VtepStatus| {
+        vtep.seen.packets.saturating_sub(before.seen.packets) > 5 + sent(vtep) - sent(before)
+    };
+    let status = agent.wait_for("more comes than was asked for", Duration::from_secs(100), |status| {
+        unasked(&status.vteps[0], &begin.vteps[0])
+    })?;
+    ensure!(dead(&status) && status.vteps[0].verdict == Verdict::Unreachable, "{:?}", status.vteps[0]);
     Ok(())
 }
