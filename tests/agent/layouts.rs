@@ -131,6 +131,37 @@ fn who_else_has_addresses_of_bigips_network_is_named() -> Result<()> {
     Ok(())
 }
 
+/// The agent may start before Cilium: an ipcache that is not there yet says nothing of who has a VTEP's addresses.
+#[test]
+fn an_ipcache_that_comes_later_is_asked_before_anything_is_written() -> Result<()> {
+    let lab = Lab::start()?;
+    put(&lab, IPCACHE_V2, &ipcache_key(32, 6, 77), &value_v2(4711, 233))?;
+    let [ipcache, vteps] = [IPCACHE_V2, VTEP_PIN].map(|pin| (pin, format!("{pin}_x")));
+    let move_pin = |from: &str, to: &str| lab.node.command("mv").args([from, to]).status().map(drop);
+    move_pin(vteps.0, &vteps.1)?;
+    move_pin(ipcache.0, &ipcache.1)?;
+    lab.config.write(&Config::seed_keys())?;
+    let agent = Agent::start(&lab)?;
+    agent.wait_for("both are wanted", HEALTHY_WITHIN, |status| {
+        status.vteps.len() == 2 && status.datapath.model == Model::None && status.datapath.last_pass.is_some()
+    })?;
+
+    move_pin(&ipcache.1, ipcache.0)?;
+    move_pin(&vteps.1, vteps.0)?;
+    let [first, second] = lab.topology.vteps()[..] else { anyhow::bail!("two VTEPs") };
+    eventually("the second is written, and never the first", HEALTHY_WITHIN, || {
+        let entries = lab.cilium.vtep_entries()?;
+        ensure!(!entries.contains_key(&first.key()), "{entries:?}\n{}", agent.log().join("\n"));
+        Ok(entries.contains_key(&second.key()).then_some(()))
+    })?;
+    let refused = |status: &Status| {
+        status.config.findings.iter().any(|f| f.rule == Rule::VtepCidrOverlapsIpcache && f.index == Some(0))
+    };
+    agent.wait_for("it is said why", HEALTHY_WITHIN, refused)?;
+    ensure!(!lab.cilium.vtep_entries()?.contains_key(&first.key()), "{:?}", lab.cilium.vtep_entries()?);
+    Ok(())
+}
+
 #[test]
 fn the_ipcache_is_written_only_when_told() -> Result<()> {
     let lab = Lab::start()?;

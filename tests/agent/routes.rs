@@ -182,6 +182,24 @@ fn each_edit_has_its_routes_at_once() -> Result<()> {
     Ok(())
 }
 
+/// Somebody deleted the state directory: what carries our mark and is just as wanted is ours again, so that it can be taken back.
+#[test]
+fn a_journal_that_was_lost_is_written_anew() -> Result<()> {
+    let lab = Lab::start()?;
+    let mut agent = Agent::healthy(&lab)?;
+    ensure!(agent.terminate()?.success(), "a clean end");
+    std::fs::remove_file(Path::new(STATE).join("routes.json"))?;
+    std::fs::remove_file(Path::new(STATE).join("last-good.json"))?;
+    add_foreign(&lab)?;
+
+    let agent = Agent::healthy(&lab)?;
+    ensure!(agent.lines("on record again").len() == 4, "two routes and two rules:\n{}", agent.log().join("\n"));
+    lab.config.write(&Config::keys_for(&lab.topology.vteps()[..1]))?;
+    eventually("the second is gone", HEALTHY_WITHIN, || Ok((!mentions(&lab, "10.1.5.0/24", 2021)?).then_some(())))?;
+    ensure!(has_ours(&lab, "10.1.6.0/24", 2021)?, "{:?}", kernel(&lab, 2021)?);
+    foreign_is_there(&lab)
+}
+
 /// What 0.1.0 wrote carried `proto static` and no record; its state directory tells which VTEPs it had.
 #[test]
 fn what_0_1_0_left_is_taken_over() -> Result<()> {
