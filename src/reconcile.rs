@@ -3,7 +3,9 @@
 //! Ten times a second the map is compared with the configuration; routes are compared when the kernel tells of a change, and
 //! every few seconds. Nothing is remembered of what was applied: what failed is simply still in the next plan.
 
+mod apply;
 mod lifeline;
+mod publish;
 mod report;
 mod route_guard;
 mod switch;
@@ -26,24 +28,19 @@ use tracing::{info, warn};
 use crate::{
     config::view::View,
     datapath::{
-        abi::IpcacheEntry,
         contention::Contention,
         decide::Inputs,
-        ipcache::{Inside, Ipcache},
-        journal::{Journal, Trial},
-        maps::MapError,
+        ipcache::Inside,
+        journal::Journal,
         owned::Ledger,
         plan::{Keep, Op},
-        routes::{self, RouteError},
         search::Search,
         state::State,
-        survey::{self, Maps, RouteProblem, Scope, Survey, survey},
+        survey::{self, Scope, Survey, survey},
         vtep_map::VtepMap,
     },
-    logging::chain,
     node::{facts::Facts, fitness::Fitness, lock::NodeLock},
     progress::Beat,
-    state_file::StateError,
 };
 
 pub use self::{
@@ -78,16 +75,6 @@ pub struct Settings {
     pub survey: survey::Settings,
     /// What no route may cut off.
     pub lifeline: Lifeline,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum ApplyError {
-    #[error(transparent)]
-    Map(#[from] MapError),
-    #[error(transparent)]
-    Route(#[from] RouteError),
-    #[error("the ipcache is left as it is: what is ours there could not be written down")]
-    Ledger(#[from] StateError),
 }
 
 /// What tells of changes in the kernel; each may miss some.
@@ -269,56 +256,6 @@ impl Reconciler {
         survey(inputs, &self.netlink, scope).await
     }
 
-    /// Does what is planned, as far as it may and can be done; gives what was done.
-    async fn apply_all(&mut self, found: &mut Survey, report: &mut Report, now: Instant) -> Vec<Op> {
-        let (routes, entries): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut found.decision.plan).into_iter().partition(Op::is_of_route);
-        let mut done = Vec::new();
-        for op in entries {
-            let backs_off = op.entry().is_some_and(|cidr| self.contention.holds_back(cidr, now));
-            if backs_off || (found.decision.verify_only && op.is_of_vtep_map()) {
-                continue;
-            }
-            self.apply_one(op, &mut found.maps, report, &mut done).await;
-        }
-        if routes.is_empty() {
-            return done;
-        }
-        let adds: BTreeSet<_> = routes.iter().filter_map(Op::adds_route).collect();
-        let targets = if adds.is_empty() { None } else { self.switch.before().await };
-        self.journal.claim(&routes);
-        let trial = targets.as_ref().map(|targets| Trial { cidrs: adds, sockets: targets.sockets() });
-        if trial.is_some() {
-            // An agent that ends in the middle is followed by one that goes on watching.
-            self.journal.try_out(trial);
-        }
-        self.journal.save().await;
-        let before = done.len();
-        for op in routes {
-            self.apply_one(op, &mut found.maps, report, &mut done).await;
-        }
-        self.journal.release(done.iter().skip(before));
-        self.switch.after(done.iter().skip(before).filter_map(Op::adds_route).collect(), targets);
-        done
-    }
-
-    /// Writes down what the next agent must know.
-    async fn remember(&mut self) {
-        let guard = self.switch.guard();
-        self.journal.refuse(guard.refusal().cloned());
-        if guard.on_trial().is_none() {
-            self.journal.try_out(None);
-        }
-        self.journal.save().await;
-    }
-
-    async fn apply_one(&mut self, op: Op, maps: &mut Maps, report: &mut Report, done: &mut Vec<Op>) {
-        match self.apply(op, maps).await {
-            Ok(()) => done.push(op),
-            Err(error) => report.failures.push(Failure { op, error: chain(&error).to_string() }),
-        }
-    }
-
     /// A look at the maps alone aims at nothing for routes: what it was before stays.
     fn whole_aim(&self, found: &Survey, scope: Scope) -> (State, Keep) {
         let (mut desired, keep) = (found.decision.desired.clone(), found.decision.keep.clone());
@@ -396,113 +333,12 @@ impl Reconciler {
         }
     }
 
-    async fn apply(&mut self, op: Op, maps: &mut Maps) -> Result<(), ApplyError> {
-        let Maps { vteps, ipcache } = maps;
-        match op {
-            Op::ReplaceEntry { cidr, value, .. } | Op::AddEntry { cidr, value } => {
-                vteps.as_mut().map_or(Ok(()), |map| map.put(cidr, value))?;
-            }
-            Op::DeleteEntry { cidr, .. } => vteps.as_mut().map_or(Ok(()), |map| map.delete(cidr))?,
-            Op::PutIpcache { cidr, endpoint, .. } => {
-                self.ledger.claim(cidr, endpoint)?;
-                ipcache.as_mut().map_or(Ok(()), |ipcache| ipcache.put(cidr, IpcacheEntry::of_vtep(endpoint)))?;
-            }
-            Op::DeleteIpcache { cidr, .. } => {
-                ipcache.as_mut().map_or(Ok(()), |ipcache| ipcache.delete(cidr))?;
-                self.ledger.release(cidr)?;
-            }
-            Op::PutRoute { cidr, found, route } => {
-                routes::put_route(&self.netlink, cidr, route, found.is_some()).await?;
-            }
-            Op::DeleteRoute { cidr, route } => {
-                for protocol in self.journal.records().route_protocols(cidr, route.table) {
-                    routes::delete_route(&self.netlink, cidr, route.table, protocol).await?;
-                }
-            }
-            Op::AddRule(rule) => routes::add_rule(&self.netlink, rule).await?,
-            Op::DeleteRule(rule) => {
-                if let Some(protocol) = self.journal.records().rule_protocol(rule) {
-                    routes::delete_rule(&self.netlink, rule, protocol).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn count_repair(&mut self, op: &Op, now: Instant, report: &mut Report) {
         report.repairs_total += 1;
         let Some(cidr) = op.entry() else { return };
         *report.repairs.entry(cidr).or_default() += 1;
         if self.contention.on_repair(cidr, op.found(), now) {
             warn!(%cidr, "somebody keeps overwriting this VTEP entry; leaving it alone for a minute");
-        }
-    }
-
-    fn publish(&mut self, mut report: Report, found: Survey, wanted: &BTreeSet<Ipv4Net>, scope: Scope, now: Instant) {
-        report.model = found.model;
-        report.pending = found.decision.plan;
-        report.verify_only = found.decision.verify_only;
-        report.refused = self.switch.problems();
-        report.repairs.retain(|key, _| wanted.contains(key));
-        report.contended = self.contention.contended(now);
-        report.left_alone = self.contention.left_alone(now);
-        report.ipcache = found.maps.ipcache.as_ref().map(Ipcache::version);
-        report.left_out = found.decision.left_out;
-        report.map_problem = found.map_problem.as_ref().map(|problem| chain(problem).to_string());
-        report.ipcache_problem = found.ipcache_problem.as_ref().map(|problem| chain(problem).to_string());
-        match scope {
-            Scope::All => {
-                report.route_problem = found.route_problem.as_ref().map(|problem| chain(problem).to_string());
-                report.foreign_routes = found.decision.foreign_routes.iter().map(ToString::to_string).collect();
-                let unread = matches!(found.route_problem, Some(RouteProblem::Read(_)));
-                let writes = self.settings.mode == Mode::Enforce && report.observing.is_none();
-                if unread || (writes && report.pending.iter().any(Op::is_of_route)) {
-                    // What is not done yet is looked at again at the next tick.
-                    self.routes_due = now;
-                }
-            }
-            Scope::Map => self.keep_routes(&mut report),
-        }
-        self.say_changes(&report);
-        self.say_problems(&report);
-        self.report.send_if_modified(|published| {
-            let differs = published.differs(&report);
-            published.clone_from(&report);
-            differs
-        });
-        self.current = report;
-    }
-
-    /// A look at the map alone says nothing of routes: what was known of them stays.
-    fn keep_routes(&self, report: &mut Report) {
-        let is_route = |op: &Op| op.entry().is_none();
-        report.pending.extend(self.current.pending.iter().filter(|op| is_route(op)).copied());
-        report.failures.extend(self.current.failures.iter().filter(|failure| is_route(&failure.op)).cloned());
-    }
-
-    /// One line for each thing that somebody should know, not one for every pass that it lasts.
-    fn say_changes(&self, report: &Report) {
-        if report.verify_only && !self.current.verify_only {
-            info!("VTEP map is an LPM trie, kept from custom resources: compared, not written");
-        }
-        if !report.foreign_routes.is_empty() && report.foreign_routes != self.current.foreign_routes {
-            let (table, routes) = (self.settings.survey.route_table, report.foreign_routes.join("; "));
-            warn!(table, routes, "route table is shared: foreign routes stay; see --route-table");
-        }
-    }
-
-    /// One line for each problem, not one for every pass that it lasts.
-    fn say_problems(&self, report: &Report) {
-        let known: Vec<_> = self.current.problems().collect();
-        for problem in report.problems().filter(|problem| !known.contains(problem)) {
-            warn!(%problem, "datapath not as configured");
-        }
-        for cidr in report.left_out.difference(&self.current.left_out) {
-            warn!(%cidr, "no room for this VTEP: the map is full of what Cilium was started with; restart the cilium DaemonSet");
-        }
-        for (cidr, inside) in report.intruders.iter().filter(|(cidr, _)| !self.current.intruders.contains_key(cidr)) {
-            let inside = inside.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            warn!(%cidr, inside, "Cilium has pods or nodes inside this VTEP's network");
         }
     }
 }
