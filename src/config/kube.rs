@@ -33,6 +33,7 @@ use self::{
     gate::Gate,
     objects::{CiliumNode, Node},
     seen::Seen,
+    server::Located,
     watches::Watches,
 };
 pub use self::{server::Server, words::sentence};
@@ -42,8 +43,8 @@ use super::{Keys, document::NodeConfig, surroundings::Surroundings, view::Observ
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a name of the API server is looked up again.
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(60);
-/// More than any API server has at a time: older addresses are forgotten.
-const MAX_ADDRESSES: usize = 64;
+/// The same while it has never been resolved.
+const LOOKUP_RETRY: Duration = Duration::from_secs(5);
 
 /// What to read of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +96,7 @@ impl Source {
         let (configmap, node_configs, node) = (self.configmap(), self.node_configs(), self.node());
         let (cilium_node, endpoints) = (self.cilium_node(), self.endpoints());
         let required = futures::join3(configmap.read_once(), node_configs.read_once(), node.read_once());
-        let optional = futures::join3(cilium_node.read_once(), endpoints.read_once(), self.server.addresses());
+        let optional = futures::join3(cilium_node.read_once(), endpoints.read_once(), self.server.locate());
         let ((configmap, node_configs, node), (cilium_node, endpoints, server)) =
             futures::join(required, optional).await;
         let server = Some(server);
@@ -141,21 +142,20 @@ impl Source {
         }
     }
 
-    /// Tells the addresses of the API server as this node reaches it. A name can have other addresses tomorrow, and some in turns: those of
-    /// before still count.
-    async fn look_up(&self, out: watch::Sender<Option<BTreeSet<Ipv4Addr>>>) {
+    /// Tells the addresses of the API server as this node reaches it.
+    async fn look_up(&self, out: watch::Sender<Option<Located>>) {
         loop {
-            let found = self.server.addresses().await;
-            out.send_if_modified(|known| {
-                let mut all = known.clone().unwrap_or_default();
-                all.extend(&found);
-                let all = Some(if all.len() > MAX_ADDRESSES { found } else { all });
-                std::mem::replace(known, all) != *known
-            });
+            let found = self.server.locate().await;
+            let all = match out.borrow().clone() {
+                Some(known) => known.and(found),
+                None => found,
+            };
+            let interval = if all.unresolved.is_some() { LOOKUP_RETRY } else { LOOKUP_INTERVAL };
+            out.send_if_modified(|known| known.replace(all.clone()).as_ref() != Some(&all));
             if !self.server.is_named() {
                 future::pending::<()>().await;
             }
-            time::sleep(LOOKUP_INTERVAL).await;
+            time::sleep(interval).await;
         }
     }
 

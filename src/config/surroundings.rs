@@ -24,7 +24,7 @@ pub struct Surroundings {
     pub gateways: BTreeSet<Ipv4Addr>,
     /// VTEP CIDR → what of it Cilium's ipcache gives to pods or nodes, each in words (`10.1.6.77/32 (identity 4711)`).
     pub ipcache: BTreeMap<Ipv4Net, Vec<String>>,
-    /// Facts of this node that could not be read, and why: while there is one, no VTEP is put in force that was not before.
+    /// Facts that could not be read, and why: while there is one, no VTEP is put in force that was not before.
     pub unreadable: BTreeMap<Fact, String>,
     /// VTEP CIDRs that may overlap connected networks and the ipcache, because a person says so (`--allow-overlap`).
     pub allow_overlap: BTreeSet<Ipv4Net>,
@@ -38,12 +38,16 @@ pub struct Around<'a> {
     pub standing: &'a BTreeSet<Ipv4Net>,
 }
 
-/// A fact of this node that can veto a VTEP.
+/// A fact of this node or of its cluster that can veto a VTEP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fact {
     /// Addresses and routes.
     Networks,
     Ipcache,
+    /// Addresses that the API server is reached by.
+    ApiServer,
+    /// Networks that pods of this node have their addresses from.
+    PodNetworks,
 }
 
 impl Surroundings {

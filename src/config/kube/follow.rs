@@ -42,9 +42,41 @@ pub(super) type Objects<K> = BTreeMap<String, K>;
 pub(super) struct Part<V> {
     pub(super) known: Option<V>,
     /// Why that may be out of date, or why there is nothing.
-    pub(super) error: Option<String>,
+    pub(super) error: Option<Unknown>,
     /// The watch is open, or there is nothing to watch.
     pub(super) open: bool,
+}
+
+/// Why the API server does not tell a part, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// There is nothing for this agent to see: the right is missing, the resource is not served, or there is no such object.
+    Withheld(String),
+    /// The request failed, or the answer cannot be read: the API server may know all the same.
+    Failed(String),
+}
+
+impl Unknown {
+    pub(super) fn reason(&self) -> &str {
+        match self {
+            Self::Withheld(reason) | Self::Failed(reason) => reason,
+        }
+    }
+
+    fn of(lost: Lost) -> Self {
+        match lost {
+            Lost::Answered { code: 403, reason } => Self::Withheld(reason),
+            Lost::Answered { reason, .. } | Lost::Away(reason) => Self::Failed(reason),
+        }
+    }
+
+    /// The same with what it is about.
+    fn about(self, what: &str) -> Self {
+        match self {
+            Self::Withheld(reason) => Self::Withheld(format!("{what}: {reason}")),
+            Self::Failed(reason) => Self::Failed(format!("{what}: {reason}")),
+        }
+    }
 }
 
 impl<V> Default for Part<V> {
@@ -58,6 +90,14 @@ impl<V> Part<V> {
     pub(super) fn is_pending(&self) -> bool {
         self.known.is_none() && self.error.is_none()
     }
+
+    /// Why a fact could never be read that the API server may know.
+    pub(super) fn unreadable(&self) -> Option<&str> {
+        match (&self.known, &self.error) {
+            (None, Some(Unknown::Failed(reason))) => Some(reason),
+            (None, Some(Unknown::Withheld(_)) | None) | (Some(_), _) => None,
+        }
+    }
 }
 
 /// One object by its name, or all of a namespace, or those with a label.
@@ -69,18 +109,18 @@ pub(super) struct Selection<K, V> {
     pub(super) namespace: Option<String>,
     pub(super) name: Option<String>,
     pub(super) label: Option<&'static str>,
-    /// The configuration is complete without: that it is not there, or not to be seen, is logged and holds nothing up.
+    /// The configuration is complete without: that it is not there, not to be seen, or cannot be read is logged and holds nothing up.
     pub(super) optional: bool,
     /// For the error's text.
     pub(super) server: Server,
-    pub(super) read: fn(&Objects<K>) -> Result<V, String>,
+    pub(super) read: fn(&Objects<K>) -> Result<V, Unknown>,
 }
 
 /// Where a selection tells what is known of it.
 struct Out<V> {
     part: watch::Sender<Part<V>>,
     /// What is missing, as the log says.
-    warned: Option<String>,
+    warned: Option<Unknown>,
 }
 
 /// What was there when the API server was asked, and from where to watch on.
@@ -118,10 +158,10 @@ where
 {
     /// One look.
     pub(super) async fn read_once(&self) -> Part<V> {
-        let found = self.look().await.map_err(Lost::into_reason);
-        match found.and_then(|found| self.value(&found.objects)) {
+        let found = self.look().await.map_err(Unknown::of);
+        match found.and_then(|found| self.value(&found)) {
             Ok(known) => Part { known: Some(known), error: None, open: true },
-            Err(reason) => Part { known: None, error: Some(reason), open: true },
+            Err(unknown) => Part { known: None, error: Some(unknown), open: true },
         }
     }
 
@@ -139,16 +179,16 @@ where
                 Ok(End::Clean | End::Stale) => gate.close(Closed::Ended),
                 Ok(End::Absent(reason)) => {
                     if let Some(reason) = reason {
-                        self.tell(&mut out, Err(reason));
+                        self.tell(&mut out, Err(Unknown::Withheld(reason)));
                     }
                     time::sleep(gate.spread(SELDOM)).await;
                     continue;
                 }
                 // The gate knows, and says so once it is sure.
                 Err(Lost::Away(_)) => gate.close(Closed::Ended),
-                Err(Lost::Answered { reason, .. }) => {
+                Err(lost @ Lost::Answered { .. }) => {
                     gate.close(Closed::Answered);
-                    out.put(Err(reason));
+                    self.tell(&mut out, Err(Unknown::of(lost)));
                 }
             }
             out.part.send_if_modified(|part| mem::take(&mut part.open));
@@ -167,7 +207,7 @@ where
             return Ok(End::Absent(Some(reason)));
         }
         let Some(found) = found else { return Ok(End::Stale) };
-        self.tell(out, self.value(&found.objects));
+        self.tell(out, self.value(found));
         let Opened::Watch(events) = opened else { return Ok(End::Absent(None)) };
         let mut events = pin!(events);
         let opened = Instant::now();
@@ -203,7 +243,7 @@ where
                 WatchEvent::Error(status) if status.code == 410 => return Ok(End::Stale),
                 WatchEvent::Error(status) => return Err(self.explain("watch", &kube::Error::Api(status))),
             }
-            self.tell(out, self.value(&found.objects));
+            self.tell(out, self.value(found));
         }
     }
 
@@ -239,11 +279,15 @@ where
     async fn look(&self) -> Result<Found<'_, K>, Lost> {
         for api in &self.apis {
             let found = match &self.name {
-                Some(name) => {
-                    let object = self.answer("get", api.get_opt(name)).await?;
-                    let objects = object.into_iter().map(|object| (object.name_any(), object)).collect();
-                    Some(Found { api: Some(api), objects, version: String::new() })
-                }
+                Some(name) => match self.answer("get", api.get_opt(name)).await {
+                    Ok(object) => {
+                        let objects = object.into_iter().map(|object| (object.name_any(), object)).collect();
+                        Some(Found { api: Some(api), objects, version: String::new() })
+                    }
+                    // A path that is not served is answered by a page, which the client does not take for "there is none".
+                    Err(Lost::Answered { code: 404, .. }) if self.optional => None,
+                    Err(lost) => return Err(lost),
+                },
                 None => self.answer("list", self.list(api)).await?.map(|list| Found {
                     api: Some(api),
                     version: list.metadata.resource_version.unwrap_or_default(),
@@ -257,21 +301,34 @@ where
         Ok(Found { api: None, objects: Objects::new(), version: String::new() })
     }
 
-    /// Tells what there is; of what is optional, the log says once why there is nothing.
-    fn tell(&self, out: &mut Out<V>, value: Result<V, String>) {
+    /// Tells what there is; of what is optional, the log says once why there is nothing. What was known before and cannot be read now
+    /// stays, and needs no line.
+    fn tell(&self, out: &mut Out<V>, value: Result<V, Unknown>) {
+        let stays = matches!(value, Err(Unknown::Failed(_))) && out.part.borrow().known.is_some();
         let missing = value.as_ref().err().filter(|_| self.optional).cloned();
-        if missing != out.warned {
-            match &missing {
-                Some(reason) => warn!(reason, "going on without a part of what the API server knows"),
-                None => info!(part = self.described(), "the API server tells this part now"),
-            }
+        if missing != out.warned && !stays {
+            self.log(missing.as_ref());
             out.warned = missing;
         }
         out.put(value);
     }
 
-    fn value(&self, objects: &Objects<K>) -> Result<V, String> {
-        (self.read)(objects).map_err(|reason| format!("{}: {reason}", self.described()))
+    fn log(&self, missing: Option<&Unknown>) {
+        match missing {
+            Some(Unknown::Withheld(reason)) => warn!(reason, "going on without a part of what the API server knows"),
+            Some(Unknown::Failed(reason)) => {
+                warn!(reason, "the API server fails to tell a part: no VTEP is added that is not in force");
+            }
+            None => info!(part = self.described(), "the API server tells this part now"),
+        }
+    }
+
+    fn value(&self, found: &Found<'_, K>) -> Result<V, Unknown> {
+        let value = (self.read)(&found.objects).map_err(|unknown| match found.api {
+            Some(_) => unknown,
+            None => Unknown::Withheld("it is not served".to_owned()),
+        });
+        value.map_err(|unknown| unknown.about(&self.described()))
     }
 
     /// Waits for an answer, but not for ever.
@@ -325,7 +382,7 @@ where
 }
 
 impl<V: PartialEq> Out<V> {
-    fn put(&self, value: Result<V, String>) {
+    fn put(&self, value: Result<V, Unknown>) {
         self.part.send_if_modified(|part| {
             let was_closed = !mem::replace(&mut part.open, true);
             let differs = match value {
@@ -334,7 +391,7 @@ impl<V: PartialEq> Out<V> {
                     part.known = Some(value);
                     differs
                 }
-                Err(reason) => part.error.replace(reason) != part.error,
+                Err(unknown) => part.error.replace(unknown) != part.error,
             };
             differs | was_closed
         });

@@ -33,14 +33,6 @@ pub(super) enum Lost {
     Answered { code: u16, reason: String },
 }
 
-impl Lost {
-    pub(super) fn into_reason(self) -> String {
-        match self {
-            Self::Away(reason) | Self::Answered { reason, .. } => reason,
-        }
-    }
-}
-
 /// Lets through one attempt at a time, and after a loss at this agent's place in the cycle alone: watches that lost one API server together
 /// ask it no more often than one would.
 pub(super) struct Gate {

@@ -13,7 +13,7 @@ use k8s_openapi::{
 use kube::{ResourceExt, api::DynamicObject};
 use serde::Deserialize;
 
-use super::follow::Objects;
+use super::follow::{Objects, Unknown};
 use crate::config::{
     Keys,
     document::{Labels, NodeConfig},
@@ -31,12 +31,13 @@ pub(super) struct Node {
 
 /// The keys of the ConfigMap; `None` where there is none.
 #[expect(clippy::unnecessary_wraps, reason = "the others can fail")]
-pub(super) fn keys(objects: &Objects<ConfigMap>) -> Result<Option<Keys>, String> {
+pub(super) fn keys(objects: &Objects<ConfigMap>) -> Result<Option<Keys>, Unknown> {
     Ok(objects.values().next().map(|object| object.data.clone().unwrap_or_default()))
 }
 
-pub(super) fn node(objects: &Objects<NodeObject>) -> Result<Node, String> {
-    let object = objects.values().next().ok_or("there is none: set --node-name to this node's name in Kubernetes")?;
+pub(super) fn node(objects: &Objects<NodeObject>) -> Result<Node, Unknown> {
+    let none = || withheld("there is none: set --node-name to this node's name in Kubernetes");
+    let object = objects.values().next().ok_or_else(none)?;
     let spec = object.spec.as_ref();
     let pod_cidrs = spec.and_then(|spec| spec.pod_cidrs.as_ref()).into_iter().flatten();
     // Nodes of before Kubernetes 1.16 have but one.
@@ -98,10 +99,11 @@ struct Pool {
     cidrs: Vec<String>,
 }
 
-pub(super) fn cilium_node(objects: &Objects<DynamicObject>) -> Result<CiliumNode, String> {
-    let object = objects.values().next().ok_or("there is none")?;
+pub(super) fn cilium_node(objects: &Objects<DynamicObject>) -> Result<CiliumNode, Unknown> {
+    let object = objects.values().next().ok_or_else(|| withheld("there is none"))?;
     let spec = object.data.get("spec").cloned().unwrap_or_else(|| serde_json::json!({}));
-    let spec = CiliumNodeSpec::deserialize(spec).map_err(|error| format!("cannot read its spec: {error}"))?;
+    let unreadable = |error| Unknown::Failed(format!("cannot read its spec: {error}"));
+    let spec = CiliumNodeSpec::deserialize(spec).map_err(unreadable)?;
     let CiliumNodeSpec { addresses, ipam: Ipam { pod_cidrs, pools } } = spec;
     let pod_cidrs = pod_cidrs.iter().chain(pools.allocated.iter().flat_map(|pool| &pool.cidrs));
     Ok(CiliumNode {
@@ -114,13 +116,19 @@ pub(super) fn cilium_node(objects: &Objects<DynamicObject>) -> Result<CiliumNode
     })
 }
 
-/// The addresses of a Service's endpoints, ready or not: one that is starting is needed in a moment.
-pub(super) fn endpoints(objects: &Objects<EndpointSlice>) -> Result<BTreeSet<Ipv4Addr>, String> {
-    if objects.is_empty() {
-        return Err("there is none".to_owned());
-    }
+/// The addresses of a Service's endpoints, ready or not: one that is starting is needed in a moment. An API server that answers has an
+/// endpoint, so that a list without one is not complete: the only API server takes its own out when it stops, and enters it after its start.
+pub(super) fn endpoints(objects: &Objects<EndpointSlice>) -> Result<BTreeSet<Ipv4Addr>, Unknown> {
     let endpoints = objects.values().flat_map(|slice| slice.endpoints.iter().flatten());
-    Ok(endpoints.flat_map(|endpoint| &endpoint.addresses).filter_map(|address| address.parse().ok()).collect())
+    let addresses: Vec<&String> = endpoints.flat_map(|endpoint| &endpoint.addresses).collect();
+    if addresses.is_empty() {
+        return Err(Unknown::Failed("there is no endpoint".to_owned()));
+    }
+    Ok(addresses.into_iter().filter_map(|address| address.parse().ok()).collect())
+}
+
+fn withheld(reason: &str) -> Unknown {
+    Unknown::Withheld(reason.to_owned())
 }
 
 /// `spec` of a `CiliumNodeConfig`.
@@ -133,8 +141,9 @@ struct NodeConfigSpec {
 }
 
 /// One that cannot be read spoils all: which keys it sets for which nodes is not known.
-pub(super) fn node_configs(objects: &Objects<DynamicObject>) -> Result<Vec<NodeConfig>, String> {
-    objects.iter().map(|(name, object)| node_config(name, object)).collect()
+pub(super) fn node_configs(objects: &Objects<DynamicObject>) -> Result<Vec<NodeConfig>, Unknown> {
+    let configs = objects.iter().map(|(name, object)| node_config(name, object));
+    configs.collect::<Result<_, _>>().map_err(Unknown::Failed)
 }
 
 fn node_config(name: &str, object: &DynamicObject) -> Result<NodeConfig, String> {
@@ -176,7 +185,7 @@ mod tests {
         assert_eq!(node_of(json!({ "metadata": { "name": "bare" } })), Node::default());
     }
 
-    fn cilium_node_of(spec: &Value) -> Result<CiliumNode, String> {
+    fn cilium_node_of(spec: &Value) -> Result<CiliumNode, Unknown> {
         let object = serde_json::from_value(json!({ "metadata": { "name": "worker-1" }, "spec": spec }));
         cilium_node(&[(String::new(), object.expect("an object"))].into())
     }
@@ -204,8 +213,9 @@ mod tests {
             assert_eq!(read.addresses, [[10, 169, 72, 239].into(), [10, 0, 1, 169].into()].into());
         }
         assert_eq!(cilium_node_of(&json!({})), Ok(CiliumNode::default()));
-        assert!(cilium_node_of(&json!({ "ipam": { "podCIDRs": 5 } })).is_err());
-        assert!(cilium_node(&Objects::new()).is_err(), "none is not the same as one without networks");
+        assert!(matches!(cilium_node_of(&json!({ "ipam": { "podCIDRs": 5 } })), Err(Unknown::Failed(_))));
+        let none = cilium_node(&Objects::new());
+        assert_eq!(none, Err(withheld("there is none")), "none is not the same as one without networks");
     }
 
     #[test]
@@ -218,7 +228,11 @@ mod tests {
             [("a".to_owned(), slice(&["10.169.72.10"])), ("b".to_owned(), slice(&["10.169.72.11", "fd00::1"]))];
         let expected = [[10, 169, 72, 10].into(), [10, 169, 72, 11].into()].into();
         assert_eq!(endpoints(&objects.into()), Ok(expected));
-        assert!(endpoints(&Objects::new()).is_err());
+        for none in [vec![], vec![("a".to_owned(), slice(&[]))]] {
+            assert!(matches!(endpoints(&none.into_iter().collect()), Err(Unknown::Failed(_))), "not complete");
+        }
+        let other_family = endpoints(&[("a".to_owned(), slice(&["fd00::1"]))].into());
+        assert_eq!(other_family, Ok(BTreeSet::new()), "known, and no IPv4 among them");
     }
 
     #[test]
@@ -236,7 +250,7 @@ mod tests {
             [(json!(["x"]), "dmz"), (json!({ "defaults": { "a": 1 } }), "dmz"), (operator, "nodeSelector")]
         {
             let error = read(spec.clone()).expect_err("the wrong shape");
-            assert!(error.contains(word), "{spec}: {error}");
+            assert!(error.reason().contains(word), "{spec}: {error:?}");
         }
     }
 }

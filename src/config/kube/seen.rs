@@ -1,16 +1,20 @@
 //! From what the watches see to what the source says. Pure.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use super::{
     Names,
     follow::Part,
     objects::{CiliumNode, Node},
+    server::Located,
 };
 use crate::config::{
     Keys,
     document::{Document, Labels, NodeConfig},
-    surroundings::Surroundings,
+    surroundings::{Fact, Surroundings},
     view::{Observed, Sight},
 };
 
@@ -23,7 +27,7 @@ pub(super) struct Seen {
     /// Of the API server's Service.
     pub(super) endpoints: Part<BTreeSet<Ipv4Addr>>,
     /// As this agent reaches the API server; `None` until its name was looked up.
-    pub(super) server: Option<BTreeSet<Ipv4Addr>>,
+    pub(super) server: Option<Located>,
     /// Why the API server cannot be reached.
     pub(super) trouble: Option<String>,
 }
@@ -52,13 +56,14 @@ impl Seen {
         Some(Observed { sight, doubt })
     }
 
-    /// Why what is known may be out of date. What the configuration is complete without raises none.
+    /// Why what is known may be out of date. What the configuration is complete without raises none: of that, what was known stays, and
+    /// what never was stops new VTEPs alone ([`Surroundings::unreadable`]).
     fn doubt(&self, before: Option<&str>) -> Option<String> {
         let Self { configmap, node_configs, node, trouble, .. } = self;
         let error = [&configmap.error, &node_configs.error, &node.error].into_iter().find_map(Clone::clone);
         let is_whole = configmap.open && node_configs.open && node.open;
         let trouble = trouble.as_deref().or(before).filter(|_| !is_whole);
-        error.or_else(|| trouble.map(str::to_owned))
+        error.map(|unknown| unknown.reason().to_owned()).or_else(|| trouble.map(str::to_owned))
     }
 
     fn is_pending(&self) -> bool {
@@ -86,8 +91,20 @@ impl Seen {
             surroundings.pod_cidrs.extend(pod_cidrs);
             surroundings.node_addresses.extend(addresses);
         }
-        surroundings.api_servers.extend(self.server.iter().chain(&self.endpoints.known).flatten());
+        let servers = self.server.as_ref().map(|server| &server.addresses);
+        surroundings.api_servers.extend(servers.into_iter().chain(&self.endpoints.known).flatten());
+        surroundings.unreadable = self.unreadable();
         surroundings
+    }
+
+    /// What the API server may know and was never heard to tell. What it withholds ([`super::follow::Unknown`]) is not among that.
+    fn unreadable(&self) -> BTreeMap<Fact, String> {
+        let Self { node, cilium_node, endpoints, server, configmap: _, node_configs: _, trouble: _ } = self;
+        let pods = node.unreadable().or_else(|| cilium_node.unreadable());
+        let servers =
+            endpoints.unreadable().or_else(|| server.as_ref().and_then(|server| server.unresolved.as_deref()));
+        let facts = [(Fact::PodNetworks, pods), (Fact::ApiServer, servers)];
+        facts.into_iter().filter_map(|(fact, why)| Some((fact, why?.to_owned()))).collect()
     }
 }
 
@@ -97,14 +114,23 @@ fn missing(Names { namespace, configmap, .. }: &Names) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::follow::Unknown, *};
 
     fn known<V>(value: V) -> Part<V> {
         Part { known: Some(value), error: None, open: true }
     }
 
     fn failed<V>(known: Option<V>) -> Part<V> {
-        Part { known, error: Some("refused".into()), open: false }
+        Part { known, error: Some(Unknown::Failed("it answered 500".into())), open: false }
+    }
+
+    fn withheld<V>(known: Option<V>) -> Part<V> {
+        Part { known, error: Some(Unknown::Withheld("forbidden".into())), open: true }
+    }
+
+    fn located(addresses: &[&str], unresolved: Option<&str>) -> Option<Located> {
+        let addresses = addresses.iter().map(|ip| ip.parse().expect("an address")).collect();
+        Some(Located { addresses, unresolved: unresolved.map(str::to_owned) })
     }
 
     fn closed<V>(part: Part<V>) -> Part<V> {
@@ -123,7 +149,7 @@ mod tests {
             node: known(Node::default()),
             cilium_node: known(CiliumNode::default()),
             endpoints: known(BTreeSet::new()),
-            server: Some(BTreeSet::new()),
+            server: located(&[], None),
             trouble: None,
         }
     }
@@ -181,6 +207,53 @@ mod tests {
         }
     }
 
+    /// What could be known and is not stops new VTEPs; what nobody tells this agent, and what it was told before, does not.
+    #[test]
+    fn a_part_that_fails_is_not_known_to_be_nothing() {
+        const FAILED: &str = "it answered 500";
+        let known_node = || known(CiliumNode::default());
+        let known_endpoints = || known(BTreeSet::new());
+        type Facts<'f> = &'f [(Fact, &'f str)];
+        let cases: [(&str, Seen, Facts<'_>); 12] = [
+            ("all known", whole(), &[]),
+            ("endpoints fail", Seen { endpoints: failed(None), ..whole() }, &[(Fact::ApiServer, FAILED)]),
+            ("endpoints withheld", Seen { endpoints: withheld(None), ..whole() }, &[]),
+            ("endpoints fail later", Seen { endpoints: failed(known_endpoints().known), ..whole() }, &[]),
+            ("CiliumNode fails", Seen { cilium_node: failed(None), ..whole() }, &[(Fact::PodNetworks, FAILED)]),
+            ("CiliumNode withheld", Seen { cilium_node: withheld(None), ..whole() }, &[]),
+            ("CiliumNode fails later", Seen { cilium_node: failed(known_node().known), ..whole() }, &[]),
+            ("Node fails", Seen { node: failed(None), ..whole() }, &[(Fact::PodNetworks, FAILED)]),
+            ("Node withheld", Seen { node: withheld(None), ..whole() }, &[]),
+            (
+                "name unresolved",
+                Seen { server: located(&[], Some("no DNS")), ..whole() },
+                &[(Fact::ApiServer, "no DNS")],
+            ),
+            (
+                "proxy known, server not",
+                Seen { server: located(&["10.1.1.1"], Some("no DNS")), ..whole() },
+                &[(Fact::ApiServer, "no DNS")],
+            ),
+            (
+                "all of it",
+                Seen {
+                    endpoints: failed(None),
+                    cilium_node: failed(None),
+                    server: located(&[], Some("no DNS")),
+                    ..whole()
+                },
+                &[(Fact::ApiServer, FAILED), (Fact::PodNetworks, FAILED)],
+            ),
+        ];
+        for (name, seen, expected) in cases {
+            let Some(Observed { sight: Sight::Document(document), .. }) = observed(&seen, None) else {
+                panic!("{name}: a document")
+            };
+            let facts: BTreeMap<Fact, String> = expected.iter().map(|(fact, why)| (*fact, (*why).to_owned())).collect();
+            assert_eq!(document.surroundings.unreadable, facts, "{name}");
+        }
+    }
+
     #[test]
     fn a_doubt_comes_with_a_failure_and_goes_when_all_is_watched_again() {
         let ended = || Seen { trouble: None, ..away() };
@@ -209,7 +282,7 @@ mod tests {
             node: known(node),
             cilium_node: known(cilium_node),
             endpoints: known(addresses(&["10.169.73.10"])),
-            server: Some(addresses(&["10.96.0.1"])),
+            server: located(&["10.96.0.1"], None),
             ..whole()
         };
         let Some(Observed { sight: Sight::Document(document), .. }) = observed(&seen, None) else {

@@ -26,6 +26,27 @@ struct Hosts {
     proxy: Option<Host>,
 }
 
+/// Where the API server is, as far as this node knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Located {
+    /// IPv4 only.
+    pub(super) addresses: BTreeSet<Ipv4Addr>,
+    /// Why the name that the client connects to could not be resolved, ever.
+    pub(super) unresolved: Option<String>,
+}
+
+impl Located {
+    /// More than any API server has at a time: older addresses are forgotten.
+    const MOST: usize = 64;
+
+    /// A name can have other addresses tomorrow, and some in turns: those of before still count.
+    pub(super) fn and(mut self, now: Self) -> Self {
+        self.addresses.extend(&now.addresses);
+        let addresses = if self.addresses.len() > Self::MOST { now.addresses } else { self.addresses };
+        Self { addresses, unresolved: self.unresolved.and(now.unresolved) }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Host {
     name: String,
@@ -50,11 +71,19 @@ impl Server {
 
     /// The IPv4 addresses of the API server and of its proxy, as far as this node can resolve their names.
     pub async fn addresses(&self) -> BTreeSet<Ipv4Addr> {
-        let mut addresses = BTreeSet::new();
+        self.locate().await.addresses
+    }
+
+    /// The same, and whether the client's own target is among them. Behind a proxy the API server's name may be the proxy's to resolve.
+    pub(super) async fn locate(&self) -> Located {
+        let mut located = Located::default();
+        // What the client connects to comes last.
         for host in [&self.0.host, &self.0.proxy].into_iter().flatten() {
-            addresses.extend(host.resolve().await.unwrap_or_default().iter().filter_map(|address| ipv4(address.ip())));
+            let resolved = host.resolve().await;
+            located.unresolved = resolved.as_ref().err().map(|error| self.unreachable(&error.to_string()));
+            located.addresses.extend(resolved.unwrap_or_default().iter().filter_map(|address| ipv4(address.ip())));
         }
-        addresses
+        located
     }
 
     /// Whether the addresses may change: a name can be resolved to others tomorrow.
@@ -157,7 +186,23 @@ mod tests {
     async fn a_name_is_resolved() {
         let named = server("https://localhost:6443", None);
         assert!(named.is_named());
-        assert_eq!(named.addresses().await, [Ipv4Addr::LOCALHOST].into());
+        assert_eq!(named.locate().await, Located { addresses: [Ipv4Addr::LOCALHOST].into(), unresolved: None });
+    }
+
+    #[tokio::test]
+    async fn a_name_that_was_never_resolved_is_told() {
+        let unknown = server("https://nobody.invalid:6443", None).locate().await;
+        let reason = unknown.unresolved.clone().expect("a reason");
+        assert!(reason.starts_with("the API server at nobody.invalid:6443 cannot be reached: "), "{reason}");
+        let known = Located { addresses: [Ipv4Addr::LOCALHOST].into(), unresolved: None };
+        assert_eq!(known.clone().and(unknown.clone()), known, "it was known before");
+        assert_eq!(unknown.clone().and(known.clone()), known, "it is known now");
+        assert_eq!(unknown.clone().and(unknown.clone()), unknown);
+        // The proxy resolves the API server's name; its own is this node's to resolve.
+        let behind = server("https://nobody.invalid:6443", Some("http://127.0.0.1:3128")).locate().await;
+        assert_eq!(behind, known);
+        let no_proxy = server("https://127.0.0.1:6443", Some("http://nobody.invalid:3128")).locate().await;
+        assert!(no_proxy.unresolved.is_some() && no_proxy.addresses == known.addresses, "{no_proxy:?}");
     }
 
     #[tokio::test]

@@ -1,12 +1,17 @@
 //! Sources at a real server, over real HTTP.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
+use jiff::Timestamp;
 use tokio::time::timeout;
 use vtep_apiserver::{ApiServer, Fault, Matcher, Resource, Times, objects};
 
 use super::*;
-use crate::config::view::Sight;
+use crate::config::{
+    document::Document,
+    surroundings::Fact,
+    view::{Sight, View},
+};
 
 const NODE: &str = "worker-1";
 /// For what takes milliseconds, on a machine that has other things to do.
@@ -94,36 +99,140 @@ async fn the_first_document_knows_what_the_cluster_says_of_the_node_and_of_itsel
     .await;
 }
 
-/// A name, and what is done to the server first.
-type Case<'c> = (&'c str, &'c dyn Fn(&ApiServer));
+/// A name, what is done to the server first, and the API server's addresses that are known all the same.
+type Case<'c> = (&'c str, &'c dyn Fn(&ApiServer), &'c str);
 
 #[tokio::test]
 async fn neither_a_missing_right_nor_a_missing_crd_takes_the_configuration() {
-    let nothing = |server: &ApiServer| {
-        server.delete(Resource::CiliumNodes, "", NODE);
-        server.delete(Resource::EndpointSlices, "default", "kubernetes");
-    };
+    let no_cilium_node = |server: &ApiServer| assert!(server.delete(Resource::CiliumNodes, "", NODE));
     let forbidden = |server: &ApiServer| {
         for resource in ["ciliumnodes", "endpointslices"] {
             server.misbehave(Matcher::all().resource(resource), Fault::Forbidden, Times::Always);
         }
     };
-    let crds_absent = |server: &ApiServer| {
-        nothing(server);
-        server.serve(vtep_apiserver::CiliumVersions::Absent);
-    };
-    let cases: [Case<'_>; 3] = [("nothing there", &nothing), ("forbidden", &forbidden), ("CRDs absent", &crds_absent)];
-    for (name, prepare) in cases {
+    let crds_absent = |server: &ApiServer| server.serve(vtep_apiserver::CiliumVersions::Absent);
+    let cases: [Case<'_>; 3] = [
+        ("no CiliumNode", &no_cilium_node, "10.169.73.10 127.0.0.1"),
+        ("forbidden", &forbidden, "127.0.0.1"),
+        ("CRDs absent", &crds_absent, "10.169.73.10 127.0.0.1"),
+    ];
+    for (name, prepare, api_servers) in cases {
         let server = server(&[NODE.into()]);
         prepare(&server);
         let begin = Instant::now();
         let found = told(&mut followed(source(&server, NODE)), surroundings).await;
         assert_eq!(words(&found.pod_cidrs), "10.244.1.0/24", "{name}");
-        assert_eq!(words(&found.api_servers), "127.0.0.1", "{name}");
+        assert_eq!(words(&found.api_servers), api_servers, "{name}");
+        assert_eq!(found.unreadable, BTreeMap::new(), "{name}: that is known");
         assert!(begin.elapsed() < Duration::from_secs(30), "{name}: it holds nothing up: {:?}", begin.elapsed());
         let once = surroundings(&source(&server, NODE).read().await);
         assert_eq!(once, Some(found), "{name}: nor from one look");
     }
+}
+
+/// The configuration of one VTEP that is in force already, and of a new one with an endpoint of the API server in it.
+fn grown(server: &ApiServer) {
+    let lists = [
+        ("enable-vtep", "true"),
+        ("vtep-cidr", "10.1.6.0/24 10.169.73.0/24 10.1.5.0/24"),
+        ("vtep-endpoint", "10.169.72.34 10.169.72.35 10.169.72.36"),
+        ("vtep-mac", "00:50:56:00:00:01 00:50:56:00:00:02 00:50:56:00:00:03"),
+    ];
+    server.apply(Resource::ConfigMaps, objects::config_map("ns", "cm", lists)).expect("a ConfigMap");
+}
+
+/// The view of the first VTEP alone.
+fn before() -> View {
+    let keys = [
+        ("enable-vtep", "true"),
+        ("vtep-cidr", "10.1.6.0/24"),
+        ("vtep-endpoint", "10.169.72.34"),
+        ("vtep-mac", "00:50:56:00:00:01"),
+    ];
+    let keys = keys.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let document = Document::of_keys(keys, Surroundings::default());
+    View::next("test", &Sight::Document(document).into(), None, Timestamp::UNIX_EPOCH)
+}
+
+/// What of a configuration is in force after that, and the rules that keep the rest out.
+fn in_force(observed: &Observed) -> (String, String) {
+    let view = View::next("test", observed, Some(&before()), Timestamp::UNIX_EPOCH);
+    let spec = view.in_force.expect("a configuration");
+    let rules: BTreeSet<_> =
+        view.findings.iter().filter(|finding| finding.holds_back()).map(|finding| finding.rule).collect();
+    (words(spec.vteps.iter().map(|vtep| vtep.cidr)), words(rules))
+}
+
+/// A part that the configuration is complete without, and what keeps new VTEPs out while it cannot be read.
+const PARTS: [(&str, Fact, &str); 2] = [
+    ("endpointslices", Fact::ApiServer, "vtep-cidr-contains-apiserver"),
+    ("ciliumnodes", Fact::PodNetworks, "vtep-cidr-overlaps-pod-cidr"),
+];
+
+#[tokio::test]
+async fn what_the_api_server_fails_to_tell_keeps_new_vteps_out_until_it_does() {
+    let follow = async |(resource, fact, rule): (&str, Fact, &str)| {
+        let server = server(&[NODE.into()]);
+        grown(&server);
+        server.misbehave(Matcher::all().resource(resource), Fault::InternalError, Times::Always);
+        let mut updates = followed(source(&server, NODE));
+        let first = timeout(DEADLINE, updates.recv()).await.expect("in time").expect("the document goes out");
+        let around = surroundings(&first).expect("a document, and no doubt");
+        assert_eq!(around.unreadable.keys().collect::<Vec<_>>(), [&fact], "{resource}");
+        assert!(around.unreadable[&fact].contains("it answered 500"), "{resource}: {:?}", around.unreadable);
+        let (vteps, rules) = in_force(&first);
+        assert_eq!(vteps, "10.1.6.0/24", "{resource}: what was in force stays, and nothing new comes");
+        assert!(rules.contains(rule), "{resource}: {rules}");
+
+        server.behave();
+        let known = |observed: &Observed| surroundings(observed)?.unreadable.is_empty().then(|| observed.clone());
+        let after = in_force(&told(&mut updates, known).await);
+        let expected = ("10.1.6.0/24 10.1.5.0/24".to_owned(), "vtep-cidr-contains-apiserver".to_owned());
+        assert_eq!(after, expected, "{resource}: what is known decides");
+    };
+    let [endpoints, cilium_node] = PARTS;
+    futures::join(follow(endpoints), follow(cilium_node)).await;
+}
+
+/// One look, and each way in which a part may fail.
+#[tokio::test]
+async fn a_failure_is_no_answer() {
+    let faults = [
+        Fault::InternalError,
+        Fault::TooManyRequests(1),
+        Fault::Unavailable,
+        Fault::Unauthorized,
+        Fault::Reset,
+        Fault::Garbage,
+        Fault::Hang,
+    ];
+    let look = async |(resource, fact, fault): (&str, Fact, Fault)| {
+        let server = server(&[NODE.into()]);
+        grown(&server);
+        server.misbehave(Matcher::all().resource(resource), fault.clone(), Times::Always);
+        let observed = source(&server, NODE).read().await;
+        let around = surroundings(&observed).expect("a document, and no doubt");
+        assert_eq!(around.unreadable.keys().collect::<Vec<_>>(), [&fact], "{resource} {fault:?}");
+        assert_eq!(in_force(&observed).0, "10.1.6.0/24", "{resource} {fault:?}");
+    };
+    let cases = PARTS.into_iter().flat_map(|(resource, fact, _)| faults.clone().map(|fault| (resource, fact, fault)));
+    futures::join_all(cases.map(look)).await;
+}
+
+/// The only API server takes its own endpoint out when it stops: what was known of it stays.
+#[tokio::test]
+async fn an_endpoint_that_was_known_stays_while_there_is_none() {
+    let server = server(&[NODE.into()]);
+    grown(&server);
+    let mut updates = followed(source(&server, NODE));
+    told(&mut updates, surroundings).await;
+    server.apply(Resource::EndpointSlices, objects::api_server_endpoints("kubernetes", &[])).expect("an object");
+    server.apply(Resource::Nodes, objects::node(NODE, [], &["10.244.9.0/24"])).expect("a later change");
+    let later = |observed: &Observed| {
+        surroundings(observed).filter(|around| words(&around.pod_cidrs).contains("10.244.9.0/24"))
+    };
+    let around = told(&mut updates, later).await;
+    assert_eq!((words(&around.api_servers).as_str(), around.unreadable), ("10.169.73.10 127.0.0.1", BTreeMap::new()));
 }
 
 /// Promised: told within a second, found by half of a fleet within 5 s.

@@ -9,6 +9,7 @@ use super::{
     gate::Gate,
     objects::{CiliumNode, Node},
     seen::Seen,
+    server::Located,
 };
 use crate::config::{Keys, document::NodeConfig};
 
@@ -19,7 +20,7 @@ pub(super) struct Senders {
     pub(super) node: Sender<Part<Node>>,
     pub(super) cilium_node: Sender<Part<CiliumNode>>,
     pub(super) endpoints: Sender<Part<BTreeSet<Ipv4Addr>>>,
-    pub(super) server: Sender<Option<BTreeSet<Ipv4Addr>>>,
+    pub(super) server: Sender<Option<Located>>,
 }
 
 /// The ends that are read.
@@ -29,7 +30,7 @@ pub(super) struct Watches {
     node: Receiver<Part<Node>>,
     cilium_node: Receiver<Part<CiliumNode>>,
     endpoints: Receiver<Part<BTreeSet<Ipv4Addr>>>,
-    server: Receiver<Option<BTreeSet<Ipv4Addr>>>,
+    server: Receiver<Option<Located>>,
     trouble: Receiver<Option<String>>,
 }
 

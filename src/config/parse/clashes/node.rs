@@ -73,19 +73,21 @@ pub(super) fn ipcache(cidr: Ipv4Net, surroundings: &Surroundings) -> Option<Comp
     Some(allowed(Complaint::new(Rule::VtepCidrOverlapsIpcache, problem, remedy), cidr, surroundings))
 }
 
-/// A VTEP that is not in force yet waits until the fact is known. Gateways are among the networks, so that `--allow-overlap`, which
-/// never holds for them, does not help there.
+/// A VTEP that is not in force yet waits until the fact is known. `--allow-overlap` helps only where it would hold for the fact itself:
+/// not for gateways, which are among the networks, nor for the API server and pods.
 pub(super) fn unreadable(cidr: Ipv4Net, fact: Fact, why: &str, surroundings: &Surroundings) -> Complaint {
-    let (rule, of_what) = match fact {
-        Fact::Networks => (Rule::VtepCidrOverlapsConnected, "a network or gateway of this node"),
-        Fact::Ipcache => (Rule::VtepCidrOverlapsIpcache, "what Cilium's ipcache has"),
+    let (rule, question) = match fact {
+        Fact::Networks => (Rule::VtepCidrOverlapsConnected, "overlaps a network or gateway of this node"),
+        Fact::Ipcache => (Rule::VtepCidrOverlapsIpcache, "overlaps what Cilium's ipcache has"),
+        Fact::ApiServer => (Rule::VtepCidrContainsApiserver, "contains an address of the API server"),
+        Fact::PodNetworks => (Rule::VtepCidrOverlapsPodCidr, "overlaps a pod network of this node"),
     };
-    let problem = format!("it cannot be known whether {cidr} overlaps {of_what}: {why}");
+    let problem = format!("it cannot be known whether {cidr} {question}: {why}");
     let remedy =
         "nothing to change here: the VTEP is put in force once the agent can read that again, so look at why it cannot";
     let complaint = Complaint::new(rule, problem, remedy);
     match fact {
-        Fact::Networks => complaint,
+        Fact::Networks | Fact::ApiServer | Fact::PodNetworks => complaint,
         Fact::Ipcache => allowed(complaint, cidr, surroundings),
     }
 }

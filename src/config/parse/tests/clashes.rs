@@ -54,7 +54,7 @@ fn clashes_with_the_node() {
     let ipcache: Change = |s| s.ipcache.extend([(net("10.1.6.0/24"), vec!["10.1.6.77/32 (identity 4711)".to_owned()])]);
     let error = Some(Severity::Error);
     // With each: as it is, with the CIDR allowed, and with it in force already.
-    let cases: [(&str, Change, Rule, [Option<Severity>; 3]); 10] = [
+    let cases: [(&str, Change, Rule, [Option<Severity>; 3]); 12] = [
         ("its network", connected, Rule::VtepCidrOverlapsConnected, [error, Some(Severity::Warning), error]),
         (
             "a wider one",
@@ -99,6 +99,18 @@ fn clashes_with_the_node() {
             |s| s.unreadable.extend([(Fact::Ipcache, "EPERM".to_owned())]),
             Rule::VtepCidrOverlapsIpcache,
             [error, Some(Severity::Warning), None],
+        ),
+        (
+            "API server not known",
+            |s| s.unreadable.extend([(Fact::ApiServer, "it answered 500".to_owned())]),
+            Rule::VtepCidrContainsApiserver,
+            [error, error, None],
+        ),
+        (
+            "pod networks not known",
+            |s| s.unreadable.extend([(Fact::PodNetworks, "it answered 500".to_owned())]),
+            Rule::VtepCidrOverlapsPodCidr,
+            [error, error, None],
         ),
     ];
     for (name, change, rule, expected) in cases {

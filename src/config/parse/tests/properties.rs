@@ -92,7 +92,7 @@ fn surroundings() -> impl Strategy<Value = Surroundings> {
     let addresses = || prop::collection::btree_set((0..40_u8).prop_map(|net| Ipv4Addr::new(10, 1, net, 1)), 0..2);
     let cidr = (0..6_u8).prop_map(|net| Ipv4Net::new_assert(Ipv4Addr::new(10, 1, net, 0), 24));
     let ipcache = prop::collection::btree_map(cidr, Just(vec!["a pod".to_owned()]), 0..2);
-    let fact = prop::sample::select(&[Fact::Networks, Fact::Ipcache][..]);
+    let fact = prop::sample::select(&[Fact::Networks, Fact::Ipcache, Fact::ApiServer, Fact::PodNetworks][..]);
     let unreadable = prop::collection::btree_map(fact, Just("refused".to_owned()), 0..2);
     (nets(), nets(), addresses(), addresses(), addresses(), ipcache, unreadable, nets()).prop_map(
         |(pod_cidrs, connected, gateways, api_servers, node_addresses, ipcache, unreadable, allow_overlap)| {
