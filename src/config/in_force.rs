@@ -14,9 +14,9 @@ use ipnet::{Ipv4Net, ipv4_mask_to_prefix};
 pub use self::held::keep;
 use self::{held::judge, pairing::slots};
 use super::{
-    finding::{Finding, Rule},
+    finding::{Finding, Rule, Scope},
     parse::{Line, Parsed},
-    spec::{Spec, Vtep},
+    spec::{Spec, Vtep, overlaps},
     surroundings::{Around, Surroundings},
 };
 
@@ -58,8 +58,8 @@ pub fn in_force(parsed: &Parsed, last_good: Option<&Spec>) -> Option<InForce> {
 /// `None`: there is no valid configuration yet, because an error concerns the whole list and nothing good came before.
 ///
 /// An error that concerns the whole list leaves the last good configuration as it is. An error in one VTEP leaves that VTEP's last good
-/// value, as long as it fits the current mask and is not in the way of what the document says. Whatever is held over passes the checks
-/// that a line of the document passes.
+/// value, as long as it is not in the way of what the document says; a new mask, which no last good value fits, counts once no line is in
+/// error. Whatever is held over passes the checks that a line of the document passes.
 #[must_use]
 pub fn in_force_around(parsed: &Parsed, last_good: Option<&Spec>, around: Around<'_>) -> Option<InForce> {
     if parsed.elsewhere {
@@ -71,6 +71,11 @@ pub fn in_force_around(parsed: &Parsed, last_good: Option<&Spec>, around: Around
     if parsed.list_error() {
         return last_good.map(|spec| keep(spec, &parsed.lines, around));
     }
+    if let Some((last_good, finding)) = last_good.and_then(|spec| Some((spec, lost_by_mask(spec, parsed)?))) {
+        let mut kept = keep(last_good, &parsed.lines, around);
+        kept.findings.push(finding);
+        return Some(kept);
+    }
     let (slots, displaced) = settle(parsed, last_good, around);
     let judged = judge(&slots, &parsed.lines, around);
     Some(InForce {
@@ -80,6 +85,26 @@ pub fn in_force_around(parsed: &Parsed, last_good: Option<&Spec>, around: Around
         stale: parsed.holds_back() || slots.iter().any(|slot| slot.held),
         findings: displaced.into_iter().chain(judged.findings).collect(),
     })
+}
+
+/// A last good value that a line in error may stand for, and that would be lost for its length alone: while there is one, the last good
+/// list stays whole, with its mask.
+fn lost_by_mask(last_good: &Spec, parsed: &Parsed) -> Option<Finding> {
+    let length = ipv4_mask_to_prefix(parsed.mask).unwrap_or(0);
+    let replaced =
+        |cidr: Ipv4Net| parsed.lines.iter().filter_map(|line| line.vtep).any(|vtep| overlaps(vtep.cidr, cidr));
+    if parsed.lines.iter().all(|line| line.vtep.is_some()) {
+        return None;
+    }
+    let mut cidrs = last_good.vteps.iter().map(|vtep| vtep.cidr);
+    let cidr = cidrs.find(|cidr| cidr.prefix_len() != length && !replaced(*cidr))?;
+    let problem = format!(
+        "the last good value {cidr} does not fit vtep-mask {} (/{length}), and a line is in error: the last good list stays whole, with its mask",
+        parsed.mask
+    );
+    let remedy = "correct the lines in error, or the mask";
+    let finding = Finding::new(Rule::VtepCidrMaskMismatch, "vtep-cidr", None, Some(&cidr.to_string()), problem, remedy);
+    Some(finding.within(Scope::List))
 }
 
 /// The VTEPs are decided elsewhere: none is in force here, and the last good ones are kept for when the lists come back.

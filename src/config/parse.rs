@@ -117,13 +117,22 @@ pub fn parse_around(keys: &Keys, around: Around<'_>) -> Parsed {
         assemble(&mut lines, &findings);
     }
     if !enabled {
-        findings.retain(|finding| matches!(finding.rule, Rule::VtepDisabled | Rule::UnknownVtepKey));
+        findings = findings.into_iter().filter_map(while_off).collect();
     }
     sort(&mut findings);
     let mask = mask.unwrap_or(DEFAULT_MASK);
     let mentioned = mentioned(&lists.cidr, mask);
     let elsewhere = lists.are_absent() && cluster::is(keys, "enable-vtep", true);
     Parsed { enabled, elsewhere, mask, tunnel, lines, mentioned, findings }
+}
+
+/// What matters while VTEP is off. Cilium ends at its start with a value that it cannot read all the same, but no VTEP hangs on it any
+/// more: off stays off.
+fn while_off(finding: Finding) -> Option<Finding> {
+    if matches!(finding.rule, Rule::BoolInvalid | Rule::NumberInvalid | Rule::DurationInvalid) {
+        return Some(finding.within(Scope::Start));
+    }
+    matches!(finding.rule, Rule::VtepDisabled | Rule::UnknownVtepKey).then_some(finding)
 }
 
 /// In the order of [`Rule::ALL`], then of the lists.
@@ -180,7 +189,8 @@ fn lines(lists: &Lists<'_>, mask: Ipv4Addr, findings: &mut Vec<Finding>) -> Vec<
 
 /// Completes the lines that no error concerns.
 fn assemble(lines: &mut [Line], findings: &[Finding]) {
-    let in_error = |finding: &&Finding| finding.severity == Severity::Error && finding.scope == Scope::Vtep;
+    // Findings about a list have no index.
+    let in_error = |finding: &&Finding| finding.severity == Severity::Error && finding.scope != Scope::Start;
     let in_error: BTreeSet<usize> = findings.iter().filter(in_error).filter_map(|finding| finding.index).collect();
     for line in lines {
         let Line { index, cidr, endpoint, mac, ref mut vtep } = *line;

@@ -10,10 +10,12 @@ use crate::support::{Agent, HEALTHY_WITHIN, in_kernel};
 type Edit = &'static [(&'static str, &'static str)];
 
 /// Each with the rule, key and position that is blamed for it.
-const EDITS: [(Edit, &str, &str, Option<usize>); 4] = [
+const EDITS: [(Edit, &str, &str, Option<usize>); 5] = [
     // Cilium would end at its next start; it used to read as "off".
     (&[("enable-vtep", "ture")], "bool-invalid", "enable-vtep", None),
     (&[("tunnel-port", "847x")], "number-invalid", "tunnel-port", None),
+    // Valid, and wrong for every line: it used to take all of them out of force, and out of the last good configuration.
+    (&[("vtep-mask", "255.255.0.0")], "vtep-cidr-mask-mismatch", "vtep-cidr", Some(0)),
     // A renumbering with a slip in it: the old network is all there is until the new one is right.
     (
         &[("vtep-cidr", "10.1.6.0/24 10.1.8.0/24"), ("vtep-mac", "00:50:56:A0:7D:D8 00:50:56:86:6b")],

@@ -87,7 +87,16 @@ fn a_line_in_error_keeps_its_last_good_value() {
 #[test]
 fn an_error_in_the_list_keeps_everything() {
     let last_good = spec(&[A, B]);
-    for (key, value) in [("vtep-mac", ""), ("vtep-mask", ""), ("routing-mode", "native"), ("enable-ipsec", "true")] {
+    let edits = [
+        ("vtep-mac", ""),
+        ("vtep-mask", ""),
+        // No line fits.
+        ("vtep-mask", "255.255.0.0"),
+        ("vtep-mask", "255.255.255.128"),
+        ("routing-mode", "native"),
+        ("enable-ipsec", "true"),
+    ];
+    for (key, value) in edits {
         let mut keys = document(&[C]);
         keys.insert(key.to_owned(), value.to_owned());
         let parsed = parse(&keys);
@@ -102,12 +111,48 @@ fn switched_off_is_off() {
     let last_good = spec(&[A, B]);
     let mut keys = document(&[A, "x y"]);
     keys.insert("enable-vtep".to_owned(), "false".to_owned());
-    let in_force = in_force(&parse(&keys), Some(&last_good)).expect("a configuration");
-    assert!(!in_force.spec.enabled && in_force.spec.vteps.is_empty() && !in_force.stale);
+    // Also where Cilium would end at its start with it: nothing of the configuration is held back.
+    for (key, value) in [("vtep-mask", ""), ("enable-ipv4", "ture"), ("tunnel-port", "847x")] {
+        keys.insert(key.to_owned(), value.to_owned());
+        let in_force = in_force(&parse(&keys), Some(&last_good)).expect("a configuration");
+        assert!(!in_force.spec.enabled && in_force.spec.vteps.is_empty() && !in_force.stale, "{key}");
+    }
+}
+
+/// By mistake, and put right with another mistake in it: what was in force all the time is still known.
+#[test]
+fn a_wrong_mask_loses_no_last_good_value() {
+    let first = spec(&[A, B]);
+    let after = |lines: &[&str], mask: Option<&str>, last_good: &Spec| {
+        let mut keys = document(lines);
+        keys.extend(mask.map(|mask| ("vtep-mask".to_owned(), mask.to_owned())));
+        in_force(&parse(&keys), Some(last_good)).expect("a configuration")
+    };
+    const X: &str = "10.5.0.0/16 192.0.2.5 00:50:56:00:00:05";
+    let cases: [(&str, &[&str], bool); 4] = [
+        ("no line fits", &[A, B], false),
+        ("no line fits, and one cannot be read", &[A, "x y z"], false),
+        // A line that was in error before fits now.
+        ("one fits", &[A, B, X], true),
+        ("one fits, and the other is in error for something else", &[X, "10.2.0.0/16 192.0.2.2 x"], true),
+    ];
+    for (name, lines, is_told) in cases {
+        let wrong = after(lines, Some("255.255.0.0"), &first);
+        assert_eq!((&wrong.spec, &wrong.last_good, wrong.stale), (&first, &first, true), "{name}");
+        let told: Vec<_> = wrong.findings.iter().map(|found| (found.rule, found.index, found.scope)).collect();
+        let expected = is_told.then_some((Rule::VtepCidrMaskMismatch, None, Scope::List));
+        assert_eq!(told, Vec::from_iter(expected), "{name}");
+        let right = after(&["10.1.1.0/24 192.0.2.1 00:50:56:00:00", C], None, &wrong.last_good);
+        assert_eq!(shown(&right.spec.vteps), [A, C], "{name}: the line with a typo keeps its value");
+    }
+    // With no line in error the new mask counts.
+    let moved = after(&["10.5.0.0/16 192.0.2.1 00:50:56:00:00:01"], Some("255.255.0.0"), &first);
+    assert_eq!(shown(&moved.last_good.vteps), ["10.5.0.0/16 192.0.2.1 00:50:56:00:00:01"]);
+    assert!(!moved.stale && moved.findings.is_empty());
 }
 
 #[test]
-fn a_new_mask_drops_what_does_not_fit() {
+fn a_new_mask_drops_what_it_replaces() {
     let last_good = spec(&[A, B]);
     let mut keys = document(&["10.1.0.0/16 192.0.2.1 00:50:56:00:00:01", "10.1.2.0/24 192.0.2.2 00:50:56:00:00:02"]);
     keys.insert("vtep-mask".to_owned(), "255.255.0.0".to_owned());

@@ -6,17 +6,18 @@ use ipnet::{Ipv4Net, ipv4_mask_to_prefix};
 
 use super::{Line, containment, lists::Lists, values::netmask};
 use crate::config::{
-    finding::{Finding, Rule, ordinal},
+    finding::{Finding, Rule, Scope, ordinal},
     spec::overlaps,
 };
 
 /// `mask` is `None` where `vtep-mask` holds none. `findings` has the clashes already.
 pub(super) fn check(lists: &Lists<'_>, lines: &[Line], mask: Option<Ipv4Addr>, findings: &mut Vec<Finding>) {
     let length = mask.and_then(|mask| ipv4_mask_to_prefix(mask).ok());
+    let scope = mismatch_scope(lines, length);
     for line in lines {
         let earlier = lines.get(..line.index).unwrap_or_default();
         let found = [
-            length.and_then(|length| mask_mismatch(lists, line, length)),
+            length.and_then(|length| mask_mismatch(lists, line, length)).map(|finding| finding.within(scope)),
             duplicate_cidr(lists, line, lines),
             overlap(lists, line, earlier),
             duplicate_endpoint(lists, line, earlier),
@@ -25,6 +26,14 @@ pub(super) fn check(lists: &Lists<'_>, lines: &[Line], mask: Option<Ipv4Addr>, f
         findings.extend(found.into_iter().flatten());
     }
     containment::check(lists, lines, length, findings);
+}
+
+/// Where no CIDR fits the mask it is the mask that is wrong, and an error of the mask concerns the whole list: line by line, no last good
+/// value would fit it either, and all of them would be lost.
+fn mismatch_scope(lines: &[Line], length: Option<u8>) -> Scope {
+    let fits =
+        lines.iter().filter_map(|line| line.cidr).any(|cidr| length.is_none_or(|length| cidr.prefix_len() == length));
+    if fits { Scope::Vtep } else { Scope::List }
 }
 
 fn mask_mismatch(lists: &Lists<'_>, line: &Line, length: u8) -> Option<Finding> {

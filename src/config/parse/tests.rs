@@ -256,6 +256,18 @@ fn masks() {
     }
     let mismatches = [(Rule::VtepCidrMaskMismatch, Some(0)), (Rule::VtepCidrMaskMismatch, Some(1))];
     expect("vtep-mask", "255.255.0.0", &mismatches);
+    // Where no CIDR fits the mask is wrong, and an error of the mask concerns the whole list.
+    for (cidrs, scope) in [
+        ("10.1.6.0/24 10.1.5.0/24", Scope::List),
+        ("10.1.6.0/24 x", Scope::List),
+        ("10.1.6.0/24 10.2.0.0/16", Scope::Vtep),
+    ] {
+        let parsed = parse(&keys(&[("vtep-mask", Some("255.255.0.0")), ("vtep-cidr", Some(cidrs))]));
+        let found: Vec<_> = parsed.findings.iter().filter(|found| found.rule == Rule::VtepCidrMaskMismatch).collect();
+        assert!(!found.is_empty() && found.iter().all(|found| found.scope == scope), "{cidrs}: {found:?}");
+        assert_eq!(parsed.list_error(), scope == Scope::List, "{cidrs}");
+        assert_eq!(parsed.lines[0].vtep, None, "{cidrs}: it is in error either way");
+    }
     let narrow = [("vtep-mask", Some("255.255.255.255")), ("vtep-cidr", Some("10.1.6.1/32 10.1.5.1/32"))];
     assert_eq!(fired(&parse(&keys(&narrow))), []);
 }

@@ -145,7 +145,8 @@ fn may_be_gone(before: &Vtep, keys: &Keys, view: &View) -> bool {
     let removed = !parsed.list_error() && held >= in_error;
     let overlapped = good().any(|good| overlaps(good.cidr, before.cidr));
     let fits = view.in_force.as_ref().is_some_and(|spec| spec.mask == Ipv4Addr::new(255, 255, 255, 0));
-    switched_off || removed || overlapped || view.vetoed.contains(&before.cidr) || !fits || kept.len() == MAX_VTEPS
+    let remasked = !fits && in_error == 0;
+    switched_off || removed || overlapped || view.vetoed.contains(&before.cidr) || remasked || kept.len() == MAX_VTEPS
 }
 
 proptest! {
@@ -194,7 +195,8 @@ proptest! {
             let parsed = parse(&keys);
             let Some(now) = in_force(&parsed, last_good.as_ref()) else { continue };
             prop_assert_eq!(now.stale, parsed.enabled && parsed.holds_back());
-            if parsed.enabled && !parsed.list_error() {
+            // A new mask counts once no line is in error.
+            if parsed.enabled && !parsed.list_error() && (now.spec.mask == parsed.mask || !parsed.holds_back()) {
                 for vtep in parsed.lines.iter().filter_map(|line| line.vtep) {
                     prop_assert!(now.spec.vteps.contains(&vtep));
                 }
