@@ -7,6 +7,7 @@ mod bounded;
 mod follow;
 mod gate;
 mod objects;
+mod part;
 mod seen;
 mod server;
 mod watches;

@@ -13,7 +13,7 @@ use k8s_openapi::{
 use kube::{ResourceExt, api::DynamicObject};
 use serde::Deserialize;
 
-use super::follow::{Objects, Unknown};
+use super::{follow::Objects, part::Unknown};
 use crate::config::{
     Keys,
     document::{Labels, NodeConfig},

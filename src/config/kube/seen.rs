@@ -7,8 +7,8 @@ use std::{
 
 use super::{
     Names,
-    follow::Part,
     objects::{CiliumNode, Node},
+    part::Part,
     server::Located,
 };
 use crate::config::{
@@ -97,7 +97,7 @@ impl Seen {
         surroundings
     }
 
-    /// What the API server may know and was never heard to tell. What it withholds ([`super::follow::Unknown`]) is not among that.
+    /// What the API server may know and was never heard to tell. What it withholds ([`super::part::Unknown`]) is not among that.
     fn unreadable(&self) -> BTreeMap<Fact, String> {
         let Self { node, cilium_node, endpoints, server, configmap: _, node_configs: _, trouble: _ } = self;
         let pods = node.unreadable().or_else(|| cilium_node.unreadable());
@@ -114,7 +114,7 @@ fn missing(Names { namespace, configmap, .. }: &Names) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::follow::Unknown, *};
+    use super::{super::part::Unknown, *};
 
     fn known<V>(value: V) -> Part<V> {
         Part { known: Some(value), error: None, open: true }

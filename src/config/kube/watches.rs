@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 use tokio::sync::watch::{self, Receiver, Sender};
 
 use super::{
-    follow::Part,
     gate::Gate,
     objects::{CiliumNode, Node},
+    part::Part,
     seen::Seen,
     server::Located,
 };
