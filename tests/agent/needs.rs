@@ -63,6 +63,9 @@ impl Site {
         let server = host.as_ref().context("the lab has it")?.run(|| ApiServer::start_at(address))?;
         // With cluster-pool IPAM a Node's own podCIDRs are not those that Cilium uses.
         server.apply(Resource::Nodes, objects::node(NODE, [], &["10.0.9.0/24"]))?;
+        // As every API server does: one that names no endpoint of itself keeps new VTEPs out.
+        let endpoint = address.to_string();
+        server.apply(Resource::EndpointSlices, objects::api_server_endpoints("kubernetes", &[&endpoint]))?;
         Ok(Self { lab, server })
     }
 
@@ -79,6 +82,8 @@ impl Site {
         nft(&lab.node, &format!("add rule ip lab output ip daddr {ALIAS} dnat to {api}"))?;
         let alias = SocketAddr::from((ALIAS, server.address().port()));
         reach(&lab.node, alias).context("before")?;
+        let endpoint = ALIAS.to_string();
+        server.apply(Resource::EndpointSlices, objects::api_server_endpoints("kubernetes", &[&endpoint]))?;
         Ok((alias, server.kubeconfig().replace(&api.to_string(), &ALIAS.to_string())))
     }
 
@@ -401,7 +406,7 @@ fn the_endpoints_of_the_api_server_alone_are_a_veto() -> Result<()> {
     reach(&lab.node, alias)
 }
 
-/// The API server is at another address than the client names, and nothing that can be looked up says so: it has no EndpointSlices here.
+/// The API server is at another address than the client names, and nothing that can be looked up says so: it names that address as its own.
 /// Takes up to 40 s, for that is how long the agent watches after a change.
 #[test]
 fn a_change_that_costs_the_api_server_is_taken_back() -> Result<()> {
