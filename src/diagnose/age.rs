@@ -14,7 +14,7 @@ const LOOKING_AT_MOST: Duration = Duration::from_secs(60);
 /// Ages are told in steps, so that a hint does not change every second.
 const STEP_S: u64 = 5;
 
-/// What a hint rests on, and when it was seen last: longer ago than [`FRESH`].
+/// What a hint rests on, and when it was seen last: longer ago than fifteen seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observation {
     pub cause: Cause,
