@@ -106,6 +106,8 @@ pub struct Reconciler {
     map_id: Option<u32>,
     /// What the last pass aimed at.
     aim: Option<(State, Keep)>,
+    /// What the last pass left to do: to do it later is no repair.
+    unfinished: Vec<Op>,
     routes_due: Instant,
     routes_read: Instant,
     current: Report,
@@ -136,6 +138,7 @@ impl Reconciler {
             search: Search::default(),
             map_id: None,
             aim: None,
+            unfinished: Vec::new(),
             routes_due: Instant::now(),
             routes_read: Instant::now(),
             current: Report::default(),
@@ -207,7 +210,7 @@ impl Reconciler {
         let mut found = self.look(&view, &facts, scope).await;
         let map_before = self.map_id;
         self.note_map(found.maps.vteps.as_ref());
-        let mut applied = 0;
+        let mut done = Vec::new();
         let writes = self.settings.mode == Mode::Enforce && report.observing.is_none();
         if writes && !found.decision.adopt.is_empty() {
             // The journal was lost, and they are just as this agent makes them, with its mark.
@@ -220,27 +223,30 @@ impl Reconciler {
         if writes && !found.decision.plan.is_empty() {
             // The last pass aimed at the same, in the same map: what differs now, somebody else changed.
             let settled = self.aim.as_ref() == Some(&self.whole_aim(&found, scope)) && self.map_id == map_before;
-            let done = self.apply_all(&mut found, &mut report, start).await;
+            done = self.apply_all(&mut found, &mut report, start).await;
             for op in &done {
                 info!(change = %op, %reason, "kernel changed");
-                if settled && !self.current.pending.contains(op) {
+                if settled && !self.unfinished.contains(op) {
                     self.count_repair(op, start, &mut report);
                 }
             }
-            applied = done.len();
             // Planning again is the verification.
             found = self.look(&view, &facts, scope).await;
         }
         if writes {
             self.remember().await;
         }
-        let failed = report.failures.len();
+        let (applied, failed) = (done.len(), report.failures.len());
         self.aim = Some(self.whole_aim(&found, scope));
         let wanted: BTreeSet<_> = view.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect();
         report.intruders = self.intruders(&found, &wanted, start).await;
         let (at, took, config_hash) = (Timestamp::now(), start.elapsed(), view.hash.clone());
         report.last_pass = Some(Pass { at, config_hash, reason, took, applied, failed });
         self.publish(report, found, &wanted, scope, start);
+        // What was done and differs again already, somebody else has undone.
+        let undone =
+            |op: &&Op| done.iter().any(|done| done == *op || (op.entry().is_some() && done.entry() == op.entry()));
+        self.unfinished = self.current.pending.iter().filter(|op| !undone(op)).copied().collect();
     }
 
     async fn look(&self, view: &View, facts: &Facts, scope: Scope) -> Survey {

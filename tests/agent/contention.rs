@@ -7,10 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use vtep_agent::diagnose::Cause;
+use vtep_agent::{diagnose::Cause, status::Status};
 use vtep_lab::{Config, Lab, Vtep};
 
-use crate::support::{Agent, NOTICED_WITHIN, REPAIRED_WITHIN, bpftool, eventually, in_kernel};
+use crate::support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, REPAIRED_WITHIN, bpftool, eventually, in_kernel};
 
 /// The seed's VTEPs, the first with another MAC than Cilium was started with.
 fn edited(lab: &Lab) -> Result<Vec<Vtep>> {
@@ -121,5 +121,26 @@ fn a_fight_is_named_and_left_alone() -> Result<()> {
         left_alone
     })?;
     ensure!(agent.lines("somebody keeps overwriting").len() == 1, "said once: {}", agent.log().join("\n"));
+    Ok(())
+}
+
+/// Somebody who writes in the moment after the repair, before the agent has looked again: that is no unfinished work, but another repair.
+#[test]
+fn an_overwrite_is_counted_however_soon_it_comes() -> Result<()> {
+    const TIMES: u64 = 8;
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let ours = lab.topology.vteps()[0];
+    let theirs = Vtep { endpoint: [10, 169, 72, 99].into(), ..ours };
+    let deadline = Instant::now() + HEALTHY_WITHIN;
+    for _ in 0..TIMES {
+        lab.cilium.put_vtep(theirs.key(), theirs.value())?;
+        // Without a pause: the next overwrite is to come between the repair and the look after it.
+        while lab.cilium.vtep_entries()?.get(&ours.key()) != Some(&ours.value()) {
+            ensure!(Instant::now() < deadline, "it is not mended");
+        }
+    }
+    let counted = |status: &Status| status.vteps[0].datapath.repairs;
+    agent.wait_for("each is counted", HEALTHY_WITHIN, |status| counted(status) == TIMES)?;
     Ok(())
 }
