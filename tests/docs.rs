@@ -22,10 +22,14 @@ fn read(path: impl AsRef<Path>) -> Result<String> {
 /// Every document that people read.
 fn documents() -> Result<Vec<PathBuf>> {
     let mut found: Vec<_> =
-        ["README.md", "README.zh-CN.md", "SECURITY.md", "CHANGELOG.md", "deploy/README.md"].map(PathBuf::from).into();
-    for entry in fs::read_dir(Path::new(ROOT).join("docs"))? {
-        let path = Path::new("docs").join(entry?.file_name());
-        found.extend(path.extension().is_some_and(|extension| extension == "md").then_some(path));
+        ["README.md", "README.zh-CN.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md", "deploy/README.md"]
+            .map(PathBuf::from)
+            .into();
+    for dir in ["docs", "docs/decisions"].map(Path::new) {
+        for entry in fs::read_dir(Path::new(ROOT).join(dir))? {
+            let path = dir.join(entry?.file_name());
+            found.extend(path.extension().is_some_and(|extension| extension == "md").then_some(path));
+        }
     }
     Ok(found)
 }
