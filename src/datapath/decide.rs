@@ -55,6 +55,8 @@ pub struct Kernel {
     pub entries: BTreeMap<Ipv4Net, VtepValue>,
     /// `None` where there is no ipcache to read.
     pub ipcache: Option<IpcacheFound>,
+    /// There is one, and this process may not open it.
+    pub ipcache_denied: bool,
     /// `None` where they were not looked at.
     pub routes: Option<FoundRoutes>,
 }
@@ -109,8 +111,8 @@ pub fn decide(inputs: Inputs<'_>, kernel: &Kernel) -> Decision {
         return decision;
     }
     let mut vteps = view.in_force.as_ref().map(|spec| spec.vteps.clone()).unwrap_or_default();
-    if kernel.ipcache.is_some() {
-        // It came after the configuration: what it has inside is known in a moment.
+    if kernel.ipcache.is_some() || kernel.ipcache_denied {
+        // It came after the configuration: what it has inside is known in a moment, or not at all.
         vteps.retain(|vtep| !view.unlooked.contains(&vtep.cidr));
     }
     let vteps = vteps.as_slice();

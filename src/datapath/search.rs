@@ -55,7 +55,7 @@ impl Search {
 }
 
 /// What the ipcache gives to pods and nodes inside these CIDRs, in words, where BIG-IP's own endpoints are given, and entries that this
-/// agent put there. `None` where there is no ipcache.
+/// agent put there. `None` where there is no ipcache, or where this process may not open it.
 ///
 /// # Errors
 ///
@@ -66,7 +66,7 @@ pub fn look(
     owned: &Owned,
 ) -> Result<Option<BTreeMap<Ipv4Net, Vec<String>>>, MapError> {
     let ipcache = match Ipcache::open(bpffs) {
-        Err(MapError::Absent { .. } | MapError::NoBpffs { .. }) => return Ok(None),
+        Err(MapError::Absent { .. } | MapError::NoBpffs { .. } | MapError::NotAllowed { .. }) => return Ok(None),
         opened => opened?,
     };
     let mut found = BTreeMap::new();

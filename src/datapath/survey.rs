@@ -113,8 +113,14 @@ pub enum RouteProblem {
 pub async fn survey(inputs: Inputs<'_>, netlink: &Handle, scope: Scope) -> Survey {
     let Inputs { settings, view, facts, owned, records, .. } = inputs;
     let spec = view.in_force.as_ref();
-    let mut kernel =
-        Kernel { model: Model::None, capacity: 0, entries: Default::default(), ipcache: None, routes: None };
+    let mut kernel = Kernel {
+        model: Model::None,
+        capacity: 0,
+        entries: Default::default(),
+        ipcache: None,
+        ipcache_denied: false,
+        routes: None,
+    };
     let mut maps = Maps::default();
 
     let mask_length = spec.and_then(|spec| ipv4_mask_to_prefix(spec.mask).ok()).unwrap_or(32);
@@ -144,7 +150,10 @@ pub async fn survey(inputs: Inputs<'_>, netlink: &Handle, scope: Scope) -> Surve
             None
         }
         Err(MapError::Absent { .. }) if !written => None,
-        Err(error) => Some(error),
+        Err(error) => {
+            kernel.ipcache_denied = matches!(error, MapError::NotAllowed { .. });
+            Some(error)
+        }
     };
 
     let mut route_problem = None;

@@ -137,7 +137,7 @@ fn an_ipcache_that_comes_later_is_asked_before_anything_is_written() -> Result<(
     let lab = Lab::start()?;
     put(&lab, IPCACHE_V2, &ipcache_key(32, 6, 77), &value_v2(4711, 233))?;
     let [ipcache, vteps] = [IPCACHE_V2, VTEP_PIN].map(|pin| (pin, format!("{pin}_x")));
-    let move_pin = |from: &str, to: &str| lab.node.command("mv").args([from, to]).status().map(drop);
+    let move_pin = |from: &str, to: &str| std::fs::rename(from, to);
     move_pin(vteps.0, &vteps.1)?;
     move_pin(ipcache.0, &ipcache.1)?;
     lab.config.write(&Config::seed_keys())?;
@@ -271,10 +271,11 @@ fn an_unknown_ipcache_is_left_alone() -> Result<()> {
     ensure!(dump(&lab, IPCACHE_V2)?.is_empty() && lab.cilium.vtep_entries()?.is_empty(), "nothing is written");
     ensure!(agent.terminate()?.success(), "a clean end");
 
-    lab.node.command("mv").args([IPCACHE_V2, &format!("{IPCACHE_V2}_x")]).status()?;
+    let aside = format!("{IPCACHE_V2}_x");
+    std::fs::rename(IPCACHE_V2, &aside)?;
     let mut agent = Agent::healthy(&lab)?;
     ensure!(agent.terminate()?.success(), "a clean end");
-    lab.node.command("mv").args([&format!("{IPCACHE_V2}_x"), IPCACHE_V2]).status()?;
+    std::fs::rename(&aside, IPCACHE_V2)?;
     let agent = start_with(&lab, &["--ipcache", "on"])?;
     agent.wait_for("both VTEPs stay", HEALTHY_WITHIN, all_healthy)?;
     ensure!(dump(&lab, IPCACHE_V2)?.is_empty(), "nothing is written");

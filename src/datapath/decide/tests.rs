@@ -208,6 +208,7 @@ proptest! {
             capacity: 16,
             entries: case.entries.iter().map(|cidr| (*cidr, value)).collect(),
             ipcache: Some(IpcacheFound::default()),
+            ipcache_denied: false,
             routes: Some(case.routes.found.clone()),
         };
         let (owned, refused) = (Owned::default(), BTreeSet::new());
