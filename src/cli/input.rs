@@ -8,12 +8,12 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use kube::core::Selector;
 use serde::Serialize;
 
 use crate::config::{
-    document::{Document, Labels, NodeConfig},
+    document::{Document, NodeConfig},
     manifest::{self, MAX_BYTES, Manifest},
+    selector::{Labels, Selector},
     surroundings::Surroundings,
 };
 

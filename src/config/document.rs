@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use kube::core::{Selector, SelectorExt};
-
-use super::{Keys, finding::Finding, surroundings::Surroundings};
+use super::{
+    Keys,
+    finding::Finding,
+    selector::{Labels, Selector},
+    surroundings::Surroundings,
+};
 
 /// What a source saw, all of it at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,9 +29,6 @@ pub struct NodeConfig {
     /// `spec.defaults`, which despite their name win over the ConfigMap.
     pub defaults: Keys,
 }
-
-/// A node's labels.
-pub type Labels = BTreeMap<String, String>;
 
 impl Document {
     /// A source without overrides.
@@ -74,7 +74,6 @@ impl NodeConfig {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
     use serde_json::json;
 
     use super::*;
@@ -84,8 +83,7 @@ mod tests {
     }
 
     fn config<const N: usize>(name: &str, selector: serde_json::Value, defaults: [(&str, &str); N]) -> NodeConfig {
-        let selector: Option<LabelSelector> = serde_json::from_value(selector).expect("a selector");
-        let selector = selector.map(|selector| selector.try_into().expect("known operators"));
+        let selector = serde_json::from_value(selector).expect("a selector");
         NodeConfig { name: name.to_owned(), selector, defaults: keys(defaults) }
     }
 

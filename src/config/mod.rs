@@ -12,6 +12,7 @@ pub mod last_good;
 pub mod mac;
 pub mod manifest;
 pub mod parse;
+pub mod selector;
 pub mod spec;
 pub mod surroundings;
 pub mod view;

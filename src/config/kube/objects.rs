@@ -3,12 +3,9 @@
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
-use k8s_openapi::{
-    api::{
-        core::v1::{ConfigMap, Node as NodeObject},
-        discovery::v1::EndpointSlice,
-    },
-    apimachinery::pkg::apis::meta::v1::LabelSelector,
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, Node as NodeObject},
+    discovery::v1::EndpointSlice,
 };
 use kube::{ResourceExt, api::DynamicObject};
 use serde::Deserialize;
@@ -16,7 +13,8 @@ use serde::Deserialize;
 use super::{follow::Objects, part::Unknown};
 use crate::config::{
     Keys,
-    document::{Labels, NodeConfig},
+    document::NodeConfig,
+    selector::{Labels, Selector},
 };
 
 /// This node, as Kubernetes knows it.
@@ -135,7 +133,7 @@ fn withheld(reason: &str) -> Unknown {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct NodeConfigSpec {
-    node_selector: Option<LabelSelector>,
+    node_selector: Option<serde_json::Value>,
     #[serde(default)]
     defaults: Keys,
 }
@@ -149,7 +147,7 @@ pub(super) fn node_configs(objects: &Objects<DynamicObject>) -> Result<Vec<NodeC
 fn node_config(name: &str, object: &DynamicObject) -> Result<NodeConfig, String> {
     let spec = object.data.get("spec").unwrap_or(&serde_json::Value::Null);
     let spec = NodeConfigSpec::deserialize(spec).map_err(|error| format!("cannot read {name:?}: {error}"))?;
-    let selector = spec.node_selector.map(TryInto::try_into).transpose();
+    let selector = spec.node_selector.map(Selector::deserialize).transpose();
     let selector = selector.map_err(|error| format!("cannot read the nodeSelector of {name:?}: {error}"))?;
     Ok(NodeConfig { name: name.to_owned(), selector, defaults: spec.defaults })
 }

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::config::{
     Keys,
-    document::{Document, Labels, NodeConfig},
+    document::{Document, NodeConfig},
+    selector::Labels,
     surroundings::{Fact, Surroundings},
     view::{Observed, Sight},
 };
@@ -115,6 +116,7 @@ fn missing(Names { namespace, configmap, .. }: &Names) -> String {
 #[cfg(test)]
 mod tests {
     use super::{super::part::Unknown, *};
+    use crate::config::selector::Selector;
 
     fn known<V>(value: V) -> Part<V> {
         Part { known: Some(value), error: None, open: true }
@@ -138,7 +140,7 @@ mod tests {
     }
 
     fn node_config() -> Vec<NodeConfig> {
-        vec![NodeConfig { name: "a".into(), selector: Some(kube::core::Selector::default()), defaults: Keys::new() }]
+        vec![NodeConfig { name: "a".into(), selector: Some(Selector::default()), defaults: Keys::new() }]
     }
 
     /// Everything known, and every watch open.

@@ -1,12 +1,10 @@
 //! The objects of an input, and which of them is meant.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-
 use super::{
     DEFAULT_NAMESPACE, Manifest, ManifestError, NAME,
     node::{Map, Node},
 };
-use crate::config::{Keys, document::NodeConfig};
+use crate::config::{Keys, document::NodeConfig, selector::Selector};
 
 #[derive(Default)]
 pub(super) struct Found {
@@ -75,10 +73,8 @@ impl Found {
         };
         let problem = |problem: String| ManifestError::NodeConfig { name: name.clone(), problem };
         let selector = spec.remove("nodeSelector").map_or(serde_json::Value::Null, Node::json);
-        let selector: Option<LabelSelector> =
+        let selector: Option<Selector> =
             serde_json::from_value(selector).map_err(|error| problem(error.to_string()))?;
-        let selector = selector.map(TryInto::try_into).transpose();
-        let selector = selector.map_err(|error: kube::core::ParseExpressionError| problem(error.to_string()))?;
         let defaults = keys(spec.remove("defaults"), strict)?;
         self.node_configs.push((metadata.namespace, NodeConfig { name, selector, defaults }));
         Ok(())

@@ -162,7 +162,7 @@ fn node_configs_come_with_their_configmap() {
     assert_eq!(names(Some("cilium")), ["dmz", "elsewhere"]);
     let manifest = super::read(&text, None).expect("a manifest");
     let [all, dmz, none] = manifest.node_configs.as_slice() else { panic!("{manifest:?}") };
-    assert_eq!(all.selector, Some(kube::core::Selector::default()));
+    assert_eq!(all.selector, Some(crate::config::selector::Selector::default()));
     assert_eq!(all.defaults["vtep-mask"], "255.255.0.0");
     let labels = |zone: &str| [("zone".to_owned(), zone.to_owned())].into();
     assert!(dmz.selects(&labels("dmz")) && !dmz.selects(&labels("lan")) && none.selector.is_none());

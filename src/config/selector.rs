@@ -1,0 +1,125 @@
+//! Label selectors of Kubernetes (`metav1.LabelSelector`): which nodes an object is for.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+
+/// A node's labels.
+pub type Labels = BTreeMap<String, String>;
+
+/// Requirements on labels, all of which must hold. An empty selector matches everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector(Vec<Requirement>);
+
+/// One requirement on the value of a label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Requirement {
+    key: String,
+    operator: Operator,
+    values: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+enum Operator {
+    In,
+    NotIn,
+    Exists,
+    DoesNotExist,
+}
+
+impl Selector {
+    /// Whether labels meet every requirement, with the semantics of Kubernetes: a label that is absent meets `NotIn`.
+    #[must_use]
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.0.iter().all(|requirement| requirement.matches(labels))
+    }
+}
+
+impl Requirement {
+    fn matches(&self, labels: &Labels) -> bool {
+        let value = labels.get(&self.key);
+        match self.operator {
+            Operator::In => value.is_some_and(|value| self.values.contains(value)),
+            Operator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+        }
+    }
+}
+
+/// As the API server sends it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LabelSelector {
+    #[serde(default)]
+    match_labels: Option<Labels>,
+    #[serde(default)]
+    match_expressions: Option<Vec<Expression>>,
+}
+
+#[derive(Deserialize)]
+struct Expression {
+    key: String,
+    operator: Operator,
+    #[serde(default)]
+    values: Option<Vec<String>>,
+}
+
+impl<'de> Deserialize<'de> for Selector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let LabelSelector { match_labels, match_expressions } = LabelSelector::deserialize(deserializer)?;
+        let labels = match_labels.into_iter().flatten();
+        let equal = labels.map(|(key, value)| Requirement { key, operator: Operator::In, values: vec![value] });
+        let expressions = match_expressions.into_iter().flatten();
+        let expressions = expressions.map(|Expression { key, operator, values }| {
+            let values = values.unwrap_or_default();
+            Requirement { key, operator, values }
+        });
+        Ok(Self(equal.chain(expressions).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn matches(selector: Value) -> bool {
+        let selector: Selector = serde_json::from_value(selector).expect("a selector");
+        let labels = [("zone", "dmz"), ("bigip", "yes")];
+        selector.matches(&labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into())
+    }
+
+    #[test]
+    fn each_operator_has_the_semantics_of_kubernetes() {
+        let expression = |key: &str, operator: &str, values: &[&str]| json!({ "matchExpressions": [{ "key": key, "operator": operator, "values": values }] });
+        let table = [
+            (json!({}), true),
+            (json!({ "matchLabels": null, "matchExpressions": null }), true),
+            (json!({ "matchLabels": { "zone": "dmz" } }), true),
+            (json!({ "matchLabels": { "zone": "lan" } }), false),
+            (json!({ "matchLabels": { "zone": "dmz", "rack": "1" } }), false),
+            (expression("zone", "In", &["lan", "dmz"]), true),
+            (expression("zone", "In", &["lan"]), false),
+            (expression("rack", "In", &["1"]), false),
+            (expression("zone", "NotIn", &["dmz"]), false),
+            (expression("zone", "NotIn", &["lan"]), true),
+            (expression("rack", "NotIn", &["1"]), true),
+            (json!({ "matchExpressions": [{ "key": "bigip", "operator": "Exists" }] }), true),
+            (json!({ "matchExpressions": [{ "key": "rack", "operator": "Exists" }] }), false),
+            (json!({ "matchExpressions": [{ "key": "rack", "operator": "DoesNotExist" }] }), true),
+            (json!({ "matchExpressions": [{ "key": "zone", "operator": "DoesNotExist" }] }), false),
+        ];
+        for (selector, expected) in table {
+            assert_eq!(matches(selector.clone()), expected, "{selector}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_operator_is_an_error_that_names_the_known_ones() {
+        let selector = json!({ "matchExpressions": [{ "key": "zone", "operator": "Gt", "values": ["1"] }] });
+        let error = serde_json::from_value::<Selector>(selector).expect_err("no such operator").to_string();
+        assert!(error.contains("`Gt`") && error.contains("DoesNotExist"), "{error}");
+    }
+}
