@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use kube::Client;
 use tokio::{sync::mpsc, time};
 use vtep_agent::config::{
-    kube::{Names, Server, Source},
+    kube::{Server, Source, seen::Names},
     surroundings::Surroundings,
     view::{Observed, Sight},
 };

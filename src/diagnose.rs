@@ -15,17 +15,17 @@ use jiff::Timestamp;
 
 use crate::{
     config::spec::{Tunnel, Vtep},
-    datapath::{plan::Op, survey::Model},
+    datapath::{layout::Model, plan::Op},
     node::{
         drift::{Difference, Effect},
-        facts::Facts,
         fitness::Kernel,
+        moment::Facts,
     },
     probe::{
+        flow::Flow,
         frames::VTEP_VNI,
         health::SendError,
         lane::{Lane, ProbeState},
-        tap::Flow,
     },
     reconcile,
 };

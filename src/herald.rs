@@ -16,7 +16,7 @@ use crate::{
     },
     damper::{Damper, Word},
     diagnose::{Diagnosis, Verdict},
-    events::{Note, Queue},
+    events::{Queue, note::Note},
 };
 
 /// What was told last.

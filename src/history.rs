@@ -1,23 +1,18 @@
 //! What became of each VTEP lately: round-trip time and loss of the last ten minutes, and the last changes. In memory alone, and bounded.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::{
-    sync::watch,
-    time::{self, MissedTickBehavior},
-};
 
 use crate::{
     diagnose::{Cause, Verdict},
-    monitor::Board,
     status::{Status, VtepStatus},
 };
 
 /// Between two points.
-const STEP: Duration = Duration::from_secs(5);
+pub const STEP: Duration = Duration::from_secs(5);
 /// Ten minutes.
 const POINTS: usize = 120;
 /// Of all VTEPs together.
@@ -80,33 +75,9 @@ struct Counters {
     state: Option<State>,
 }
 
-/// Keeps the history until nobody asks for it.
-pub async fn keep(mut board: Board, history: watch::Sender<Arc<History>>) {
-    let mut current = History::default();
-    let mut step = time::interval(STEP);
-    step.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = history.closed() => return,
-            changed = board.diagnoses.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                current.note_changes(&board.status(), Timestamp::now());
-            }
-            _ = step.tick() => {
-                let (status, at) = (board.status(), Timestamp::now());
-                current.note_changes(&status, at);
-                current.note_points(&status, at);
-            }
-        }
-        history.send_replace(Arc::new(current.clone()));
-    }
-}
-
 impl History {
     /// Takes what differs from the last time.
-    fn note_changes(&mut self, status: &Status, at: Timestamp) {
+    pub fn note_changes(&mut self, status: &Status, at: Timestamp) {
         self.vteps.retain(|track| status.vteps.iter().any(|vtep| vtep.cidr == track.cidr));
         for vtep in &status.vteps {
             let track = track(&mut self.vteps, vtep.cidr);
@@ -122,7 +93,8 @@ impl History {
         }
     }
 
-    fn note_points(&mut self, status: &Status, at: Timestamp) {
+    /// Adds a point to each VTEP's track.
+    pub fn note_points(&mut self, status: &Status, at: Timestamp) {
         for vtep in &status.vteps {
             track(&mut self.vteps, vtep.cidr).note(vtep, at);
         }

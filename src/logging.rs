@@ -1,6 +1,6 @@
 //! Log output: text for people, JSON for machines, and how errors are printed in either.
 
-use std::{error::Error, fmt, io::IsTerminal};
+use std::{fmt, io::IsTerminal};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt::time::FormatTime};
@@ -46,26 +46,6 @@ struct Utc;
 impl FormatTime for Utc {
     fn format_time(&self, w: &mut tracing_subscriber::fmt::format::Writer<'_>) -> fmt::Result {
         write!(w, "{:.3}", jiff::Timestamp::now())
-    }
-}
-
-/// Prints an error with all its causes: `what we were doing: why it failed`.
-#[must_use]
-pub fn chain(error: &dyn Error) -> Chain<'_> {
-    Chain(error)
-}
-
-pub struct Chain<'a>(&'a dyn Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            source = cause.source();
-        }
-        Ok(())
     }
 }
 

@@ -14,13 +14,14 @@ use tokio::{
 };
 use tracing::info;
 
+use crate::probe::report;
 use crate::{
     config::view::View,
     diagnose::{Diagnosis, Evidence, Verdict, diagnose},
     events,
     herald::Herald,
-    node::facts::Facts,
-    probe::{lane::ProbeState, prober},
+    node::moment::Facts,
+    probe::lane::ProbeState,
     progress::Beat,
     reconcile,
     status::{Identity, Probe, Status, assembly::Parts},
@@ -36,7 +37,7 @@ pub struct Board {
     pub config: watch::Receiver<Option<Arc<View>>>,
     pub facts: watch::Receiver<Option<Arc<Facts>>>,
     pub datapath: watch::Receiver<reconcile::Report>,
-    pub probes: watch::Receiver<Arc<prober::Report>>,
+    pub probes: watch::Receiver<Arc<report::Report>>,
     pub diagnoses: watch::Receiver<Arc<BTreeMap<Ipv4Net, Diagnosis>>>,
     pub events: events::Queue,
 }
@@ -52,7 +53,7 @@ impl Board {
             datapath: self.datapath.borrow().clone(),
             probes: self.probes.borrow().clone(),
             diagnoses: self.diagnoses.borrow().clone(),
-            events: &self.events,
+            events: self.events.tally(),
         };
         Status::assemble(&parts, Instant::now(), Timestamp::now())
     }

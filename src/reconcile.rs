@@ -6,7 +6,7 @@
 mod apply;
 mod lifeline;
 mod publish;
-mod report;
+pub mod report;
 mod route_guard;
 mod switch;
 
@@ -27,25 +27,26 @@ use tracing::{info, warn};
 
 use crate::{
     config::view::View,
+    datapath,
     datapath::{
         contention::Contention,
         decide::Inputs,
-        ipcache::Inside,
+        ipcache_entries::Inside,
         journal::Journal,
         owned::Ledger,
         plan::{Keep, Op},
         search::Search,
         state::State,
-        survey::{self, Scope, Survey, survey},
+        survey::{Scope, Survey, survey},
         vtep_map::VtepMap,
     },
-    node::{facts::Facts, fitness::Fitness, lock::NodeLock},
+    node::{fitness::Fitness, lock::NodeLock, moment::Facts},
     progress::Beat,
 };
 
 pub use self::{
     lifeline::Lifeline,
-    report::{Failure, Pass, Reason, Report},
+    report::{Failure, Mode, Pass, Reason, Report},
 };
 use self::{
     route_guard::{Outcome, Reach},
@@ -57,14 +58,6 @@ const ROUTES_INTERVAL: Duration = Duration::from_secs(5);
 /// Notices that come sooner than this after routes were compared wait for the next tick.
 const ROUTES_PAUSE: Duration = Duration::from_millis(50);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Looks and probes; writes nothing.
-    Observe,
-    Enforce,
-}
-
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub mode: Mode,
@@ -72,7 +65,7 @@ pub struct Settings {
     pub fitness: Arc<Fitness>,
     /// How often the map is compared.
     pub tick: Duration,
-    pub survey: survey::Settings,
+    pub survey: datapath::settings::Settings,
     /// What no route may cut off.
     pub lifeline: Lifeline,
 }

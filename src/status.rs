@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bigip::FdbRecord,
     config::{finding::Finding, mac::Mac, view::Truth},
-    datapath::{ipcache::Version, survey::Model},
+    datapath::{ipcache_entries::Version, layout::Model},
     diagnose::{Cause, Verdict},
     node::{
         fitness::{Fitness, Kernel},
@@ -23,7 +23,7 @@ use crate::{
         lane::{Origin, ProbeState},
         rtt::RttHistogram,
     },
-    reconcile::{Mode, Reason},
+    reconcile::{Reason, report::Mode},
 };
 
 /// What does not change while the agent runs.

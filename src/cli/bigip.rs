@@ -19,7 +19,7 @@ use crate::{
 #[command(
     after_help = "Example:\n  vtep-agent bigip cilium-config.yaml --pod-cidr 10.0.0.0/16 --node-ip 10.169.72.239 --self-ip 10.1.6.34"
 )]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     input: input::Input,
     #[command(flatten)]
@@ -38,7 +38,7 @@ pub struct Args {
 /// # Errors
 ///
 /// When the configuration cannot be read, or asks for nothing.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let surroundings = args.surroundings.surroundings();
     let Given { document, node_configs } = args.input.read(surroundings.clone())?;
     for note in node_configs.iter().filter_map(Applied::note) {

@@ -6,16 +6,18 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 
 use super::{Format, node, state};
+use crate::datapath::found_routes;
 use crate::{
     datapath::{
+        found_routes::HostRoutes,
         ipcache::Ipcache,
-        journal::{Owned, PROTOCOL, Records},
         maps::MapError,
         plan::{Keep, Op, plan},
-        routes::{self, HostRoutes},
+        records::{Owned, PROTOCOL, Records},
+        routes,
         state::{HostRule, ROUTE_TABLE, State, Table},
     },
-    logging::chain,
+    error_chain::chain,
     node::{lock::NodeLock, netlink},
     reconcile::Memory,
 };
@@ -111,10 +113,11 @@ fn left(records: &Records, found: &HostRoutes) -> Vec<String> {
         advice(format!("rule {rule}"), command)
     });
     let like_ours = found.routes.iter().filter(|route| route.like_ours && route.protocol == PROTOCOL);
-    let routes = like_ours.filter(|route| !records.has_route(route)).map(|routes::Found { cidr, route, .. }| {
-        let command = format!("ip route del {cidr} proto {PROTOCOL} table {}", route.table);
-        advice(format!("route {cidr} {route}"), command)
-    });
+    let routes =
+        like_ours.filter(|route| !records.has_route(route)).map(|found_routes::Found { cidr, route, .. }| {
+            let command = format!("ip route del {cidr} proto {PROTOCOL} table {}", route.table);
+            advice(format!("route {cidr} {route}"), command)
+        });
     rules.chain(routes).collect()
 }
 

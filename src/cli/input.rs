@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, ensure};
 use serde::Serialize;
 
+use crate::config::key_files;
 use crate::config::{
     document::{Document, NodeConfig},
     manifest::{self, MAX_BYTES, Manifest},
@@ -109,7 +110,7 @@ fn read(input: Option<&Path>, namespace: Option<&str>) -> anyhow::Result<Manifes
         let file = File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
         return read_text(file, namespace).with_context(|| format!("failed to read {}", path.display()));
     }
-    let keys = manifest::read_dir(path).with_context(|| format!("failed to read the directory {}", path.display()))?;
+    let keys = key_files::read_dir(path).with_context(|| format!("failed to read the directory {}", path.display()))?;
     ensure!(!keys.is_empty(), "the directory {} holds no keys", path.display());
     Ok(Manifest { keys, node_configs: Vec::new() })
 }

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub mod bigip;
+pub mod args;
+mod bigip;
 pub mod check;
 pub mod cleanup;
 pub mod input;

@@ -16,7 +16,7 @@ use crate::{
         follow::{around, recall},
         view::View,
     },
-    node::{facts::Facts, netlink, networks},
+    node::{facts, moment::Facts, netlink, networks},
 };
 
 pub struct Moment {
@@ -60,7 +60,7 @@ impl Moment {
             say(&format!("{}; what follows is about what was seen last", errors(&view).join("; ")))?;
         }
         let version = source.node.version().read().await;
-        let facts = Facts::read(&netlink, &view, &source.node.cilium_run, version).await;
+        let facts = facts::read(&netlink, &view, &source.node.cilium_run, version).await;
         Ok(Some(Self { view, facts: facts.context("failed to read this node")?, netlink }))
     }
 }

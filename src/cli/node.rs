@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use crate::node::{agent_api::VersionSource, fitness::Fitness, version::CiliumVersion};
+use crate::node::{agent_api::VersionSource, fitness::Fitness, fitness_probe, version::CiliumVersion};
 
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "node")]
@@ -33,6 +33,6 @@ impl Flags {
     ///
     /// When this process's capabilities cannot be read.
     pub fn fitness(&self) -> anyhow::Result<Fitness> {
-        Fitness::probe(self.ignore_kernel_check).context("failed to read this process's capabilities")
+        fitness_probe::probe(self.ignore_kernel_check).context("failed to read this process's capabilities")
     }
 }

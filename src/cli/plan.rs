@@ -12,9 +12,10 @@ use super::{
 use crate::{
     datapath::{
         decide::Inputs,
-        survey::{Model, Scope, Survey, survey},
+        layout::Model,
+        survey::{Scope, Survey, survey},
     },
-    logging::chain,
+    error_chain::chain,
 };
 
 #[derive(Clone, Debug, clap::Args)]

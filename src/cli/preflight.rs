@@ -10,9 +10,9 @@ use super::{Format, node};
 use crate::{
     config::spec::TunnelProtocol,
     datapath::{maps, vtep_map::VtepMap},
-    logging::chain,
+    error_chain::chain,
     node::{
-        devices::{CILIUM_HOST, CiliumDevices},
+        devices::{self, CILIUM_HOST},
         fitness::Check,
         netlink,
         version::CiliumVersion,
@@ -85,7 +85,7 @@ fn judge_version(version: Option<CiliumVersion>) -> Result<String, String> {
 /// Without a configuration it is not known which tunnel it shall be: either will do.
 async fn look_at_devices(netlink: &Handle) -> anyhow::Result<Result<String, String>> {
     let read = |protocol| async move {
-        CiliumDevices::read(netlink, protocol).await.context("failed to read this node's devices")
+        devices::cilium_devices(netlink, protocol).await.context("failed to read this node's devices")
     };
     let (vxlan, geneve) = (read(TunnelProtocol::Vxlan).await?, read(TunnelProtocol::Geneve).await?);
     let Some(tunnel) = vxlan.tunnel.or(geneve.tunnel) else {

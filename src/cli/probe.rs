@@ -25,6 +25,7 @@ use super::{
     run::probe_target,
     source,
 };
+use crate::probe::report;
 use crate::{
     diagnose::RUNBOOK,
     events::Queue,
@@ -37,7 +38,7 @@ use crate::{
         prober::{self, Prober},
     },
     progress::Progress,
-    reconcile::{self, Lifeline, Mode, Reconciler},
+    reconcile::{self, Lifeline, Reconciler, report::Mode},
     status::{Identity, Status},
 };
 
@@ -109,7 +110,7 @@ async fn round(
     let (_config, config) = watch::channel(Some(Arc::new(view)));
     let (_facts, facts) = watch::channel(Some(Arc::new(facts)));
     let (datapath_tx, datapath) = watch::channel(reconcile::Report::default());
-    let (probes_tx, probes) = watch::channel(Arc::new(prober::Report::default()));
+    let (probes_tx, probes) = watch::channel(Arc::new(report::Report::default()));
     let (diagnoses_tx, diagnoses) = watch::channel(Arc::default());
     let settings = reconcile::Settings {
         mode: Mode::Observe,

@@ -20,14 +20,17 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use super::{
+    args::Mode,
     moment::{self, Moment, NO_CONFIGURATION},
     source,
 };
+use crate::history_task;
+use crate::probe::report;
 use crate::{
     config,
     datapath::pins,
     diagnose::RUNBOOK,
-    events, history, http, logging,
+    events, http, logging,
     monitor::{self, Board},
     node::{capabilities, facts, fitness::Fitness, netlink, networks},
     node_condition,
@@ -38,7 +41,7 @@ use crate::{
         prober::{self, Prober},
     },
     progress::Progress,
-    reconcile::{self, Lifeline, Mode, Notices, Reconciler},
+    reconcile::{self, Lifeline, Notices, Reconciler},
     status::Identity,
 };
 
@@ -163,7 +166,7 @@ async fn start(args: &Args) -> anyhow::Result<http::Sources> {
     let (config_tx, config_rx) = watch::channel(None);
     let (facts, facts_rx) = watch::channel(None);
     let (datapath, datapath_rx) = watch::channel(reconcile::Report::default());
-    let (probes, probes_rx) = watch::channel(Arc::new(prober::Report::default()));
+    let (probes, probes_rx) = watch::channel(Arc::new(report::Report::default()));
     let (diagnoses, diagnoses_rx) = watch::channel(Arc::default());
     let mut progress = Progress::new(Instant::now());
 
@@ -232,13 +235,13 @@ async fn start(args: &Args) -> anyhow::Result<http::Sources> {
     };
     tokio::spawn(monitor::run(board.clone(), diagnoses, args.summary_interval, progress.register("monitor")));
     let (history, history_rx) = watch::channel(Arc::default());
-    tokio::spawn(history::keep(board.clone(), history));
+    tokio::spawn(history_task::keep(board.clone(), history));
     Ok(http::Sources::new(board, progress, history_rx))
 }
 
 impl Args {
     fn reconcile(&self, fitness: Arc<Fitness>, lifeline: Lifeline) -> reconcile::Settings {
-        let (mode, tick, survey) = (self.mode, self.verify_interval, self.source.survey());
+        let (mode, tick, survey) = (self.mode.into(), self.verify_interval, self.source.survey());
         reconcile::Settings { mode, fitness, tick, survey, lifeline }
     }
 
@@ -277,7 +280,7 @@ impl Args {
     fn identity(&self, fitness: Arc<Fitness>) -> Identity {
         Identity {
             node: self.source.node_name.clone(),
-            mode: self.mode,
+            mode: self.mode.into(),
             started_at: Timestamp::now(),
             fitness,
             runbook: self.runbook_url.clone(),

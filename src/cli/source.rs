@@ -11,21 +11,20 @@ use tokio::{
     task,
 };
 
-use super::{node, state, surroundings};
+use super::{
+    args::{HostRoutes, IpcacheMode},
+    node, state, surroundings,
+};
 use crate::{
     config::{
         self, dir,
         follow::{IpcacheLook, Needs},
-        kube::Names,
+        kube::seen::Names,
         surroundings::Surroundings,
         view::Observed,
     },
-    datapath::{
-        search,
-        state::ROUTE_TABLE,
-        survey::{HostRoutes, IpcacheMode, Settings},
-    },
-    logging::chain,
+    datapath::{search, settings::Settings, state::ROUTE_TABLE},
+    error_chain::chain,
     reconcile::Lifeline,
 };
 
@@ -109,9 +108,9 @@ impl Source {
     pub fn survey(&self) -> Settings {
         Settings {
             bpffs: self.node.bpffs.clone(),
-            host_routes: self.host_routes,
+            host_routes: self.host_routes.into(),
             route_table: self.route_table,
-            ipcache: self.ipcache,
+            ipcache: self.ipcache.into(),
         }
     }
 

@@ -5,10 +5,12 @@ use std::{collections::BTreeSet, path::PathBuf};
 use crate::{
     config::last_good::{self, LastGood},
     datapath::{
-        journal::{self, Journal, Records},
-        owned::{self, Ledger, Owned},
+        ipcache_entries::Owned,
+        journal::{self, Journal},
+        owned::{self, Ledger},
+        records::Records,
     },
-    probe::learned::{self, Learned},
+    probe::{learned, self_ip::Learned},
     reconcile::Memory,
     state_file::StateFile,
 };

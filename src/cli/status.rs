@@ -150,8 +150,8 @@ fn header(out: &mut String, status: &Status) -> fmt::Result {
     let cilium_version = cilium.version.map(|version| format!("{version}, ")).unwrap_or_default();
     let running = if cilium.running { "" } else { " (not running)" };
     let mode = match mode {
-        crate::reconcile::Mode::Observe => "observe",
-        crate::reconcile::Mode::Enforce => "enforce",
+        crate::reconcile::report::Mode::Observe => "observe",
+        crate::reconcile::report::Mode::Enforce => "enforce",
     };
     let flawed = if config.valid || config.enabled == Some(false) { Style::new() } else { BAD };
     writeln!(out, "node      {}, vtep-agent {version}, {mode}", paint(BOLD, node))?;

@@ -14,7 +14,7 @@ use tokio::{sync::mpsc, time};
 
 use super::{
     document::Document,
-    manifest::read_dir,
+    key_files::read_dir,
     surroundings::Surroundings,
     view::{Observed, Sight},
 };

@@ -22,7 +22,7 @@ use super::{
     surroundings::{Fact, Surroundings},
     view::{Observed, Sight, Truth, View},
 };
-use crate::{logging::chain, state_file::StateFile};
+use crate::{error_chain::chain, state_file::StateFile};
 
 /// What vetoes a VTEP is looked at again after this, where nothing tells of its end: the ipcache sends no notices.
 const RECHECK: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@ mod follow;
 mod gate;
 mod objects;
 mod part;
-mod seen;
+pub mod seen;
 mod server;
 mod watches;
 mod words;
@@ -28,13 +28,12 @@ use tokio::{
     time,
 };
 
+use self::seen::Names;
 use self::{
     bounded::Bounded,
     follow::Selection,
     gate::Gate,
-    objects::{CiliumNode, Node},
-    seen::Seen,
-    server::Located,
+    seen::{CiliumNode, Located, Node, Seen},
     watches::Watches,
 };
 pub use self::{server::Server, words::sentence};
@@ -46,16 +45,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(60);
 /// The same while it has never been resolved.
 const LOOKUP_RETRY: Duration = Duration::from_secs(5);
-
-/// What to read of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Names {
-    /// Cilium's.
-    pub namespace: String,
-    pub configmap: String,
-    /// This node.
-    pub node: String,
-}
 
 /// A client by the pod's ServiceAccount, or by KUBECONFIG.
 ///

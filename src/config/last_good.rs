@@ -72,14 +72,11 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::{
-        config::{
-            Keys,
-            document::Document,
-            surroundings::Surroundings,
-            view::{Observed, Sight},
-        },
-        state_file::StateFile,
+    use crate::config::{
+        Keys,
+        document::Document,
+        surroundings::Surroundings,
+        view::{Observed, Sight},
     };
 
     fn seen(keys: &[(&str, &str)], previous: Option<&View>) -> View {
@@ -117,7 +114,9 @@ mod tests {
     #[test]
     fn what_0_1_0_saved_is_recalled() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/state-0.1.0");
-        let saved: LastGood = StateFile::new(dir.join(FILE)).load().expect("readable").expect("there");
+        let text = std::fs::read_to_string(dir.join(FILE)).expect("a file");
+        let mut envelope: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let saved: LastGood = serde_json::from_value(envelope["content"].take()).expect("a last good configuration");
         let view = saved.recall().expect("sound");
         let cidrs: Vec<_> =
             view.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr.to_string()).collect();

@@ -7,17 +7,11 @@ mod node;
 #[cfg(test)]
 mod tests;
 
-use std::{fs, io, path::Path};
-
 use self::found::Found;
 use super::{Keys, document::NodeConfig};
-use crate::bounded;
 
 /// More text than this is refused; a ConfigMap holds 1 MiB at most.
 pub const MAX_BYTES: usize = 4 << 20;
-
-/// One file of a directory holds one value.
-const MAX_VALUE_BYTES: u64 = 1 << 20;
 
 const NAME: &str = "cilium-config";
 
@@ -81,31 +75,4 @@ pub fn read(text: &str, namespace: Option<&str>) -> Result<Manifest, ManifestErr
         found.add(document)?;
     }
     found.choose(namespace)
-}
-
-/// Reads a directory with one file per key, as the kubelet mounts a ConfigMap.
-pub fn read_dir(path: &Path) -> io::Result<Keys> {
-    // The kubelet swaps the link `..data`: behind it all keys are of one version.
-    let snapshot = fs::canonicalize(path.join("..data")).unwrap_or_else(|_| path.to_owned());
-    let mut keys = Keys::new();
-    let mut total = 0;
-    for entry in fs::read_dir(snapshot)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        // Names with two dots are the kubelet's own. A file that is gone by now is an error: half a version is none.
-        if name.starts_with("..") || !fs::metadata(entry.path())?.is_file() {
-            continue;
-        }
-        let too_long = || io::Error::new(io::ErrorKind::FileTooLarge, format!("{name} is too long for a ConfigMap"));
-        let bytes = match bounded::read_file(&entry.path(), MAX_VALUE_BYTES) {
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Err(too_long()),
-            read => read?,
-        };
-        total += name.len() + bytes.len();
-        if total > MAX_BYTES {
-            return Err(too_long());
-        }
-        keys.insert(name, String::from_utf8_lossy(&bytes).into_owned());
-    }
-    Ok(keys)
 }

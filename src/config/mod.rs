@@ -7,6 +7,7 @@ pub mod document;
 pub mod finding;
 pub mod follow;
 pub mod in_force;
+pub mod key_files;
 pub mod kube;
 pub mod last_good;
 pub mod mac;

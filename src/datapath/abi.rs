@@ -1,11 +1,9 @@
-//! The bytes of Cilium's maps, and the tap's records as the map API wants them. Byte order and layout are decided here and
-//! nowhere else.
+//! The bytes of Cilium's maps. Their byte order and layout are decided here and nowhere else.
 //!
 //! Source: `pkg/maps/{vtep,ipcache}` and `bpf/lib/{common,eps}.h` of Cilium 1.12 to 1.20; `tests/fixtures` holds dumps of a running 1.18.
 
 use std::{fmt, net::Ipv4Addr, ops::Range};
 
-use aya::maps::lpm_trie::Key;
 use ipnet::Ipv4Net;
 
 use crate::config::mac::Mac;
@@ -76,24 +74,36 @@ impl fmt::Debug for VtepValue {
     }
 }
 
-/// Key of `cilium_vtep_map` as an LPM trie (cilium/cilium #46602): `u32` prefix length in the machine's order, network address in
-/// network order.
-pub type VtepLpmKey = Key<[u8; 4]>;
+/// Key of an LPM trie (`struct bpf_lpm_trie_key_u8` of `linux/bpf.h`): prefix length in bits, then the bytes that it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LpmKey<const N: usize> {
+    /// In the machine's order.
+    pub prefix_len: u32,
+    pub data: [u8; N],
+}
+
+impl<const N: usize> LpmKey<N> {
+    /// Bytes of the key as the kernel counts them.
+    pub const SIZE: usize = size_of::<u32>() + N;
+}
+
+/// Key of `cilium_vtep_map` as an LPM trie (cilium/cilium #46602): the data is the network address in network order.
+pub type VtepLpmKey = LpmKey<4>;
 
 #[must_use]
 pub fn vtep_lpm_key(cidr: Ipv4Net) -> VtepLpmKey {
-    Key::new(cidr.prefix_len().into(), cidr.network().octets())
+    LpmKey { prefix_len: cidr.prefix_len().into(), data: cidr.network().octets() }
 }
 
 /// `None` for a prefix length that IPv4 does not have.
 #[must_use]
 pub fn vtep_of_lpm_key(key: VtepLpmKey) -> Option<Ipv4Net> {
-    Ipv4Net::new(key.data().into(), key.prefix_len().try_into().ok()?).ok()
+    Ipv4Net::new(key.data.into(), key.prefix_len.try_into().ok()?).ok()
 }
 
-/// Key of `cilium_ipcache`: `u32` prefix length in the machine's order, counting the 32 bits before the address; then these 20 bytes:
-/// cluster id (2), padding (1), family (1), address (16; IPv4 in the first four).
-pub type IpcacheKey = Key<[u8; 20]>;
+/// Key of `cilium_ipcache`: the prefix length counts the 32 bits before the address; the data is cluster id (2), padding (1), family (1),
+/// address (16; IPv4 in the first four).
+pub type IpcacheKey = LpmKey<20>;
 
 /// Bits before the address.
 const IPCACHE_STATIC_BITS: u32 = 32;
@@ -105,14 +115,14 @@ pub fn ipcache_key(prefix: Ipv4Net) -> IpcacheKey {
     let mut data = [0; 20];
     data[3] = IPCACHE_FAMILY_IPV4;
     data[4..8].copy_from_slice(&prefix.network().octets());
-    Key::new(IPCACHE_STATIC_BITS + u32::from(prefix.prefix_len()), data)
+    LpmKey { prefix_len: IPCACHE_STATIC_BITS + u32::from(prefix.prefix_len()), data }
 }
 
 /// `None` for what is no IPv4 prefix of this cluster.
 #[must_use]
 pub fn prefix_of_ipcache_key(key: IpcacheKey) -> Option<Ipv4Net> {
-    let [0, 0, _, IPCACHE_FAMILY_IPV4, a, b, c, d, ..] = key.data() else { return None };
-    let length = key.prefix_len().checked_sub(IPCACHE_STATIC_BITS)?.try_into().ok()?;
+    let [0, 0, _, IPCACHE_FAMILY_IPV4, a, b, c, d, ..] = key.data else { return None };
+    let length = key.prefix_len.checked_sub(IPCACHE_STATIC_BITS)?.try_into().ok()?;
     Ipv4Net::new([a, b, c, d].into(), length).ok()
 }
 
@@ -218,53 +228,34 @@ fn entry(identity: [u8; 4], endpoint: [u8; 4]) -> IpcacheEntry {
     IpcacheEntry { identity: u32::from_ne_bytes(identity), endpoint: (!endpoint.is_unspecified()).then_some(endpoint) }
 }
 
-const _: () = assert!(size_of::<VtepKey>() == 4);
-const _: () = assert!(size_of::<VtepValue>() == 16);
-const _: () = assert!(size_of::<VtepLpmKey>() == 8);
-const _: () = assert!(size_of::<IpcacheKey>() == 24);
-const _: () = assert!(size_of::<IpcacheV1>() == 12);
-const _: () = assert!(size_of::<IpcacheV2>() == 24);
+/// Bytes as the map API takes them and gives them.
+macro_rules! bytes {
+    ($($name:ident: $size:literal;)+) => {$(
+        const _: () = assert!(size_of::<$name>() == $size);
 
-#[expect(unsafe_code, reason = "a transparent wrapper around a byte array: every bit pattern is valid, no padding")]
-// SAFETY: as the reason says.
-unsafe impl aya::Pod for IpcacheV1 {}
-#[expect(unsafe_code, reason = "a transparent wrapper around a byte array: every bit pattern is valid, no padding")]
-// SAFETY: as the reason says.
-unsafe impl aya::Pod for IpcacheV2 {}
+        impl From<$name> for [u8; $size] {
+            fn from(record: $name) -> Self {
+                record.0
+            }
+        }
 
-#[expect(unsafe_code, reason = "a transparent wrapper around a byte array: every bit pattern is valid, no padding")]
-// SAFETY: as the reason says.
-unsafe impl aya::Pod for VtepKey {}
-#[expect(unsafe_code, reason = "a transparent wrapper around a byte array: every bit pattern is valid, no padding")]
-// SAFETY: as the reason says.
-unsafe impl aya::Pod for VtepValue {}
+        impl From<[u8; $size]> for $name {
+            fn from(bytes: [u8; $size]) -> Self {
+                Self(bytes)
+            }
+        }
+    )+};
+}
 
-/// The tap's records, as the map API wants them: wrappers, because both the trait and the records are of other crates.
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-pub struct FlowKey(pub vtep_agent_ebpf::FlowKey);
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-pub struct FlowStats(pub vtep_agent_ebpf::FlowStats);
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-pub struct Stray(pub vtep_agent_ebpf::Stray);
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-pub struct Targets(pub vtep_agent_ebpf::Targets);
+bytes! {
+    VtepKey: 4;
+    VtepValue: 16;
+    IpcacheV1: 12;
+    IpcacheV2: 24;
+}
 
-#[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
-// SAFETY: as the reason says.
-unsafe impl aya::Pod for FlowKey {}
-#[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
-// SAFETY: as the reason says.
-unsafe impl aya::Pod for FlowStats {}
-#[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
-// SAFETY: as the reason says.
-unsafe impl aya::Pod for Stray {}
-#[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
-// SAFETY: as the reason says.
-unsafe impl aya::Pod for Targets {}
+const _: () = assert!(size_of::<VtepLpmKey>() == VtepLpmKey::SIZE && VtepLpmKey::SIZE == 8);
+const _: () = assert!(size_of::<IpcacheKey>() == IpcacheKey::SIZE && IpcacheKey::SIZE == 24);
 
 #[cfg(test)]
 mod tests {
@@ -283,8 +274,8 @@ mod tests {
         dump.iter().map(|e| (bytes(&e["key"]).expect("bytes"), bytes(&e["value"]).expect("bytes"))).collect()
     }
 
-    fn key_bytes<const N: usize>(key: Key<[u8; N]>) -> Vec<u8> {
-        key.prefix_len().to_ne_bytes().into_iter().chain(key.data()).collect()
+    fn key_bytes<const N: usize>(key: LpmKey<N>) -> Vec<u8> {
+        key.prefix_len.to_ne_bytes().into_iter().chain(key.data).collect()
     }
 
     #[test]
@@ -325,9 +316,11 @@ mod tests {
         let cidr = "10.1.6.0/24".parse().expect("a CIDR");
         assert_eq!(key_bytes(vtep_lpm_key(cidr)), [24, 0, 0, 0, 10, 1, 6, 0]);
         assert_eq!(vtep_of_lpm_key(vtep_lpm_key(cidr)), Some(cidr));
-        assert_eq!(vtep_of_lpm_key(Key::new(33, [10, 1, 6, 0])), None);
-        assert_eq!(prefix_of_ipcache_key(Key::new(31, [0; 20])), None);
-        let ipv6 = Key::new(32, [0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(vtep_of_lpm_key(LpmKey { prefix_len: 33, data: [10, 1, 6, 0] }), None);
+        assert_eq!(prefix_of_ipcache_key(LpmKey { prefix_len: 31, data: [0; 20] }), None);
+        let mut ipv6 = [0; 20];
+        ipv6[3] = 2;
+        let ipv6 = LpmKey { prefix_len: 32, data: ipv6 };
         assert_eq!(prefix_of_ipcache_key(ipv6), None);
     }
 

@@ -12,12 +12,13 @@ use ipnet::Ipv4Net;
 
 use super::{
     abi::{IpcacheEntry, VtepValue},
-    journal::{Owned as OwnedRoutes, PROTOCOL, Records},
-    owned::Owned,
+    found_routes::{Found, HostRoutes as FoundRoutes},
+    ipcache_entries::Owned,
+    layout::Model,
     plan::{Keep, KeepEntries, Op, plan},
-    routes::{Found, HostRoutes as FoundRoutes},
+    records::{Owned as OwnedRoutes, PROTOCOL, Records},
+    settings::{HostRoutes, IpcacheMode, Settings},
     state::{self, HostRoute, HostRule, State},
-    survey::{HostRoutes, IpcacheMode, Model, Settings},
 };
 use crate::{
     config::{
@@ -26,8 +27,8 @@ use crate::{
     },
     node::{
         cilium::{Running, RunningConfig},
-        devices::TUNNEL_OVERHEAD,
-        facts::Facts,
+        device::TUNNEL_OVERHEAD,
+        moment::Facts,
         version::CiliumVersion,
     },
 };

@@ -2,15 +2,15 @@
 //!
 //! It holds up to 512,000 entries. A pass looks a few of them up; [`Ipcache::inside`], which looks for more, runs beside the loop.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr, path::Path};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::Path};
 
-use aya::maps::{LpmTrie, Map, MapData, MapError as AyaError, MapType};
+use aya::maps::{LpmTrie, Map, MapData, MapError as AyaError, MapType, lpm_trie::Key};
 use ipnet::{Ipv4Net, Ipv4Subnets};
 
 use super::{
     abi::{IpcacheEntry, IpcacheKey, IpcacheV1, IpcacheV2, ipcache_key, prefix_of_ipcache_key},
-    maps::{self, MapError, Pinned, is_not_found},
-    owned::Owned,
+    ipcache_entries::{Inside, Owned, Version},
+    maps::{self, MapError, Pinned, from_trie, is_not_found, to_trie},
 };
 
 /// Pins, the newest first: an upgrade may leave the older one behind.
@@ -21,16 +21,6 @@ const NAME: &str = "the ipcache";
 /// walk over all keys of a full ipcache. A shorter one is walked.
 const PROBED_FROM: u8 = 16;
 
-/// Which layout is pinned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Version {
-    /// 12-byte values (up to Cilium 1.17).
-    V1,
-    /// 24-byte values (Cilium 1.18 and newer).
-    V2,
-}
-
 /// The opened map.
 pub struct Ipcache {
     layout: Layout,
@@ -38,21 +28,8 @@ pub struct Ipcache {
 }
 
 enum Layout {
-    V1(LpmTrie<MapData, [u8; 20], IpcacheV1>),
-    V2(LpmTrie<MapData, [u8; 20], IpcacheV2>),
-}
-
-/// An entry that lies inside a prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Inside {
-    pub prefix: Ipv4Net,
-    pub entry: IpcacheEntry,
-}
-
-impl fmt::Display for Inside {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.prefix, self.entry)
-    }
+    V1(LpmTrie<MapData, [u8; 20], [u8; 12]>),
+    V2(LpmTrie<MapData, [u8; 20], [u8; 24]>),
 }
 
 impl Ipcache {
@@ -68,8 +45,7 @@ impl Ipcache {
             other => other?,
         };
         let is_known = |value: usize| {
-            shape.map_type == Some(MapType::LpmTrie)
-                && (shape.key_size, shape.value_size) == (size_of::<IpcacheKey>(), value)
+            shape.map_type == Some(MapType::LpmTrie) && (shape.key_size, shape.value_size) == (IpcacheKey::SIZE, value)
         };
         let layout = if is_known(size_of::<IpcacheV1>()) {
             LpmTrie::try_from(Map::LpmTrie(data)).map(Layout::V1)
@@ -96,10 +72,10 @@ impl Ipcache {
     ///
     /// When the kernel fails the look-up.
     pub fn resolve(&self, prefix: Ipv4Net) -> Result<Option<IpcacheEntry>, MapError> {
-        let key = ipcache_key(prefix);
+        let key = to_trie(ipcache_key(prefix));
         let found = match &self.layout {
-            Layout::V1(map) => map.get(&key, 0).map(IpcacheV1::entry),
-            Layout::V2(map) => map.get(&key, 0).map(IpcacheV2::entry),
+            Layout::V1(map) => map.get(&key, 0).map(|value| IpcacheV1::from(value).entry()),
+            Layout::V2(map) => map.get(&key, 0).map(|value| IpcacheV2::from(value).entry()),
         };
         present(found).map_err(|source| MapError::Read { map: NAME, source })
     }
@@ -145,8 +121,9 @@ impl Ipcache {
     }
 
     fn walk(&self, prefix: Ipv4Net) -> Result<Vec<Inside>, MapError> {
-        let inside = |key: Result<IpcacheKey, AyaError>| {
-            let found = key.map(|key| prefix_of_ipcache_key(key).filter(|p| prefix.contains(p) && *p != prefix));
+        let inside = |key: Result<Key<[u8; 20]>, AyaError>| {
+            let found =
+                key.map(|key| prefix_of_ipcache_key(from_trie(key)).filter(|p| prefix.contains(p) && *p != prefix));
             found.map_err(|source| MapError::Read { map: NAME, source }).transpose()
         };
         let prefixes: Vec<_> = match &self.layout {
@@ -167,10 +144,10 @@ impl Ipcache {
     ///
     /// When the kernel refuses.
     pub fn put(&mut self, cidr: Ipv4Net, entry: IpcacheEntry) -> Result<(), MapError> {
-        let key = ipcache_key(cidr);
+        let key = to_trie(ipcache_key(cidr));
         let put = match &mut self.layout {
-            Layout::V1(map) => map.insert(&key, IpcacheV1::new(entry), 0),
-            Layout::V2(map) => map.insert(&key, IpcacheV2::new(entry), 0),
+            Layout::V1(map) => map.insert(&key, <[u8; 12]>::from(IpcacheV1::new(entry)), 0),
+            Layout::V2(map) => map.insert(&key, <[u8; 24]>::from(IpcacheV2::new(entry)), 0),
         };
         put.map_err(|source| MapError::Write { map: NAME, cidr, source })
     }
@@ -181,7 +158,7 @@ impl Ipcache {
     ///
     /// When the kernel refuses.
     pub fn delete(&mut self, cidr: Ipv4Net) -> Result<(), MapError> {
-        let key = ipcache_key(cidr);
+        let key = to_trie(ipcache_key(cidr));
         let deleted = match &mut self.layout {
             Layout::V1(map) => map.remove(&key),
             Layout::V2(map) => map.remove(&key),

@@ -8,10 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::maps::{MapData, MapError as AyaError, MapType};
+use aya::maps::{MapData, MapError as AyaError, MapType, lpm_trie::Key};
 use ipnet::Ipv4Net;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+use super::abi::LpmKey;
 use crate::bounded;
 
 /// Where Cilium pins its maps, below the bpffs mount.
@@ -115,6 +116,16 @@ fn not_a_map(path: &Path) -> Option<&'static str> {
     let metadata = fs::metadata(path).ok()?;
     let in_bpffs = statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC);
     (!metadata.is_file() || !in_bpffs).then(|| bounded::kind(&metadata))
+}
+
+/// The key as the map API takes it.
+pub(super) fn to_trie<const N: usize>(LpmKey { prefix_len, data }: LpmKey<N>) -> Key<[u8; N]> {
+    Key::new(prefix_len, data)
+}
+
+/// The key as the map API gives it.
+pub(super) fn from_trie<const N: usize>(key: Key<[u8; N]>) -> LpmKey<N> {
+    LpmKey { prefix_len: key.prefix_len(), data: key.data() }
 }
 
 pub(super) fn is_not_found(error: &AyaError) -> bool {

@@ -3,43 +3,24 @@
 //! A prefix is written down before it is written to the kernel, so that a crash in between leaves one too many in the file, which costs
 //! nothing, and never one too few.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-};
+use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::ipcache_entries::Owned;
 use crate::{
-    logging::chain,
+    error_chain::chain,
     state_file::{StateError, StateFile},
 };
 
 /// Its name in the state directory.
 pub const FILE: &str = "ipcache.json";
 
-/// Prefixes, each with the endpoints that it was given.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owned(BTreeMap<Ipv4Net, BTreeSet<Ipv4Addr>>);
-
 /// [`Owned`], and the file that remembers it.
 pub struct Ledger {
     file: StateFile<Owned>,
     owned: Owned,
-}
-
-impl Owned {
-    pub fn prefixes(&self) -> impl Iterator<Item = Ipv4Net> {
-        self.0.keys().copied()
-    }
-
-    /// Whether this agent gave the prefix this endpoint.
-    #[must_use]
-    pub fn has(&self, prefix: Ipv4Net, endpoint: Ipv4Addr) -> bool {
-        self.0.get(&prefix).is_some_and(|endpoints| endpoints.contains(&endpoint))
-    }
 }
 
 impl Ledger {
@@ -67,9 +48,7 @@ impl Ledger {
         if self.owned.has(prefix, endpoint) {
             return Ok(());
         }
-        let mut next = self.owned.clone();
-        next.0.entry(prefix).or_default().insert(endpoint);
-        self.save(next)
+        self.save(self.owned.with(prefix, endpoint))
     }
 
     /// After the prefix was deleted.
@@ -78,11 +57,8 @@ impl Ledger {
     ///
     /// When the file cannot be written.
     pub fn release(&mut self, prefix: Ipv4Net) -> Result<(), StateError> {
-        let mut next = self.owned.clone();
-        match next.0.remove(&prefix) {
-            Some(_) => self.save(next),
-            None => Ok(()),
-        }
+        let next = self.owned.without(prefix);
+        if next == self.owned { Ok(()) } else { self.save(next) }
     }
 
     fn save(&mut self, next: Owned) -> Result<(), StateError> {

@@ -11,9 +11,9 @@ use ipnet::Ipv4Net;
 use tokio::task::{self, JoinHandle};
 
 use super::{
-    ipcache::{Inside, Ipcache},
+    ipcache::Ipcache,
+    ipcache_entries::{Inside, Owned},
     maps::MapError,
-    owned::Owned,
 };
 
 const INTERVAL: Duration = Duration::from_secs(60);

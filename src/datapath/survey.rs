@@ -1,6 +1,6 @@
 //! One look at the datapath: what the kernel holds, and what `decide` makes of it.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::collections::BTreeSet;
 
 use ipnet::ipv4_mask_to_prefix;
 use rtnetlink::Handle;
@@ -8,8 +8,10 @@ use rtnetlink::Handle;
 use super::{
     decide::{Decision, Inputs, IpcacheFound, Kernel, RouteConflict, decide, writes_ipcache},
     ipcache::Ipcache,
+    layout::Model,
     maps::MapError,
     routes::{self, RouteError},
+    settings::HostRoutes,
     vtep_map::VtepMap,
 };
 
@@ -20,64 +22,6 @@ pub enum Scope {
     Map,
     /// The map, routes and rules.
     All,
-}
-
-/// Whether the agent adds host routes to VTEPs that Cilium does not route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum HostRoutes {
-    Auto,
-    /// As `auto`: a CIDR that Cilium routes needs no second route.
-    On,
-    Off,
-}
-
-/// Whether the agent writes the ipcache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum IpcacheMode {
-    /// Only where the datapath knows VTEPs by nothing else (candidates of Cilium 1.12, and what is older).
-    Auto,
-    /// In any case.
-    On,
-    Off,
-}
-
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where bpffs is mounted.
-    pub bpffs: PathBuf,
-    pub ipcache: IpcacheMode,
-    pub host_routes: HostRoutes,
-    /// `--route-table`: where our routes are.
-    pub route_table: u32,
-}
-
-/// The layout that is pinned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Model {
-    /// `cilium_vtep_map` as a hash (Cilium 1.12 and newer).
-    VtepHash,
-    /// `cilium_vtep_map` as an LPM trie (cilium/cilium #46602).
-    VtepLpm,
-    /// No VTEP map: the ipcache has the VTEPs (candidates of Cilium 1.12, and what is older).
-    Ipcache,
-    /// Nothing is pinned.
-    None,
-    /// The kernel does not let us open or read it.
-    Unreadable,
-    /// Something that this agent does not know: it writes nothing.
-    Unsupported,
-}
-
-impl Model {
-    /// There is something to write to.
-    #[must_use]
-    pub const fn is_known(self) -> bool {
-        match self {
-            Self::VtepHash | Self::VtepLpm | Self::Ipcache => true,
-            Self::None | Self::Unreadable | Self::Unsupported => false,
-        }
-    }
 }
 
 /// The map entries that a pass may touch, opened.

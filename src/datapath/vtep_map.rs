@@ -7,8 +7,8 @@ use ipnet::Ipv4Net;
 
 use super::{
     abi::{VtepKey, VtepLpmKey, VtepValue, vtep_lpm_key, vtep_of_lpm_key},
-    maps::{self, MapError, Pinned, is_not_found},
-    survey::Model,
+    layout::Model,
+    maps::{self, MapError, Pinned, from_trie, is_not_found, to_trie},
 };
 
 /// The pin's name, and the map's.
@@ -25,9 +25,9 @@ pub struct VtepMap {
 
 enum Layout {
     /// Network address → MAC and endpoint (Cilium 1.12 and newer).
-    Hash(HashMap<MapData, VtepKey, VtepValue>),
+    Hash(HashMap<MapData, [u8; 4], [u8; 16]>),
     /// Prefix → MAC and endpoint (the redesign of cilium/cilium #46602).
-    Lpm(LpmTrie<MapData, [u8; 4], VtepValue>),
+    Lpm(LpmTrie<MapData, [u8; 4], [u8; 16]>),
 }
 
 impl VtepMap {
@@ -44,9 +44,7 @@ impl VtepMap {
             Some(MapType::Hash) if known(size_of::<VtepKey>()) => {
                 HashMap::try_from(Map::HashMap(data)).map(Layout::Hash)
             }
-            Some(MapType::LpmTrie) if known(size_of::<VtepLpmKey>()) => {
-                LpmTrie::try_from(Map::LpmTrie(data)).map(Layout::Lpm)
-            }
+            Some(MapType::LpmTrie) if known(VtepLpmKey::SIZE) => LpmTrie::try_from(Map::LpmTrie(data)).map(Layout::Lpm),
             Some(_) | None => return Err(MapError::UnknownLayout { path, shape }),
         };
         let layout = layout.map_err(|source| MapError::Open { path, source })?;
@@ -68,13 +66,16 @@ impl VtepMap {
     /// When the kernel fails a look-up. An entry deleted by somebody else during the walk is no error.
     pub fn read(&self, mask_length: u8) -> Result<BTreeMap<Ipv4Net, VtepValue>, MapError> {
         let entries: Result<_, _> = match &self.layout {
-            Layout::Hash(map) => {
-                map.iter().map(|entry| entry.map(|(key, value)| (with_length(key, mask_length), value))).collect()
-            }
+            Layout::Hash(map) => map
+                .iter()
+                .map(|entry| entry.map(|(key, value)| (with_length(key.into(), mask_length), value.into())))
+                .collect(),
             Layout::Lpm(map) => map
                 .iter()
                 .filter_map(|entry| {
-                    entry.map(|(key, value)| vtep_of_lpm_key(key).map(|cidr| (cidr, value))).transpose()
+                    entry
+                        .map(|(key, value)| vtep_of_lpm_key(from_trie(key)).map(|cidr| (cidr, value.into())))
+                        .transpose()
                 })
                 .collect(),
         };
@@ -88,8 +89,8 @@ impl VtepMap {
     /// When the map is full or the kernel refuses.
     pub fn put(&mut self, cidr: Ipv4Net, value: VtepValue) -> Result<(), MapError> {
         let put = match &mut self.layout {
-            Layout::Hash(map) => map.insert(VtepKey::new(cidr), value, 0),
-            Layout::Lpm(map) => map.insert(&vtep_lpm_key(cidr), value, 0),
+            Layout::Hash(map) => map.insert(<[u8; 4]>::from(VtepKey::new(cidr)), <[u8; 16]>::from(value), 0),
+            Layout::Lpm(map) => map.insert(&to_trie(vtep_lpm_key(cidr)), <[u8; 16]>::from(value), 0),
         };
         put.map_err(|source| MapError::Write { map: NAME, cidr, source })
     }
@@ -101,8 +102,8 @@ impl VtepMap {
     /// When the kernel refuses.
     pub fn delete(&mut self, cidr: Ipv4Net) -> Result<(), MapError> {
         let deleted = match &mut self.layout {
-            Layout::Hash(map) => map.remove(&VtepKey::new(cidr)),
-            Layout::Lpm(map) => map.remove(&vtep_lpm_key(cidr)),
+            Layout::Hash(map) => map.remove(&VtepKey::new(cidr).into()),
+            Layout::Lpm(map) => map.remove(&to_trie(vtep_lpm_key(cidr))),
         };
         match deleted {
             Err(source) if !is_not_found(&source) => Err(MapError::Delete { map: NAME, cidr, source }),

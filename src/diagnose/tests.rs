@@ -10,20 +10,20 @@ use crate::{
     datapath::{
         abi::{IpcacheEntry, VtepValue},
         contention::Contended,
-        ipcache::Inside,
+        ipcache_entries::Inside,
     },
     node::{
         cilium::{Running, RunningConfig, RunningVtep},
-        devices::{CiliumDevices, Device, Underlay},
+        device::{CiliumDevices, Device, Underlay},
         drift::differences,
         version::CiliumVersion,
     },
     probe::{
+        flow::{Flow, Stray},
         frames::{Arp, TunnelArpReply},
         health::Thresholds,
         lane::{Pace, Target},
-        learned::Known,
-        tap::{Flow, Stray},
+        self_ip::Known,
     },
     reconcile::{Failure, Pass, Reason},
 };

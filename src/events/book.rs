@@ -8,7 +8,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{About, Note};
+use super::note::{About, Note};
 
 /// The same within this time of the last is one Event, counted.
 const SERIES: Duration = Duration::from_secs(600);

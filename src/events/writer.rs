@@ -22,10 +22,11 @@ use tokio::time;
 use tracing::warn;
 
 use super::{
-    About, Note, Waiting,
+    Waiting,
     book::{Book, Entry},
+    note::{About, Note},
 };
-use crate::config::kube::{Names, sentence};
+use crate::config::kube::{seen::Names, sentence};
 
 const CONTROLLER: &str = "vtep-agent";
 /// Namespace of Events on what has none.

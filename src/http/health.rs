@@ -11,7 +11,7 @@ use axum::{
 
 use super::Sources;
 use crate::{
-    datapath::survey::Model,
+    datapath::layout::Model,
     diagnose::{Cause, Verdict},
     status::Status,
 };

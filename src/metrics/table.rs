@@ -12,7 +12,7 @@ use crate::{
     config::finding::Severity,
     diagnose::{Cause, Verdict},
     probe::{frames::VTEP_VNI, lane::ProbeState},
-    reconcile::Mode,
+    reconcile::report::Mode,
     status::{EntryState, Probe, Status, VtepStatus},
 };
 

@@ -15,7 +15,7 @@ use tokio::{net::UnixStream, sync::watch, time};
 use tracing::{debug, info, warn};
 
 use super::version::CiliumVersion;
-use crate::logging::chain;
+use crate::error_chain::chain;
 
 /// Below Cilium's run directory.
 const SOCKET: &str = "cilium.sock";

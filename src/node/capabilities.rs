@@ -1,8 +1,6 @@
 //! The capabilities this process has, against those it needs.
 
-use std::{fmt, path::Path};
-
-use crate::bounded;
+use std::fmt;
 
 /// A capability, by its number in `linux/capability.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +12,6 @@ pub struct Capability {
 }
 
 const CAP_SYS_ADMIN: u8 = 21;
-/// Bytes of `/proc/self/status`: some 1500.
-const MAX_STATUS: u64 = 64 << 10;
 
 pub const BPF: Capability = Capability {
     name: "CAP_BPF",
@@ -36,16 +32,12 @@ impl fmt::Display for Capability {
     }
 }
 
-/// Those of [`NEEDED`] that this process lacks. `CAP_SYS_ADMIN` includes `CAP_BPF`, as it did before Linux 5.8.
-///
-/// # Errors
-///
-/// When `/proc/self/status` cannot be read or has no `CapEff` line.
-pub fn missing() -> std::io::Result<Vec<Capability>> {
-    let status = bounded::read_text(Path::new("/proc/self/status"), MAX_STATUS)?;
-    let effective = parse_effective(&status)
-        .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidData, "no CapEff line in /proc/self/status"))?;
-    Ok(NEEDED.into_iter().filter(|capability| !has(effective, *capability)).collect())
+/// Those of [`NEEDED`] that a process with this `/proc/<pid>/status` lacks; `None` where it has no `CapEff` line. `CAP_SYS_ADMIN` includes
+/// `CAP_BPF`, as it did before Linux 5.8.
+#[must_use]
+pub fn missing(status: &str) -> Option<Vec<Capability>> {
+    let effective = parse_effective(status)?;
+    Some(NEEDED.into_iter().filter(|capability| !has(effective, *capability)).collect())
 }
 
 fn has(effective: u64, capability: Capability) -> bool {
@@ -71,10 +63,9 @@ mod tests {
             ("CapEff:\t0000000000203000\n", vec![]),
         ];
         for (status, expected) in table {
-            let effective = parse_effective(status).expect("a CapEff line");
-            let missing: Vec<_> = NEEDED.iter().filter(|c| !has(effective, **c)).map(|c| c.name).collect();
-            assert_eq!(missing, expected, "{status}");
+            let missing = missing(status).expect("a CapEff line");
+            assert_eq!(missing.iter().map(|capability| capability.name).collect::<Vec<_>>(), expected, "{status}");
         }
-        assert_eq!(parse_effective("Name:\tx\n"), None);
+        assert_eq!(missing("Name:\tx\n"), None);
     }
 }

@@ -13,15 +13,12 @@ use rtnetlink::{
     },
 };
 
+use super::device::{CiliumDevices, Device, Underlay};
 use super::{
     neighbour,
     netlink::{DumpError, dump, has_errno, is_absent},
 };
 use crate::config::{mac::Mac, spec::TunnelProtocol};
-
-/// Bytes that a tunnel adds to an inner IPv4 packet: outer IPv4 (20), UDP (8), VXLAN or Geneve without options (8), inner
-/// Ethernet (14).
-pub const TUNNEL_OVERHEAD: u32 = 50;
 
 /// The device that carries Cilium's router address.
 pub const CILIUM_HOST: &str = "cilium_host";
@@ -38,51 +35,19 @@ pub enum DeviceError {
     Route { address: Ipv4Addr, source: NetlinkError },
 }
 
-/// A network device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Device {
-    pub index: u32,
-    pub name: String,
-    pub mac: Mac,
-    /// Bytes of the packet behind the link-layer header.
-    pub mtu: u32,
-}
-
-/// Cilium's own devices.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CiliumDevices {
-    /// `cilium_vxlan` or `cilium_geneve`.
-    pub tunnel: Option<Device>,
-    pub host: Option<Device>,
-    /// The router address on `cilium_host`.
-    pub router: Option<Ipv4Addr>,
-}
-
-impl CiliumDevices {
-    /// # Errors
-    ///
-    /// When the kernel does not answer; a device that does not exist is `None`.
-    pub async fn read(netlink: &Handle, protocol: TunnelProtocol) -> Result<Self, DeviceError> {
-        let tunnel = device(netlink, protocol.device()).await?;
-        let host = device(netlink, CILIUM_HOST).await?;
-        let router = match &host {
-            Some(host) => first_address(netlink, host.index).await?,
-            None => None,
-        };
-        Ok(Self { tunnel, host, router })
-    }
-}
-
-/// How this node reaches an address on the underlay.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Underlay {
-    pub device: Device,
-    /// The source address the kernel chooses.
-    pub source: Option<Ipv4Addr>,
-    /// The gateway, or the endpoint itself where it is on-link.
-    pub next_hop: Ipv4Addr,
-    /// Nobody answers ARP for the next hop.
-    pub unresolved: bool,
+/// Cilium's own devices; one that does not exist is `None`.
+///
+/// # Errors
+///
+/// When the kernel does not answer.
+pub async fn cilium_devices(netlink: &Handle, protocol: TunnelProtocol) -> Result<CiliumDevices, DeviceError> {
+    let tunnel = device(netlink, protocol.device()).await?;
+    let host = device(netlink, CILIUM_HOST).await?;
+    let router = match &host {
+        Some(host) => first_address(netlink, host.index).await?,
+        None => None,
+    };
+    Ok(CiliumDevices { tunnel, host, router })
 }
 
 /// Asks the kernel for its route to `address`; `None` when it has none.

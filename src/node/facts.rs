@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -16,16 +15,13 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    cilium::{Look, Running},
-    devices::{CiliumDevices, DeviceError, TUNNEL_OVERHEAD, Underlay, underlay},
-    drift::{Difference, differences},
+    cilium_files::Look,
+    devices::{self, DeviceError},
+    moment::Facts,
     version::CiliumVersion,
 };
 use crate::{
-    config::{
-        spec::{Spec, Tunnel},
-        view::View,
-    },
+    config::{spec::Tunnel, view::View},
     progress::Beat,
 };
 
@@ -36,58 +32,28 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A node with many pods changes routes all the time: after one reading, wait this long before the next.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The node at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// The tunnel that these facts are about.
-    pub tunnel: Tunnel,
-    pub cilium: CiliumDevices,
-    /// How each VTEP endpoint is reached; one without a route is missing.
-    pub underlay: BTreeMap<Ipv4Addr, Underlay>,
-    /// What Cilium was started with.
-    pub running: Running,
-    /// Why that cannot be read now, if it cannot.
-    pub running_problem: Option<String>,
-    /// Cilium's version, where it is known.
-    pub version: Option<CiliumVersion>,
-}
-
-impl Facts {
-    /// Where the running Cilium differs from what is in force, as far as it tells.
-    #[must_use]
-    pub fn differences(&self, spec: &Spec) -> Vec<Difference> {
-        self.running.config().map(|running| differences(spec, running)).unwrap_or_default()
-    }
-
-    /// Bytes of the largest inner packet: what the smallest underlay leaves room for, and the tunnel device takes.
-    #[must_use]
-    pub fn inner_mtu(&self) -> Option<u32> {
-        let underlay =
-            self.underlay.values().map(|underlay| underlay.device.mtu.saturating_sub(TUNNEL_OVERHEAD)).min()?;
-        self.cilium.tunnel.as_ref().map(|tunnel| underlay.min(tunnel.mtu))
-    }
-
-    /// # Errors
-    ///
-    /// When the kernel does not answer.
-    pub async fn read(
-        netlink: &Handle,
-        config: &View,
-        cilium_run: &Path,
-        version: Option<CiliumVersion>,
-    ) -> Result<Self, DeviceError> {
-        let spec = config.in_force.as_ref();
-        let tunnel = spec.map_or_else(Tunnel::default, |spec| spec.tunnel);
-        let cilium = CiliumDevices::read(netlink, tunnel.protocol).await?;
-        let mut routes = BTreeMap::new();
-        for vtep in spec.iter().flat_map(|spec| &spec.vteps) {
-            if let Some(route) = underlay(netlink, vtep.endpoint).await? {
-                routes.insert(vtep.endpoint, route);
-            }
+/// Reads the facts once.
+///
+/// # Errors
+///
+/// When the kernel does not answer.
+pub async fn read(
+    netlink: &Handle,
+    config: &View,
+    cilium_run: &Path,
+    version: Option<CiliumVersion>,
+) -> Result<Facts, DeviceError> {
+    let spec = config.in_force.as_ref();
+    let tunnel = spec.map_or_else(Tunnel::default, |spec| spec.tunnel);
+    let cilium = devices::cilium_devices(netlink, tunnel.protocol).await?;
+    let mut routes = BTreeMap::new();
+    for vtep in spec.iter().flat_map(|spec| &spec.vteps) {
+        if let Some(route) = devices::underlay(netlink, vtep.endpoint).await? {
+            routes.insert(vtep.endpoint, route);
         }
-        let Look { running, problem: running_problem } = Look::at(cilium_run);
-        Ok(Self { tunnel, cilium, underlay: routes, running, running_problem, version })
     }
+    let Look { running, problem: running_problem } = Look::at(cilium_run);
+    Ok(Facts { tunnel, cilium, underlay: routes, running, running_problem, version })
 }
 
 /// Keeps `facts` current until its receivers are gone. Receivers are woken only by a difference.
@@ -111,7 +77,7 @@ pub async fn follow(
             }
         };
         let cilium_version = *version.borrow_and_update();
-        let read = time::timeout(PATIENCE, Facts::read(&netlink, &view, &cilium_run, cilium_version)).await;
+        let read = time::timeout(PATIENCE, read(&netlink, &view, &cilium_run, cilium_version)).await;
         match read.unwrap_or(Err(DeviceError::Timeout)) {
             Ok(mut read) => {
                 failing = false;
@@ -129,7 +95,7 @@ pub async fn follow(
             }
             Err(error) if !failing => {
                 failing = true;
-                warn!(error = %crate::logging::chain(&error), "cannot read this node's devices; the last known stay");
+                warn!(error = %crate::error_chain::chain(&error), "cannot read this node's devices; the last known stay");
             }
             Err(_) => {}
         }

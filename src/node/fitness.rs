@@ -1,17 +1,13 @@
 //! Whether VTEPs can work on this node at all, and this agent on it. An unfit node is left as it is: the agent writes nothing there,
 //! and says why.
 
-use std::io;
-
 use serde::{Deserialize, Serialize};
 
 use super::{
     capabilities::{self, Capability},
-    features::{self, Feature},
     kernel,
     version::CiliumVersion,
 };
-use crate::logging::chain;
 
 /// The kernel of this node, and what it lets this agent do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,12 +31,12 @@ pub struct Check {
 /// What does not change while this process runs.
 #[derive(Clone, Debug, Default)]
 pub struct Fitness {
-    release: String,
+    pub release: String,
     /// `--ignore-kernel-check`: the release is not judged; features are.
-    ignore_release: bool,
-    missing: Vec<Capability>,
+    pub ignore_release: bool,
+    pub missing: Vec<Capability>,
     /// What is lacking, each a sentence.
-    lacking: Vec<String>,
+    pub lacking: Vec<String>,
 }
 
 impl Check {
@@ -52,19 +48,6 @@ impl Check {
 }
 
 impl Fitness {
-    /// Reads the kernel's release and this process's capabilities, and tries out what the kernel can do.
-    ///
-    /// # Errors
-    ///
-    /// When the capabilities cannot be read.
-    pub fn probe(ignore_release: bool) -> io::Result<Self> {
-        let missing = capabilities::missing()?;
-        // Without the capability, trying would show nothing but its absence.
-        let may_try = !missing.contains(&capabilities::BPF);
-        let lacking = if may_try { features::probe().iter().filter_map(lack).collect() } else { Vec::new() };
-        Ok(Self { release: kernel::release(), ignore_release, missing, lacking })
-    }
-
     /// Whether this process lacks a capability.
     #[must_use]
     pub fn lacks(&self, capability: Capability) -> bool {
@@ -111,14 +94,6 @@ impl Fitness {
             [] => Ok("hash and LPM trie maps, socket filters, large programs".to_owned()),
             lacking => Err(lacking.join("; ")),
         }
-    }
-}
-
-fn lack(feature: &Feature) -> Option<String> {
-    match &feature.found {
-        Ok(true) => None,
-        Ok(false) => Some(format!("the kernel has no {}", feature.name)),
-        Err(error) => Some(format!("cannot tell whether the kernel has {}: {}", feature.name, chain(error))),
     }
 }
 

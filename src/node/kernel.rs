@@ -5,12 +5,6 @@ use super::version::CiliumVersion;
 /// RHEL 8.6's kernel is the first 4.18 that Cilium counts as equal to the newer ones it asks for.
 const RHEL_8_6_BUILD: u32 = 372;
 
-/// The release of the running kernel; empty where the kernel does not say.
-#[must_use]
-pub fn release() -> String {
-    nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
-}
-
 /// What the running version of Cilium asks for where it is known; otherwise what F5's document does: 5.4, or 4.18 as RHEL 8 and its kin
 /// ship it.
 ///

@@ -26,6 +26,9 @@ pub struct Thresholds {
     pub clear: u32,
 }
 
+/// "No buffer space available" (`asm-generic/errno.h`).
+const ENOBUFS: i32 = 105;
+
 /// Why a probe could not be sent: nothing was asked, so that silence says nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -38,7 +41,7 @@ impl SendError {
     /// A program on the device dropped it (`ENOBUFS`).
     #[must_use]
     pub fn is_drop(&self) -> bool {
-        self.errno == Some(nix::libc::ENOBUFS)
+        self.errno == Some(ENOBUFS)
     }
 }
 

@@ -6,12 +6,12 @@ use std::{
 };
 
 use super::{
+    flow::{Flow, Stray},
     frames::{Arp, TunnelArpReply, VTEP_VNI},
     health::{Answers, Health, Thresholds},
-    learned::Known,
     passive::Passive,
     path_mtu::PathMtu,
-    tap::{Flow, Stray},
+    self_ip::Known,
 };
 use crate::config::{
     mac::Mac,

@@ -10,7 +10,6 @@ use std::{
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tokio::{
     sync::oneshot::{self, error::TryRecvError},
     task,
@@ -18,9 +17,10 @@ use tokio::{
 use tracing::warn;
 
 use super::lane::Lane;
+use super::self_ip::{Known, Learned, SelfIp};
 use crate::{
-    config::{mac::Mac, spec::Vtep},
-    logging::chain,
+    config::spec::Vtep,
+    error_chain::chain,
     state_file::{StateError, StateFile},
 };
 
@@ -29,30 +29,6 @@ pub const FILE: &str = "learned.json";
 /// Two units that answer in turn change the MAC all the time: the file follows so often at most. So often, too, a failed write is
 /// tried again.
 const SAVE_AGAIN: Duration = Duration::from_secs(60);
-
-/// What has answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known {
-    pub self_ip: Ipv4Addr,
-    /// What answered ARP last; `None` where only echoes were answered.
-    #[serde(default)]
-    pub mac: Option<Mac>,
-    /// Echoes were answered: the self IP lets them in, and there was a way back.
-    #[serde(default)]
-    pub echo: bool,
-}
-
-/// The record of one VTEP CIDR.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SelfIp {
-    pub endpoint: Ipv4Addr,
-    #[serde(flatten)]
-    pub known: Known,
-    pub learned_at: Timestamp,
-}
-
-/// All records.
-pub type Learned = BTreeMap<Ipv4Net, SelfIp>;
 
 /// The records that were written, or why they were not.
 type Outcome = Result<Learned, StateError>;

@@ -3,6 +3,7 @@
 //! `frames`, `health`, `rtt`, `passive`, `path_mtu`, `sweep` and `lane` are functions of values and of `now`; `icmp`, `arp` and `tap` are the sockets; `prober` is the loop.
 
 pub mod arp;
+pub mod flow;
 pub mod frames;
 pub mod health;
 pub mod icmp;
@@ -11,7 +12,10 @@ pub mod learned;
 pub mod passive;
 pub mod path_mtu;
 pub mod prober;
+pub mod report;
 pub mod rtt;
+pub mod self_ip;
 pub mod socket;
 pub mod sweep;
 pub mod tap;
+mod tap_records;

@@ -17,6 +17,7 @@ use tokio::{
 };
 use tracing::warn;
 
+use super::report::Report;
 use super::{
     arp::{ArpSocket, Asker},
     frames::Echo,
@@ -31,8 +32,8 @@ use crate::{
         spec::{Spec, Tunnel, Vtep},
         view::View,
     },
-    logging::chain,
-    node::facts::Facts,
+    error_chain::chain,
+    node::moment::Facts,
     progress::Beat,
 };
 
@@ -50,25 +51,6 @@ pub struct Settings {
     pub passive_first: bool,
     /// `--probe-target`: VTEP CIDR → tunnel self IP.
     pub targets: BTreeMap<Ipv4Net, Ipv4Addr>,
-}
-
-/// What the probes know.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    pub lanes: BTreeMap<Ipv4Net, Lane>,
-    pub tap_loaded: bool,
-    /// Why the tap is not there, if it should be.
-    pub tap_error: Option<String>,
-    /// Streams that did not fit into the tap's map, fragments, malformed frames.
-    pub tap_counters: [u64; vtep_agent_ebpf::COUNTERS as usize],
-}
-
-impl Report {
-    /// The record of this VTEP; one with other values is of an earlier configuration, and says nothing of this one.
-    #[must_use]
-    pub fn lane(&self, vtep: &Vtep) -> Option<&Lane> {
-        self.lanes.get(&vtep.cidr).filter(|lane| lane.vtep == *vtep)
-    }
 }
 
 pub struct Prober {

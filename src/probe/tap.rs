@@ -19,15 +19,16 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use vtep_agent_ebpf::{COUNTERS, Network, SNAP_LEN, TARGETS_MAX, Targets};
 
 use super::{
+    flow::{Flow, Stray},
     frames::{Arp, TunnelArpReply, VTEP_VNI, arp_reply, tunnel_arp_reply},
     socket::EventSocket,
+    tap_records::{self as records, FlowKey, FlowStats},
 };
 use crate::{
     config::{
         mac::Mac,
         spec::{Tunnel, TunnelProtocol},
     },
-    datapath::abi::{self, FlowKey, FlowStats},
     heap,
 };
 
@@ -47,37 +48,6 @@ pub enum TapError {
     Map(#[source] MapError),
     #[error("failed to open a packet socket on interface #{device}")]
     Socket { device: u32, source: io::Error },
-}
-
-/// One stream of tunnel frames, all CPUs together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flow {
-    /// Outer source.
-    pub source: Ipv4Addr,
-    /// Outer UDP destination port.
-    pub port: u16,
-    pub vni: u32,
-    pub packets: u64,
-    /// Outer IPv4 bytes.
-    pub bytes: u64,
-    pub last_seen: Instant,
-    pub inner_mac: Mac,
-    /// Source of the last inner IPv4 packet.
-    pub inner_source: Option<Ipv4Addr>,
-    /// Sender of the last inner ARP packet.
-    pub arp_sender: Option<Ipv4Addr>,
-    /// The last inner source outside every VTEP CIDR, and when.
-    pub foreign: Option<(Instant, Ipv4Addr)>,
-}
-
-/// VTEP traffic from an address that is no endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stray {
-    /// Outer source.
-    pub source: Ipv4Addr,
-    /// Source inside, in a VTEP CIDR.
-    pub inner_source: Ipv4Addr,
-    pub last_seen: Instant,
 }
 
 /// An answer that the tap handed up, and when.
@@ -141,8 +111,8 @@ impl Tap {
             return Ok(());
         }
         let map = self.ebpf.map_mut("TARGETS").ok_or(TapError::Incomplete("the map TARGETS"))?;
-        let mut map = Array::<&mut MapData, abi::Targets>::try_from(map).map_err(TapError::Map)?;
-        map.set(0, abi::Targets(targets), 0).map_err(TapError::Map)?;
+        let mut map = Array::<&mut MapData, records::Targets>::try_from(map).map_err(TapError::Map)?;
+        map.set(0, records::Targets(targets), 0).map_err(TapError::Map)?;
         self.targets = Some(targets);
         Ok(())
     }
@@ -209,8 +179,8 @@ impl Tap {
     /// When the map cannot be read.
     pub fn strays(&self, now: Instant, now_ns: u64) -> Result<Vec<Stray>, TapError> {
         let map = self.ebpf.map("STRAYS").ok_or(TapError::Incomplete("the map STRAYS"))?;
-        let map = HashMap::<&MapData, [u8; 4], abi::Stray>::try_from(map).map_err(TapError::Map)?;
-        let stray = |(source, abi::Stray(seen)): ([u8; 4], abi::Stray)| Stray {
+        let map = HashMap::<&MapData, [u8; 4], records::Stray>::try_from(map).map_err(TapError::Map)?;
+        let stray = |(source, records::Stray(seen)): ([u8; 4], records::Stray)| Stray {
             source: source.into(),
             inner_source: seen.inner_source.into(),
             last_seen: instant(seen.last_seen_ns, now, now_ns),

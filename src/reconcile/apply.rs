@@ -6,13 +6,13 @@ use super::{Failure, Reconciler, Report};
 use crate::{
     datapath::{
         abi::IpcacheEntry,
-        journal::Trial,
         maps::MapError,
         plan::Op,
+        records::Trial,
         routes::{self, RouteError},
         survey::{Maps, Survey},
     },
-    logging::chain,
+    error_chain::chain,
     state_file::StateError,
 };
 

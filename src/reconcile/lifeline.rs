@@ -13,7 +13,7 @@ use tokio::{net::TcpStream, time};
 use super::route_guard::Reach;
 use crate::{
     config::kube::Server,
-    node::{neighbour, networks::Networks},
+    node::{neighbour, networks},
 };
 
 /// How long a connection may take: longer than a lost SYN takes to be sent again.
@@ -53,7 +53,7 @@ impl Lifeline {
         match self {
             Self::ApiServer(server) => Some(Targets::Sockets(server.tcp_addresses().await)),
             Self::Gateway(netlink) => {
-                let networks = Networks::read(netlink, &BTreeSet::new()).await.ok()?;
+                let networks = networks::read_networks(netlink, &BTreeSet::new()).await.ok()?;
                 Some(Targets::Gateways(netlink.clone(), networks.default_gateways))
             }
             Self::None => None,

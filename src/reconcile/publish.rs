@@ -5,14 +5,14 @@ use std::{collections::BTreeSet, time::Instant};
 use ipnet::Ipv4Net;
 use tracing::{info, warn};
 
-use super::{Mode, Reconciler, Report};
+use super::{Reconciler, Report, report::Mode};
 use crate::{
     datapath::{
         ipcache::Ipcache,
         plan::Op,
         survey::{RouteProblem, Scope, Survey},
     },
-    logging::chain,
+    error_chain::chain,
 };
 
 impl Reconciler {

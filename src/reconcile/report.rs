@@ -10,10 +10,19 @@ use jiff::Timestamp;
 
 use crate::datapath::{
     contention::Contended,
-    ipcache::{Inside, Version},
+    ipcache_entries::{Inside, Version},
+    layout::Model,
     plan::Op,
-    survey::Model,
 };
+
+/// Whether the agent writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Looks and probes; writes nothing.
+    Observe,
+    Enforce,
+}
 
 /// Why a pass was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -150,7 +159,7 @@ impl Report {
 
     /// Differs in more than the time of the last pass.
     #[must_use]
-    pub(super) fn differs(&self, other: &Self) -> bool {
+    pub fn differs(&self, other: &Self) -> bool {
         let timeless = |report: &Self| Self { last_pass: None, ..report.clone() };
         self.last_pass.is_some() != other.last_pass.is_some() || timeless(self) != timeless(other)
     }

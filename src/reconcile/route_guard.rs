@@ -10,7 +10,7 @@ use std::{
 
 use ipnet::Ipv4Net;
 
-use crate::{config::spec::Spec, datapath::journal::Refusal};
+use crate::{config::spec::Spec, datapath::records::Refusal};
 
 /// How long after a change the API server is watched.
 const WINDOW: Duration = Duration::from_secs(30);

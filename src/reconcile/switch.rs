@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::spec::Spec,
-    datapath::journal::{Records, Trial},
+    datapath::records::{Records, Trial},
 };
 
 /// How long a change of routes waits to know whether the API server is there: map entries are written before.
@@ -44,8 +44,8 @@ impl Switch {
 
     /// Goes on with what an agent before this one had begun: a change that was not proven yet, and what was refused.
     pub(super) fn resume(&mut self, records: &Records) {
-        self.guard = RouteGuard::new(records.refusal().cloned());
-        if let Some(Trial { cidrs, sockets }) = records.trial() {
+        self.guard = RouteGuard::new(records.refusal.clone());
+        if let Some(Trial { cidrs, sockets }) = &records.trial {
             self.targets = (!sockets.is_empty()).then(|| Targets::Sockets(sockets.clone()));
             self.guard.on_added(cidrs.clone(), Instant::now());
         }

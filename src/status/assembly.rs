@@ -14,22 +14,21 @@ use super::{
     Bigip, Cilium, Config, Datapath, EntryState, Events, Identity, Intruder, LastPass, Observation, PathMtu, Probe,
     Probes, Seen, Status, Tap, VtepDatapath, VtepStatus,
 };
+use crate::probe::report;
 use crate::{
     bigip::FdbRecord,
     config::{
         spec::{Spec, Vtep},
         view::{Truth, View},
     },
-    datapath::{abi::IpcacheEntry, ipcache::Inside, plan::Op},
+    datapath::{abi::IpcacheEntry, ipcache_entries::Inside, plan::Op},
     diagnose::{self, Diagnosis, Verdict},
-    events::Queue,
-    node::facts::Facts,
+    node::moment::Facts,
     probe::{
+        flow::Flow,
         health::Health,
         lane::{Lane, ProbeState},
-        prober,
         rtt::RttHistogram,
-        tap::Flow,
     },
     reconcile,
 };
@@ -41,9 +40,9 @@ pub struct Parts<'a> {
     pub view: Option<Arc<View>>,
     pub facts: Option<Arc<Facts>>,
     pub datapath: reconcile::Report,
-    pub probes: Arc<prober::Report>,
+    pub probes: Arc<report::Report>,
     pub diagnoses: Arc<BTreeMap<Ipv4Net, Diagnosis>>,
-    pub events: &'a Queue,
+    pub events: Events,
 }
 
 impl Status {
@@ -65,7 +64,7 @@ impl Status {
             node: node.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             mode: *mode,
-            events: Events { enabled: events.is_on(), written: events.written(), dropped: events.dropped() },
+            events: events.clone(),
             started_at: *started_at,
             verdict: Self::overall(spec.map(|spec| spec.enabled), &vteps),
             config: config(view.as_deref()),
@@ -160,7 +159,7 @@ fn intruder(vtep: Ipv4Net, inside: &Inside) -> Intruder {
     Intruder { vtep, prefix, identity, endpoint }
 }
 
-fn tap(probes: &prober::Report) -> Tap {
+fn tap(probes: &report::Report) -> Tap {
     let [overflows, fragments, malformed] = probes.tap_counters;
     Tap { loaded: probes.tap_loaded, error: probes.tap_error.clone(), overflows, fragments, malformed }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use vtep_agent::{
     config::finding::Rule,
-    datapath::{ipcache::Version, survey::Model},
+    datapath::{ipcache_entries::Version, layout::Model},
     diagnose::Cause,
     status::Status,
 };

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use vtep_agent::{datapath::survey::Model, probe::lane::ProbeState};
+use vtep_agent::{datapath::layout::Model, probe::lane::ProbeState};
 use vtep_lab::{Config, Lab, ping};
 
 use crate::support::{

@@ -1,9 +1,7 @@
 //! Findings the way a good compiler prints them: what, where, the text itself, and what to write instead.
 
-use super::{
-    super::style::{BAD, BOLD, WARNING, fold, paint},
-    Applied, Count, vteps,
-};
+use super::{Applied, Count, vteps};
+use crate::cli::style::{BAD, BOLD, WARNING, fold, paint};
 use crate::config::{
     Keys,
     finding::{Finding, Severity},

@@ -96,7 +96,7 @@ where
 {
     /// One look.
     pub(super) async fn read_once(&self) -> Part<V> {
-        let found = self.look().await.map_err(Unknown::of);
+        let found = self.look().await.map_err(Unknown::from);
         match found.and_then(|found| self.value(&found)) {
             Ok(known) => Part { known: Some(known), error: None, open: true },
             Err(unknown) => Part { known: None, error: Some(unknown), open: true },
@@ -126,7 +126,7 @@ where
                 Err(Lost::Away(_)) => gate.close(Closed::Ended),
                 Err(lost @ Lost::Answered { .. }) => {
                     gate.close(Closed::Answered);
-                    self.tell(&mut out, Err(Unknown::of(lost)));
+                    self.tell(&mut out, Err(Unknown::from(lost)));
                 }
             }
             out.part.send_if_modified(|part| mem::take(&mut part.open));

@@ -13,7 +13,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::server::Server;
+use super::{part::Unknown, server::Server};
 
 /// The time in which each agent of a fleet asks once: in any second, less than a seventh of them. What is left to a fifth is for chance, for
 /// names are not spread quite evenly.
@@ -31,6 +31,15 @@ pub(super) enum Lost {
     Away(String),
     /// It answers, but not with what was asked for. The code is 0 where an answer of success cannot be read.
     Answered { code: u16, reason: String },
+}
+
+impl From<Lost> for Unknown {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Answered { code: 403, reason } => Self::Withheld(reason),
+            Lost::Answered { reason, .. } | Lost::Away(reason) => Self::Failed(reason),
+        }
+    }
 }
 
 /// Lets through one attempt at a time, and after a loss at this agent's place in the cycle alone: watches that lost one API server together

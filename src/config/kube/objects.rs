@@ -10,22 +10,9 @@ use k8s_openapi::api::{
 use kube::{ResourceExt, api::DynamicObject};
 use serde::Deserialize;
 
+use super::seen::{CiliumNode, Node};
 use super::{follow::Objects, part::Unknown};
-use crate::config::{
-    Keys,
-    document::NodeConfig,
-    selector::{Labels, Selector},
-};
-
-/// This node, as Kubernetes knows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Node {
-    pub(super) labels: Labels,
-    /// IPv4 only.
-    pub(super) pod_cidrs: BTreeSet<Ipv4Net>,
-    /// IPv4 only.
-    pub(super) addresses: BTreeSet<Ipv4Addr>,
-}
+use crate::config::{Keys, document::NodeConfig, selector::Selector};
 
 /// The keys of the ConfigMap; `None` where there is none.
 #[expect(clippy::unnecessary_wraps, reason = "the others can fail")]
@@ -49,15 +36,6 @@ pub(super) fn node(objects: &Objects<NodeObject>) -> Result<Node, Unknown> {
             .filter_map(|address| address.address.parse().ok())
             .collect(),
     })
-}
-
-/// This node, as Cilium knows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct CiliumNode {
-    /// The networks that Cilium gives its pods addresses from, IPv4 only: with cluster-pool IPAM those of the Node are not Cilium's.
-    pub(super) pod_cidrs: BTreeSet<Ipv4Net>,
-    /// Of the node and of Cilium's own device `cilium_host`, IPv4 only.
-    pub(super) addresses: BTreeSet<Ipv4Addr>,
 }
 
 /// `spec` of a `CiliumNode`, as far as it matters.

@@ -5,12 +5,9 @@ use std::{
     net::Ipv4Addr,
 };
 
-use super::{
-    Names,
-    objects::{CiliumNode, Node},
-    part::Part,
-    server::Located,
-};
+use ipnet::Ipv4Net;
+
+use super::part::Part;
 use crate::config::{
     Keys,
     document::{Document, NodeConfig},
@@ -19,24 +16,74 @@ use crate::config::{
     view::{Observed, Sight},
 };
 
+/// What to read of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Cilium's.
+    pub namespace: String,
+    pub configmap: String,
+    /// This node.
+    pub node: String,
+}
+
+/// This node, as Kubernetes knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    pub labels: Labels,
+    /// IPv4 only.
+    pub pod_cidrs: BTreeSet<Ipv4Net>,
+    /// IPv4 only.
+    pub addresses: BTreeSet<Ipv4Addr>,
+}
+
+/// This node, as Cilium knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CiliumNode {
+    /// The networks that Cilium gives its pods addresses from, IPv4 only: with cluster-pool IPAM those of the Node are not Cilium's.
+    pub pod_cidrs: BTreeSet<Ipv4Net>,
+    /// Of the node and of Cilium's own device `cilium_host`, IPv4 only.
+    pub addresses: BTreeSet<Ipv4Addr>,
+}
+
+/// Where the API server is, as far as this node knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Located {
+    /// IPv4 only.
+    pub addresses: BTreeSet<Ipv4Addr>,
+    /// Why the name that the client connects to could not be resolved, ever.
+    pub unresolved: Option<String>,
+}
+
+impl Located {
+    /// More than any API server has at a time: older addresses are forgotten.
+    const MOST: usize = 64;
+
+    /// A name can have other addresses tomorrow, and some in turns: those of before still count.
+    pub fn and(mut self, now: Self) -> Self {
+        self.addresses.extend(&now.addresses);
+        let addresses = if self.addresses.len() > Self::MOST { now.addresses } else { self.addresses };
+        Self { addresses, unresolved: self.unresolved.and(now.unresolved) }
+    }
+}
+
 #[derive(Clone, Default)]
-pub(super) struct Seen {
-    pub(super) configmap: Part<Option<Keys>>,
-    pub(super) node_configs: Part<Vec<NodeConfig>>,
-    pub(super) node: Part<Node>,
-    pub(super) cilium_node: Part<CiliumNode>,
+pub struct Seen {
+    pub configmap: Part<Option<Keys>>,
+    pub node_configs: Part<Vec<NodeConfig>>,
+    pub node: Part<Node>,
+    pub cilium_node: Part<CiliumNode>,
     /// Of the API server's Service.
-    pub(super) endpoints: Part<BTreeSet<Ipv4Addr>>,
+    pub endpoints: Part<BTreeSet<Ipv4Addr>>,
     /// As this agent reaches the API server; `None` until its name was looked up.
-    pub(super) server: Option<Located>,
+    pub server: Option<Located>,
     /// Why the API server cannot be reached.
-    pub(super) trouble: Option<String>,
+    pub trouble: Option<String>,
 }
 
 impl Seen {
     /// `None` while the API server was not asked everything yet: half an answer may be the wrong configuration. `before` is the doubt that
     /// was told last; it goes when everything is watched again, and not earlier.
-    pub(super) fn observed(&self, names: &Names, given: &Surroundings, before: Option<&str>) -> Option<Observed> {
+    pub fn observed(&self, names: &Names, given: &Surroundings, before: Option<&str>) -> Option<Observed> {
         let doubt = self.doubt(before);
         if self.is_pending() || (self.configmap.known.is_none() && doubt.is_some()) {
             return doubt.map(|doubt| Observed::nothing(&doubt));
@@ -115,7 +162,8 @@ fn missing(Names { namespace, configmap, .. }: &Names) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::part::Unknown, *};
+    use super::*;
+    use crate::config::kube::part::Unknown;
     use crate::config::selector::Selector;
 
     fn known<V>(value: V) -> Part<V> {

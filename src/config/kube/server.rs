@@ -11,6 +11,7 @@ use std::{
 use hyper::Uri;
 use tokio::{net, time};
 
+use super::seen::Located;
 use super::words;
 
 /// The timeout of a name lookup, and of a TCP connection.
@@ -24,27 +25,6 @@ pub struct Server(Arc<Hosts>);
 struct Hosts {
     host: Option<Host>,
     proxy: Option<Host>,
-}
-
-/// Where the API server is, as far as this node knows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Located {
-    /// IPv4 only.
-    pub(super) addresses: BTreeSet<Ipv4Addr>,
-    /// Why the name that the client connects to could not be resolved, ever.
-    pub(super) unresolved: Option<String>,
-}
-
-impl Located {
-    /// More than any API server has at a time: older addresses are forgotten.
-    const MOST: usize = 64;
-
-    /// A name can have other addresses tomorrow, and some in turns: those of before still count.
-    pub(super) fn and(mut self, now: Self) -> Self {
-        self.addresses.extend(&now.addresses);
-        let addresses = if self.addresses.len() > Self::MOST { now.addresses } else { self.addresses };
-        Self { addresses, unresolved: self.unresolved.and(now.unresolved) }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

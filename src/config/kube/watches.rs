@@ -6,10 +6,8 @@ use tokio::sync::watch::{self, Receiver, Sender};
 
 use super::{
     gate::Gate,
-    objects::{CiliumNode, Node},
     part::Part,
-    seen::Seen,
-    server::Located,
+    seen::{CiliumNode, Located, Node, Seen},
 };
 use crate::config::{Keys, document::NodeConfig};
 

@@ -1,6 +1,9 @@
 //! The three lists: how they are split, and whether they fit together.
 
-use super::{EXAMINED, values::Complaint, values::Read};
+use super::{
+    EXAMINED,
+    values::{Complaint, Read},
+};
 use crate::config::{
     Keys,
     finding::{Finding, Rule},

@@ -2,7 +2,10 @@
 //!
 //! Only keys whose type is certain are looked at. Cilium trims what it reads from the mounted ConfigMap.
 
-use super::{cluster::filled, values::is_quote, values::quote};
+use super::{
+    cluster::filled,
+    values::{is_quote, quote},
+};
 use crate::config::{
     Keys,
     finding::{Finding, Rule, Scope},

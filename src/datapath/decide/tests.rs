@@ -15,12 +15,12 @@ use crate::{
         view::{Observed, Sight},
     },
     datapath::{
-        journal::PROTOCOL,
+        records::PROTOCOL,
         state::{CiliumRoutes, HostRule, ROUTE_TABLE, Table},
     },
     node::{
         cilium::RunningConfig,
-        devices::{CiliumDevices, Device},
+        device::{CiliumDevices, Device},
     },
 };
 

@@ -1,0 +1,58 @@
+//! Choices that flags name, as the command line spells them.
+
+use crate::{datapath::settings, reconcile::report};
+
+/// `--mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// Looks and probes; writes nothing.
+    Observe,
+    Enforce,
+}
+
+/// `--host-routes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum HostRoutes {
+    Auto,
+    /// As `auto`: a CIDR that Cilium routes needs no second route.
+    On,
+    Off,
+}
+
+/// `--ipcache`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum IpcacheMode {
+    /// Only where the datapath knows VTEPs by nothing else (candidates of Cilium 1.12, and what is older).
+    Auto,
+    /// In any case.
+    On,
+    Off,
+}
+
+impl From<Mode> for report::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Observe => Self::Observe,
+            Mode::Enforce => Self::Enforce,
+        }
+    }
+}
+
+impl From<HostRoutes> for settings::HostRoutes {
+    fn from(routes: HostRoutes) -> Self {
+        match routes {
+            HostRoutes::Auto | HostRoutes::On => Self::Auto,
+            HostRoutes::Off => Self::Off,
+        }
+    }
+}
+
+impl From<IpcacheMode> for settings::IpcacheMode {
+    fn from(mode: IpcacheMode) -> Self {
+        match mode {
+            IpcacheMode::Auto => Self::Auto,
+            IpcacheMode::On => Self::On,
+            IpcacheMode::Off => Self::Off,
+        }
+    }
+}

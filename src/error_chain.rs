@@ -1,0 +1,23 @@
+//! Errors with all their causes, in one line.
+
+use std::{error::Error, fmt};
+
+/// Prints an error with all its causes: `what we were doing: why it failed`.
+#[must_use]
+pub fn chain(error: &dyn Error) -> Chain<'_> {
+    Chain(error)
+}
+
+pub struct Chain<'a>(&'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,27 @@
+//! The tap's records as the map API takes them: wrappers, because both the trait and the records are of other crates.
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub(super) struct FlowKey(pub(super) vtep_agent_ebpf::FlowKey);
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub(super) struct FlowStats(pub(super) vtep_agent_ebpf::FlowStats);
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub(super) struct Stray(pub(super) vtep_agent_ebpf::Stray);
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub(super) struct Targets(pub(super) vtep_agent_ebpf::Targets);
+
+#[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
+// SAFETY: as the reason says.
+unsafe impl aya::Pod for FlowKey {}
+#[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
+// SAFETY: as the reason says.
+unsafe impl aya::Pod for FlowStats {}
+#[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
+// SAFETY: as the reason says.
+unsafe impl aya::Pod for Stray {}
+#[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
+// SAFETY: as the reason says.
+unsafe impl aya::Pod for Targets {}
