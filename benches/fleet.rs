@@ -11,12 +11,13 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use kube::Client;
 use tokio::{sync::mpsc, time};
-use vtep_agent::config::{
-    kube::{Server, Source, seen::Names},
+use vtep_agent::k8s::{server::Server, source::Source};
+use vtep_apiserver::{ApiServer, Request, Resource, objects};
+use vtep_core::config::{
+    merge::Names,
     surroundings::Surroundings,
     view::{Observed, Sight},
 };
-use vtep_apiserver::{ApiServer, Request, Resource, objects};
 use vtep_lab::{Config, Lab};
 
 const AGENTS: usize = 500;

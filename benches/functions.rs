@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use vtep_agent::{
+use vtep_core::{
     config::{
         Keys,
         parse::parse,
@@ -13,7 +13,7 @@ use vtep_agent::{
         plan::{Keep, plan},
         state,
     },
-    probe::frames::{arp_request, tunnel_arp_reply},
+    tunnel::frames::{arp_request, tunnel_arp_reply},
 };
 
 fn eight_vteps() -> Keys {

@@ -25,7 +25,7 @@ use nix::{
     unistd::Pid,
 };
 use support::{cpu_time, resident_mb};
-use vtep_agent::datapath::ipcache::Ipcache;
+use vtep_agent::kernel::ipcache::Ipcache;
 use vtep_apiserver::{ApiServer, Resource, objects};
 use vtep_lab::{BPF_FS, CILIUM_RUN, Config, FILES, Lab, STATE, Vtep};
 

@@ -10,7 +10,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::{Arg, Command, CommandFactory};
-use vtep_agent::{cli::Cli, diagnose::Cause};
+use vtep_agent::cli::Cli;
+use vtep_core::diagnosis::Cause;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 

@@ -3,7 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vtep_agent::{cli::check::render, config::{manifest::read_documents, parse::parse}};
+use vtep_agent::cli::check::render;
+use vtep_core::config::{manifest::read_documents, parse::parse};
 
 fuzz_target!(|text: &str| {
     if let Ok(keys) = read_documents(text) {

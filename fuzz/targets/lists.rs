@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vtep_agent::config::{Keys, in_force::in_force, parse::parse};
+use vtep_core::config::{Keys, effective::in_force, parse::parse};
 
 const KEYS: [&str; 7] =
     ["vtep-cidr", "vtep-endpoint", "vtep-mac", "vtep-mask", "tunnel-protocol", "tunnel-port", "enable-vtep"];

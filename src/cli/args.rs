@@ -1,6 +1,6 @@
 //! Choices that flags name, as the command line spells them.
 
-use crate::{datapath::settings, reconcile::report};
+use vtep_core::datapath::{report, settings};
 
 /// `--mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

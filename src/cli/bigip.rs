@@ -3,15 +3,14 @@
 use std::{io::Write, net::Ipv4Addr, process::ExitCode};
 
 use anyhow::bail;
+use vtep_core::{
+    bigip::{BigIp, Told, bigips},
+    config::{effective::in_force, parse::parse_within},
+};
 
 use super::{
-    Format,
+    Format, cluster_networks,
     input::{self, Applied, Given},
-    surroundings,
-};
-use crate::{
-    bigip::{BigIp, Told, bigips},
-    config::{in_force::in_force, parse::parse_within},
 };
 
 /// Print the tmsh commands for each BIG-IP of a cilium-config.
@@ -23,7 +22,7 @@ pub(super) struct Args {
     #[command(flatten)]
     input: input::Input,
     #[command(flatten)]
-    surroundings: surroundings::Flags,
+    surroundings: cluster_networks::Flags,
     /// A tunnel self IP, inside the CIDR of its VTEP; repeatable.
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     self_ip: Vec<Ipv4Addr>,

@@ -10,20 +10,20 @@ use std::{
 };
 
 use serde::Serialize;
-
-pub use self::text::render;
-use super::{
-    Format,
-    input::{self, Applied, Given},
-    surroundings,
-};
-use crate::config::{
+use vtep_core::config::{
+    effective::in_force,
     finding::{Finding, Severity},
-    in_force::in_force,
     parse::{Parsed, parse_within},
     spec::Vtep,
     view::Truth,
 };
+
+use super::{
+    Format, cluster_networks,
+    input::{self, Applied, Given},
+};
+
+pub use self::text::render;
 
 /// Lint a cilium-config: a manifest, a map of keys, or a directory with one file per key.
 #[derive(Clone, Debug, clap::Args)]
@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long)]
     pub strict: bool,
     #[command(flatten)]
-    pub surroundings: surroundings::Flags,
+    pub surroundings: cluster_networks::Flags,
     /// Text for people, or JSON for programs.
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Format,

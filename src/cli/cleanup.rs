@@ -4,22 +4,20 @@ use std::{collections::BTreeSet, io::Write, process::ExitCode};
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-
-use super::{Format, node, state};
-use crate::datapath::found_routes;
-use crate::{
+use vtep_core::{
     datapath::{
-        found_routes::HostRoutes,
-        ipcache::Ipcache,
-        maps::MapError,
         plan::{Keep, Op, plan},
         records::{Owned, PROTOCOL, Records},
-        routes,
+        routes::{Found, HostRoutes},
         state::{HostRule, ROUTE_TABLE, State, Table},
     },
-    error_chain::chain,
-    node::{lock::NodeLock, netlink},
-    reconcile::Memory,
+    types::error_chain::chain,
+};
+
+use super::{Format, node, state};
+use crate::{
+    kernel::{ipcache::Ipcache, lock::NodeLock, maps::MapError, netlink, routes},
+    tasks::reconcile::Memory,
 };
 
 #[derive(Clone, Debug, clap::Args)]
@@ -113,11 +111,10 @@ fn left(records: &Records, found: &HostRoutes) -> Vec<String> {
         advice(format!("rule {rule}"), command)
     });
     let like_ours = found.routes.iter().filter(|route| route.like_ours && route.protocol == PROTOCOL);
-    let routes =
-        like_ours.filter(|route| !records.has_route(route)).map(|found_routes::Found { cidr, route, .. }| {
-            let command = format!("ip route del {cidr} proto {PROTOCOL} table {}", route.table);
-            advice(format!("route {cidr} {route}"), command)
-        });
+    let routes = like_ours.filter(|route| !records.has_route(route)).map(|Found { cidr, route, .. }| {
+        let command = format!("ip route del {cidr} proto {PROTOCOL} table {}", route.table);
+        advice(format!("route {cidr} {route}"), command)
+    });
     rules.chain(routes).collect()
 }
 

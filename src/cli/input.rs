@@ -9,14 +9,14 @@ use std::{
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
-
-use crate::config::key_files;
-use crate::config::{
+use vtep_core::config::{
     document::{Document, NodeConfig},
     manifest::{self, MAX_BYTES, Manifest},
     selector::{Labels, Selector},
     surroundings::Surroundings,
 };
+
+use crate::tasks::config::key_files;
 
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "input_args")]

@@ -8,18 +8,18 @@ pub mod args;
 mod bigip;
 pub mod check;
 pub mod cleanup;
+pub mod cluster_networks;
 pub mod input;
-pub mod moment;
 pub mod node;
 pub mod plan;
 pub mod preflight;
 pub mod probe;
 pub mod run;
+pub mod snapshot;
 pub mod source;
 pub mod state;
 pub mod status;
 pub(crate) mod style;
-pub mod surroundings;
 
 /// How a command prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use vtep_core::node::{fitness::Fitness, version::CiliumVersion};
 
-use crate::node::{agent_api::VersionSource, fitness::Fitness, fitness_probe, version::CiliumVersion};
+use crate::{kernel::fitness, tasks::node::cilium_version::VersionSource};
 
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "node")]
@@ -33,6 +34,6 @@ impl Flags {
     ///
     /// When this process's capabilities cannot be read.
     pub fn fitness(&self) -> anyhow::Result<Fitness> {
-        fitness_probe::probe(self.ignore_kernel_check).context("failed to read this process's capabilities")
+        fitness::probe(self.ignore_kernel_check).context("failed to read this process's capabilities")
     }
 }

@@ -3,20 +3,17 @@
 use std::{collections::BTreeSet, io::Write, process::ExitCode};
 
 use serde::Serialize;
+use vtep_core::{
+    datapath::{decide::Inputs, layout::Model},
+    types::error_chain::chain,
+};
 
 use super::{
     Format,
-    moment::{self, Moment, NO_CONFIGURATION},
+    snapshot::{self, Moment, NO_CONFIGURATION},
     source,
 };
-use crate::{
-    datapath::{
-        decide::Inputs,
-        layout::Model,
-        survey::{Scope, Survey, survey},
-    },
-    error_chain::chain,
-};
+use crate::tasks::reconcile::observe::{Scope, Survey, survey};
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(
@@ -61,7 +58,7 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Format::Text => plan.print(&mut out)?,
         Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&plan)?)?,
     }
-    Ok(moment::exit(&view, plan.in_sync))
+    Ok(snapshot::exit(&view, plan.in_sync))
 }
 
 impl From<Survey> for Plan {

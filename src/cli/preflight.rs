@@ -5,18 +5,17 @@ use std::{io::Write, process::ExitCode};
 use anyhow::Context;
 use rtnetlink::Handle;
 use serde::Serialize;
+use vtep_core::{
+    config::spec::TunnelProtocol,
+    node::{fitness::Check, version::CiliumVersion},
+    types::error_chain::chain,
+};
 
 use super::{Format, node};
-use crate::{
-    config::spec::TunnelProtocol,
-    datapath::{maps, vtep_map::VtepMap},
-    error_chain::chain,
-    node::{
-        devices::{self, CILIUM_HOST},
-        fitness::Check,
-        netlink,
-        version::CiliumVersion,
-    },
+use crate::kernel::{
+    devices::{self, CILIUM_HOST},
+    maps, netlink,
+    vtep_map::VtepMap,
 };
 
 #[derive(Clone, Debug, clap::Args)]

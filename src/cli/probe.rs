@@ -17,29 +17,29 @@ use anyhow::Context;
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use tokio::{sync::watch, time};
+use vtep_core::{
+    datapath::report::{DatapathReport, Mode},
+    diagnosis::RUNBOOK,
+    node::capabilities,
+    report::status::{Identity, Status},
+    tunnel::{report::ProbeReport, vtep_probes::Pace, window::Thresholds},
+};
 
 use self::ladder::Ladder;
 use super::{
     Format,
-    moment::{self, Moment, NO_CONFIGURATION},
     run::probe_target,
+    snapshot::{self, Moment, NO_CONFIGURATION},
     source,
 };
-use crate::probe::report;
 use crate::{
-    diagnose::RUNBOOK,
-    events::Queue,
-    monitor::{self, Board},
-    node::capabilities,
-    probe::{
-        health::Thresholds,
-        lane::Pace,
-        learned::Memory,
-        prober::{self, Prober},
+    k8s::events::Queue,
+    liveness::Progress,
+    tasks::{
+        monitor::{self, Board},
+        prober::{self, Prober, learned::Memory},
+        reconcile::{self, Lifeline, Reconciler},
     },
-    progress::Progress,
-    reconcile::{self, Lifeline, Reconciler, report::Mode},
-    status::{Identity, Status},
 };
 
 /// A round is over when every probe has told, or after this.
@@ -89,7 +89,7 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
             status
         }
     };
-    Ok(moment::exit(&view, status.healthy()))
+    Ok(snapshot::exit(&view, status.healthy()))
 }
 
 /// The loops of `run`, observing, until each probe has told; `on_news` gets each state on the way.
@@ -109,8 +109,8 @@ async fn round(
     };
     let (_config, config) = watch::channel(Some(Arc::new(view)));
     let (_facts, facts) = watch::channel(Some(Arc::new(facts)));
-    let (datapath_tx, datapath) = watch::channel(reconcile::Report::default());
-    let (probes_tx, probes) = watch::channel(Arc::new(report::Report::default()));
+    let (datapath_tx, datapath) = watch::channel(DatapathReport::default());
+    let (probes_tx, probes) = watch::channel(Arc::new(ProbeReport::default()));
     let (diagnoses_tx, diagnoses) = watch::channel(Arc::default());
     let settings = reconcile::Settings {
         mode: Mode::Observe,

@@ -18,31 +18,32 @@ use tokio::{
 };
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
+use vtep_core::{
+    datapath::report::DatapathReport,
+    diagnosis::RUNBOOK,
+    node::{capabilities, fitness::Fitness},
+    report::status::Identity,
+    tunnel::{report::ProbeReport, vtep_probes::Pace, window::Thresholds},
+};
 
 use super::{
     args::Mode,
-    moment::{self, Moment, NO_CONFIGURATION},
+    snapshot::{self, Moment, NO_CONFIGURATION},
     source,
 };
-use crate::history_task;
-use crate::probe::report;
 use crate::{
-    config,
-    datapath::pins,
-    diagnose::RUNBOOK,
-    events, http, logging,
-    monitor::{self, Board},
-    node::{capabilities, facts, fitness::Fitness, netlink, networks},
-    node_condition,
-    probe::{
-        health::Thresholds,
-        lane::Pace,
-        learned::Memory,
-        prober::{self, Prober},
+    http,
+    k8s::{events, node_condition},
+    kernel::{netlink, pins},
+    liveness::Progress,
+    logging,
+    tasks::{
+        self, history,
+        monitor::{self, Board},
+        node::{facts, networks},
+        prober::{self, Prober, learned::Memory},
+        reconcile::{self, Lifeline, Notices, Reconciler},
     },
-    progress::Progress,
-    reconcile::{self, Lifeline, Notices, Reconciler},
-    status::Identity,
 };
 
 /// How long a person waits at most for a stop.
@@ -151,22 +152,22 @@ async fn once(args: &Args) -> anyhow::Result<ExitCode> {
     fitness.kernel(facts.version).reasons.iter().for_each(|reason| warn!(reason, "this node is not fit"));
     let (_config, config) = watch::channel(Some(Arc::clone(&view)));
     let (_facts, facts) = watch::channel(Some(Arc::new(facts)));
-    let (report, _) = watch::channel(reconcile::Report::default());
+    let (report, _) = watch::channel(DatapathReport::default());
     let settings = args.reconcile(fitness, args.source.lifeline(&args.source.config().await?, netlink.clone()));
     let reconciler = Reconciler::new(settings, netlink, config, facts, args.source.state.memory(), report);
     let report = reconciler.once().await;
     report.pending.iter().for_each(|op| warn!(change = %op, "not done"));
     let in_sync = report.in_sync();
     info!(in_sync, "one pass");
-    Ok(moment::exit(&view, in_sync))
+    Ok(snapshot::exit(&view, in_sync))
 }
 
 /// Source → view → { facts, reconciler, prober } → monitor: each a task, joined by channels that hold the latest value.
 async fn start(args: &Args) -> anyhow::Result<http::Sources> {
     let (config_tx, config_rx) = watch::channel(None);
     let (facts, facts_rx) = watch::channel(None);
-    let (datapath, datapath_rx) = watch::channel(reconcile::Report::default());
-    let (probes, probes_rx) = watch::channel(Arc::new(report::Report::default()));
+    let (datapath, datapath_rx) = watch::channel(DatapathReport::default());
+    let (probes, probes_rx) = watch::channel(Arc::new(ProbeReport::default()));
     let (diagnoses, diagnoses_rx) = watch::channel(Arc::default());
     let mut progress = Progress::new(Instant::now());
 
@@ -190,7 +191,7 @@ async fn start(args: &Args) -> anyhow::Result<http::Sources> {
     tokio::spawn(networks::follow(netlink()?, own_tables, networks_changes, networks, beat));
     let lifeline = args.source.lifeline(&source, netlink()?);
     let needs = args.source.needs(&source, networks_rx);
-    tokio::spawn(config::follow::follow(source.to_string(), observed, needs, args.source.state.last_good(), config_tx));
+    tokio::spawn(tasks::config::follow(source.to_string(), observed, needs, args.source.state.last_good(), config_tx));
     tokio::spawn(source.follow(updates));
     let node = &args.source.node;
     let (version, version_rx) = watch::channel(None);
@@ -235,7 +236,7 @@ async fn start(args: &Args) -> anyhow::Result<http::Sources> {
     };
     tokio::spawn(monitor::run(board.clone(), diagnoses, args.summary_interval, progress.register("monitor")));
     let (history, history_rx) = watch::channel(Arc::default());
-    tokio::spawn(history_task::keep(board.clone(), history));
+    tokio::spawn(history::keep(board.clone(), history));
     Ok(http::Sources::new(board, progress, history_rx))
 }
 

@@ -10,22 +10,22 @@ use tokio::{
     sync::{mpsc, watch},
     task,
 };
+use vtep_core::{
+    config::{merge::Names, surroundings::Surroundings, view::Observed},
+    datapath::{settings::Settings, state::ROUTE_TABLE},
+    types::error_chain::chain,
+};
 
 use super::{
     args::{HostRoutes, IpcacheMode},
-    node, state, surroundings,
+    cluster_networks, node, state,
 };
 use crate::{
-    config::{
-        self, dir,
-        follow::{IpcacheLook, Needs},
-        kube::seen::Names,
-        surroundings::Surroundings,
-        view::Observed,
+    k8s,
+    tasks::{
+        config::{IpcacheLook, Needs, dir},
+        reconcile::{Lifeline, ipcache_search},
     },
-    datapath::{search, settings::Settings, state::ROUTE_TABLE},
-    error_chain::chain,
-    reconcile::Lifeline,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -55,7 +55,7 @@ pub struct Source {
     #[arg(long, value_name = "NAME", env = "NODE_NAME", default_value_t = hostname())]
     pub node_name: String,
     #[command(flatten)]
-    surroundings: surroundings::Flags,
+    surroundings: cluster_networks::Flags,
     #[command(flatten)]
     pub node: node::Flags,
     /// Add host routes to VTEPs that Cilium does not route, and restore Cilium's missing rules; `off` leaves all routes as they are.
@@ -78,7 +78,7 @@ pub struct Source {
 /// Where the configuration comes from, ready to be read.
 pub enum Config {
     Dir { dir: PathBuf, surroundings: Surroundings },
-    Kube(config::kube::Source),
+    Kube(k8s::source::Source),
 }
 
 impl Source {
@@ -90,11 +90,11 @@ impl Source {
         match (self.config_source, &self.config_dir) {
             (Some(Kind::Dir) | None, Some(dir)) => Ok(Config::Dir { dir: dir.clone(), surroundings }),
             (Some(Kind::Kube | Kind::Dir) | None, _) => {
-                let (client, server) = config::kube::connect().await.map_err(|error| {
+                let (client, server) = k8s::source::connect().await.map_err(|error| {
                     let reason = no_credentials(&error);
                     anyhow!("no way to the API server: run as a pod with a ServiceAccount, set KUBECONFIG, or give --config-dir ({reason})")
                 })?;
-                Ok(Config::Kube(config::kube::Source { client, server, names: self.names(), surroundings }))
+                Ok(Config::Kube(k8s::source::Source { client, server, names: self.names(), surroundings }))
             }
         }
     }
@@ -156,7 +156,8 @@ impl Source {
         Box::new(move |cidrs| {
             let (bpffs, owned) = (bpffs.clone(), owned.clone());
             Box::pin(async move {
-                let look = move || search::look(&bpffs, &cidrs, &owned.load().ok().flatten().unwrap_or_default());
+                let look =
+                    move || ipcache_search::look(&bpffs, &cidrs, &owned.load().ok().flatten().unwrap_or_default());
                 match task::spawn_blocking(look).await {
                     Ok(found) => found.map_err(|error| chain(&error).to_string()),
                     Err(error) => Err(error.to_string()),
@@ -183,7 +184,7 @@ impl Config {
     /// When there are no credentials.
     pub async fn client(&self) -> kube::Result<Client> {
         match self {
-            Self::Dir { .. } => config::kube::client().await,
+            Self::Dir { .. } => k8s::source::client().await,
             Self::Kube(source) => Ok(source.client.clone()),
         }
     }
@@ -210,7 +211,7 @@ impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dir { dir, .. } => write!(f, "dir:{}", dir.display()),
-            Self::Kube(config::kube::Source { names: Names { namespace, configmap, .. }, .. }) => {
+            Self::Kube(k8s::source::Source { names: Names { namespace, configmap, .. }, .. }) => {
                 write!(f, "kube:{namespace}/{configmap}")
             }
         }

@@ -2,17 +2,22 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use crate::{
+use vtep_core::{
     config::last_good::{self, LastGood},
-    datapath::{
-        ipcache_entries::Owned,
-        journal::{self, Journal},
-        owned::{self, Ledger},
-        records::Records,
-    },
-    probe::{learned, self_ip::Learned},
-    reconcile::Memory,
+    datapath::{ipcache::Owned, records::Records},
+    tunnel::self_ip::Learned,
+};
+
+use crate::{
     state_file::StateFile,
+    tasks::{
+        prober::learned,
+        reconcile::{
+            Memory,
+            ipcache_ledger::{self, Ledger},
+            journal::{self, Journal},
+        },
+    },
 };
 
 #[derive(Clone, Debug, clap::Args)]
@@ -38,7 +43,7 @@ impl Flags {
     /// What this agent put into the ipcache.
     #[must_use]
     pub fn owned(&self) -> StateFile<Owned> {
-        StateFile::new(self.state_dir.join(owned::FILE))
+        StateFile::new(self.state_dir.join(ipcache_ledger::FILE))
     }
 
     /// What this agent wrote, so that it removes nothing else.

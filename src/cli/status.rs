@@ -12,16 +12,16 @@ use anyhow::{Context, anyhow, bail};
 use axum::body::Bytes;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use vtep_core::{
+    config::{finding::Severity, view::Truth},
+    diagnosis::Verdict,
+    report::status::{Probe, Status, VtepStatus},
+    tunnel::vtep_probes::ProbeState,
+};
 
 use super::{
     Format,
     style::{BAD, BOLD, GOOD, SOFT, WARNING, fold, paint},
-};
-use crate::{
-    config::{finding::Severity, view::Truth},
-    diagnose::Verdict,
-    probe::lane::ProbeState,
-    status::{Probe, Status, VtepStatus},
 };
 
 /// How long the agent may take to answer.
@@ -150,8 +150,8 @@ fn header(out: &mut String, status: &Status) -> fmt::Result {
     let cilium_version = cilium.version.map(|version| format!("{version}, ")).unwrap_or_default();
     let running = if cilium.running { "" } else { " (not running)" };
     let mode = match mode {
-        crate::reconcile::report::Mode::Observe => "observe",
-        crate::reconcile::report::Mode::Enforce => "enforce",
+        vtep_core::datapath::report::Mode::Observe => "observe",
+        vtep_core::datapath::report::Mode::Enforce => "enforce",
     };
     let flawed = if config.valid || config.enabled == Some(false) { Style::new() } else { BAD };
     writeln!(out, "node      {}, vtep-agent {version}, {mode}", paint(BOLD, node))?;

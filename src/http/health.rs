@@ -8,13 +8,13 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use vtep_core::{
+    datapath::layout::Model,
+    diagnosis::{Cause, Verdict},
+    report::status::Status,
+};
 
 use super::Sources;
-use crate::{
-    datapath::layout::Model,
-    diagnose::{Cause, Verdict},
-    status::Status,
-};
 
 /// A named check, and the reason why it fails.
 type Check = (&'static str, Result<(), String>);
@@ -51,7 +51,7 @@ fn readiness(status: &Status) -> Vec<Check> {
 
 fn first_error(status: &Status) -> String {
     let error =
-        status.config.findings.iter().find(|finding| finding.severity == crate::config::finding::Severity::Error);
+        status.config.findings.iter().find(|finding| finding.severity == vtep_core::config::finding::Severity::Error);
     let why = status.config.source_error.as_deref().or(error.map(|finding| finding.message.as_str()));
     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
     format!("no valid configuration yet{why}")

@@ -7,10 +7,11 @@
 //! - `server`: the connections, and what each may cost
 
 mod health;
-mod live;
+pub mod metrics;
 mod page;
+mod response_cache;
 mod server;
-mod text;
+mod sse;
 
 use std::{fmt, io, net::TcpListener, sync::Arc, thread, time::Duration};
 
@@ -24,21 +25,20 @@ use axum::{
     routing::get,
 };
 use tokio::{sync::watch, task};
+use vtep_core::report::history::History;
 
-use self::text::{Shared, Text};
-use crate::{
-    history::History,
-    metrics::{self, Format},
-    monitor::Board,
-    progress::Progress,
+use self::{
+    metrics::Format,
+    response_cache::{Shared, Text},
 };
+use crate::{liveness::Progress, tasks::monitor::Board};
 
 /// What the endpoints read.
 pub struct Sources {
     board: Board,
     progress: Progress,
     history: watch::Receiver<Arc<History>>,
-    live: live::Live,
+    live: sse::Live,
     status: Shared,
     prometheus: Shared,
     openmetrics: Shared,
@@ -48,7 +48,7 @@ impl Sources {
     #[must_use]
     pub fn new(board: Board, progress: Progress, history: watch::Receiver<Arc<History>>) -> Self {
         let [status, prometheus, openmetrics] = Default::default();
-        Self { board, progress, history, live: live::Live::default(), status, prometheus, openmetrics }
+        Self { board, progress, history, live: sse::Live::default(), status, prometheus, openmetrics }
     }
 
     /// The whole status as JSON.
@@ -61,7 +61,7 @@ impl Sources {
             Format::Prometheus => &self.prometheus,
             Format::OpenMetrics => &self.openmetrics,
         };
-        shared.get(text::MOMENT, || metrics::encode(self.board.status(), format))
+        shared.get(response_cache::MOMENT, || metrics::encode(self.board.status(), format))
     }
 }
 
@@ -103,7 +103,7 @@ fn router(sources: Sources) -> Router {
         .route("/readyz", get(health::readyz))
         .route("/healthz", get(health::healthz))
         .route("/status", get(status))
-        .route("/events", get(live::events))
+        .route("/events", get(sse::events))
         .route("/history", get(history))
         .route("/metrics", get(metrics))
         .layer(middleware::map_response(guarded))
@@ -136,7 +136,7 @@ async fn in_turn(response: Response) -> Response {
 }
 
 async fn status(State(sources): State<Arc<Sources>>) -> Response {
-    written(sources.status(text::MOMENT), "application/json")
+    written(sources.status(response_cache::MOMENT), "application/json")
 }
 
 async fn history(State(sources): State<Arc<Sources>>) -> Json<History> {

@@ -53,8 +53,9 @@ pub(super) async fn page(headers: HeaderMap) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use vtep_core::diagnosis::Cause;
+
     use super::*;
-    use crate::diagnose::Cause;
 
     #[test]
     fn the_page_is_whole_and_knows_every_cause() {

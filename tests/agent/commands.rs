@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use vtep_agent::diagnose::Cause;
+use vtep_core::diagnosis::Cause;
 use vtep_lab::{CONFIG, Config, Lab, STATE};
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::{Result, ensure};
-use vtep_agent::config::finding::Severity;
+use vtep_core::config::finding::Severity;
 use vtep_lab::{Config, Lab};
 
 use crate::support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, all_healthy, eventually, in_kernel};
@@ -171,7 +171,7 @@ fn the_seeds_own_configuration_is_programmed_with_a_warning() -> Result<()> {
 fn what_only_a_restart_of_cilium_brings_in_line_is_told() -> Result<()> {
     let lab = Lab::start()?;
     let agent = Agent::healthy(&lab)?;
-    let is_told = |status: &vtep_agent::status::Status| status.cilium.restart_required;
+    let is_told = |status: &vtep_core::report::status::Status| status.cilium.restart_required;
     ensure!(agent.status()?.is_some_and(|status| !is_told(&status)), "it runs with the same");
     lab.config.write(&edited("vtep-endpoint", "10.169.72.34 10.169.72.77"))?;
     let status = agent.wait_for("the difference is told", HEALTHY_WITHIN, is_told)?;

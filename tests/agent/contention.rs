@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use vtep_agent::{diagnose::Cause, status::Status};
+use vtep_core::{diagnosis::Cause, report::status::Status};
 use vtep_lab::{Config, Lab, Vtep};
 
 use crate::support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, REPAIRED_WITHIN, bpftool, eventually, in_kernel};
@@ -94,7 +94,7 @@ fn a_fight_is_named_and_left_alone() -> Result<()> {
         });
         let named = agent.wait_for("the fight is named", NOTICED_WITHIN, |status| {
             status.vteps[0].cause == Some(Cause::DatapathContended)
-                && status.vteps[0].datapath.state == vtep_agent::status::EntryState::Contended
+                && status.vteps[0].datapath.state == vtep_core::report::status::EntryState::Contended
         });
         let left_alone = named.and_then(|status| {
             let hint = status.vteps[0].hint.clone().unwrap_or_default();

@@ -7,9 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use vtep_agent::{
-    diagnose::{Cause, Verdict},
-    status::Status,
+use vtep_core::{
+    diagnosis::{Cause, Verdict},
+    report::status::Status,
 };
 use vtep_lab::{BIGIP_TUNNEL, CILIUM_RUN, Config, Faults, Lab};
 

@@ -19,8 +19,8 @@ use nix::{
     sys::stat::Mode,
     unistd::{Pid, mkfifo},
 };
-use vtep_agent::{diagnose::Cause, status::Status};
 use vtep_apiserver::Matcher;
+use vtep_core::{diagnosis::Cause, report::status::Status};
 use vtep_lab::{CILIUM_RUN, CONFIG, Config, Lab};
 
 use crate::{

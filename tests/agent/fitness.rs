@@ -4,7 +4,7 @@ use std::{path::Path, process::Output};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use vtep_agent::diagnose::Cause;
+use vtep_core::diagnosis::Cause;
 use vtep_lab::{CILIUM_RUN, Config, Lab};
 
 use crate::support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, all_healthy};

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use vtep_agent::{
-    diagnose::{Cause, Verdict},
-    probe::lane::ProbeState,
+use vtep_core::{
+    diagnosis::{Cause, Verdict},
+    tunnel::vtep_probes::ProbeState,
 };
 use vtep_lab::{BIGIP_TUNNEL, CILIUM_RUN, CONFIG, Lab, Topology, Tunnel, ping};
 

@@ -6,8 +6,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use vtep_agent::config::finding::Severity;
 use vtep_apiserver::{After, ApiServer, CiliumVersions, Fault, Matcher, Request, Resource, Times, Verb, objects};
+use vtep_core::config::finding::Severity;
 use vtep_lab::{Config, Lab, Vtep};
 
 use crate::{

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use vtep_agent::{
+use vtep_core::{
     config::finding::Rule,
-    datapath::{ipcache_entries::Version, layout::Model},
-    diagnose::Cause,
-    status::Status,
+    datapath::{ipcache::Version, layout::Model},
+    diagnosis::Cause,
+    report::status::Status,
 };
 use vtep_lab::{CILIUM_RUN, Config, Lab, STATE};
 

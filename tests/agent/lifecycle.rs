@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use vtep_agent::{datapath::layout::Model, diagnose::Cause};
+use vtep_core::{datapath::layout::Model, diagnosis::Cause};
 use vtep_lab::{BPF_FS, CONFIG, Config, Lab, Vtep};
 
 use crate::support::{

@@ -10,8 +10,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use vtep_agent::{config::finding::Severity, status::Status};
 use vtep_apiserver::{ApiServer, Resource, objects};
+use vtep_core::{config::finding::Severity, report::status::Status};
 use vtep_lab::{Config, Host, Lab, Vtep, ping};
 
 use crate::{

@@ -7,9 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use vtep_agent::{
-    diagnose::{Cause, Verdict},
-    probe::lane::{Origin, ProbeState},
+use vtep_core::{
+    diagnosis::{Cause, Verdict},
+    tunnel::vtep_probes::{Origin, ProbeState},
 };
 use vtep_lab::{Config, Lab};
 

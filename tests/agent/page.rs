@@ -10,10 +10,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use vtep_agent::{
+use vtep_core::{
     config::{finding::Severity, view::Truth},
-    diagnose::{Cause, Verdict},
-    status::Status,
+    diagnosis::{Cause, Verdict},
+    report::status::Status,
 };
 use vtep_lab::{Config, Lab};
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use vtep_agent::{
-    diagnose::{Cause, Verdict},
-    status::{Status, VtepStatus},
+use vtep_core::{
+    diagnosis::{Cause, Verdict},
+    report::status::{Status, VtepStatus},
 };
 use vtep_lab::{BIGIP_TUNNEL, Lab};
 

@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
 use serde::Deserialize;
 use serde_json::Value;
-use vtep_agent::{
-    probe::lane::ProbeState,
-    status::{Probes, VtepStatus},
+use vtep_core::{
+    report::status::{Probes, VtepStatus},
+    tunnel::vtep_probes::ProbeState,
 };
 use vtep_lab::{Config, Lab};
 

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use vtep_agent::{datapath::layout::Model, probe::lane::ProbeState};
+use vtep_core::{datapath::layout::Model, tunnel::vtep_probes::ProbeState};
 use vtep_lab::{Config, Lab, ping};
 
 use crate::support::{
@@ -150,7 +150,8 @@ fn a_long_interval_is_no_reason_to_be_restarted() -> Result<()> {
     command.args(["--probe-interval", "1h"]);
     let agent = Agent::spawn(&lab, command)?;
     // Its loops turn every second all the same: the next look at the tap is in the status.
-    let seen = |status: &vtep_agent::status::Status| status.vteps.iter().map(|vtep| vtep.seen.packets).sum::<u64>();
+    let seen =
+        |status: &vtep_core::report::status::Status| status.vteps.iter().map(|vtep| vtep.seen.packets).sum::<u64>();
     agent.wait_for("the first answers", HEALTHY_WITHIN, |status| seen(status) > 0)?;
     let (code, body) = agent.get("/livez?verbose")?.context("an answer")?;
     ensure!(code == 200 && body.contains("[+] probe ok") && body.contains("[+] node ok"), "{body}");

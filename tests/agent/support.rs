@@ -15,7 +15,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use vtep_agent::{diagnose::Verdict, status::Status};
+use vtep_core::{diagnosis::Verdict, report::status::Status};
 use vtep_lab::{Config, Host, Lab};
 
 /// The program under test.

@@ -4,7 +4,7 @@ use std::{net::UdpSocket, time::Duration};
 
 use anyhow::{Result, ensure};
 use nix::{libc, setsockopt_impl, sockopt_impl, sys::socket::setsockopt};
-use vtep_agent::status::Status;
+use vtep_core::report::status::Status;
 use vtep_lab::Lab;
 
 use crate::{

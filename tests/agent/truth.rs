@@ -1,7 +1,7 @@
 //! Where the VTEPs are decided elsewhere: nothing is written, and nothing is deleted.
 
 use anyhow::{Context, Result, ensure};
-use vtep_agent::config::view::Truth;
+use vtep_core::config::view::Truth;
 use vtep_lab::{Config, Lab};
 
 use crate::support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, bpftool, eventually, in_kernel};
@@ -16,7 +16,7 @@ fn lists_that_are_gone_leave_the_map_to_another_controller() -> Result<()> {
     let mut keys = Config::seed_keys();
     keys.retain(|key, _| !["vtep-endpoint", "vtep-cidr", "vtep-mac"].contains(&key.as_str()));
     lab.config.write(&keys)?;
-    let elsewhere = |status: &vtep_agent::status::Status| status.config.truth == Truth::None;
+    let elsewhere = |status: &vtep_core::report::status::Status| status.config.truth == Truth::None;
     agent.wait_for("the truth is elsewhere", HEALTHY_WITHIN, elsewhere)?;
 
     bpftool(&lab, &format!("map update pinned {PIN} key 10 1 6 0 value 0 80 86 1 2 3 0 0 10 9 9 9 0 0 0 0"))?;
@@ -24,7 +24,7 @@ fn lists_that_are_gone_leave_the_map_to_another_controller() -> Result<()> {
     bpftool(&lab, &format!("map update pinned {PIN} key 10 9 9 0 value 0 80 86 1 2 3 0 0 10 9 9 9 0 0 0 0"))?;
     let theirs = lab.cilium.vtep_entries()?;
     let (routes, rules) = (lab.node.ip("route show table 2021")?, lab.node.ip("rule show")?);
-    let passes = |status: &vtep_agent::status::Status| {
+    let passes = |status: &vtep_core::report::status::Status| {
         status.datapath.last_pass.as_ref().map(|pass| pass.at.as_millisecond() / 1000)
     };
     let now = agent.wait_for("a pass", HEALTHY_WITHIN, |status| passes(status).is_some())?;

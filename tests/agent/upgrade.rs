@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use vtep_agent::diagnose::Verdict;
 use vtep_apiserver::{Fault, Matcher, Times};
+use vtep_core::diagnosis::Verdict;
 use vtep_lab::{Config, Lab, STATE};
 
 use crate::{

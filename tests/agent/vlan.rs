@@ -1,7 +1,7 @@
 //! An underlay whose frames are tagged: the node and the BIG-IPs are on a VLAN.
 
 use anyhow::{Result, ensure};
-use vtep_agent::probe::lane::ProbeState;
+use vtep_core::tunnel::vtep_probes::ProbeState;
 use vtep_lab::{Lab, Topology};
 
 use crate::support::{Agent, NOTICED_WITHIN, all_healthy};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use vtep_agent::diagnose::{Cause, Verdict};
+use vtep_core::diagnosis::{Cause, Verdict};
 
 use crate::{
     metrics::Series,

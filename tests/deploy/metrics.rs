@@ -3,10 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
-use vtep_agent::{
-    metrics::{self, Format},
-    status::Status,
-};
+use vtep_agent::http::metrics::{self, Format};
+use vtep_core::report::status::Status;
 
 /// What Prometheus adds to each series: the address that it scrapes, and the node's name by the chart's monitor.
 const ADDED: [&str; 3] = ["instance", "job", "node"];

@@ -1,12 +1,13 @@
 //! Findings the way a good compiler prints them: what, where, the text itself, and what to write instead.
 
-use super::{Applied, Count, vteps};
-use crate::cli::style::{BAD, BOLD, WARNING, fold, paint};
-use crate::config::{
+use vtep_core::config::{
     Keys,
     finding::{Finding, Severity},
     parse::{Parsed, tokens},
 };
+
+use super::{Applied, Count, vteps};
+use crate::cli::style::{BAD, BOLD, WARNING, fold, paint};
 
 /// The report of `check` for a person, ending in a line break.
 #[must_use]
@@ -112,8 +113,10 @@ fn plural(n: usize, noun: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use vtep_core::config::{parse::parse_within, surroundings::Surroundings};
+
     use super::*;
-    use crate::config::{parse::parse_within, surroundings::Surroundings};
 
     #[test]
     fn findings_as_a_person_sees_them() {
@@ -128,5 +131,24 @@ mod tests {
         let keys = keys.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let parsed = parse_within(&keys, &Surroundings::default());
         insta::assert_snapshot!(crate::cli::style::plain(&render(&keys, &parsed)));
+    }
+
+    proptest! {
+        /// No value can move a terminal's cursor.
+        #[test]
+        fn any_text_is_printable(keys in prop::collection::btree_map(
+            prop_oneof![
+                prop::sample::select(&[
+                    "enable-vtep", "vtep-endpoint", "vtep-cidr", "vtep-mask", "vtep-mac", "routing-mode", "tunnel",
+                    "tunnel-protocol", "tunnel-port", "ipam", "cluster-pool-ipv4-cidr", "enable-ipv4",
+                ][..]).prop_map(str::to_owned),
+                any::<String>(),
+            ],
+            prop_oneof![any::<String>(), "[0-9./: ,\"truea-f]{0,40}"],
+            0..12,
+        )) {
+            let text = crate::cli::style::colourless(&render(&keys, &parse_within(&keys, &Surroundings::default())));
+            prop_assert!(!text.chars().any(|c| c.is_control() && c != '\n'));
+        }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::io::{self, Write};
 
-use crate::{
-    cli::style::{BAD, BOLD, GOOD, SOFT, fold, paint},
-    diagnose::Verdict,
-    probe::lane::ProbeState,
-    status::{EntryState, Probe, Status, VtepStatus},
+use vtep_core::{
+    diagnosis::Verdict,
+    report::status::{EntryState, Probe, Status, VtepStatus},
+    tunnel::vtep_probes::ProbeState,
 };
+
+use crate::cli::style::{BAD, BOLD, GOOD, SOFT, fold, paint};
 
 /// What was printed so far: whole VTEPs, and rungs of the next.
 #[derive(Default)]

@@ -1,0 +1,167 @@
+//! What a BIG-IP must hold for a VTEP: tunnel, self IP, routes, FDB records, as tmsh commands. Pure.
+//!
+//! Source: F5's document for Cilium, and CIS (`--cilium-name`) for the FDB records.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::spec::{Spec, TunnelProtocol, Vtep},
+    tunnel::frames::VTEP_VNI,
+    types::mac::Mac,
+};
+
+/// A record of BIG-IP's forwarding database, as F5's controller writes it: MAC `0a:0a:` and the four octets of the node's address.
+/// BIG-IP floods its ARP requests to these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FdbRecord {
+    pub mac: Mac,
+    pub endpoint: Ipv4Addr,
+}
+
+impl FdbRecord {
+    #[must_use]
+    pub fn of_node(address: Ipv4Addr) -> Self {
+        let [a, b, c, d] = address.octets();
+        Self { mac: [0x0a, 0x0a, a, b, c, d].into(), endpoint: address }
+    }
+}
+
+/// One BIG-IP, as far as the configuration tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BigIp {
+    /// `vtep-endpoint`.
+    pub local_address: Ipv4Addr,
+    /// `vtep-cidr`: the tunnel's own network.
+    pub network: Ipv4Net,
+    /// `vtep-mac`: what the tunnel's MAC has to be.
+    pub mac: Mac,
+    pub protocol: String,
+    pub port: u16,
+    /// The tunnel's `key`.
+    pub key: u32,
+    /// Unknown unless it is told.
+    pub self_ip: Option<Ipv4Addr>,
+    /// Networks of pods that it needs a route to; unknown unless they are told.
+    pub pod_cidrs: Vec<Ipv4Net>,
+    pub fdb_records: Vec<FdbRecord>,
+    /// What makes it so, in this order.
+    pub commands: Vec<String>,
+}
+
+/// What the configuration does not tell.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Tunnel self IPs.
+    pub self_ips: Vec<Ipv4Addr>,
+    pub pod_cidrs: Vec<Ipv4Net>,
+    /// Addresses of the nodes.
+    pub nodes: Vec<Ipv4Addr>,
+    /// The tunnel's name on BIG-IP.
+    pub tunnel: String,
+}
+
+/// Each BIG-IP of the configuration.
+#[must_use]
+pub fn bigips(spec: &Spec, told: &Told) -> Vec<BigIp> {
+    spec.vteps.iter().map(|vtep| bigip(spec, vtep, told)).collect()
+}
+
+fn bigip(spec: &Spec, vtep: &Vtep, told: &Told) -> BigIp {
+    let &Vtep { cidr, endpoint, mac } = vtep;
+    let mut bigip = BigIp {
+        local_address: endpoint,
+        network: cidr,
+        mac,
+        protocol: spec.tunnel.protocol.to_string(),
+        port: spec.tunnel.port,
+        key: VTEP_VNI,
+        self_ip: told.self_ips.iter().copied().find(|address| cidr.contains(address)),
+        pod_cidrs: told.pod_cidrs.clone(),
+        fdb_records: told.nodes.iter().copied().map(FdbRecord::of_node).collect(),
+        commands: Vec::new(),
+    };
+    bigip.commands = bigip.commands(spec.tunnel.protocol, &told.tunnel);
+    bigip
+}
+
+impl BigIp {
+    fn commands(&self, protocol: TunnelProtocol, tunnel: &str) -> Vec<String> {
+        let Self { local_address, network, port, key, self_ip, pod_cidrs, fdb_records, .. } = self;
+        let kind = match protocol {
+            TunnelProtocol::Vxlan => "vxlan",
+            TunnelProtocol::Geneve => "geneve",
+        };
+        let profile = format!("{tunnel}_{kind}");
+        let self_ip = self_ip.map_or_else(|| format!("<an address in {network}>"), |address| address.to_string());
+        let mut commands = vec![
+            format!("create net tunnels {kind} {profile} port {port} flooding-type multipoint"),
+            format!("create net tunnels tunnel {tunnel} key {key} profile {profile} local-address {local_address}"),
+            format!(
+                "create net self {tunnel}_self address {self_ip}/{} allow-service default vlan {tunnel}",
+                network.prefix_len()
+            ),
+        ];
+        let route = |n: usize, cidr: &dyn std::fmt::Display| {
+            format!("create net route {tunnel}_pods_{n} network {cidr} interface {tunnel}")
+        };
+        match pod_cidrs.as_slice() {
+            [] => commands.push(route(1, &"<pod CIDR>")),
+            cidrs => commands.extend((1..).zip(cidrs).map(|(n, cidr)| route(n, cidr))),
+        }
+        commands.extend(fdb_records.iter().map(|FdbRecord { mac, endpoint }| {
+            format!("modify net fdb tunnel {tunnel} records add {{ {mac} {{ endpoint {endpoint} }} }}")
+        }));
+        commands.push("save sys config".to_owned());
+        commands
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::spec::Tunnel;
+
+    fn spec(tunnel: Tunnel) -> Spec {
+        let vtep = |n: u8| Vtep {
+            cidr: Ipv4Net::new([10, 1, n, 0].into(), 24).expect("24 is a prefix length"),
+            endpoint: [10, 169, 72, n].into(),
+            mac: [0, 0x50, 0x56, 0, 0, n].into(),
+        };
+        Spec { enabled: true, vteps: vec![vtep(6), vtep(5)], mask: [255, 255, 255, 0].into(), tunnel }
+    }
+
+    #[test]
+    fn the_commands_are_those_of_f5s_document_with_the_values_filled_in() {
+        let told = Told {
+            self_ips: vec![[10, 1, 6, 34].into()],
+            pod_cidrs: vec!["10.0.0.0/16".parse().expect("a CIDR")],
+            nodes: vec![[10, 169, 72, 239].into()],
+            tunnel: "flannel_vxlan".into(),
+        };
+        let [first, second] = bigips(&spec(Tunnel::default()), &told).try_into().expect("two");
+        assert_eq!(
+            first.commands,
+            [
+                "create net tunnels vxlan flannel_vxlan_vxlan port 8472 flooding-type multipoint",
+                "create net tunnels tunnel flannel_vxlan key 2 profile flannel_vxlan_vxlan local-address 10.169.72.6",
+                "create net self flannel_vxlan_self address 10.1.6.34/24 allow-service default vlan flannel_vxlan",
+                "create net route flannel_vxlan_pods_1 network 10.0.0.0/16 interface flannel_vxlan",
+                "modify net fdb tunnel flannel_vxlan records add { 0a:0a:0a:a9:48:ef { endpoint 10.169.72.239 } }",
+                "save sys config",
+            ]
+        );
+        assert!(second.commands[2].contains("<an address in 10.1.5.0/24>/24"), "{:?}", second.commands);
+    }
+
+    #[test]
+    fn geneve_has_its_own_profile_and_port() {
+        let tunnel = Tunnel { protocol: TunnelProtocol::Geneve, port: 6081 };
+        let told = Told { tunnel: "cilium".into(), ..Told::default() };
+        let commands = bigips(&spec(tunnel), &told).remove(0).commands;
+        assert_eq!(commands[0], "create net tunnels geneve cilium_geneve port 6081 flooding-type multipoint");
+        assert!(commands[3].contains("network <pod CIDR>"), "{commands:?}");
+    }
+}

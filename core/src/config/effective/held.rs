@@ -1,0 +1,97 @@
+//! Values that are held over pass the same checks as lines of the document: what the node needs, and each other's endpoints.
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
+
+use super::{InForce, Slot};
+use crate::config::{
+    finding::{Finding, Rule},
+    parse::{Complaint, Line, overlaps},
+    spec::{Spec, Vtep},
+    surroundings::Around,
+};
+
+/// What may be in force of some slots.
+pub(super) struct Judged {
+    pub(super) in_force: Vec<Vtep>,
+    pub(super) vetoed: BTreeSet<Ipv4Net>,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// A whole configuration that is held over. `lines` are what the document has now.
+#[must_use]
+pub fn keep(last_good: &Spec, lines: &[Line], around: Around<'_>) -> InForce {
+    let line_of = |vtep: &Vtep| lines.iter().rfind(|line| line.cidr == Some(vtep.cidr)).map(|line| line.index);
+    let slots: Vec<Slot> =
+        last_good.vteps.iter().map(|vtep| Slot { vtep: *vtep, line: line_of(vtep), held: true }).collect();
+    let Judged { in_force, vetoed, findings } = judge(&slots, lines, around);
+    let spec = Spec { vteps: in_force, ..last_good.clone() };
+    InForce { spec, last_good: last_good.clone(), vetoed, findings, stale: true }
+}
+
+/// Nothing is known to speak against a value, and what would have to be known is.
+pub(super) fn passes(vtep: Vtep, around: Around<'_>) -> bool {
+    complaints(vtep, around).is_empty()
+}
+
+/// Takes those out of force that may not be. The document's own lines passed these checks already.
+pub(super) fn judge(slots: &[Slot], lines: &[Line], around: Around<'_>) -> Judged {
+    let mut in_force: Vec<Slot> = Vec::new();
+    let mut judged = Judged { in_force: Vec::new(), vetoed: BTreeSet::new(), findings: Vec::new() };
+    for slot in slots {
+        let complaints = if slot.held { complaints(slot.vtep, around) } else { Vec::new() };
+        if complaints.is_empty() {
+            in_force.push(*slot);
+        } else {
+            judged.refuse(slot, lines, complaints);
+        }
+    }
+    while let Some((at, problem)) =
+        in_force.iter().enumerate().find_map(|(at, slot)| Some((at, loops(slot, &in_force)?)))
+    {
+        let slot = in_force.remove(at);
+        let remedy = "write a tunnel network that no endpoint is in, and endpoints outside every tunnel network";
+        judged.refuse(&slot, lines, vec![Complaint::new(Rule::VtepEndpointInVtepCidr, problem, remedy)]);
+    }
+    judged.in_force = in_force.into_iter().map(|slot| slot.vtep).collect();
+    judged
+}
+
+impl Judged {
+    /// One finding for each complaint that the line has not got already.
+    fn refuse(&mut self, slot: &Slot, lines: &[Line], complaints: Vec<Complaint>) {
+        let Slot { vtep: Vtep { cidr, .. }, line, held: _ } = *slot;
+        self.vetoed.insert(cidr);
+        // The rules that a line with this CIDR broke by itself are told there.
+        let is_told = lines.iter().any(|other| Some(other.index) == line && other.cidr == Some(cidr));
+        let told = |complaint: &Complaint| is_told && complaint.rule.vetoes();
+        self.findings.extend(complaints.into_iter().filter(|complaint| !told(complaint)).map(|mut complaint| {
+            complaint.problem = format!("the last good value {cidr} is not in force: {}", complaint.problem);
+            complaint.about("vtep-cidr", line, &cidr.to_string())
+        }));
+    }
+}
+
+fn complaints(vtep: Vtep, around: Around<'_>) -> Vec<Complaint> {
+    let Vtep { cidr, endpoint, mac: _ } = vtep;
+    let mut complaints = overlaps::of_cidr(cidr, around);
+    complaints.extend(overlaps::unknown(cidr, around));
+    complaints.extend(overlaps::of_endpoint(endpoint, around.surroundings));
+    complaints.retain(Complaint::is_error);
+    complaints
+}
+
+/// Why a value held over cannot be in force beside the others: its network contains the endpoint of one of them, or its endpoint is in
+/// the network of a line.
+fn loops(slot: &Slot, all: &[Slot]) -> Option<String> {
+    let Slot { vtep: Vtep { cidr, endpoint, .. }, held: true, .. } = *slot else { return None };
+    let inside = |other: &Slot| cidr.contains(&other.vtep.endpoint);
+    let around = |other: &Slot| !other.held && other.vtep.cidr.contains(&endpoint);
+    let of = |other: &Slot| -> (Ipv4Addr, Ipv4Net) { (other.vtep.endpoint, other.vtep.cidr) };
+    if let Some((endpoint, other)) = all.iter().find(|other| inside(other)).map(of) {
+        return Some(format!("it contains {endpoint}, the endpoint of {other}"));
+    }
+    let (_, other) = all.iter().find(|other| around(other)).map(of)?;
+    Some(format!("its endpoint {endpoint} lies inside {other}"))
+}

@@ -1,0 +1,144 @@
+//! The last good configuration, kept over a restart of this agent, so that an API server that is away then, or a document that is in
+//! error, does not leave the node without one.
+
+use std::collections::BTreeSet;
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    spec::{Spec, SpecError},
+    surroundings::Surroundings,
+    view::{Truth, View},
+};
+
+/// Its name in the state directory.
+pub const FILE: &str = "last-good.json";
+
+/// The last good value of each VTEP, and the document that it came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastGood {
+    pub observed_at: Timestamp,
+    /// [`View::hash`] of the document.
+    pub hash: String,
+    pub spec: Spec,
+    /// CIDRs that the document mentions.
+    pub mentioned: BTreeSet<Ipv4Net>,
+    /// Where the VTEPs were decided; a file of before knows of one place alone.
+    #[serde(default)]
+    pub truth: Truth,
+    /// [`View::vetoed`].
+    #[serde(default)]
+    pub vetoed: BTreeSet<Ipv4Net>,
+    /// [`View::unlooked`].
+    #[serde(default)]
+    pub unlooked: BTreeSet<Ipv4Net>,
+}
+
+impl LastGood {
+    /// `None` before the first valid configuration.
+    #[must_use]
+    pub fn of(view: &View) -> Option<Self> {
+        let View { observed_at, hash, last_good, mentioned, truth, vetoed, unlooked, .. } = view;
+        let spec = last_good.clone()?;
+        let (mentioned, vetoed, unlooked) = (mentioned.clone(), vetoed.clone(), unlooked.clone());
+        Some(Self { observed_at: *observed_at, hash: hash.clone(), spec, mentioned, truth: *truth, vetoed, unlooked })
+    }
+
+    /// The view that it was part of: what is in force until the source says more.
+    ///
+    /// # Errors
+    ///
+    /// When it asks for something that no configuration can ask for: another hand wrote it.
+    pub fn recall(self) -> Result<View, SpecError> {
+        let Self { observed_at, hash, spec, mentioned, truth, vetoed, unlooked } = self;
+        spec.check()?;
+        let mut in_force = spec.clone();
+        match truth {
+            Truth::Configmap => in_force.vteps.retain(|vtep| !vetoed.contains(&vtep.cidr)),
+            Truth::None => in_force.vteps.clear(),
+        }
+        let (in_force, last_good) = (Some(in_force), Some(spec));
+        let known =
+            View { hash, mentioned, truth, vetoed, unlooked, in_force, last_good, ..View::unknown(None, observed_at) };
+        // What is never right is not recalled either: a release before this one may have saved it.
+        Ok(View { stale: true, ..known }.within(&Surroundings::default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{
+        Keys,
+        document::Document,
+        surroundings::Surroundings,
+        view::{Observed, Sight},
+    };
+
+    fn seen(keys: &[(&str, &str)], previous: Option<&View>) -> View {
+        let keys: Keys = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let document = Document::of_keys(keys, Surroundings::default());
+        View::next("test", &Sight::Document(document).into(), previous, Timestamp::UNIX_EPOCH)
+    }
+
+    const GOOD: [(&str, &str); 4] = [
+        ("enable-vtep", "true"),
+        ("vtep-endpoint", "10.169.72.34"),
+        ("vtep-cidr", "10.1.6.0/24"),
+        ("vtep-mac", "00:50:56:a0:7d:d8"),
+    ];
+
+    #[test]
+    fn it_stands_in_for_a_source_that_is_away_or_in_error() {
+        let good = seen(&GOOD, None);
+        let json = serde_json::to_string(&LastGood::of(&good).expect("in force")).expect("JSON");
+        let saved: LastGood = serde_json::from_str(&json).expect("a last good configuration");
+        let recalled = saved.recall().expect("sound");
+        assert_eq!((&recalled.in_force, recalled.stale), (&good.in_force, true));
+
+        let away = View::next("test", &Observed::nothing("refused"), Some(&recalled), Timestamp::UNIX_EPOCH);
+        assert_eq!((&away.in_force, &away.hash, away.stale), (&good.in_force, &good.hash, true));
+        let mut keys = GOOD;
+        keys[3].1 = "00:50:56:a0:7d";
+        let in_error = seen(&keys, Some(&recalled));
+        assert_eq!((&in_error.in_force, in_error.stale), (&good.in_force, true));
+        let again = seen(&GOOD, Some(&recalled));
+        assert_eq!((&again.in_force, again.stale, again.valid()), (&good.in_force, false, true));
+    }
+
+    /// The file never changes: it is what an update from 0.1.0 finds.
+    #[test]
+    fn what_0_1_0_saved_is_recalled() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/state-0.1.0");
+        let text = std::fs::read_to_string(dir.join(FILE)).expect("a file");
+        let mut envelope: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let saved: LastGood = serde_json::from_value(envelope["content"].take()).expect("a last good configuration");
+        let view = saved.recall().expect("sound");
+        let cidrs: Vec<_> =
+            view.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr.to_string()).collect();
+        assert_eq!(cidrs, ["10.1.6.0/24", "10.1.5.0/24"]);
+        assert_eq!((view.hash.as_str(), view.mentioned.len()), ("e1617a3530b1", 2));
+    }
+
+    #[test]
+    fn what_no_document_can_say_is_refused() {
+        let good = LastGood::of(&seen(&GOOD, None)).expect("in force");
+        let with = |change: &dyn Fn(&mut Spec)| {
+            let mut bad = good.clone();
+            change(&mut bad.spec);
+            bad.recall().expect_err("refused").to_string()
+        };
+        let net = |text: &str| text.parse::<Ipv4Net>().expect("a network");
+        assert!(with(&|spec| spec.vteps[0].cidr = net("10.1.6.7/24")).contains("host bits"));
+        assert!(with(&|spec| spec.vteps[0].cidr = net("10.1.6.0/25")).contains("mask"));
+        assert!(with(&|spec| spec.vteps[0].mac = crate::types::mac::Mac::default()).contains("zero"));
+        assert!(with(&|spec| spec.vteps[0].endpoint = [224, 0, 0, 1].into()).contains("unicast"));
+        assert!(with(&|spec| spec.vteps = vec![spec.vteps[0]; 9]).contains("8"));
+        assert!(with(&|spec| spec.vteps = vec![spec.vteps[0]; 2]).contains("overlap"));
+        assert!(with(&|spec| spec.mask = [255, 0, 255, 0].into()).contains("mask"));
+    }
+}

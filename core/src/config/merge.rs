@@ -1,0 +1,354 @@
+//! From what the watches see to what the source says. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use ipnet::Ipv4Net;
+
+use super::{
+    Keys,
+    cached::Part,
+    document::{Document, NodeConfig},
+    selector::Labels,
+    surroundings::{Fact, Surroundings},
+    view::{Observed, Sight},
+};
+
+/// What to read of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Cilium's.
+    pub namespace: String,
+    pub configmap: String,
+    /// This node.
+    pub node: String,
+}
+
+/// This node, as Kubernetes knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    pub labels: Labels,
+    /// IPv4 only.
+    pub pod_cidrs: BTreeSet<Ipv4Net>,
+    /// IPv4 only.
+    pub addresses: BTreeSet<Ipv4Addr>,
+}
+
+/// This node, as Cilium knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CiliumNode {
+    /// The networks that Cilium gives its pods addresses from, IPv4 only: with cluster-pool IPAM those of the Node are not Cilium's.
+    pub pod_cidrs: BTreeSet<Ipv4Net>,
+    /// Of the node and of Cilium's own device `cilium_host`, IPv4 only.
+    pub addresses: BTreeSet<Ipv4Addr>,
+}
+
+/// Where the API server is, as far as this node knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Located {
+    /// IPv4 only.
+    pub addresses: BTreeSet<Ipv4Addr>,
+    /// Why the name that the client connects to could not be resolved, ever.
+    pub unresolved: Option<String>,
+}
+
+impl Located {
+    /// More than any API server has at a time: older addresses are forgotten.
+    const MOST: usize = 64;
+
+    /// A name can have other addresses tomorrow, and some in turns: those of before still count.
+    pub fn and(mut self, now: Self) -> Self {
+        self.addresses.extend(&now.addresses);
+        let addresses = if self.addresses.len() > Self::MOST { now.addresses } else { self.addresses };
+        Self { addresses, unresolved: self.unresolved.and(now.unresolved) }
+    }
+}
+
+#[derive(Clone, Default)]
+pub struct Seen {
+    pub configmap: Part<Option<Keys>>,
+    pub node_configs: Part<Vec<NodeConfig>>,
+    pub node: Part<Node>,
+    pub cilium_node: Part<CiliumNode>,
+    /// Of the API server's Service.
+    pub endpoints: Part<BTreeSet<Ipv4Addr>>,
+    /// As this agent reaches the API server; `None` until its name was looked up.
+    pub server: Option<Located>,
+    /// Why the API server cannot be reached.
+    pub trouble: Option<String>,
+}
+
+impl Seen {
+    /// `None` while the API server was not asked everything yet: half an answer may be the wrong configuration. `before` is the doubt that
+    /// was told last; it goes when everything is watched again, and not earlier.
+    pub fn observed(&self, names: &Names, given: &Surroundings, before: Option<&str>) -> Option<Observed> {
+        let doubt = self.doubt(before);
+        if self.is_pending() || (self.configmap.known.is_none() && doubt.is_some()) {
+            return doubt.map(|doubt| Observed::nothing(&doubt));
+        }
+        let sight = match (&self.configmap.known, &self.node_configs.known, &self.node.known) {
+            (Some(None), _, _) => Sight::Missing(missing(names)),
+            (Some(Some(keys)), Some(configs), Some(node)) => {
+                let surroundings = given.and(&self.surroundings());
+                Sight::Document(Document::effective(keys.clone(), configs, &node.labels, surroundings))
+            }
+            // Without an override the labels of the node do not matter.
+            (Some(Some(keys)), Some(configs), None) if configs.is_empty() => {
+                let surroundings = given.and(&self.surroundings());
+                Sight::Document(Document::effective(keys.clone(), &[], &Labels::new(), surroundings))
+            }
+            (_, _, _) => Sight::Nothing,
+        };
+        Some(Observed { sight, doubt })
+    }
+
+    /// Why what is known may be out of date. What the configuration is complete without raises none: of that, what was known stays, and
+    /// what never was stops new VTEPs alone ([`Surroundings::unreadable`]).
+    fn doubt(&self, before: Option<&str>) -> Option<String> {
+        let Self { configmap, node_configs, node, trouble, .. } = self;
+        let error = [&configmap.error, &node_configs.error, &node.error].into_iter().find_map(Clone::clone);
+        let is_whole = configmap.open && node_configs.open && node.open;
+        let trouble = trouble.as_deref().or(before).filter(|_| !is_whole);
+        error.map(|unknown| unknown.reason().to_owned()).or_else(|| trouble.map(str::to_owned))
+    }
+
+    fn is_pending(&self) -> bool {
+        let Self { configmap, node_configs, node, cilium_node, endpoints, server, trouble: _ } = self;
+        let pending = [
+            configmap.is_pending(),
+            node_configs.is_pending(),
+            node.is_pending(),
+            cilium_node.is_pending(),
+            endpoints.is_pending(),
+            server.is_none(),
+        ];
+        pending.contains(&true)
+    }
+
+    /// What the cluster says of this node and of the API server. Networks that either the Node or the CiliumNode names are kept clear: which
+    /// of them Cilium gives to pods depends on its IPAM mode, and too many refuse a VTEP where too few would cut pods off.
+    fn surroundings(&self) -> Surroundings {
+        let mut surroundings = Surroundings::default();
+        if let Some(Node { pod_cidrs, addresses, .. }) = &self.node.known {
+            surroundings.pod_cidrs.extend(pod_cidrs);
+            surroundings.node_addresses.extend(addresses);
+        }
+        if let Some(CiliumNode { pod_cidrs, addresses }) = &self.cilium_node.known {
+            surroundings.pod_cidrs.extend(pod_cidrs);
+            surroundings.node_addresses.extend(addresses);
+        }
+        let servers = self.server.as_ref().map(|server| &server.addresses);
+        surroundings.api_servers.extend(servers.into_iter().chain(&self.endpoints.known).flatten());
+        surroundings.unreadable = self.unreadable();
+        surroundings
+    }
+
+    /// What the API server may know and was never heard to tell. What it withholds ([`super::cached::Unknown`]) is not among that.
+    fn unreadable(&self) -> BTreeMap<Fact, String> {
+        let Self { node, cilium_node, endpoints, server, configmap: _, node_configs: _, trouble: _ } = self;
+        let pods = node.unreadable().or_else(|| cilium_node.unreadable());
+        let servers =
+            endpoints.unreadable().or_else(|| server.as_ref().and_then(|server| server.unresolved.as_deref()));
+        let facts = [(Fact::PodNetworks, pods), (Fact::ApiServer, servers)];
+        facts.into_iter().filter_map(|(fact, why)| Some((fact, why?.to_owned()))).collect()
+    }
+}
+
+fn missing(Names { namespace, configmap, .. }: &Names) -> String {
+    format!("there is no ConfigMap {configmap} in namespace {namespace}: is Cilium installed there?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{cached::Unknown, selector::Selector};
+
+    fn known<V>(value: V) -> Part<V> {
+        Part { known: Some(value), error: None, open: true }
+    }
+
+    fn failed<V>(known: Option<V>) -> Part<V> {
+        Part { known, error: Some(Unknown::Failed("it answered 500".into())), open: false }
+    }
+
+    fn withheld<V>(known: Option<V>) -> Part<V> {
+        Part { known, error: Some(Unknown::Withheld("forbidden".into())), open: true }
+    }
+
+    fn located(addresses: &[&str], unresolved: Option<&str>) -> Option<Located> {
+        let addresses = addresses.iter().map(|ip| ip.parse().expect("an address")).collect();
+        Some(Located { addresses, unresolved: unresolved.map(str::to_owned) })
+    }
+
+    fn closed<V>(part: Part<V>) -> Part<V> {
+        Part { open: false, ..part }
+    }
+
+    fn node_config() -> Vec<NodeConfig> {
+        vec![NodeConfig { name: "a".into(), selector: Some(Selector::default()), defaults: Keys::new() }]
+    }
+
+    /// Everything known, and every watch open.
+    fn whole() -> Seen {
+        Seen {
+            configmap: known(Some(Keys::new())),
+            node_configs: known(vec![]),
+            node: known(Node::default()),
+            cilium_node: known(CiliumNode::default()),
+            endpoints: known(BTreeSet::new()),
+            server: located(&[], None),
+            trouble: None,
+        }
+    }
+
+    /// Everything known, and the API server lost.
+    fn away() -> Seen {
+        Seen { configmap: closed(known(Some(Keys::new()))), trouble: Some("away".into()), ..whole() }
+    }
+
+    fn observed(seen: &Seen, before: Option<&str>) -> Option<Observed> {
+        let names = Names { namespace: "ns".into(), configmap: "cm".into(), node: "n".into() };
+        seen.observed(&names, &Surroundings::default(), before)
+    }
+
+    /// In short: what is seen, and why it is in doubt.
+    fn shown(seen: &Seen, before: Option<&str>) -> Option<(&'static str, Option<String>)> {
+        observed(seen, before).map(|Observed { sight, doubt }| {
+            let sight = match sight {
+                Sight::Document(_) => "document",
+                Sight::Missing(_) => "missing",
+                Sight::Nothing => "nothing",
+            };
+            (sight, doubt)
+        })
+    }
+
+    #[test]
+    fn half_an_answer_is_no_document() {
+        let cases = [
+            ("nothing asked", Seen { configmap: Part::default(), ..whole() }, None),
+            ("overrides not asked", Seen { node_configs: Part::default(), ..whole() }, None),
+            ("node not asked", Seen { node: Part::default(), ..whole() }, None),
+            ("CiliumNode not asked", Seen { cilium_node: Part::default(), ..whole() }, None),
+            ("endpoints not asked", Seen { endpoints: Part::default(), ..whole() }, None),
+            ("name not looked up", Seen { server: None, ..whole() }, None),
+            ("all known", whole(), Some(("document", false))),
+            ("no ConfigMap", Seen { configmap: known(None), ..whole() }, Some(("missing", false))),
+            ("away in between", Seen { endpoints: Part::default(), ..away() }, Some(("nothing", true))),
+            ("refused at once", Seen { configmap: failed(None), ..Seen::default() }, Some(("nothing", true))),
+            ("away at once", Seen { trouble: Some("away".into()), ..Seen::default() }, Some(("nothing", true))),
+            ("overrides refused", Seen { node_configs: failed(None), ..whole() }, Some(("nothing", true))),
+            ("labels refused, not needed", Seen { node: failed(None), ..whole() }, Some(("document", true))),
+            (
+                "labels refused, needed",
+                Seen { node_configs: known(node_config()), node: failed(None), ..whole() },
+                Some(("nothing", true)),
+            ),
+            ("CiliumNode refused", Seen { cilium_node: failed(None), ..whole() }, Some(("document", false))),
+            ("endpoints refused", Seen { endpoints: failed(None), ..whole() }, Some(("document", false))),
+            ("gone later", Seen { configmap: failed(Some(Some(Keys::new()))), ..whole() }, Some(("document", true))),
+        ];
+        for (name, seen, expected) in cases {
+            let shown = shown(&seen, None).map(|(sight, doubt)| (sight, doubt.is_some()));
+            assert_eq!(shown, expected, "{name}");
+        }
+    }
+
+    /// What could be known and is not stops new VTEPs; what nobody tells this agent, and what it was told before, does not.
+    #[test]
+    fn a_part_that_fails_is_not_known_to_be_nothing() {
+        const FAILED: &str = "it answered 500";
+        let known_node = || known(CiliumNode::default());
+        let known_endpoints = || known(BTreeSet::new());
+        type Facts<'f> = &'f [(Fact, &'f str)];
+        let cases: [(&str, Seen, Facts<'_>); 12] = [
+            ("all known", whole(), &[]),
+            ("endpoints fail", Seen { endpoints: failed(None), ..whole() }, &[(Fact::ApiServer, FAILED)]),
+            ("endpoints withheld", Seen { endpoints: withheld(None), ..whole() }, &[]),
+            ("endpoints fail later", Seen { endpoints: failed(known_endpoints().known), ..whole() }, &[]),
+            ("CiliumNode fails", Seen { cilium_node: failed(None), ..whole() }, &[(Fact::PodNetworks, FAILED)]),
+            ("CiliumNode withheld", Seen { cilium_node: withheld(None), ..whole() }, &[]),
+            ("CiliumNode fails later", Seen { cilium_node: failed(known_node().known), ..whole() }, &[]),
+            ("Node fails", Seen { node: failed(None), ..whole() }, &[(Fact::PodNetworks, FAILED)]),
+            ("Node withheld", Seen { node: withheld(None), ..whole() }, &[]),
+            (
+                "name unresolved",
+                Seen { server: located(&[], Some("no DNS")), ..whole() },
+                &[(Fact::ApiServer, "no DNS")],
+            ),
+            (
+                "proxy known, server not",
+                Seen { server: located(&["10.1.1.1"], Some("no DNS")), ..whole() },
+                &[(Fact::ApiServer, "no DNS")],
+            ),
+            (
+                "all of it",
+                Seen {
+                    endpoints: failed(None),
+                    cilium_node: failed(None),
+                    server: located(&[], Some("no DNS")),
+                    ..whole()
+                },
+                &[(Fact::ApiServer, FAILED), (Fact::PodNetworks, FAILED)],
+            ),
+        ];
+        for (name, seen, expected) in cases {
+            let Some(Observed { sight: Sight::Document(document), .. }) = observed(&seen, None) else {
+                panic!("{name}: a document")
+            };
+            let facts: BTreeMap<Fact, String> = expected.iter().map(|(fact, why)| (*fact, (*why).to_owned())).collect();
+            assert_eq!(document.surroundings.unreadable, facts, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_doubt_comes_with_a_failure_and_goes_when_all_is_watched_again() {
+        let ended = || Seen { trouble: None, ..away() };
+        let doubt = |seen: &Seen, before| shown(seen, before).and_then(|(_, doubt)| doubt);
+        assert_eq!(doubt(&ended(), None), None, "a watch may end");
+        assert_eq!(doubt(&away(), None).as_deref(), Some("away"));
+        assert_eq!(
+            doubt(&ended(), Some("away")).as_deref(),
+            Some("away"),
+            "it answers, and not everything is known yet"
+        );
+        assert_eq!(doubt(&whole(), Some("away")), None);
+        let optional =
+            Seen { cilium_node: closed(known(CiliumNode::default())), trouble: Some("away".into()), ..whole() };
+        assert_eq!(doubt(&optional, None), None, "what the configuration is complete without raises none");
+    }
+
+    #[test]
+    fn all_that_the_cluster_says_of_this_node_is_kept_clear() {
+        let networks = |cidrs: &[&str]| cidrs.iter().map(|cidr| cidr.parse().expect("a network")).collect();
+        let addresses = |ips: &[&str]| ips.iter().map(|ip| ip.parse().expect("an address")).collect();
+        let node =
+            Node { pod_cidrs: networks(&["10.244.1.0/24"]), addresses: addresses(&["10.0.0.1"]), ..Node::default() };
+        let cilium_node = CiliumNode { pod_cidrs: networks(&["10.1.6.0/24"]), addresses: addresses(&["10.1.6.7"]) };
+        let seen = Seen {
+            node: known(node),
+            cilium_node: known(cilium_node),
+            endpoints: known(addresses(&["10.169.73.10"])),
+            server: located(&["10.96.0.1"], None),
+            ..whole()
+        };
+        let Some(Observed { sight: Sight::Document(document), .. }) = observed(&seen, None) else {
+            panic!("a document")
+        };
+        let expected = Surroundings {
+            pod_cidrs: networks(&["10.244.1.0/24", "10.1.6.0/24"]),
+            node_addresses: addresses(&["10.0.0.1", "10.1.6.7"]),
+            api_servers: addresses(&["10.96.0.1", "10.169.73.10"]),
+            ..Surroundings::default()
+        };
+        assert_eq!(document.surroundings, expected);
+        // Without the Node what else is known still counts.
+        let seen = Seen { node: failed(None), ..seen };
+        let Some(Observed { sight: Sight::Document(document), .. }) = observed(&seen, None) else {
+            panic!("a document")
+        };
+        assert_eq!(document.surroundings.api_servers, expected.api_servers);
+    }
+}

@@ -1,0 +1,147 @@
+//! What the configuration asks for, once it is parsed: types that cannot hold a wrong value.
+
+use std::{fmt, net::Ipv4Addr};
+
+use ipnet::{Ipv4Net, ipv4_mask_to_prefix};
+use serde::{Deserialize, Serialize};
+
+use crate::types::mac::Mac;
+
+/// What the datapath's map holds.
+pub const MAX_VTEPS: usize = 8;
+
+/// One BIG-IP as this node shall reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Vtep {
+    /// The BIG-IP's tunnel network, without host bits; its prefix length is that of the VTEP mask.
+    pub cidr: Ipv4Net,
+    /// The BIG-IP's address on the underlay, unicast.
+    pub endpoint: Ipv4Addr,
+    /// The MAC of the BIG-IP's tunnel, never zero.
+    pub mac: Mac,
+}
+
+/// The encapsulation of the cluster's tunnels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelProtocol {
+    /// RFC 7348.
+    Vxlan,
+    /// RFC 8926.
+    Geneve,
+}
+
+impl TunnelProtocol {
+    /// The UDP port Cilium uses where `tunnel-port` is not set.
+    #[must_use]
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Vxlan => 8472,
+            Self::Geneve => 6081,
+        }
+    }
+
+    /// The name of Cilium's tunnel device.
+    #[must_use]
+    pub const fn device(self) -> &'static str {
+        match self {
+            Self::Vxlan => "cilium_vxlan",
+            Self::Geneve => "cilium_geneve",
+        }
+    }
+}
+
+impl fmt::Display for TunnelProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vxlan => "vxlan",
+            Self::Geneve => "geneve",
+        })
+    }
+}
+
+/// How packets travel between this node and every other tunnel endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tunnel {
+    pub protocol: TunnelProtocol,
+    /// UDP destination port.
+    pub port: u16,
+}
+
+impl Default for Tunnel {
+    fn default() -> Self {
+        Self { protocol: TunnelProtocol::Vxlan, port: TunnelProtocol::Vxlan.default_port() }
+    }
+}
+
+/// A whole valid configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// `enable-vtep`. When false nothing below is in force.
+    pub enabled: bool,
+    /// In the order of the lists; CIDRs are unique and do not overlap.
+    pub vteps: Vec<Vtep>,
+    /// `vtep-mask`: what the datapath applies to an address before it looks it up.
+    pub mask: Ipv4Addr,
+    pub tunnel: Tunnel,
+}
+
+/// What no document that was parsed asks for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    #[error("{0} VTEPs, and the map holds {MAX_VTEPS}")]
+    TooMany(usize),
+    #[error("{0} is no mask of a network")]
+    Mask(Ipv4Addr),
+    #[error("{0} has host bits or another length than the mask")]
+    Cidr(Ipv4Net),
+    #[error("{0} is not unicast")]
+    Endpoint(Ipv4Addr),
+    #[error("the MAC of {0} is zero")]
+    Mac(Ipv4Net),
+    #[error("{0} and {1} overlap")]
+    Overlap(Ipv4Net, Ipv4Net),
+}
+
+impl Spec {
+    /// Whether this is what parsing makes: for one that comes from elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is not.
+    pub fn check(&self) -> Result<(), SpecError> {
+        let Self { enabled: _, vteps, mask, tunnel: _ } = self;
+        if vteps.len() > MAX_VTEPS {
+            return Err(SpecError::TooMany(vteps.len()));
+        }
+        let length = ipv4_mask_to_prefix(*mask).ok().filter(|&length| length > 0).ok_or(SpecError::Mask(*mask))?;
+        for (at, &Vtep { cidr, endpoint, mac }) in vteps.iter().enumerate() {
+            if cidr.trunc() != cidr || cidr.prefix_len() != length {
+                return Err(SpecError::Cidr(cidr));
+            }
+            if !is_unicast(endpoint) {
+                return Err(SpecError::Endpoint(endpoint));
+            }
+            if mac.is_zero() {
+                return Err(SpecError::Mac(cidr));
+            }
+            if let Some(other) = vteps.iter().take(at).find(|other| overlaps(other.cidr, cidr)) {
+                return Err(SpecError::Overlap(other.cidr, cidr));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An address that one host can have, other than this one itself.
+#[must_use]
+pub fn is_unicast(address: Ipv4Addr) -> bool {
+    let [first, ..] = address.octets();
+    (1..224).contains(&first) && first != 127
+}
+
+/// They share an address.
+#[must_use]
+pub fn overlaps(a: Ipv4Net, b: Ipv4Net) -> bool {
+    a.contains(&b) || b.contains(&a)
+}

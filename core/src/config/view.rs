@@ -1,0 +1,291 @@
+//! What the rest of the agent sees of the configuration: what is in force now, and what is wrong with the document.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Keys,
+    document::Document,
+    effective::{InForce, in_force_around, keep},
+    finding::{Finding, Rule, Severity},
+    parse::{self, Parsed, overlaps, parse_around},
+    spec::Spec,
+    surroundings::{Around, Surroundings},
+};
+
+/// What a source sees now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    pub sight: Sight,
+    /// Why that may be out of date, or why there is nothing: the source does not answer, in its own words.
+    pub doubt: Option<String>,
+}
+
+#[expect(clippy::large_enum_variant, reason = "a document is what nearly all of them are, and there is one at a time")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    Document(Document),
+    /// There is no document (any more), and why.
+    Missing(String),
+    /// The source has never answered: there may be a document.
+    Nothing,
+}
+
+impl Observed {
+    /// The source has not answered, and why.
+    #[must_use]
+    pub fn nothing(reason: &str) -> Self {
+        Self { sight: Sight::Nothing, doubt: Some(reason.to_owned()) }
+    }
+}
+
+impl From<Sight> for Observed {
+    fn from(sight: Sight) -> Self {
+        Self { sight, doubt: None }
+    }
+}
+
+/// Where the VTEPs of this node are decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Truth {
+    /// The lists in `cilium-config`.
+    #[default]
+    Configmap,
+    /// Not known: VTEP is enabled and none of the lists is there. Nothing is written or deleted.
+    None,
+}
+
+impl std::fmt::Display for Truth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Configmap => "configmap",
+            Self::None => "none",
+        })
+    }
+}
+
+impl Truth {
+    #[must_use]
+    pub fn of(parsed: &Parsed) -> Self {
+        if parsed.elsewhere { Self::None } else { Self::Configmap }
+    }
+}
+
+/// The configuration at one moment.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Where it comes from, e.g. `dir:/etc/cilium-config`.
+    pub source: String,
+    /// When the document was last seen to change.
+    pub observed_at: Timestamp,
+    /// Identifies the document: the same on every node that sees the same keys. Empty while there is none.
+    pub hash: String,
+    /// Why the source does not answer, if it does not.
+    pub source_error: Option<String>,
+    /// The object that set a key's value, for each key that the ConfigMap itself does not decide.
+    pub overrides: BTreeMap<String, String>,
+    pub findings: Vec<Finding>,
+    pub truth: Truth,
+    /// What the kernel shall hold; `None` until the first valid configuration. Never a VTEP of [`Self::vetoed`].
+    pub in_force: Option<Spec>,
+    /// The last good value of each VTEP, whether the node's needs allow it now or not: what a line in error is held to.
+    pub last_good: Option<Spec>,
+    /// CIDRs that overlap what the node needs: their routes and rules are withdrawn, their map entries stay.
+    pub vetoed: BTreeSet<Ipv4Net>,
+    /// CIDRs in force that the ipcache was not asked for, since there was none: once there is, they wait for that look.
+    pub unlooked: BTreeSet<Ipv4Net>,
+    /// Some of what is in force is an earlier value, because the document is in error there.
+    pub stale: bool,
+    /// CIDRs that the document mentions anywhere, also in error: their entries are not stale.
+    pub mentioned: BTreeSet<Ipv4Net>,
+}
+
+impl View {
+    /// The view after `observed`, given the one before it.
+    #[must_use]
+    pub fn next(source: &str, observed: &Observed, previous: Option<&Self>, now: Timestamp) -> Self {
+        Self::next_on(&Surroundings::default(), source, observed, previous, now)
+    }
+
+    /// The same on a node: what is known of it holds also while there is no document.
+    #[must_use]
+    pub fn next_on(
+        node: &Surroundings,
+        source: &str,
+        observed: &Observed,
+        previous: Option<&Self>,
+        now: Timestamp,
+    ) -> Self {
+        let Observed { sight, doubt } = observed;
+        let seen = match sight {
+            Sight::Document(document) => Self::of_document(document, node, previous, now),
+            Sight::Missing(reason) => {
+                let still = previous.map(Self::reasons).unwrap_or_default();
+                let findings = [missing(reason)].into_iter().chain(still).collect();
+                Self { findings, ..Self::unknown(previous, now) }.within(node)
+            }
+            // What is known of the document is still the best that is known.
+            Sight::Nothing => previous.cloned().unwrap_or_else(|| Self::unknown(None, now)).within(node),
+        };
+        let stale = seen.stale || (doubt.is_some() && seen.in_force.is_some());
+        Self { source: source.to_owned(), source_error: doubt.clone(), stale, ..seen }
+    }
+
+    /// There is no document; what was in force stays.
+    pub(super) fn unknown(previous: Option<&Self>, now: Timestamp) -> Self {
+        let in_force = previous.and_then(|view| view.in_force.clone());
+        Self {
+            source: String::new(),
+            observed_at: now,
+            hash: String::new(),
+            source_error: None,
+            overrides: BTreeMap::new(),
+            findings: Vec::new(),
+            truth: previous.map_or_else(Truth::default, |view| view.truth),
+            stale: in_force.is_some(),
+            in_force,
+            last_good: previous.and_then(|view| view.last_good.clone()),
+            vetoed: previous.map(|view| view.vetoed.clone()).unwrap_or_default(),
+            unlooked: previous.map(|view| view.unlooked.clone()).unwrap_or_default(),
+            mentioned: previous.map(|view| view.mentioned.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Takes out of force what this node needs. Nothing comes back that was vetoed: without a document not all of the reasons are known.
+    pub(super) fn within(mut self, node: &Surroundings) -> Self {
+        let Some(spec) = self.in_force.take() else { return self };
+        let standing = self.standing();
+        let InForce { spec, vetoed, findings, .. } =
+            keep(&spec, &[], Around { surroundings: node, standing: &standing });
+        let news: Vec<_> = findings.into_iter().filter(|finding| !self.findings.contains(finding)).collect();
+        self.findings.extend(news);
+        parse::sort(&mut self.findings);
+        self.vetoed.extend(vetoed);
+        Self { in_force: Some(spec), ..self }
+    }
+
+    /// Why last good values are vetoed.
+    fn reasons(&self) -> Vec<Finding> {
+        let held = self.last_good.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr);
+        let vetoed: BTreeSet<Ipv4Net> = held.filter(|cidr| self.vetoed.contains(cidr)).collect();
+        let is_reason = |finding: &&Finding| network(finding).is_some_and(|cidr| vetoed.contains(&cidr));
+        self.findings.iter().filter(|finding| finding.holds_back()).filter(is_reason).cloned().collect()
+    }
+
+    fn of_document(document: &Document, node: &Surroundings, previous: Option<&Self>, now: Timestamp) -> Self {
+        let Document { keys, surroundings, .. } = document;
+        let surroundings = surroundings.and(node);
+        let decided = Truth::of(&parse::parse(keys));
+        let mut standing = previous.map(|view| view.standing_for(decided)).unwrap_or_default();
+        // What was put in force before there was an ipcache to ask was not first there.
+        let unlooked = |cidr: &Ipv4Net| previous.is_some_and(|view| view.unlooked.contains(cidr));
+        standing.retain(|cidr| !(unlooked(cidr) && surroundings.ipcache.contains_key(cidr)));
+        let around = Around { surroundings: &surroundings, standing: &standing };
+        let mut parsed = parse_around(keys, around);
+        // An error that leaves the last good configuration as it is leaves it where it was, too.
+        parsed.elsewhere |= parsed.list_error() && previous.is_some_and(|view| view.truth == Truth::None);
+        let before = previous.and_then(|view| view.last_good.as_ref());
+        let in_force = in_force_around(&parsed, before, around);
+        let truth = Truth::of(&parsed);
+        let (last_good, mentioned) = match truth {
+            Truth::Configmap => (in_force.as_ref().map(|now| now.last_good.clone()), parsed.mentioned.clone()),
+            Truth::None => (before.cloned(), previous.map(|previous| previous.mentioned.clone()).unwrap_or_default()),
+        };
+        let hash = hash(keys);
+        Self {
+            source: String::new(),
+            observed_at: previous.filter(|view| view.hash == hash).map_or(now, |view| view.observed_at),
+            hash,
+            source_error: None,
+            overrides: document.origins.clone(),
+            stale: in_force.as_ref().is_some_and(|in_force| in_force.stale),
+            truth,
+            vetoed: vetoed(&parsed, in_force.as_ref(), last_good.as_ref(), &mentioned, around),
+            unlooked: BTreeSet::new(),
+            last_good,
+            mentioned,
+            findings: findings(parsed, in_force.as_ref(), document),
+            in_force: in_force.map(|in_force| in_force.spec),
+        }
+    }
+
+    /// CIDRs that are in force, or would be if the VTEPs were decided here.
+    fn standing(&self) -> BTreeSet<Ipv4Net> {
+        let known = self.last_good.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr);
+        known.filter(|cidr| !self.vetoed.contains(cidr)).collect()
+    }
+
+    /// The same for the next document: where the VTEPs were decided elsewhere meanwhile, none was in force by us.
+    #[must_use]
+    pub fn standing_for(&self, truth: Truth) -> BTreeSet<Ipv4Net> {
+        match (self.truth, truth) {
+            (Truth::None, Truth::Configmap) => BTreeSet::new(),
+            (Truth::None, Truth::None) | (Truth::Configmap, Truth::Configmap | Truth::None) => self.standing(),
+        }
+    }
+
+    /// The document was seen, and has no error.
+    #[must_use]
+    pub fn valid(&self) -> bool {
+        !self.hash.is_empty() && self.findings.iter().all(|finding| finding.severity < Severity::Error)
+    }
+}
+
+/// What is wrong with the document and with what is held over, each with the object that set the key.
+fn findings(parsed: Parsed, in_force: Option<&InForce>, document: &Document) -> Vec<Finding> {
+    let held = in_force.into_iter().flat_map(|in_force| in_force.findings.clone());
+    let mut findings: Vec<_> = parsed.findings.into_iter().chain(held).collect();
+    parse::sort(&mut findings);
+    findings.into_iter().map(|finding| document.with_origin(finding)).collect()
+}
+
+/// Every CIDR that the node's needs speak against: of the document, in whatever state, and of what is held over.
+fn vetoed(
+    parsed: &Parsed,
+    in_force: Option<&InForce>,
+    last_good: Option<&Spec>,
+    mentioned: &BTreeSet<Ipv4Net>,
+    around: Around<'_>,
+) -> BTreeSet<Ipv4Net> {
+    let lines = parsed.lines.iter().filter_map(|line| line.cidr);
+    let before = last_good.into_iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr);
+    let all: BTreeSet<Ipv4Net> = lines.chain(before).chain(mentioned.iter().copied()).collect();
+    let clashes = |cidr: &Ipv4Net| overlaps::of_cidr(*cidr, around).iter().any(|complaint| complaint.is_error());
+    let found = parsed.findings.iter().chain(in_force.into_iter().flat_map(|now| &now.findings));
+    let wrong = found.filter(|finding| finding.rule == Rule::VtepEndpointInVtepCidr).filter_map(network);
+    let stands = |cidr: &Ipv4Net| in_force.is_some_and(|now| now.spec.vteps.iter().any(|vtep| vtep.cidr == *cidr));
+    // A CIDR with somebody's endpoint in it may be what is in force all the same: the endpoint of a line in error is not.
+    let wrong = wrong.filter(|cidr| !stands(cidr));
+    let held = in_force.into_iter().flat_map(|in_force| in_force.vetoed.clone());
+    all.iter().copied().filter(clashes).chain(wrong).chain(held).collect()
+}
+
+/// The network that a finding about `vtep-cidr` is about.
+fn network(finding: &Finding) -> Option<Ipv4Net> {
+    let Finding { key, value, .. } = finding;
+    let value = value.as_ref().filter(|_| key == "vtep-cidr")?;
+    value.parse().ok().map(|net: Ipv4Net| net.trunc())
+}
+
+fn missing(reason: &str) -> Finding {
+    let remedy = "nothing is removed from the kernel meanwhile";
+    Finding::new(Rule::ConfigmapMissing, "cilium-config", None, None, reason, remedy)
+}
+
+fn hash(keys: &Keys) -> String {
+    let mut hasher = Sha256::new();
+    for (key, value) in keys {
+        for part in [key, value] {
+            hasher.update((part.len() as u64).to_be_bytes());
+            hasher.update(part);
+        }
+    }
+    hasher.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! Any node and any configuration: the plan never touches what the node needs, never removes what is not on record, and never leaves a
+//! VTEP that was in force without its entry.
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    config::{
+        Keys,
+        document::Document,
+        parse::parse_within,
+        spec::overlaps,
+        surroundings::Surroundings,
+        view::{Observed, Sight},
+    },
+    datapath::{
+        records::PROTOCOL,
+        state::{CiliumRoutes, HostRule, ROUTE_TABLE, Table},
+    },
+    node::{
+        devices::{CiliumDevices, Device},
+        running::RunningConfig,
+    },
+};
+
+/// Networks that VTEPs, nodes and pods may have; few, so that they meet.
+const NETWORKS: [&str; 9] = [
+    "10.1.1.0/24",
+    "10.1.2.0/24",
+    "10.1.3.0/24",
+    "10.1.4.0/24",
+    "10.169.72.0/24",
+    "10.169.73.0/24",
+    "10.0.1.0/24",
+    "127.0.0.0/24",
+    "169.254.1.0/24",
+];
+const ENDPOINTS: [&str; 6] = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "10.169.72.34", "10.1.1.34", "oops"];
+const MACS: [&str; 4] = ["00:50:56:00:00:01", "00:50:56:00:00:02", "00:00:00:00:00:00", "00:50:56"];
+
+fn net(text: &str) -> Ipv4Net {
+    text.parse().expect("a network")
+}
+
+fn network() -> impl Strategy<Value = Ipv4Net> {
+    prop::sample::select(&NETWORKS[..]).prop_map(net)
+}
+
+fn address() -> impl Strategy<Value = Ipv4Addr> {
+    (network(), 1_u8..255).prop_map(|(net, host)| (u32::from(net.network()) + u32::from(host)).into())
+}
+
+/// The keys of a document: right as a whole, or wrong in any way.
+fn keys() -> impl Strategy<Value = Keys> {
+    let value = |of: &'static [&'static str]| prop::sample::select(of);
+    let line = (value(&NETWORKS), value(&ENDPOINTS), value(&MACS));
+    let switch = prop_oneof![8 => Just("true"), 1 => Just("false"), 1 => Just("ture")];
+    let cidrs = prop_oneof![9 => Just(true), 1 => Just(false)];
+    (prop::collection::vec(line, 0..5), switch, cidrs).prop_map(|(lines, switch, with_lists)| {
+        let column = |n: usize| lines.iter().map(|line| [line.0, line.1, line.2][n]).collect::<Vec<_>>().join(" ");
+        let mut keys = vec![("enable-vtep", switch.to_owned())];
+        if with_lists {
+            keys.extend([("vtep-cidr", column(0)), ("vtep-endpoint", column(1)), ("vtep-mac", column(2))]);
+        }
+        keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    })
+}
+
+/// What a node needs.
+fn needs() -> impl Strategy<Value = Surroundings> {
+    (
+        prop::collection::btree_set(network(), 0..3),
+        prop::collection::btree_set(address(), 0..3),
+        prop::collection::btree_set(address(), 0..2),
+        prop::collection::btree_set(network(), 0..2),
+        prop::collection::btree_set(network(), 0..2),
+    )
+        .prop_map(|(connected, gateways, api_servers, pod_cidrs, in_ipcache)| Surroundings {
+            connected: connected.into_iter().map(|net| (net, "eth0".to_owned())).collect(),
+            gateways,
+            api_servers,
+            pod_cidrs,
+            ipcache: in_ipcache.into_iter().map(|net| (net, vec!["a pod".to_owned()])).collect(),
+            ..Surroundings::default()
+        })
+}
+
+/// Routes and rules that the kernel has, each ours, somebody else's, or ours without a record.
+#[derive(Clone, Debug)]
+struct Routes {
+    found: FoundRoutes,
+    records: Records,
+    on_record: BTreeSet<Ipv4Net>,
+}
+
+fn routes() -> impl Strategy<Value = Routes> {
+    let protocol = || prop::sample::select(&[PROTOCOL, 4, 2][..]);
+    let one = (network(), protocol(), protocol(), any::<bool>(), any::<bool>(), any::<bool>());
+    prop::collection::vec(one, 0..6).prop_map(|all| {
+        let (mut found, mut records, mut recorded) = (FoundRoutes::default(), Records::default(), BTreeSet::new());
+        for (cidr, route_protocol, rule_protocol, on_record, like_ours, in_the_way) in all {
+            let route = HostRoute { device: 4, mtu: 1450, table: ROUTE_TABLE };
+            let rule = HostRule { cidr, table: Table::Ours(ROUTE_TABLE) };
+            if found.routes.iter().any(|found: &Found| found.cidr == cidr) {
+                continue;
+            }
+            let in_the_way = in_the_way || like_ours;
+            found.routes.push(Found { cidr, route, protocol: route_protocol, like_ours, in_the_way });
+            found.rules.push((rule, rule_protocol));
+            if on_record {
+                recorded.insert(cidr);
+                records.claim(&Op::PutRoute { cidr, found: None, route });
+                records.claim(&Op::AddRule(rule));
+            }
+        }
+        found.cilium = CiliumRoutes::default();
+        Routes { found, records, on_record: recorded }
+    })
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    before: Keys,
+    needs_before: Surroundings,
+    now: Keys,
+    needs: Surroundings,
+    routes: Routes,
+    entries: BTreeSet<Ipv4Net>,
+    running: BTreeSet<Ipv4Net>,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    (
+        keys(),
+        needs(),
+        keys(),
+        needs(),
+        routes(),
+        prop::collection::btree_set(network(), 0..6),
+        prop::collection::btree_set(network(), 0..3),
+    )
+        .prop_map(|(before, needs_before, now, needs, routes, entries, running)| Case {
+            before,
+            needs_before,
+            now,
+            needs,
+            routes,
+            entries,
+            running,
+        })
+}
+
+fn view(keys: &Keys, needs: &Surroundings, previous: Option<&View>) -> View {
+    let document = Document::of_keys(keys.clone(), Surroundings::default());
+    let observed = Observed::from(Sight::Document(document));
+    View::next_on(needs, "test", &observed, previous, Timestamp::UNIX_EPOCH)
+}
+
+fn facts(running: &BTreeSet<Ipv4Net>) -> Facts {
+    let host = Device { index: 4, name: "cilium_host".into(), mac: Default::default(), mtu: 1500 };
+    let vteps = running.iter().map(|cidr| (cidr.network(), Default::default())).collect();
+    Facts {
+        cilium: CiliumDevices { tunnel: None, host: Some(host), router: None },
+        running: Running::Known(RunningConfig { vteps: Some(vteps), ..RunningConfig::default() }),
+        ..Facts::default()
+    }
+}
+
+/// Why a node does not bear routes to this CIDR.
+fn hurts(cidr: Ipv4Net, Surroundings { connected, gateways, api_servers, pod_cidrs, .. }: &Surroundings) -> bool {
+    let reserved = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"].map(net);
+    let networks = connected.keys().chain(pod_cidrs).chain(&reserved);
+    networks.into_iter().any(|other| overlaps(*other, cidr))
+        || gateways.iter().chain(api_servers).any(|address| cidr.contains(address))
+}
+
+/// What is written by an operation.
+fn written(op: &Op) -> Option<Ipv4Net> {
+    match op {
+        Op::ReplaceEntry { cidr, .. } | Op::AddEntry { cidr, .. } | Op::PutIpcache { cidr, .. } => Some(*cidr),
+        Op::PutRoute { cidr, .. } | Op::AddRule(HostRule { cidr, .. }) => Some(*cidr),
+        Op::DeleteEntry { .. } | Op::DeleteIpcache { .. } | Op::DeleteRoute { .. } | Op::DeleteRule(_) => None,
+    }
+}
+
+fn vteps(spec: Option<&crate::config::spec::Spec>) -> BTreeSet<Ipv4Net> {
+    spec.into_iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_plan_does_harm(case in case()) {
+        let before = view(&case.before, &case.needs_before, None);
+        let now = view(&case.now, &case.needs, Some(&before));
+        let settings = Settings {
+            bpffs: "/".into(),
+            ipcache: IpcacheMode::Auto,
+            host_routes: HostRoutes::Auto,
+            route_table: ROUTE_TABLE,
+        };
+        let facts = facts(&case.running);
+        let value = VtepValue::new([2, 0, 0, 0, 0, 9].into(), [192, 0, 2, 9].into());
+        let kernel = Kernel {
+            model: Model::VtepHash,
+            capacity: 16,
+            entries: case.entries.iter().map(|cidr| (*cidr, value)).collect(),
+            ipcache: Some(IpcacheFound::default()),
+            ipcache_denied: false,
+            routes: Some(case.routes.found.clone()),
+        };
+        let (owned, refused) = (Owned::default(), BTreeSet::new());
+        let records = &case.routes.records;
+        let inputs =
+            Inputs { settings: &settings, view: &now, facts: &facts, owned: &owned, records, refused: &refused };
+        let decision = decide(inputs, &kernel);
+        let stood = vteps(before.in_force.as_ref());
+
+        for op in &decision.plan {
+            // What the node needs is never touched; nor is what Cilium has given to somebody, unless the VTEP was first.
+            if let Some(cidr) = written(op) {
+                prop_assert!(!hurts(cidr, &case.needs), "{op}");
+                let taken = case.needs.ipcache.keys().any(|other| overlaps(*other, cidr));
+                prop_assert!(!taken || stood.contains(&cidr), "{op}");
+                let endpoints = now.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.endpoint);
+                prop_assert!(!endpoints.into_iter().any(|endpoint| cidr.contains(&endpoint)), "{op}");
+            }
+            // Nothing goes that is not on record with the mark that it carries.
+            match op {
+                Op::DeleteRoute { cidr, .. } => {
+                    let ours = |found: &&Found| found.cidr == *cidr && found.like_ours && found.protocol == PROTOCOL;
+                    prop_assert!(case.routes.on_record.contains(cidr), "{op}");
+                    prop_assert!(case.routes.found.routes.iter().any(|found| ours(&found)), "{op}");
+                }
+                Op::DeleteRule(rule) => {
+                    prop_assert!(case.routes.on_record.contains(&rule.cidr), "{op}");
+                    prop_assert!(case.routes.found.rules.contains(&(*rule, PROTOCOL)), "{op}");
+                }
+                Op::PutRoute { cidr, found: Some(_), .. } => {
+                    prop_assert!(case.routes.on_record.contains(cidr), "{op}");
+                }
+                Op::DeleteEntry { cidr, .. } => {
+                    prop_assert!(!case.running.contains(cidr) && !now.mentioned.contains(cidr), "{op}");
+                    prop_assert!(!now.vetoed.contains(cidr), "{op}");
+                    prop_assert!(!stood.contains(cidr) || is_removed(*cidr, &case, &before, &now), "{op}");
+                }
+                Op::ReplaceEntry { .. }
+                | Op::AddEntry { .. }
+                | Op::PutIpcache { .. }
+                | Op::DeleteIpcache { .. }
+                | Op::PutRoute { found: None, .. }
+                | Op::AddRule(_) => {}
+            }
+        }
+        // What was in force and is not removed has its entry afterwards, unless the node's needs speak against writing it.
+        let deleted = |cidr: &Ipv4Net| decision.plan.iter().any(|op| matches!(op, Op::DeleteEntry { cidr: of, .. } if of == cidr));
+        let added = |cidr: &Ipv4Net| decision.plan.iter().any(|op| matches!(op, Op::AddEntry { cidr: of, .. } if of == cidr));
+        for cidr in stood.iter().filter(|cidr| !is_removed(**cidr, &case, &before, &now)) {
+            let has_entry = (case.entries.contains(cidr) && !deleted(cidr)) || added(cidr);
+            let is_elsewhere = now.truth == Truth::None;
+            prop_assert!(has_entry || is_elsewhere || now.vetoed.contains(cidr), "{cidr} has no entry");
+        }
+        // A route that came to be in the way of what the node needs goes, if it is ours.
+        let keeps = |cidr: Ipv4Net| decision.plan.iter().all(|op| !matches!(op, Op::DeleteRule(rule) if rule.cidr == cidr));
+        let ours = records.sort(&case.routes.found.routes, &case.routes.found.rules, ROUTE_TABLE);
+        for rule in ours.rules.iter().filter(|rule| now.vetoed.contains(&rule.cidr) && hurts(rule.cidr, &case.needs)) {
+            prop_assert!(now.in_force.is_none() || !keeps(rule.cidr), "{rule} stays");
+        }
+    }
+}
+
+/// What a good line of the document asks for.
+fn good(keys: &Keys, needs: &Surroundings) -> BTreeSet<Ipv4Net> {
+    parse_within(keys, needs).lines.iter().filter_map(|line| line.vtep).map(|vtep| vtep.cidr).collect()
+}
+
+/// Whether a document may take a VTEP out of force: one that switches VTEPs off, or lists others, and has no line in error that may stand
+/// for it. Told from the documents and the views, never from the plan.
+fn is_removed(cidr: Ipv4Net, case: &Case, before: &View, now: &View) -> bool {
+    let parsed = parse_within(&case.now, &case.needs);
+    if parsed.list_error() || now.truth == Truth::None {
+        return false;
+    }
+    let good = good(&case.now, &case.needs);
+    let in_error = parsed.lines.iter().filter(|line| line.vtep.is_none()).count();
+    // Each line in error stands for one last good VTEP at most.
+    let held = (&vteps(before.last_good.as_ref()) & &vteps(now.last_good.as_ref())).difference(&good).count();
+    !parsed.enabled || (!good.contains(&cidr) && in_error <= held)
+}

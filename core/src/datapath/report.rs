@@ -1,0 +1,166 @@
+//! What a pass found and did, and how the datapath stands because of it. Values only.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+
+use super::{
+    contention::Contended,
+    ipcache::{Inside, Version},
+    layout::Model,
+    plan::Op,
+};
+
+/// Whether the agent writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Looks and probes; writes nothing.
+    Observe,
+    Enforce,
+}
+
+/// Why a pass was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    ConfigChanged,
+    NodeChanged,
+    PinsChanged,
+    RoutesChanged,
+    Tick,
+    /// The API server was lost after a change of ours.
+    CutOff,
+    /// `run --once`.
+    Once,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ConfigChanged => "config-changed",
+            Self::NodeChanged => "node-changed",
+            Self::PinsChanged => "pins-changed",
+            Self::RoutesChanged => "routes-changed",
+            Self::Tick => "tick",
+            Self::CutOff => "cut-off",
+            Self::Once => "once",
+        })
+    }
+}
+
+/// What the last pass found and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pass {
+    pub at: Timestamp,
+    /// The configuration that it was about.
+    pub config_hash: String,
+    pub reason: Reason,
+    pub took: Duration,
+    pub applied: usize,
+    pub failed: usize,
+}
+
+/// How the datapath stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatapathReport {
+    pub model: Model,
+    /// Operations that are still to do: all of them in observe mode, those that failed otherwise.
+    pub pending: Vec<Op>,
+    /// The ipcache's layout; `None` where there is none to read.
+    pub ipcache: Option<Version>,
+    /// VTEP CIDR → what of it Cilium's ipcache gives to something else.
+    pub intruders: BTreeMap<Ipv4Net, Vec<Inside>>,
+    /// VTEPs that the map has no room for.
+    pub left_out: BTreeSet<Ipv4Net>,
+    /// Why nothing is written although it should be, in words.
+    pub observing: Option<String>,
+    /// Why there is no map to write to, in words.
+    pub map_problem: Option<String>,
+    /// Why the ipcache could not be read, in words.
+    pub ipcache_problem: Option<String>,
+    /// Why routes could not be compared, in words.
+    pub route_problem: Option<String>,
+    /// VTEPs whose host route was taken back because it cut the node off, in words.
+    pub refused: Vec<String>,
+    /// The VTEP map is somebody else's: it is compared and not written.
+    pub verify_only: bool,
+    /// Routes of somebody else in our table, in words.
+    pub foreign_routes: Vec<String>,
+    /// Operations that the kernel refused; they are pending, too.
+    pub failures: Vec<Failure>,
+    /// Repairs of drift since the start, per entry.
+    pub repairs: BTreeMap<Ipv4Net, u64>,
+    /// Repairs of drift since the start, routes and rules included.
+    pub repairs_total: u64,
+    /// Entries that somebody keeps overwriting.
+    pub contended: BTreeMap<Ipv4Net, Contended>,
+    /// Those of them that are left alone for now.
+    pub left_alone: BTreeSet<Ipv4Net>,
+    pub last_pass: Option<Pass>,
+}
+
+/// An operation that the kernel refused, and its words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub op: Op,
+    pub error: String,
+}
+
+impl Default for DatapathReport {
+    fn default() -> Self {
+        Self {
+            model: Model::None,
+            pending: Vec::new(),
+            ipcache: None,
+            intruders: BTreeMap::new(),
+            left_out: BTreeSet::new(),
+            observing: None,
+            map_problem: None,
+            ipcache_problem: None,
+            route_problem: None,
+            refused: Vec::new(),
+            verify_only: false,
+            foreign_routes: Vec::new(),
+            failures: Vec::new(),
+            repairs: BTreeMap::new(),
+            repairs_total: 0,
+            contended: BTreeMap::new(),
+            left_alone: BTreeSet::new(),
+            last_pass: None,
+        }
+    }
+}
+
+impl DatapathReport {
+    #[must_use]
+    pub fn in_sync(&self) -> bool {
+        let nothing_open = self.pending.is_empty() && self.left_out.is_empty() && self.problems().next().is_none();
+        self.last_pass.is_some() && nothing_open
+    }
+
+    /// What could not be read or written, in words.
+    pub fn problems(&self) -> impl Iterator<Item = &String> {
+        let Self { observing, map_problem, ipcache_problem, route_problem, refused, failures, .. } = self;
+        let failures = failures.iter().map(|failure| &failure.error);
+        let whole = [observing, map_problem, ipcache_problem, route_problem];
+        whole.into_iter().flatten().chain(refused).chain(failures)
+    }
+
+    /// Why this entry could not be written.
+    #[must_use]
+    pub fn entry_error(&self, key: Ipv4Net) -> Option<&str> {
+        self.failures.iter().find(|failure| failure.op.entry() == Some(key)).map(|failure| failure.error.as_str())
+    }
+
+    /// Differs in more than the time of the last pass.
+    #[must_use]
+    pub fn differs(&self, other: &Self) -> bool {
+        let timeless = |report: &Self| Self { last_pass: None, ..report.clone() };
+        self.last_pass.is_some() != other.last_pass.is_some() || timeless(self) != timeless(other)
+    }
+}

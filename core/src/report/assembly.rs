@@ -1,0 +1,303 @@
+//! Puts the status together from what the loops published last.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+
+use super::status::{
+    Bigip, Cilium, Config, Datapath, EntryState, Events, Identity, Intruder, LastPass, Observation, PathMtu, Probe,
+    Probes, Seen, Status, Tap, VtepDatapath, VtepStatus,
+};
+use crate::{
+    bigip::FdbRecord,
+    config::{
+        spec::{Spec, Vtep},
+        view::{Truth, View},
+    },
+    datapath::{abi::IpcacheEntry, ipcache::Inside, plan::Op, report::DatapathReport},
+    diagnosis::{self, Diagnosis, Verdict},
+    node::facts::Facts,
+    tunnel::{
+        flow::Flow,
+        report::ProbeReport,
+        rtt::RttHistogram,
+        vtep_probes::{Lane, ProbeState},
+        window::Health,
+    },
+};
+
+/// What the loops published last.
+#[derive(Clone, Debug)]
+pub struct Parts<'a> {
+    pub identity: &'a Identity,
+    pub view: Option<Arc<View>>,
+    pub facts: Option<Arc<Facts>>,
+    pub datapath: DatapathReport,
+    pub probes: Arc<ProbeReport>,
+    pub diagnoses: Arc<BTreeMap<Ipv4Net, Diagnosis>>,
+    pub events: Events,
+}
+
+impl Status {
+    /// Puts the parts together as they are at `now`, which is `at` on the clock.
+    #[must_use]
+    pub fn assemble(parts: &Parts<'_>, now: Instant, at: Timestamp) -> Self {
+        let Parts { identity, view, facts, datapath, probes, diagnoses, events } = parts;
+        let Identity { node, mode, started_at, fitness, runbook } = identity;
+        let cilium_version = facts.as_ref().and_then(|facts| facts.version);
+        let spec = view.as_ref().and_then(|view| view.in_force.as_ref());
+        let vteps = spec.iter().flat_map(|spec| &spec.vteps).map(|vtep| {
+            let diagnosis = diagnoses.get(&vtep.cidr);
+            let cause = diagnosis.and_then(|diagnosis| diagnosis.cause);
+            let runbook = cause.map(|cause| cause.section(runbook));
+            VtepStatus { runbook, ..vtep_status(vtep, diagnosis, probes.lane(vtep), datapath, now, at) }
+        });
+        let vteps: Vec<_> = vteps.collect();
+        Self {
+            node: node.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            mode: *mode,
+            events: events.clone(),
+            started_at: *started_at,
+            verdict: Self::overall(spec.map(|spec| spec.enabled), &vteps),
+            config: config(view.as_deref()),
+            kernel: fitness.kernel(cilium_version),
+            cilium: cilium(facts.as_deref(), spec),
+            datapath: self::datapath(datapath, view.as_deref()),
+            tap: tap(probes),
+            vteps,
+            bigip: Bigip { fdb_record: node_address(facts.as_deref()).map(FdbRecord::of_node) },
+        }
+    }
+}
+
+fn config(view: Option<&View>) -> Config {
+    let Some(view) = view else {
+        return Config {
+            source: String::new(),
+            truth: Truth::default(),
+            hash: None,
+            observed_at: None,
+            source_error: None,
+            valid: false,
+            stale: false,
+            enabled: None,
+            overrides: BTreeMap::new(),
+            findings: Vec::new(),
+        };
+    };
+    Config {
+        source: view.source.clone(),
+        truth: view.truth,
+        hash: (!view.hash.is_empty()).then(|| view.hash.clone()),
+        observed_at: Some(view.observed_at),
+        source_error: view.source_error.clone(),
+        valid: view.valid(),
+        stale: view.stale,
+        enabled: view.in_force.as_ref().map(|spec| spec.enabled),
+        overrides: view.overrides.clone(),
+        findings: view.findings.clone(),
+    }
+}
+
+fn cilium(facts: Option<&Facts>, spec: Option<&Spec>) -> Cilium {
+    let tunnel = spec.map(|spec| spec.tunnel);
+    let running = facts.and_then(|facts| facts.running.config());
+    let differences = facts.zip(spec).map(|(facts, spec)| facts.differences(spec)).unwrap_or_default();
+    let reasons: Vec<_> = differences.iter().map(ToString::to_string).collect();
+    let devices = facts.map(|facts| &facts.cilium);
+    Cilium {
+        version: facts.and_then(|facts| facts.version),
+        running: devices.is_some_and(|devices| devices.tunnel.is_some() && devices.host.is_some()),
+        tunnel_protocol: tunnel.map(|tunnel| tunnel.protocol.to_string()),
+        tunnel_port: tunnel.map(|tunnel| tunnel.port),
+        vtep_mask: running.and_then(|running| running.vtep_mask),
+        restart_required: !reasons.is_empty(),
+        reasons,
+        config_error: facts.and_then(|facts| facts.running_problem.clone()),
+        router: devices.and_then(|devices| devices.router),
+    }
+}
+
+/// In sync with the document that was seen last, not with one before it.
+fn datapath(report: &DatapathReport, view: Option<&View>) -> Datapath {
+    let pass = report.last_pass.as_ref();
+    let is_current = pass.zip(view).is_some_and(|(pass, view)| pass.config_hash == view.hash);
+
+    Datapath {
+        model: report.model,
+        ipcache: report.ipcache,
+        intruders: report
+            .intruders
+            .iter()
+            .flat_map(|(&vtep, inside)| inside.iter().map(move |i| intruder(vtep, i)))
+            .collect(),
+        in_sync: is_current && report.in_sync(),
+        pending: report.pending.iter().map(Op::to_string).collect(),
+        problems: report.problems().cloned().collect(),
+        last_pass: pass.map(|pass| LastPass {
+            at: pass.at,
+            reason: pass.reason,
+            took_us: micros(pass.took),
+            applied: pass.applied,
+            failed: pass.failed,
+        }),
+        repairs_total: report.repairs_total,
+        contended: report.contended.keys().copied().collect(),
+    }
+}
+
+fn intruder(vtep: Ipv4Net, inside: &Inside) -> Intruder {
+    let Inside { prefix, entry: IpcacheEntry { identity, endpoint } } = *inside;
+    Intruder { vtep, prefix, identity, endpoint }
+}
+
+fn tap(probes: &ProbeReport) -> Tap {
+    let [overflows, fragments, malformed] = probes.tap_counters;
+    Tap { loaded: probes.tap_loaded, error: probes.tap_error.clone(), overflows, fragments, malformed }
+}
+
+fn vtep_status(
+    vtep: &Vtep,
+    diagnosis: Option<&Diagnosis>,
+    lane: Option<&Lane>,
+    datapath: &DatapathReport,
+    now: Instant,
+    at: Timestamp,
+) -> VtepStatus {
+    let cidr = vtep.cidr;
+    VtepStatus {
+        cidr: vtep.cidr,
+        endpoint: vtep.endpoint,
+        mac: vtep.mac,
+        verdict: diagnosis.map_or(Verdict::Unknown, |diagnosis| diagnosis.verdict),
+        cause: diagnosis.and_then(|diagnosis| diagnosis.cause),
+        also: diagnosis.map(|diagnosis| diagnosis.also.clone()).unwrap_or_default(),
+        since: diagnosis.map(|diagnosis| diagnosis.since),
+        hint: diagnosis.and_then(|diagnosis| diagnosis.hint.clone()),
+        evidence: diagnosis
+            .iter()
+            .flat_map(|diagnosis| &diagnosis.evidence)
+            .map(|of| observation(of, now, at))
+            .collect(),
+        runbook: None,
+        datapath: VtepDatapath {
+            state: entry_state(datapath, cidr),
+            repairs: datapath.repairs.get(&cidr).copied().unwrap_or(0),
+            error: datapath.entry_error(cidr).map(str::to_owned),
+        },
+        probes: probes(lane),
+        seen: seen(lane.map(|lane| lane.flows.as_slice()).unwrap_or_default(), now, at),
+    }
+}
+
+fn observation(of: &diagnosis::Observation, now: Instant, at: Timestamp) -> Observation {
+    let diagnosis::Observation { cause, what, seen } = *of;
+    let age = now.saturating_duration_since(seen);
+    Observation { cause, what: what.to_owned(), seen_at: at.checked_sub(age).ok(), age_s: age.as_secs() }
+}
+
+fn entry_state(datapath: &DatapathReport, cidr: Ipv4Net) -> EntryState {
+    let pending = datapath.pending.iter().any(|op| op.entry() == Some(cidr));
+    if datapath.left_alone.contains(&cidr) {
+        EntryState::Contended
+    } else if !datapath.model.is_known() || datapath.last_pass.is_none() {
+        EntryState::Unknown
+    } else if pending || datapath.left_out.contains(&cidr) {
+        EntryState::Pending
+    } else {
+        EntryState::InSync
+    }
+}
+
+fn probes(lane: Option<&Lane>) -> Probes {
+    let target = lane.and_then(|lane| lane.target);
+    let in_tunnel = |state: fn(&Lane) -> ProbeState, health: fn(&Lane) -> &Health| Probe {
+        target: target.map(|target| target.address),
+        target_origin: target.map(|target| target.origin),
+        ..lane.map_or_else(Probe::none, |lane| Probe::new(state(lane), health(lane)))
+    };
+    Probes {
+        underlay: lane.map_or_else(Probe::none, |lane| Probe {
+            target: Some(lane.vtep.endpoint),
+            ..Probe::new(lane.underlay_state(), &lane.underlay)
+        }),
+        arp: Probe {
+            observed_mac: lane.and_then(|lane| lane.observed_mac),
+            ..in_tunnel(Lane::arp_state, |lane| &lane.arp)
+        },
+        path_mtu: lane.map_or_else(PathMtu::default, |lane| PathMtu {
+            state: lane.path_mtu_state(),
+            inner_mtu: lane.path_mtu.inner_mtu(),
+        }),
+        icmp: in_tunnel(Lane::icmp_state, |lane| &lane.icmp),
+        skipped: lane.map_or(0, |lane| lane.passive.skipped_total),
+    }
+}
+
+impl Probe {
+    fn new(state: ProbeState, health: &Health) -> Self {
+        Self {
+            state,
+            rtt_us: health.rtt.map(micros),
+            target: None,
+            target_origin: None,
+            observed_mac: None,
+            sent: health.sent,
+            received: health.received,
+            lost: health.lost_total,
+            duplicates: health.duplicates,
+            loss: health.loss(),
+            rtts: health.rtts,
+            error: health.send_error.as_ref().map(ToString::to_string),
+        }
+    }
+
+    fn none() -> Self {
+        Self {
+            state: ProbeState::Pending,
+            rtt_us: None,
+            target: None,
+            target_origin: None,
+            observed_mac: None,
+            sent: 0,
+            received: 0,
+            lost: 0,
+            duplicates: 0,
+            loss: 0.0,
+            rtts: RttHistogram::default(),
+            error: None,
+        }
+    }
+}
+
+fn seen(flows: &[Flow], now: Instant, at: Timestamp) -> Seen {
+    let newest = flows.iter().map(|flow| flow.last_seen).max();
+    Seen {
+        packets: flows.iter().map(|flow| flow.packets).sum(),
+        bytes: flows.iter().map(|flow| flow.bytes).sum(),
+        last_seen_at: newest.and_then(|newest| at.checked_sub(now.duration_since(newest)).ok()),
+        vnis: distinct(flows, |flow| flow.vni),
+        ports: distinct(flows, |flow| flow.port),
+        macs: distinct(flows, |flow| flow.inner_mac),
+    }
+}
+
+fn distinct<T: Ord>(flows: &[Flow], of: impl Fn(&Flow) -> T) -> Vec<T> {
+    flows.iter().map(of).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The address that BIG-IP reaches this node at: the source towards it.
+fn node_address(facts: Option<&Facts>) -> Option<Ipv4Addr> {
+    facts?.underlay.values().find_map(|underlay| underlay.source)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

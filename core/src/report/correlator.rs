@@ -1,0 +1,153 @@
+//! What was told lately, and how much more may be: the same again is counted in the Event that is there, and a flood ends. A function of
+//! notes and of `now`.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use sha2::{Digest, Sha256};
+
+use super::event::{About, Note};
+
+/// The same within this time of the last is one Event, counted.
+const SERIES: Duration = Duration::from_secs(600);
+/// So many may be written at once, and then one for each `PAUSE` that passed.
+const BURST: u32 = 25;
+const PAUSE: Duration = Duration::from_secs(30);
+/// Longest name of an object (a DNS subdomain), less what comes behind the node's.
+const NAME_MAX: usize = 253 - 17;
+
+/// What to do about a note.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    New { name: String },
+    Again { name: String, count: i32 },
+    TooMany,
+}
+
+#[derive(Debug)]
+pub struct Book {
+    /// Of the Events on the Node: those on the ConfigMap are other agents', too, and nobody counts them.
+    series: BTreeMap<(&'static str, String), Series>,
+    left: u32,
+    refilled: Instant,
+}
+
+#[derive(Debug)]
+struct Series {
+    name: String,
+    count: i32,
+    last: Instant,
+}
+
+impl Book {
+    pub fn new(now: Instant) -> Self {
+        Self { series: BTreeMap::new(), left: BURST, refilled: now }
+    }
+
+    /// Enters a note about an object of this name.
+    pub fn enter(&mut self, note: &Note, object: &str, now: Instant) -> Entry {
+        if !self.spend(now) {
+            return Entry::TooMany;
+        }
+        self.series.retain(|_, series| now.duration_since(series.last) < SERIES);
+        if note.about == About::ConfigMap {
+            return Entry::New { name: name(object, &[note.reason, &note.text]) };
+        }
+        let key = (note.reason, note.text.clone());
+        if let Some(series) = self.series.get_mut(&key) {
+            series.count = series.count.saturating_add(1);
+            series.last = now;
+            return Entry::Again { name: series.name.clone(), count: series.count };
+        }
+        let name = name(object, &[note.reason, &note.text, &note.at.to_string()]);
+        self.series.insert(key, Series { name: name.clone(), count: 1, last: now });
+        Entry::New { name }
+    }
+
+    /// The Event is not there, or not any more: the next of its kind is a new one.
+    pub fn forget(&mut self, note: &Note) {
+        self.series.remove(&(note.reason, note.text.clone()));
+    }
+
+    fn spend(&mut self, now: Instant) -> bool {
+        while self.left < BURST && now.duration_since(self.refilled) >= PAUSE {
+            self.left += 1;
+            self.refilled += PAUSE;
+        }
+        if self.left == BURST {
+            self.refilled = now;
+        }
+        let may = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        may
+    }
+}
+
+/// The object's name and a number for the rest, as `kubectl` and others name Events.
+fn name(object: &str, parts: &[&str]) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    let number: String = hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let object = object.get(..NAME_MAX).unwrap_or(object).trim_end_matches(['.', '-']);
+    format!("{object}.{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn note(about: About, text: &str, second: i64) -> Note {
+        let at = Timestamp::from_second(second).expect("a time");
+        Note { about, is_warning: true, reason: "WrongVni", text: text.into(), at }
+    }
+
+    #[test]
+    fn the_same_again_is_counted() {
+        let start = Instant::now();
+        let mut book = Book::new(start);
+        let Entry::New { name } = book.enter(&note(About::Node, "a", 1), "worker-1", start) else { panic!("not new") };
+        assert!(name.starts_with("worker-1."), "{name}");
+        let again = book.enter(&note(About::Node, "a", 2), "worker-1", start + Duration::from_secs(60));
+        assert_eq!(again, Entry::Again { name: name.clone(), count: 2 });
+        assert!(matches!(book.enter(&note(About::Node, "b", 3), "worker-1", start), Entry::New { .. }));
+        let later = book.enter(&note(About::Node, "a", 4), "worker-1", start + Duration::from_secs(60) + SERIES);
+        let Entry::New { name: other } = later else { panic!("{later:?}") };
+        assert_ne!(other, name);
+    }
+
+    #[test]
+    fn every_node_names_a_finding_alike() {
+        let now = Instant::now();
+        let [a, b] =
+            [1, 2].map(|second| Book::new(now).enter(&note(About::ConfigMap, "wrong", second), "cilium-config", now));
+        assert_eq!(a, b);
+    }
+
+    #[test]
+    fn a_flood_ends_and_a_trickle_passes() {
+        let start = Instant::now();
+        let mut book = Book::new(start);
+        let mut told = |second| {
+            let at = start + Duration::from_secs(second);
+            book.enter(&note(About::Node, &second.to_string(), 0), "n", at) != Entry::TooMany
+        };
+        let burst = (0..40).filter(|_| told(0)).count();
+        assert_eq!(burst, BURST as usize);
+        assert_eq!((told(29), told(30), told(31)), (false, true, false));
+        let hour = (32..3632).filter(|second| told(*second)).count();
+        assert_eq!(hour, 120, "one for each pause");
+    }
+
+    #[test]
+    fn names_fit_and_are_names() {
+        let long = name(&"a.".repeat(150), &["x"]);
+        assert!(long.len() <= 253 && !long.contains(".."), "{long}");
+    }
+}

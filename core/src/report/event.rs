@@ -1,0 +1,77 @@
+//! What an Event says: a change of verdict, or a finding.
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+
+use crate::{
+    config::finding::{Finding, Severity},
+    diagnosis::{Cause, Diagnosis, Verdict},
+};
+
+/// What an Event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum About {
+    Node,
+    ConfigMap,
+}
+
+/// One thing to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    pub about: About,
+    /// `Warning`, or else `Normal`.
+    pub is_warning: bool,
+    /// CamelCase, from the id of the cause or of the rule.
+    pub reason: &'static str,
+    pub text: String,
+    pub at: Timestamp,
+}
+
+impl Note {
+    /// A cause that holds now, or that the VTEP is healthy again.
+    #[must_use]
+    pub fn verdict(cidr: Ipv4Net, diagnosis: &Diagnosis, runbook: &str, at: Timestamp) -> Self {
+        let Diagnosis { verdict, cause, hint, .. } = diagnosis;
+        let reason = cause.map_or("VtepHealthy", Cause::reason);
+        let hint = hint.as_ref().map(|hint| format!(": {hint}")).unwrap_or_default();
+        let more = cause.map(|cause| format!(" (see {})", cause.section(runbook))).unwrap_or_default();
+        let text = format!("VTEP {cidr} is {verdict}{hint}{more}");
+        Self { about: About::Node, is_warning: *verdict != Verdict::Healthy, reason, text, at }
+    }
+
+    /// A verdict that changes too often to be told each time.
+    #[must_use]
+    pub fn restless(cidr: Ipv4Net, at: Timestamp) -> Self {
+        let text =
+            format!("VTEP {cidr}: the verdict changes too often; it is told again once it has held for a minute");
+        Self { about: About::Node, is_warning: true, reason: "VtepRestless", text, at }
+    }
+
+    /// What is wrong with the configuration; none of what is only worth a note.
+    #[must_use]
+    pub fn finding(finding: &Finding, at: Timestamp) -> Option<Self> {
+        let Finding { rule, severity, message, .. } = finding;
+        (*severity >= Severity::Warning).then(|| Self {
+            about: About::ConfigMap,
+            is_warning: true,
+            reason: rule.reason(),
+            text: message.clone(),
+            at,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::finding::Rule;
+
+    #[test]
+    fn reasons_are_the_ids_in_camel_case() {
+        let word = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
+        let camel_case = |id: &str| id.split('-').map(word).collect::<String>();
+        let causes = Cause::ALL.iter().map(|cause| (cause.id(), cause.reason()));
+        let rules = Rule::ALL.iter().map(|rule| (rule.id(), rule.reason()));
+        causes.chain(rules).for_each(|(id, reason)| assert_eq!(camel_case(id), reason));
+    }
+}

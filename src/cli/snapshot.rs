@@ -1,0 +1,100 @@
+//! The configuration and the node at one moment, for commands that look once: `plan`, `probe`, `run --once`.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use rtnetlink::Handle;
+use vtep_core::{
+    config::{
+        finding::{Finding, Rule, Severity},
+        view::View,
+    },
+    node::facts::Facts,
+};
+
+use super::source::Source;
+use crate::{
+    kernel::netlink,
+    tasks::{
+        config::{around, recall},
+        node::{facts, networks},
+    },
+};
+
+pub struct Moment {
+    pub view: View,
+    pub facts: Facts,
+    pub netlink: Handle,
+}
+
+/// Exit status where there is no usable configuration.
+pub const NO_CONFIGURATION: u8 = 2;
+
+impl Moment {
+    /// `None`, and said on standard error, where nothing is in force: no valid configuration was seen, now or before.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel cannot be read.
+    pub async fn look(source: &Source) -> anyhow::Result<Option<Self>> {
+        let config = match source.config().await {
+            Ok(config) => config,
+            Err(error) => {
+                say(&format!("no usable configuration: {error:#}"))?;
+                return Ok(None);
+            }
+        };
+        let name = config.to_string();
+        let netlink = netlink::connect().context("failed to open a netlink socket")?;
+        let recalled = recall(&source.state.last_good());
+        let given = source.given(&config).await;
+        let observed = config.read().await;
+        let networks = networks::look(&netlink, &source.own_tables()).await;
+        let known = given.and(&networks);
+        let (around, unlooked) = around(&observed, &known, recalled.as_ref(), &source.ipcache_look()).await;
+        let view = View::next_on(&around, &name, &observed, recalled.as_ref(), Timestamp::now());
+        let view = View { unlooked, ..view };
+        if view.in_force.is_none() {
+            say(&format!("no usable configuration: {}", errors(&view).join("; ")))?;
+            return Ok(None);
+        }
+        if !is_there(&view) {
+            say(&format!("{}; what follows is about what was seen last", errors(&view).join("; ")))?;
+        }
+        let version = source.node.version().read().await;
+        let facts = facts::read(&netlink, &view, &source.node.cilium_run, version).await;
+        Ok(Some(Self { view, facts: facts.context("failed to read this node")?, netlink }))
+    }
+}
+
+/// The exit status of a command that has looked at this view: a script must not take what was seen last for what is so.
+#[must_use]
+pub fn exit(view: &View, is_well: bool) -> ExitCode {
+    match is_well {
+        _ if !is_there(view) => ExitCode::from(NO_CONFIGURATION),
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// Whether the source answered, and has a configuration.
+fn is_there(view: &View) -> bool {
+    view.source_error.is_none() && !view.findings.iter().any(|finding| finding.rule == Rule::ConfigmapMissing)
+}
+
+/// Why the configuration is not as it should be, each reason once.
+fn errors(view: &View) -> Vec<&str> {
+    let is_error = |finding: &&Finding| finding.severity == Severity::Error;
+    let findings = view.findings.iter().filter(is_error).map(|finding| finding.message.as_str());
+    let mut errors: Vec<_> = view.source_error.as_deref().into_iter().chain(findings).collect();
+    errors.dedup();
+    errors
+}
+
+fn say(error: &str) -> io::Result<()> {
+    writeln!(io::stderr(), "error: {error}")
+}

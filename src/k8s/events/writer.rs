@@ -1,0 +1,252 @@
+//! Writes what is told, one after the other, for as long as the API server takes.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        core::v1::{ConfigMap, ObjectReference},
+        events::v1::Event,
+    },
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use tokio::time;
+use tracing::warn;
+use vtep_core::{
+    config::merge::Names,
+    report::{
+        correlator::{Book, Entry},
+        event::{About, Note},
+    },
+};
+
+use super::Waiting;
+use crate::k8s::words::sentence;
+
+const CONTROLLER: &str = "vtep-agent";
+/// Namespace of Events on what has none.
+const DEFAULT_NAMESPACE: &str = "default";
+/// For one answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A note that cannot be written for so long is old news.
+const GIVE_UP: Duration = Duration::from_secs(300);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Longest note and longest reporter that the API takes, in bytes.
+const NOTE_MAX: usize = 1024;
+const REPORTER_MAX: usize = 128;
+
+pub struct Writer {
+    client: Client,
+    names: Names,
+    book: Book,
+    /// Of the ConfigMap, as far as it was asked for: `kubectl describe` looks for it.
+    configmap_uid: Option<String>,
+    /// The last attempt failed, and that was said.
+    fails: bool,
+}
+
+impl Writer {
+    #[must_use]
+    pub fn new(client: Client, names: Names) -> Self {
+        Self { client, names, book: Book::new(now()), configmap_uid: None, fails: false }
+    }
+
+    /// Runs until the queue is gone.
+    pub async fn run(mut self, mut waiting: Waiting) {
+        while let Some(note) = waiting.notes.recv().await {
+            let written = self.write(&note).await;
+            let tally = if written { &waiting.tally.written } else { &waiting.tally.dropped };
+            tally.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it could be written.
+    async fn write(&mut self, note: &Note) -> bool {
+        let object = match note.about {
+            About::Node => &self.names.node,
+            About::ConfigMap => &self.names.configmap,
+        };
+        let mut entry = self.book.enter(note, object, now());
+        if entry == Entry::TooMany {
+            return false;
+        }
+        let begin = time::Instant::now();
+        let mut pause = Duration::from_secs(1);
+        loop {
+            let outcome = time::timeout(PATIENCE, self.put(note, &entry)).await;
+            let error = match outcome {
+                Ok(Ok(())) => {
+                    self.fails = false;
+                    return true;
+                }
+                // It expired meanwhile.
+                Ok(Err(kube::Error::Api(status))) if status.code == 404 && matches!(entry, Entry::Again { .. }) => {
+                    self.book.forget(note);
+                    entry = self.book.enter(note, &self.names.node, now());
+                    continue;
+                }
+                // Refused: asked again, it would be refused again.
+                Ok(Err(kube::Error::Api(status))) if (400..500).contains(&status.code) && status.code != 429 => {
+                    self.say(note, &status.message);
+                    return false;
+                }
+                Ok(Err(error)) => sentence(&error),
+                Err(_) => format!("no answer within {PATIENCE:?}"),
+            };
+            self.say(note, &error);
+            if begin.elapsed() + pause > GIVE_UP {
+                self.book.forget(note);
+                return false;
+            }
+            time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    fn say(&mut self, note: &Note, error: &str) {
+        if !std::mem::replace(&mut self.fails, true) {
+            warn!(reason = note.reason, error, "Events cannot be written; the log tells all the same");
+        }
+    }
+
+    async fn put(&mut self, note: &Note, entry: &Entry) -> kube::Result<()> {
+        if note.about == About::ConfigMap && self.configmap_uid.is_none() {
+            let Names { namespace, configmap, .. } = &self.names;
+            let configmaps = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
+            // Without it the Event is found by name.
+            self.configmap_uid = configmaps.get(configmap).await.ok().and_then(|object| object.metadata.uid);
+        }
+        let namespace = match note.about {
+            About::Node => DEFAULT_NAMESPACE,
+            About::ConfigMap => &self.names.namespace,
+        };
+        let events = Api::<Event>::namespaced(self.client.clone(), namespace);
+        match entry {
+            Entry::New { name } => {
+                let event = self.event(note, name, namespace);
+                match events.create(&PostParams::default(), &event).await {
+                    // Another agent told it, or this one did and did not hear the answer.
+                    Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+                    other => other.map(drop),
+                }
+            }
+            Entry::Again { name, count } => {
+                let series = json!({ "series": { "count": count, "lastObservedTime": MicroTime(Timestamp::now()) } });
+                events.patch(name, &PatchParams::default(), &Patch::Merge(series)).await.map(drop)
+            }
+            Entry::TooMany => Ok(()),
+        }
+    }
+
+    fn regarding(&self, about: About) -> ObjectReference {
+        let Names { namespace, configmap, node } = &self.names;
+        match about {
+            // `kubectl describe node` finds Events by this uid: the kubelet's have it, too.
+            About::Node => ObjectReference {
+                api_version: Some("v1".into()),
+                kind: Some("Node".into()),
+                name: Some(node.clone()),
+                uid: Some(node.clone()),
+                ..ObjectReference::default()
+            },
+            About::ConfigMap => ObjectReference {
+                api_version: Some("v1".into()),
+                kind: Some("ConfigMap".into()),
+                namespace: Some(namespace.clone()),
+                name: Some(configmap.clone()),
+                uid: self.configmap_uid.clone(),
+                ..ObjectReference::default()
+            },
+        }
+    }
+
+    fn event(&self, note: &Note, name: &str, namespace: &str) -> Event {
+        let (kind, action) = match note.about {
+            About::Node => (if note.is_warning { "Warning" } else { "Normal" }, "Diagnose"),
+            About::ConfigMap => ("Warning", "Validate"),
+        };
+        Event {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                namespace: Some(namespace.to_owned()),
+                ..ObjectMeta::default()
+            },
+            event_time: Some(MicroTime(note.at)),
+            type_: Some(kind.to_owned()),
+            reason: Some(note.reason.to_owned()),
+            action: Some(action.to_owned()),
+            note: Some(cut(&note.text, NOTE_MAX)),
+            reporting_controller: Some(CONTROLLER.to_owned()),
+            reporting_instance: Some(cut(&self.names.node, REPORTER_MAX)),
+            regarding: Some(self.regarding(note.about)),
+            ..Event::default()
+        }
+    }
+}
+
+/// By the runtime's clock, which tests can stop.
+fn now() -> Instant {
+    time::Instant::now().into_std()
+}
+
+/// At most so many bytes, in whole characters.
+fn cut(text: &str, most: usize) -> String {
+    let ends = text.char_indices().map(|(at, letter)| at + letter.len_utf8());
+    let end = ends.take_while(|end| *end <= most).last().unwrap_or(0);
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use vtep_apiserver::{ApiServer, Fault, Matcher, Times};
+
+    use super::*;
+    use crate::k8s::events::Queue;
+
+    fn writer(server: &ApiServer) -> Writer {
+        let config = kube::Config::new(server.url().parse().expect("a URL"));
+        let client = Client::try_from(config).expect("a client");
+        let names =
+            Names { namespace: "kube-system".into(), configmap: "cilium-config".into(), node: "worker-1".into() };
+        Writer::new(client, names)
+    }
+
+    /// The clock runs as fast as nobody waits for anything else; a note a second for an hour, each another.
+    #[tokio::test(start_paused = true)]
+    async fn an_hour_without_an_answer_fills_nothing() {
+        let server = ApiServer::start().expect("a server");
+        server.misbehave(Matcher::all(), Fault::Hang, Times::Always);
+        let (queue, waiting) = Queue::new();
+        let writing = tokio::spawn(writer(&server).run(waiting));
+        let begin = time::Instant::now();
+        for second in 0..3600 {
+            let text = second.to_string();
+            let at = Timestamp::from_second(second).expect("a time");
+            queue.tell(Note { about: About::Node, is_warning: true, reason: "WrongVni", text, at });
+            time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(begin.elapsed() >= Duration::from_secs(3600));
+        // All but those that wait and the one that is being tried.
+        assert!((3500..3600).contains(&queue.dropped()), "{}", queue.dropped());
+        assert_eq!(queue.written(), 0);
+        assert!(server.requests().len() < 3600 / 30 * 2, "{} requests", server.requests().len());
+
+        server.behave();
+        drop(queue);
+        writing.await.expect("the writer ends with its queue");
+    }
+
+    #[test]
+    fn a_note_is_cut_between_characters() {
+        assert_eq!(cut("abc", 3), "abc");
+        assert_eq!(cut("ab…", 4), "ab");
+    }
+}

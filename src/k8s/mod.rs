@@ -1,0 +1,12 @@
+//! The API server: the watches that the configuration comes from, Events, and the Node's condition.
+
+mod bounded_body;
+pub mod events;
+pub mod node_condition;
+mod objects;
+mod retry_gate;
+pub mod server;
+pub mod source;
+mod watch;
+mod watches;
+pub mod words;

@@ -1,0 +1,156 @@
+//! The Node's condition `VtepTunnelsHealthy`, by server-side apply of that condition alone. Off unless asked for.
+//!
+//! It informs; nothing follows from it. It is no taint and never touches `Ready`: a BIG-IP that is down would otherwise empty every node.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Node, apimachinery::pkg::apis::meta::v1::Time};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use tokio::{sync::watch, time};
+use tracing::warn;
+use vtep_core::diagnosis::{Cause, Diagnosis, Verdict};
+
+use super::words::sentence;
+
+const TYPE: &str = "VtepTunnelsHealthy";
+/// Server-side apply owns fields by this name.
+const MANAGER: &str = "vtep-agent";
+/// As often as the kubelet renews its own.
+const HEARTBEAT: Duration = Duration::from_secs(300);
+/// What has changed is written when it has held for so long.
+const SETTLE: Duration = Duration::from_secs(10);
+/// For one answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(30);
+
+/// What the condition says, without its times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// `True`, `False` or `Unknown`.
+    pub status: &'static str,
+    /// CamelCase.
+    pub reason: String,
+    pub message: String,
+}
+
+impl Condition {
+    #[must_use]
+    pub fn of(diagnoses: &BTreeMap<Ipv4Net, Diagnosis>) -> Self {
+        let told = |(cidr, diagnosis): (&Ipv4Net, &Diagnosis)| match diagnosis.cause {
+            Some(cause) => format!("{cidr} is {}: {cause}", diagnosis.verdict),
+            None => format!("{cidr} is {}", diagnosis.verdict),
+        };
+        let is_trouble = |(_, diagnosis): &(&Ipv4Net, &Diagnosis)| diagnosis.verdict != Verdict::Healthy;
+        let message = diagnoses.iter().filter(is_trouble).map(told).collect::<Vec<_>>().join("; ");
+        // What is known decides before what is not.
+        let worst = diagnoses.iter().filter(is_trouble).map(|(_, diagnosis)| diagnosis);
+        let worst = worst.min_by_key(|diagnosis| (diagnosis.verdict == Verdict::Unknown, diagnosis.cause));
+        match worst {
+            None if diagnoses.is_empty() => Self::new("Unknown", "NoVtep", "no VTEP is configured".to_owned()),
+            None => Self::new("True", "TunnelsHealthy", format!("{} VTEPs are healthy", diagnoses.len())),
+            Some(Diagnosis { verdict, cause, .. }) => {
+                let status = if *verdict == Verdict::Unknown { "Unknown" } else { "False" };
+                Self::new(status, cause.map_or("TooEarly", Cause::reason), message)
+            }
+        }
+    }
+
+    fn new(status: &'static str, reason: &str, message: String) -> Self {
+        Self { status, reason: reason.to_owned(), message }
+    }
+}
+
+/// Keeps the condition as the diagnoses are, until their sender is gone.
+pub async fn keep(client: Client, node: String, mut diagnoses: watch::Receiver<Arc<BTreeMap<Ipv4Net, Diagnosis>>>) {
+    let nodes = Api::<Node>::all(client);
+    let mut written = None;
+    let mut since = Timestamp::now();
+    let mut fails = false;
+    loop {
+        let condition = Condition::of(&diagnoses.borrow_and_update());
+        if written.as_ref().map(|(condition, _): &(Condition, Instant)| condition.status) != Some(condition.status) {
+            since = Timestamp::now();
+        }
+        let is_due = written.as_ref().is_none_or(|(last, at)| *last != condition || at.elapsed() >= HEARTBEAT);
+        let mut next = HEARTBEAT;
+        if is_due {
+            match time::timeout(PATIENCE, write(&nodes, &node, &condition, since)).await {
+                Ok(Ok(())) => {
+                    written = Some((condition, Instant::now()));
+                    fails = false;
+                }
+                refused => {
+                    next = RETRY;
+                    if !std::mem::replace(&mut fails, true) {
+                        let error = match refused {
+                            Ok(Err(error)) => sentence(&error),
+                            Ok(Ok(())) | Err(_) => format!("no answer within {PATIENCE:?}"),
+                        };
+                        warn!(error, "the Node's condition cannot be written");
+                    }
+                }
+            }
+        }
+        // The heart beats of a fleet that started together drift apart.
+        let next = next.mul_f64(0.9 + 0.2 * fastrand::f64());
+        tokio::select! {
+            changed = diagnoses.changed() => if changed.is_err() { return },
+            () = time::sleep(next) => continue,
+        }
+        time::sleep(SETTLE).await;
+    }
+}
+
+async fn write(nodes: &Api<Node>, node: &str, condition: &Condition, since: Timestamp) -> kube::Result<()> {
+    let Condition { status, reason, message } = condition;
+    let patch = json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": { "name": node },
+        "status": { "conditions": [{
+            "type": TYPE,
+            "status": status,
+            "reason": reason,
+            "message": message,
+            "lastHeartbeatTime": Time(Timestamp::now()),
+            "lastTransitionTime": Time(since),
+        }] },
+    });
+    nodes.patch_status(node, &PatchParams::apply(MANAGER).force(), &Patch::Apply(patch)).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn diagnoses(of: &[(&str, Verdict, Option<Cause>)]) -> BTreeMap<Ipv4Net, Diagnosis> {
+        let entry =
+            |(cidr, verdict, cause): &(&str, _, _)| (cidr.parse().expect("a CIDR"), Diagnosis::of(*verdict, *cause));
+        of.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn one_vtep_in_trouble_decides() {
+        let (healthy, wrong) = (("10.1.5.0/24", Verdict::Healthy, None), Cause::WrongVni);
+        let table = [
+            (vec![], "Unknown", "NoVtep"),
+            (vec![healthy], "True", "TunnelsHealthy"),
+            (vec![healthy, ("10.1.6.0/24", wrong.verdict(), Some(wrong))], "False", "WrongVni"),
+            (vec![healthy, ("10.1.6.0/24", Verdict::Unknown, None)], "Unknown", "TooEarly"),
+        ];
+        for (of, status, reason) in table {
+            let condition = Condition::of(&diagnoses(&of));
+            assert_eq!((condition.status, condition.reason.as_str()), (status, reason), "{condition:?}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The configuration from the API server: one watch each on the ConfigMap, on the `CiliumNodeConfig`s beside it, on this Node and its
+//! `CiliumNode`, and on the API server's own endpoints, and no polling.
+//!
+//! An API server that is slow, gone or refuses changes nothing in the kernel: what was seen last stays in force.
+
+use std::{collections::BTreeSet, future, net::Ipv4Addr, time::Duration};
+
+use futures_util::future as futures;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject},
+    client::ClientBuilder,
+    core::GroupVersionKind,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
+use vtep_core::config::{
+    Keys,
+    document::NodeConfig,
+    merge::{CiliumNode, Located, Names, Node, Seen},
+    surroundings::Surroundings,
+    view::Observed,
+};
+
+use super::{bounded_body::Bounded, objects, retry_gate::Gate, server::Server, watch::Selection, watches::Watches};
+
+/// The timeout of a connection to the API server, TLS included: less than a cycle of [`gate`].
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a name of the API server is looked up again.
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(60);
+/// The same while it has never been resolved.
+const LOOKUP_RETRY: Duration = Duration::from_secs(5);
+
+/// A client by the pod's ServiceAccount, or by KUBECONFIG.
+///
+/// # Errors
+///
+/// When there are no credentials.
+pub async fn client() -> kube::Result<Client> {
+    connect().await.map(|(client, _)| client)
+}
+
+/// The same, and where it connects to.
+///
+/// # Errors
+///
+/// When there are no credentials.
+pub async fn connect() -> kube::Result<(Client, Server)> {
+    let mut config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
+    // The client's own retries would hide what the API server says, and are faster than once a second.
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    let server = Server::of(&config);
+    Ok((ClientBuilder::try_from(config)?.with_layer(&Bounded).build(), server))
+}
+
+/// The API server as the source of one node's configuration.
+#[derive(Clone)]
+pub struct Source {
+    pub client: Client,
+    /// Where the client connects to.
+    pub server: Server,
+    pub names: Names,
+    /// What is known of the cluster without the API server.
+    pub surroundings: Surroundings,
+}
+
+impl Source {
+    /// One look.
+    pub async fn read(&self) -> Observed {
+        let (configmap, node_configs, node) = (self.configmap(), self.node_configs(), self.node());
+        let (cilium_node, endpoints) = (self.cilium_node(), self.endpoints());
+        let required = futures::join3(configmap.read_once(), node_configs.read_once(), node.read_once());
+        let optional = futures::join3(cilium_node.read_once(), endpoints.read_once(), self.server.locate());
+        let ((configmap, node_configs, node), (cilium_node, endpoints, server)) =
+            futures::join(required, optional).await;
+        let server = Some(server);
+        let seen = Seen { configmap, node_configs, node, cilium_node, endpoints, server, trouble: None };
+        self.observed(&seen, None).unwrap_or_else(|| Observed::nothing("it was not asked"))
+    }
+
+    /// Sends what is there, now and after each change, until the receiver is gone.
+    pub async fn follow(self, updates: mpsc::Sender<Observed>) {
+        let gate = Gate::new(&self.names.node, self.server.clone());
+        let (senders, watches) = Watches::new(&gate);
+        let (configmap, node_configs, node) = (self.configmap(), self.node_configs(), self.node());
+        let (cilium_node, endpoints) = (self.cilium_node(), self.endpoints());
+        tokio::select! {
+            biased;
+            () = configmap.follow(&gate, senders.configmap) => {}
+            () = node_configs.follow(&gate, senders.node_configs) => {}
+            () = node.follow(&gate, senders.node) => {}
+            () = cilium_node.follow(&gate, senders.cilium_node) => {}
+            () = endpoints.follow(&gate, senders.endpoints) => {}
+            () = self.look_up(senders.server) => {}
+            () = self.join(watches, updates) => {}
+        }
+    }
+
+    /// Puts together what the watches see.
+    async fn join(&self, mut watches: Watches, updates: mpsc::Sender<Observed>) {
+        let mut last: Option<Observed> = None;
+        loop {
+            let before = last.as_ref().and_then(|last| last.doubt.as_deref());
+            let observed = self.observed(&watches.seen(), before);
+            if observed.is_some() && observed != last {
+                last.clone_from(&observed);
+                if let Some(observed) = observed
+                    && updates.send(observed).await.is_err()
+                {
+                    return;
+                }
+            }
+            if !watches.changed().await {
+                return;
+            }
+        }
+    }
+
+    /// Tells the addresses of the API server as this node reaches it.
+    async fn look_up(&self, out: watch::Sender<Option<Located>>) {
+        loop {
+            let found = self.server.locate().await;
+            let all = match out.borrow().clone() {
+                Some(known) => known.and(found),
+                None => found,
+            };
+            let interval = if all.unresolved.is_some() { LOOKUP_RETRY } else { LOOKUP_INTERVAL };
+            out.send_if_modified(|known| known.replace(all.clone()).as_ref() != Some(&all));
+            if !self.server.is_named() {
+                future::pending::<()>().await;
+            }
+            time::sleep(interval).await;
+        }
+    }
+
+    fn observed(&self, seen: &Seen, before: Option<&str>) -> Option<Observed> {
+        seen.observed(&self.names, &self.surroundings, before)
+    }
+
+    fn configmap(&self) -> Selection<k8s_openapi::api::core::v1::ConfigMap, Option<Keys>> {
+        let Names { namespace, configmap, .. } = &self.names;
+        Selection {
+            apis: vec![Api::namespaced(self.client.clone(), namespace)],
+            resource: "configmaps",
+            namespace: Some(namespace.clone()),
+            name: Some(configmap.clone()),
+            label: None,
+            optional: false,
+            server: self.server.clone(),
+            read: objects::keys,
+        }
+    }
+
+    fn node_configs(&self) -> Selection<DynamicObject, Vec<NodeConfig>> {
+        let Names { namespace, .. } = &self.names;
+        // v2 since Cilium 1.16.
+        let apis = ["v2", "v2alpha1"].map(|version| {
+            let kind = GroupVersionKind::gvk("cilium.io", version, "CiliumNodeConfig");
+            let resource = ApiResource::from_gvk_with_plural(&kind, "ciliumnodeconfigs");
+            Api::namespaced_with(self.client.clone(), namespace, &resource)
+        });
+        Selection {
+            apis: apis.into(),
+            resource: "ciliumnodeconfigs.cilium.io",
+            namespace: Some(namespace.clone()),
+            name: None,
+            label: None,
+            optional: false,
+            server: self.server.clone(),
+            read: objects::node_configs,
+        }
+    }
+
+    fn node(&self) -> Selection<k8s_openapi::api::core::v1::Node, Node> {
+        Selection {
+            apis: vec![Api::all(self.client.clone())],
+            resource: "nodes",
+            namespace: None,
+            name: Some(self.names.node.clone()),
+            label: None,
+            optional: false,
+            server: self.server.clone(),
+            read: objects::node,
+        }
+    }
+
+    fn cilium_node(&self) -> Selection<DynamicObject, CiliumNode> {
+        let kind = GroupVersionKind::gvk("cilium.io", "v2", "CiliumNode");
+        let resource = ApiResource::from_gvk_with_plural(&kind, "ciliumnodes");
+        Selection {
+            apis: vec![Api::all_with(self.client.clone(), &resource)],
+            resource: "ciliumnodes.cilium.io",
+            namespace: None,
+            name: Some(self.names.node.clone()),
+            label: None,
+            optional: true,
+            server: self.server.clone(),
+            read: objects::cilium_node,
+        }
+    }
+
+    /// The API server says itself where it is, behind the Service that pods reach it by.
+    fn endpoints(&self) -> Selection<EndpointSlice, BTreeSet<Ipv4Addr>> {
+        Selection {
+            apis: vec![Api::namespaced(self.client.clone(), "default")],
+            resource: "endpointslices.discovery.k8s.io",
+            namespace: Some("default".to_owned()),
+            name: None,
+            label: Some("kubernetes.io/service-name=kubernetes"),
+            optional: true,
+            server: self.server.clone(),
+            read: objects::endpoints,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,337 @@
+//! Keeps in view what a selection of objects holds, by a watch that is opened again whenever it ends.
+//!
+//! The loop is our own, because kube's watcher resumes a watch that ends at once without any pause, never looks again after HTTP 410, and
+//! needs the right to list even one object.
+
+use std::{collections::BTreeMap, fmt::Debug, mem, pin::pin, time::Duration};
+
+use futures_util::{Stream, StreamExt};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, WatchEvent, WatchParams},
+};
+use serde::de::DeserializeOwned;
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
+use tracing::{info, warn};
+use vtep_core::config::cached::{Part, Unknown};
+
+use super::{
+    retry_gate::{Closed, Gate, Lost},
+    server::Server,
+    words,
+};
+
+/// How long the API server may take to answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// A watch that lived so long works.
+const YOUTH: Duration = Duration::from_secs(1);
+/// A watch ends by itself after 290 s; one that lived so long may be opened again at once, one that ended sooner was not alone.
+const FULL_LIFE: Duration = Duration::from_secs(270);
+/// One that is silent for longer than its life is dead.
+const SILENCE: Duration = Duration::from_secs(300);
+/// How often to look for a resource that the API server does not serve, or does not show.
+const SELDOM: Duration = Duration::from_secs(300);
+
+/// The objects of a selection, by their names.
+pub(super) type Objects<K> = BTreeMap<String, K>;
+
+/// One object by its name, or all of a namespace, or those with a label.
+pub(super) struct Selection<K, V> {
+    /// The same resource in each of its versions, the best first: the first that is served is used, and none is no objects.
+    pub(super) apis: Vec<Api<K>>,
+    /// As RBAC names it.
+    pub(super) resource: &'static str,
+    pub(super) namespace: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) label: Option<&'static str>,
+    /// The configuration is complete without: that it is not there, not to be seen, or cannot be read is logged and holds nothing up.
+    pub(super) optional: bool,
+    /// For the error's text.
+    pub(super) server: Server,
+    pub(super) read: fn(&Objects<K>) -> Result<V, Unknown>,
+}
+
+/// Where a selection tells what is known of it.
+struct Out<V> {
+    part: watch::Sender<Part<V>>,
+    /// What is missing, as the log says.
+    warned: Option<Unknown>,
+}
+
+/// What was there when the API server was asked, and from where to watch on.
+struct Found<'s, K> {
+    /// `None`: the resource is not served.
+    api: Option<&'s Api<K>>,
+    objects: Objects<K>,
+    version: String,
+}
+
+/// How a watch ended.
+enum End {
+    /// As watches do.
+    OfAge,
+    /// Before its time: the API server goes, and others end with it.
+    Clean,
+    /// From where it was is not known any more.
+    Stale,
+    /// There is nothing to watch for now: the resource is not served or, where this is said, not to be seen.
+    Absent(Option<String>),
+}
+
+/// What became of an attempt to open a watch.
+enum Opened<S> {
+    Watch(S),
+    Unserved,
+    /// The right is missing, and the rest goes on without.
+    Forbidden(String),
+}
+
+impl<K, V> Selection<K, V>
+where
+    K: Clone + DeserializeOwned + Debug + ResourceExt,
+    V: PartialEq,
+{
+    /// One look.
+    pub(super) async fn read_once(&self) -> Part<V> {
+        let found = self.look().await.map_err(Unknown::from);
+        match found.and_then(|found| self.value(&found)) {
+            Ok(known) => Part { known: Some(known), error: None, open: true },
+            Err(unknown) => Part { known: None, error: Some(unknown), open: true },
+        }
+    }
+
+    /// Tells what is there, now and after each change, until nobody listens.
+    pub(super) async fn follow(&self, gate: &Gate, out: watch::Sender<Part<V>>) {
+        let mut out = Out { part: out, warned: None };
+        let mut found = None;
+        while !out.part.is_closed() {
+            let end = self.attempt(gate, &mut found, &mut out).await;
+            if !matches!(end, Ok(End::Clean | End::OfAge)) {
+                found = None;
+            }
+            match end {
+                Ok(End::OfAge) => continue,
+                Ok(End::Clean | End::Stale) => gate.close(Closed::Ended),
+                Ok(End::Absent(reason)) => {
+                    if let Some(reason) = reason {
+                        self.tell(&mut out, Err(Unknown::Withheld(reason)));
+                    }
+                    time::sleep(gate.spread(SELDOM)).await;
+                    continue;
+                }
+                // The gate knows, and says so once it is sure.
+                Err(Lost::Away(_)) => gate.close(Closed::Ended),
+                Err(lost @ Lost::Answered { .. }) => {
+                    gate.close(Closed::Answered);
+                    self.tell(&mut out, Err(Unknown::from(lost)));
+                }
+            }
+            out.part.send_if_modified(|part| mem::take(&mut part.open));
+        }
+    }
+
+    /// Looks, unless it is known from where to watch on, and watches until the watch ends.
+    async fn attempt<'s>(
+        &'s self,
+        gate: &Gate,
+        found: &mut Option<Found<'s, K>>,
+        out: &mut Out<V>,
+    ) -> Result<End, Lost> {
+        let opened = gate.pass(self.open(found)).await?;
+        if let Opened::Forbidden(reason) = opened {
+            return Ok(End::Absent(Some(reason)));
+        }
+        let Some(found) = found else { return Ok(End::Stale) };
+        self.tell(out, self.value(found));
+        let Opened::Watch(events) = opened else { return Ok(End::Absent(None)) };
+        let mut events = pin!(events);
+        let opened = Instant::now();
+        loop {
+            let event = time::timeout(SILENCE, events.next()).await;
+            // What comes at once says little, a watch may end right behind it; a change says that it works.
+            let is_change = matches!(event, Ok(Some(Ok(WatchEvent::Modified(_) | WatchEvent::Deleted(_)))));
+            if is_change || opened.elapsed() > YOUTH {
+                gate.works();
+            }
+            let event = match event {
+                Ok(Some(event)) => event.map_err(|error| self.explain("watch", &error))?,
+                // Without a version to go on from, the look comes first again.
+                Ok(None) if found.version.is_empty() => return Ok(End::Stale),
+                Ok(None) if opened.elapsed() > FULL_LIFE => return Ok(End::OfAge),
+                Ok(None) => return Ok(End::Clean),
+                Err(_) => return Ok(End::Stale),
+            };
+            match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    found.version = object.resource_version().unwrap_or_default();
+                    found.objects.insert(object.name_any(), object);
+                }
+                WatchEvent::Deleted(object) => {
+                    found.version = object.resource_version().unwrap_or_default();
+                    found.objects.remove(&object.name_any());
+                }
+                WatchEvent::Bookmark(bookmark) => {
+                    found.version = bookmark.metadata.resource_version;
+                    continue;
+                }
+                // The version is too old: the next look begins anew.
+                WatchEvent::Error(status) if status.code == 410 => return Ok(End::Stale),
+                WatchEvent::Error(status) => return Err(self.explain("watch", &kube::Error::Api(status))),
+            }
+            self.tell(out, self.value(found));
+        }
+    }
+
+    /// Opens a watch. What was found is only told once the watch is open, so that a right to look without the right to watch is one lasting
+    /// error, and no flicker.
+    async fn open<'s>(
+        &'s self,
+        found: &mut Option<Found<'s, K>>,
+    ) -> Result<Opened<impl Stream<Item = kube::Result<WatchEvent<K>>> + use<K, V>>, Lost> {
+        if found.is_none() {
+            match self.look().await {
+                Ok(looked) => *found = Some(looked),
+                Err(Lost::Answered { code: 403, reason }) if self.optional => return Ok(Opened::Forbidden(reason)),
+                Err(lost) => return Err(lost),
+            }
+        }
+        let Some(Found { api: Some(api), version, .. }) = found else { return Ok(Opened::Unserved) };
+        let params = WatchParams {
+            field_selector: self.name.as_ref().map(|name| format!("metadata.name={name}")),
+            label_selector: self.label.map(str::to_owned),
+            ..WatchParams::default()
+        };
+        match self.answer("watch", api.watch(&params, version)).await {
+            Ok(events) => Ok(Opened::Watch(events)),
+            Err(Lost::Answered { code: 403, reason }) if self.optional => Ok(Opened::Forbidden(reason)),
+            // An object that is not there and a resource that is not served look the same until it is watched.
+            Err(Lost::Answered { code: 404, .. }) if self.optional => Ok(Opened::Unserved),
+            Err(lost) => Err(lost),
+        }
+    }
+
+    /// An object by its name is looked at without the right to list; a watch that names no version then begins with what is there.
+    async fn look(&self) -> Result<Found<'_, K>, Lost> {
+        for api in &self.apis {
+            let found = match &self.name {
+                Some(name) => match self.answer("get", api.get_opt(name)).await {
+                    Ok(object) => {
+                        let objects = object.into_iter().map(|object| (object.name_any(), object)).collect();
+                        Some(Found { api: Some(api), objects, version: String::new() })
+                    }
+                    // A path that is not served is answered by a page, which the client does not take for "there is none".
+                    Err(Lost::Answered { code: 404, .. }) if self.optional => None,
+                    Err(lost) => return Err(lost),
+                },
+                None => self.answer("list", self.list(api)).await?.map(|list| Found {
+                    api: Some(api),
+                    version: list.metadata.resource_version.unwrap_or_default(),
+                    objects: list.items.into_iter().map(|object| (object.name_any(), object)).collect(),
+                }),
+            };
+            if let Some(found) = found {
+                return Ok(found);
+            }
+        }
+        Ok(Found { api: None, objects: Objects::new(), version: String::new() })
+    }
+
+    /// Tells what there is; of what is optional, the log says once why there is nothing. What was known before and cannot be read now
+    /// stays, and needs no line.
+    fn tell(&self, out: &mut Out<V>, value: Result<V, Unknown>) {
+        let stays = matches!(value, Err(Unknown::Failed(_))) && out.part.borrow().known.is_some();
+        let missing = value.as_ref().err().filter(|_| self.optional).cloned();
+        if missing != out.warned && !stays {
+            self.log(missing.as_ref());
+            out.warned = missing;
+        }
+        out.put(value);
+    }
+
+    fn log(&self, missing: Option<&Unknown>) {
+        match missing {
+            Some(Unknown::Withheld(reason)) => warn!(reason, "going on without a part of what the API server knows"),
+            Some(Unknown::Failed(reason)) => {
+                warn!(reason, "the API server fails to tell a part: no VTEP is added that is not in force");
+            }
+            None => info!(part = self.described(), "the API server tells this part now"),
+        }
+    }
+
+    fn value(&self, found: &Found<'_, K>) -> Result<V, Unknown> {
+        let value = (self.read)(&found.objects).map_err(|unknown| match found.api {
+            Some(_) => unknown,
+            None => Unknown::Withheld("it is not served".to_owned()),
+        });
+        value.map_err(|unknown| unknown.about(&self.described()))
+    }
+
+    /// Waits for an answer, but not for ever.
+    async fn answer<T>(&self, verb: &str, asked: impl Future<Output = kube::Result<T>>) -> Result<T, Lost> {
+        match time::timeout(PATIENCE, asked).await {
+            Ok(answer) => answer.map_err(|error| self.explain(verb, &error)),
+            Err(_) => {
+                let reason = self.server.unreachable(&format!("no answer within {} s", PATIENCE.as_secs()));
+                // Nothing waits for ever for what is optional.
+                Err(if self.optional { Lost::Answered { code: 0, reason } } else { Lost::Away(reason) })
+            }
+        }
+    }
+
+    /// A refusal as what is missing, any other failure in plain words.
+    fn explain(&self, verb: &str, error: &kube::Error) -> Lost {
+        let what = self.described();
+        if words::is_unreadable(error) {
+            return Lost::Answered { code: 0, reason: format!("the API server sent {what} of the wrong shape") };
+        }
+        let kube::Error::Api(status) = error else {
+            return Lost::Away(self.server.unreachable(&words::plain(error)));
+        };
+        let role = if self.namespace.is_some() { "Role" } else { "ClusterRole" };
+        let reason = match status.code {
+            403 => format!(
+                "the API server forbids to {verb} {what}: give this agent's ServiceAccount a {role} with that verb and resource"
+            ),
+            401 => format!("the API server does not accept this agent's credentials: {}", words::message(status)),
+            _ => format!("the API server does not {verb} {what}: {}", words::refusal(status)),
+        };
+        Lost::Answered { code: status.code, reason }
+    }
+
+    /// `configmaps "cilium-config" in namespace "kube-system"`.
+    fn described(&self) -> String {
+        let name = self.name.as_ref().map(|name| format!(" {name:?}")).unwrap_or_default();
+        let namespace = self.namespace.as_ref().map(|namespace| format!(" in namespace {namespace:?}"));
+        format!("{}{name}{}", self.resource, namespace.unwrap_or_default())
+    }
+
+    /// `None` where this version of the resource is not served.
+    async fn list(&self, api: &Api<K>) -> kube::Result<Option<kube::api::ObjectList<K>>> {
+        let params = ListParams { label_selector: self.label.map(str::to_owned), ..ListParams::default() };
+        match api.list(&params).await {
+            Ok(list) => Ok(Some(list)),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl<V: PartialEq> Out<V> {
+    fn put(&self, value: Result<V, Unknown>) {
+        self.part.send_if_modified(|part| {
+            let was_closed = !mem::replace(&mut part.open, true);
+            let differs = match value {
+                Ok(value) => {
+                    let differs = part.error.take().is_some() | (part.known.as_ref() != Some(&value));
+                    part.known = Some(value);
+                    differs
+                }
+                Err(unknown) => part.error.replace(unknown) != part.error,
+            };
+            differs | was_closed
+        });
+    }
+}

@@ -1,0 +1,84 @@
+//! What the watches of one source tell, each in its channel, and all of it at one moment.
+
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use tokio::sync::watch::{self, Receiver, Sender};
+use vtep_core::config::{
+    Keys,
+    cached::Part,
+    document::NodeConfig,
+    merge::{CiliumNode, Located, Node, Seen},
+};
+
+use super::retry_gate::Gate;
+
+/// The ends that the watches tell by.
+pub(super) struct Senders {
+    pub(super) configmap: Sender<Part<Option<Keys>>>,
+    pub(super) node_configs: Sender<Part<Vec<NodeConfig>>>,
+    pub(super) node: Sender<Part<Node>>,
+    pub(super) cilium_node: Sender<Part<CiliumNode>>,
+    pub(super) endpoints: Sender<Part<BTreeSet<Ipv4Addr>>>,
+    pub(super) server: Sender<Option<Located>>,
+}
+
+/// The ends that are read.
+pub(super) struct Watches {
+    configmap: Receiver<Part<Option<Keys>>>,
+    node_configs: Receiver<Part<Vec<NodeConfig>>>,
+    node: Receiver<Part<Node>>,
+    cilium_node: Receiver<Part<CiliumNode>>,
+    endpoints: Receiver<Part<BTreeSet<Ipv4Addr>>>,
+    server: Receiver<Option<Located>>,
+    trouble: Receiver<Option<String>>,
+}
+
+impl Watches {
+    pub(super) fn new(gate: &Gate) -> (Senders, Self) {
+        let (configmap, configmap_rx) = watch::channel(Part::default());
+        let (node_configs, node_configs_rx) = watch::channel(Part::default());
+        let (node, node_rx) = watch::channel(Part::default());
+        let (cilium_node, cilium_node_rx) = watch::channel(Part::default());
+        let (endpoints, endpoints_rx) = watch::channel(Part::default());
+        let (server, server_rx) = watch::channel(None);
+        let watches = Self {
+            configmap: configmap_rx,
+            node_configs: node_configs_rx,
+            node: node_rx,
+            cilium_node: cilium_node_rx,
+            endpoints: endpoints_rx,
+            server: server_rx,
+            trouble: gate.trouble(),
+        };
+        (Senders { configmap, node_configs, node, cilium_node, endpoints, server }, watches)
+    }
+
+    /// What all of them told last.
+    pub(super) fn seen(&mut self) -> Seen {
+        let Self { configmap, node_configs, node, cilium_node, endpoints, server, trouble } = self;
+        Seen {
+            configmap: configmap.borrow_and_update().clone(),
+            node_configs: node_configs.borrow_and_update().clone(),
+            node: node.borrow_and_update().clone(),
+            cilium_node: cilium_node.borrow_and_update().clone(),
+            endpoints: endpoints.borrow_and_update().clone(),
+            server: server.borrow_and_update().clone(),
+            trouble: trouble.borrow_and_update().clone(),
+        }
+    }
+
+    /// Waits until one of them tells something; false when there is nobody left.
+    pub(super) async fn changed(&mut self) -> bool {
+        let Self { configmap, node_configs, node, cilium_node, endpoints, server, trouble } = self;
+        let changed = tokio::select! {
+            changed = configmap.changed() => changed,
+            changed = node_configs.changed() => changed,
+            changed = node.changed() => changed,
+            changed = cilium_node.changed() => changed,
+            changed = endpoints.changed() => changed,
+            changed = server.changed() => changed,
+            changed = trouble.changed() => changed,
+        };
+        changed.is_ok()
+    }
+}

@@ -1,0 +1,19 @@
+//! The kernel: Cilium's maps, netlink, sockets and the tap. Carries values to the kernel and back, and decides nothing.
+
+pub mod arp;
+pub mod devices;
+pub mod features;
+pub mod fitness;
+pub mod icmp;
+pub mod ipcache;
+pub mod lock;
+pub mod malloc;
+pub mod maps;
+pub mod neighbour;
+pub mod netlink;
+pub mod pins;
+pub mod routes;
+pub mod socket;
+pub mod tap;
+mod tap_records;
+pub mod vtep_map;

@@ -1,0 +1,339 @@
+//! The tap: loads the eBPF socket filter (`ebpf/src/tap.rs`), hangs it on the underlay devices, and reads what it counted.
+//!
+//! Nothing is pinned, and nothing is attached to a device's own hooks: it all goes with this process.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use aya::{
+    EbpfError, EbpfLoader, include_bytes_aligned,
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap},
+    programs::{ProgramError, SocketFilter},
+};
+use ipnet::Ipv4Net;
+use tokio::{sync::mpsc, task::JoinHandle};
+use vtep_agent_ebpf::{COUNTERS, Network, SNAP_LEN, TARGETS_MAX, Targets};
+use vtep_core::{
+    config::spec::{Tunnel, TunnelProtocol},
+    tunnel::{
+        flow::{Flow, Stray},
+        frames::{Arp, TunnelArpReply, VTEP_VNI, arp_reply, tunnel_arp_reply},
+    },
+    types::mac::Mac,
+};
+
+use super::{
+    malloc,
+    socket::EventSocket,
+    tap_records::{self as records, FlowKey, FlowStats},
+};
+
+static PROGRAM: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tap"));
+
+#[derive(Debug, thiserror::Error)]
+pub enum TapError {
+    #[error("the kernel refused the tap's eBPF program")]
+    Load(#[source] EbpfError),
+    #[error("the tap's eBPF object lacks {0}")]
+    Incomplete(&'static str),
+    #[error("the kernel refused the tap's eBPF program")]
+    Program(#[source] ProgramError),
+    #[error("the tap has room for {TARGETS_MAX} VTEPs")]
+    TooMany,
+    #[error("failed to use the tap's map")]
+    Map(#[source] MapError),
+    #[error("failed to open a packet socket on interface #{device}")]
+    Socket { device: u32, source: io::Error },
+}
+
+/// An answer that the tap handed up, and when.
+pub type Answer = (Instant, TunnelArpReply);
+
+/// An ARP reply of Cilium's own, and when.
+pub type OwnReply = (Instant, Arp);
+
+/// The loaded tap and its sockets.
+pub struct Tap {
+    tunnel: Tunnel,
+    ebpf: aya::Ebpf,
+    /// As last written.
+    targets: Option<Targets>,
+    listeners: BTreeMap<u32, JoinHandle<()>>,
+    /// The tunnel device whose ARP replies are watched, and who does.
+    replies: Option<(u32, JoinHandle<()>)>,
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.listeners.values().chain(self.replies.iter().map(|(_, listener)| listener)).for_each(JoinHandle::abort);
+    }
+}
+
+impl Tap {
+    /// Loads the program for this tunnel port.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses it.
+    pub fn load(tunnel: Tunnel) -> Result<Self, TapError> {
+        let is_geneve = u8::from(tunnel.protocol == TunnelProtocol::Geneve);
+        // Nothing in it depends on the kernel's own types.
+        let mut ebpf = EbpfLoader::new()
+            .btf(None)
+            .override_global("TUNNEL_PORT", &tunnel.port, true)
+            .override_global("TUNNEL_IS_GENEVE", &is_geneve, true)
+            .load(PROGRAM)
+            .map_err(TapError::Load)?;
+        malloc::trim();
+        for name in ["tap", "arp_replies"] {
+            Self::program(&mut ebpf, name)?.load().map_err(TapError::Program)?;
+        }
+        Ok(Self { tunnel, ebpf, targets: None, listeners: BTreeMap::new(), replies: None })
+    }
+
+    #[must_use]
+    pub fn tunnel(&self) -> Tunnel {
+        self.tunnel
+    }
+
+    /// Looks at frames from exactly these endpoints, and takes exactly these networks for theirs.
+    ///
+    /// # Errors
+    ///
+    /// When they are too many, or the map cannot be written.
+    pub fn look_at(&mut self, endpoints: &BTreeSet<Ipv4Addr>, networks: &BTreeSet<Ipv4Net>) -> Result<(), TapError> {
+        let targets = targets(endpoints, networks).ok_or(TapError::TooMany)?;
+        if self.targets == Some(targets) {
+            return Ok(());
+        }
+        let map = self.ebpf.map_mut("TARGETS").ok_or(TapError::Incomplete("the map TARGETS"))?;
+        let mut map = Array::<&mut MapData, records::Targets>::try_from(map).map_err(TapError::Map)?;
+        map.set(0, records::Targets(targets), 0).map_err(TapError::Map)?;
+        self.targets = Some(targets);
+        Ok(())
+    }
+
+    /// Listens on exactly these devices. A device that fails is left out and reported; the others go on.
+    pub fn listen_on(&mut self, devices: &BTreeSet<u32>, answers: &mpsc::Sender<Answer>) -> Vec<TapError> {
+        self.listeners.retain(|device, listener| {
+            let keep = devices.contains(device) && !listener.is_finished();
+            if !keep {
+                listener.abort();
+            }
+            keep
+        });
+        let mut errors = Vec::new();
+        for &device in devices {
+            if self.listeners.contains_key(&device) {
+                continue;
+            }
+            match self.open(device) {
+                Ok(socket) => {
+                    let listener = tokio::spawn(listen(socket, self.tunnel, answers.clone()));
+                    self.listeners.insert(device, listener);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        errors
+    }
+
+    /// What was counted since the tap was loaded. `now_ns` is `CLOCK_MONOTONIC` at `now`.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    pub fn flows(&self, now: Instant, now_ns: u64) -> Result<Vec<Flow>, TapError> {
+        let map = self.flow_map()?;
+        let flows = map.iter().map(|entry| entry.map(|(key, per_cpu)| sum(key, &per_cpu, now, now_ns)));
+        flows.collect::<Result<_, _>>().map_err(TapError::Map)
+    }
+
+    /// The same of one endpoint's VTEP traffic through the configured tunnel alone: one system call.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    pub fn tunnel_flow(&self, endpoint: Ipv4Addr, now: Instant, now_ns: u64) -> Result<Option<Flow>, TapError> {
+        let key = vtep_agent_ebpf::FlowKey {
+            source: endpoint.octets(),
+            vni: VTEP_VNI,
+            port: self.tunnel.port,
+            reserved: [0; 2],
+        };
+        match self.flow_map()?.get(&FlowKey(key), 0) {
+            Ok(per_cpu) => Ok(Some(sum(FlowKey(key), &per_cpu, now, now_ns))),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(TapError::Map(error)),
+        }
+    }
+
+    /// VTEP traffic from addresses that are no endpoints. `now_ns` is `CLOCK_MONOTONIC` at `now`.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    pub fn strays(&self, now: Instant, now_ns: u64) -> Result<Vec<Stray>, TapError> {
+        let map = self.ebpf.map("STRAYS").ok_or(TapError::Incomplete("the map STRAYS"))?;
+        let map = HashMap::<&MapData, [u8; 4], records::Stray>::try_from(map).map_err(TapError::Map)?;
+        let stray = |(source, records::Stray(seen)): ([u8; 4], records::Stray)| Stray {
+            source: source.into(),
+            inner_source: seen.inner_source.into(),
+            last_seen: instant(seen.last_seen_ns, now, now_ns),
+        };
+        map.iter().map(|entry| entry.map(stray)).collect::<Result<_, _>>().map_err(TapError::Map)
+    }
+
+    /// Watches what Cilium answers to ARP through its tunnel device, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// When no socket can be opened there.
+    pub fn watch_replies(&mut self, device: Option<u32>, replies: &mpsc::Sender<OwnReply>) -> Result<(), TapError> {
+        let is_current =
+            self.replies.as_ref().is_some_and(|(on, listener)| Some(*on) == device && !listener.is_finished());
+        if is_current {
+            return Ok(());
+        }
+        if let Some((_, listener)) = self.replies.take() {
+            listener.abort();
+        }
+        let Some(device) = device else { return Ok(()) };
+        let program = Self::program(&mut self.ebpf, "arp_replies")?;
+        let socket = EventSocket::frames(device, |socket| program.attach(socket).map_err(OpenError::Program));
+        let socket = socket.map_err(|error| error.on(device))?;
+        self.replies = Some((device, tokio::spawn(listen_to_replies(socket, replies.clone()))));
+        Ok(())
+    }
+
+    /// Streams that did not fit, fragments, malformed frames: as `vtep_agent_ebpf::Counter` numbers them.
+    ///
+    /// # Errors
+    ///
+    /// When the map cannot be read.
+    pub fn counters(&self) -> Result<[u64; COUNTERS as usize], TapError> {
+        let map = self.ebpf.map("COUNTERS").ok_or(TapError::Incomplete("the map COUNTERS"))?;
+        let map = PerCpuArray::<&MapData, u64>::try_from(map).map_err(TapError::Map)?;
+        let mut counters = [0; COUNTERS as usize];
+        for (index, counter) in (0..).zip(&mut counters) {
+            *counter = map.get(&index, 0).map_err(TapError::Map)?.iter().sum();
+        }
+        Ok(counters)
+    }
+
+    fn flow_map(&self) -> Result<PerCpuHashMap<&MapData, FlowKey, FlowStats>, TapError> {
+        let map = self.ebpf.map("FLOWS").ok_or(TapError::Incomplete("the map FLOWS"))?;
+        PerCpuHashMap::try_from(map).map_err(TapError::Map)
+    }
+
+    fn program<'e>(ebpf: &'e mut aya::Ebpf, name: &'static str) -> Result<&'e mut SocketFilter, TapError> {
+        let program = ebpf.program_mut(name).ok_or(TapError::Incomplete(name))?;
+        program.try_into().map_err(TapError::Program)
+    }
+
+    fn open(&mut self, device: u32) -> Result<EventSocket, TapError> {
+        let program = Self::program(&mut self.ebpf, "tap")?;
+        EventSocket::packets(device, |socket| program.attach(socket).map_err(OpenError::Program))
+            .map_err(|error| error.on(device))
+    }
+}
+
+enum OpenError {
+    Socket(io::Error),
+    Program(ProgramError),
+}
+
+impl OpenError {
+    fn on(self, device: u32) -> TapError {
+        match self {
+            Self::Socket(source) => TapError::Socket { device, source },
+            Self::Program(source) => TapError::Program(source),
+        }
+    }
+}
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        Self::Socket(error)
+    }
+}
+
+/// Ends with the socket: when the device is gone or down, `listen_on` opens another as soon as there is a route through it.
+async fn listen(socket: EventSocket, tunnel: Tunnel, answers: mpsc::Sender<Answer>) {
+    let mut buffer = [0; SNAP_LEN as usize];
+    while let Ok(length) = socket.receive(&mut buffer).await {
+        let at = Instant::now();
+        if let Some(reply) = buffer.get(..length).and_then(|packet| tunnel_arp_reply(packet, tunnel)) {
+            // Full: the prober is behind, and a lost answer is a lost probe, no more.
+            let _ = answers.try_send((at, reply));
+        }
+    }
+}
+
+async fn listen_to_replies(socket: EventSocket, replies: mpsc::Sender<OwnReply>) {
+    let mut buffer = [0; SNAP_LEN as usize];
+    while let Ok(length) = socket.receive(&mut buffer).await {
+        if let Some(arp) = buffer.get(..length).and_then(arp_reply) {
+            // Full: another tells the same.
+            let _ = replies.try_send((Instant::now(), arp));
+        }
+    }
+}
+
+/// None when they do not fit.
+fn targets(endpoints: &BTreeSet<Ipv4Addr>, networks: &BTreeSet<Ipv4Net>) -> Option<Targets> {
+    let in_network_order = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
+    let mut targets = Targets::default();
+    for (slot, &endpoint) in endpoints.iter().enumerate() {
+        *targets.endpoints.get_mut(slot)? = in_network_order(endpoint);
+    }
+    for (slot, network) in networks.iter().enumerate() {
+        let (address, mask) = (in_network_order(network.network()), in_network_order(network.netmask()));
+        *targets.networks.get_mut(slot)? = Network { address, mask };
+    }
+    Some(targets)
+}
+
+fn instant(ns: u64, now: Instant, now_ns: u64) -> Instant {
+    now.checked_sub(Duration::from_nanos(now_ns.saturating_sub(ns))).unwrap_or(now)
+}
+
+fn sum(FlowKey(key): FlowKey, per_cpu: &aya::maps::PerCpuValues<FlowStats>, now: Instant, now_ns: u64) -> Flow {
+    let mut flow = Flow {
+        source: key.source.into(),
+        port: key.port,
+        vni: key.vni,
+        packets: 0,
+        bytes: 0,
+        last_seen: now,
+        inner_mac: Mac::default(),
+        inner_source: None,
+        arp_sender: None,
+        foreign: None,
+    };
+    let (mut newest, mut newest_foreign) = (0, 0);
+    for FlowStats(stats) in per_cpu.iter() {
+        flow.packets += stats.packets;
+        flow.bytes += stats.bytes;
+        let known = |address: [u8; 4]| (address != [0; 4]).then(|| Ipv4Addr::from(address));
+        if stats.foreign_seen_ns > newest_foreign {
+            newest_foreign = stats.foreign_seen_ns;
+            flow.foreign = Some((instant(newest_foreign, now, now_ns), stats.foreign_source.into()));
+        }
+        if stats.last_seen_ns >= newest {
+            newest = stats.last_seen_ns;
+            flow.inner_mac = stats.inner_mac.into();
+            flow.inner_source = known(stats.inner_source).or(flow.inner_source);
+            flow.arp_sender = known(stats.arp_sender).or(flow.arp_sender);
+        } else {
+            flow.inner_source = flow.inner_source.or(known(stats.inner_source));
+            flow.arp_sender = flow.arp_sender.or(known(stats.arp_sender));
+        }
+    }
+    flow.last_seen = instant(newest, now, now_ns);
+    flow
+}

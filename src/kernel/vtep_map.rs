@@ -1,0 +1,118 @@
+//! `cilium_vtep_map`, in either of its layouts: reads and writes entries.
+
+use std::{collections::BTreeMap, path::Path};
+
+use aya::maps::{HashMap, LpmTrie, Map, MapData, MapType};
+use ipnet::Ipv4Net;
+use vtep_core::datapath::{
+    abi::{VtepKey, VtepLpmKey, VtepValue, vtep_lpm_key, vtep_of_lpm_key},
+    layout::Model,
+};
+
+use super::maps::{self, MapError, Pinned, from_trie, is_not_found, to_trie};
+
+/// The pin's name, and the map's.
+pub const NAME: &str = "cilium_vtep_map";
+
+/// The opened map.
+pub struct VtepMap {
+    layout: Layout,
+    /// The kernel's id: another id means Cilium created another map.
+    pub id: u32,
+    /// Entries that it can hold.
+    pub capacity: usize,
+}
+
+enum Layout {
+    /// Network address → MAC and endpoint (Cilium 1.12 and newer).
+    Hash(HashMap<MapData, [u8; 4], [u8; 16]>),
+    /// Prefix → MAC and endpoint (the redesign of cilium/cilium #46602).
+    Lpm(LpmTrie<MapData, [u8; 4], [u8; 16]>),
+}
+
+impl VtepMap {
+    /// Opens what is pinned now.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is pinned, when the layout is not known, and when the kernel refuses.
+    pub fn open(bpffs: &Path) -> Result<Self, MapError> {
+        let Pinned { path, data, shape, id, max_entries } = maps::open(bpffs, NAME)?;
+        let sizes = (shape.key_size, shape.value_size);
+        let known = |key: usize| sizes == (key, size_of::<VtepValue>());
+        let layout = match shape.map_type {
+            Some(MapType::Hash) if known(size_of::<VtepKey>()) => {
+                HashMap::try_from(Map::HashMap(data)).map(Layout::Hash)
+            }
+            Some(MapType::LpmTrie) if known(VtepLpmKey::SIZE) => LpmTrie::try_from(Map::LpmTrie(data)).map(Layout::Lpm),
+            Some(_) | None => return Err(MapError::UnknownLayout { path, shape }),
+        };
+        let layout = layout.map_err(|source| MapError::Open { path, source })?;
+        Ok(Self { layout, id, capacity: max_entries as usize })
+    }
+
+    #[must_use]
+    pub fn model(&self) -> Model {
+        match self.layout {
+            Layout::Hash(_) => Model::VtepHash,
+            Layout::Lpm(_) => Model::VtepLpm,
+        }
+    }
+
+    /// Every entry. The keys of a hash have no prefix length: they are given that of the mask.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel fails a look-up. An entry deleted by somebody else during the walk is no error.
+    pub fn read(&self, mask_length: u8) -> Result<BTreeMap<Ipv4Net, VtepValue>, MapError> {
+        let entries: Result<_, _> = match &self.layout {
+            Layout::Hash(map) => map
+                .iter()
+                .map(|entry| entry.map(|(key, value)| (with_length(key.into(), mask_length), value.into())))
+                .collect(),
+            Layout::Lpm(map) => map
+                .iter()
+                .filter_map(|entry| {
+                    entry
+                        .map(|(key, value)| vtep_of_lpm_key(from_trie(key)).map(|cidr| (cidr, value.into())))
+                        .transpose()
+                })
+                .collect(),
+        };
+        entries.map_err(|source| MapError::Read { map: NAME, source })
+    }
+
+    /// Adds or replaces an entry.
+    ///
+    /// # Errors
+    ///
+    /// When the map is full or the kernel refuses.
+    pub fn put(&mut self, cidr: Ipv4Net, value: VtepValue) -> Result<(), MapError> {
+        let put = match &mut self.layout {
+            Layout::Hash(map) => map.insert(<[u8; 4]>::from(VtepKey::new(cidr)), <[u8; 16]>::from(value), 0),
+            Layout::Lpm(map) => map.insert(&to_trie(vtep_lpm_key(cidr)), <[u8; 16]>::from(value), 0),
+        };
+        put.map_err(|source| MapError::Write { map: NAME, cidr, source })
+    }
+
+    /// Deletes an entry; one that is gone already is success.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn delete(&mut self, cidr: Ipv4Net) -> Result<(), MapError> {
+        let deleted = match &mut self.layout {
+            Layout::Hash(map) => map.remove(&VtepKey::new(cidr).into()),
+            Layout::Lpm(map) => map.remove(&to_trie(vtep_lpm_key(cidr))),
+        };
+        match deleted {
+            Err(source) if !is_not_found(&source) => Err(MapError::Delete { map: NAME, cidr, source }),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// A length that IPv4 does not have is taken as that of one address.
+fn with_length(key: VtepKey, length: u8) -> Ipv4Net {
+    Ipv4Net::new(key.address(), length).unwrap_or_else(|_| key.address().into())
+}

@@ -1,0 +1,36 @@
+//! The loop that keeps the history.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::{
+    sync::watch,
+    time::{self, MissedTickBehavior},
+};
+use vtep_core::report::history::{History, STEP};
+
+use super::monitor::Board;
+
+/// Keeps the history until nobody asks for it.
+pub async fn keep(mut board: Board, history: watch::Sender<Arc<History>>) {
+    let mut current = History::default();
+    let mut step = time::interval(STEP);
+    step.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = history.closed() => return,
+            changed = board.diagnoses.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                current.note_changes(&board.status(), Timestamp::now());
+            }
+            _ = step.tick() => {
+                let (status, at) = (board.status(), Timestamp::now());
+                current.note_changes(&status, at);
+                current.note_points(&status, at);
+            }
+        }
+        history.send_replace(Arc::new(current.clone()));
+    }
+}

@@ -1,0 +1,189 @@
+//! The loop that diagnoses: weighs the evidence whenever some of it changed, and says each change once.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use tokio::{
+    sync::watch,
+    time::{self, MissedTickBehavior},
+};
+use tracing::info;
+use vtep_core::{
+    config::view::View,
+    datapath::report::DatapathReport,
+    diagnosis::{Diagnosis, Evidence, Verdict, diagnose},
+    node::facts::Facts,
+    report::{
+        assembly::Parts,
+        status::{Identity, Probe, Status},
+    },
+    tunnel::{report::ProbeReport, vtep_probes::ProbeState},
+};
+
+use super::notifier::Herald;
+use crate::{k8s::events, liveness::Beat};
+
+/// Of a VTEP that stays healthy only every sixth summary is told: an hour on a quiet node with eight of them is sixteen lines.
+const CALM: u64 = 6;
+
+/// What the other loops publish, and what this one adds.
+#[derive(Clone)]
+pub struct Board {
+    pub identity: Arc<Identity>,
+    pub config: watch::Receiver<Option<Arc<View>>>,
+    pub facts: watch::Receiver<Option<Arc<Facts>>>,
+    pub datapath: watch::Receiver<DatapathReport>,
+    pub probes: watch::Receiver<Arc<ProbeReport>>,
+    pub diagnoses: watch::Receiver<Arc<BTreeMap<Ipv4Net, Diagnosis>>>,
+    pub events: events::Queue,
+}
+
+impl Board {
+    /// The status as of now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let parts = Parts {
+            identity: &self.identity,
+            view: self.config.borrow().clone(),
+            facts: self.facts.borrow().clone(),
+            datapath: self.datapath.borrow().clone(),
+            probes: self.probes.borrow().clone(),
+            diagnoses: self.diagnoses.borrow().clone(),
+            events: self.events.tally(),
+        };
+        Status::assemble(&parts, Instant::now(), Timestamp::now())
+    }
+}
+
+/// Diagnoses until the configuration's sender is gone.
+pub async fn run(
+    mut board: Board,
+    diagnoses: watch::Sender<Arc<BTreeMap<Ipv4Net, Diagnosis>>>,
+    summary_interval: Duration,
+    beat: Beat,
+) {
+    let mut summary = time::interval(summary_interval);
+    summary.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick is immediate, and there is nothing to sum up yet.
+    summary.tick().await;
+    let mut summaries = 0;
+    let mut current = BTreeMap::new();
+    let mut herald = Herald::new(board.events.clone(), &board.identity.runbook);
+    loop {
+        beat.now();
+        let now = Instant::now();
+        {
+            let view = board.config.borrow_and_update();
+            herald.source(view.as_deref());
+            herald.truth(view.as_deref());
+            herald.findings(view.as_deref());
+        }
+        let cilium_version = board.facts.borrow_and_update().as_ref().and_then(|facts| facts.version);
+        herald.fitness(board.identity.fitness.kernel(cilium_version).reasons);
+        board.datapath.borrow_and_update();
+        board.probes.borrow_and_update();
+        let next = diagnose_all(&board, &current, now, Timestamp::now());
+        let changed = herald.changes(&current, &next, now);
+        if current != next {
+            diagnoses.send_replace(Arc::new(next.clone()));
+            current = next;
+        }
+        if !changed.is_empty() {
+            say_summary(&board, |cidr| changed.contains(&cidr));
+        }
+        let settles = herald.deadline();
+        tokio::select! {
+            biased;
+            changed = board.config.changed() => if changed.is_err() { return },
+            Ok(()) = board.facts.changed() => {}
+            Ok(()) = board.datapath.changed() => {}
+            Ok(()) = board.probes.changed() => {}
+            _ = summary.tick() => {
+                summaries += 1;
+                say_summary(&board, |cidr| sums_up(current.get(&cidr), summaries));
+            }
+            () = time::sleep_until(settles.unwrap_or(now).into()), if settles.is_some() => {}
+        }
+    }
+}
+
+/// Weighs what the board has now, given the diagnoses of before.
+#[must_use]
+pub fn diagnose_all(
+    board: &Board,
+    before: &BTreeMap<Ipv4Net, Diagnosis>,
+    now: Instant,
+    at: Timestamp,
+) -> BTreeMap<Ipv4Net, Diagnosis> {
+    let view = board.config.borrow().clone();
+    let facts = board.facts.borrow().clone();
+    let (Some(spec), Some(facts)) = (view.as_ref().and_then(|view| view.in_force.as_ref()), facts) else {
+        return BTreeMap::new();
+    };
+    let kernel = board.identity.fitness.kernel(facts.version);
+    let differences = facts.differences(spec);
+    let datapath = board.datapath.borrow();
+    let probes = board.probes.borrow().clone();
+    let of = |vtep| {
+        let evidence = Evidence {
+            vtep,
+            tunnel: spec.tunnel,
+            differences: &differences,
+            kernel: &kernel,
+            facts: &facts,
+            datapath: &datapath,
+            lane: probes.lane(vtep),
+        };
+        let mut diagnosis = diagnose(&evidence, now, at);
+        if let Some(previous) = before.get(&vtep.cidr).filter(|previous| previous.same_as(&diagnosis)) {
+            diagnosis.since = previous.since;
+        }
+        (vtep.cidr, diagnosis)
+    };
+    spec.vteps.iter().map(of).collect()
+}
+
+fn sums_up(diagnosis: Option<&Diagnosis>, summaries: u64) -> bool {
+    summaries.is_multiple_of(CALM) || diagnosis.is_none_or(|diagnosis| diagnosis.verdict != Verdict::Healthy)
+}
+
+/// The lines that tell the state to somebody who reads nothing but the log.
+fn say_summary(board: &Board, wanted: impl Fn(Ipv4Net) -> bool) {
+    let status = board.status();
+    for vtep in status.vteps.iter().filter(|vtep| wanted(vtep.cidr)) {
+        let rtt = |probe: &Probe| match (probe.state, probe.rtt_us) {
+            (ProbeState::Ok, Some(rtt_us)) => format!("{:.2}ms", rtt_us as f64 / 1e3),
+            (_, _) => "-".to_owned(),
+        };
+        let (arp, icmp) = (rtt(&vtep.probes.arp), rtt(&vtep.probes.icmp));
+        let inner_mtu = vtep.probes.path_mtu.inner_mtu.map_or_else(|| "-".to_owned(), |mtu| mtu.to_string());
+        let cause = vtep.cause.map(|cause| format!(" cause={cause}")).unwrap_or_default();
+        // The whole line is the interface: people grep it.
+        info!(
+            "vtep cidr={} endpoint={} verdict={}{cause} arp={arp} icmp={icmp} inner_mtu={inner_mtu} loss={:.1}% datapath={}",
+            vtep.cidr,
+            vtep.endpoint,
+            vtep.verdict,
+            vtep.probes.icmp.loss * 100.0,
+            vtep.datapath.state,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quiet_node_writes_few_lines_and_trouble_is_told_each_time() {
+        let diagnosis = |verdict| Diagnosis::of(verdict, None);
+        let lines = |verdict| (1..=12).filter(|n| sums_up(Some(&diagnosis(verdict)), *n)).count();
+        assert!(lines(Verdict::Healthy) > 0 && lines(Verdict::Healthy) * 8 < 20);
+        assert_eq!(lines(Verdict::Degraded), 12);
+    }
+}

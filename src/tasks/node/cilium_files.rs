@@ -1,0 +1,142 @@
+//! The files that Cilium leaves under its run directory.
+//!
+//! Each file may be absent, unreadable or of another version: what is not known is `None`, and why is said beside it.
+
+use std::{fmt, io, path::Path};
+
+use vtep_core::node::running::{Running, RunningConfig, parse_header, parse_runtime_config};
+
+use crate::bounded;
+
+const RUNTIME_CONFIG: &str = "state/agent-runtime-config.json";
+/// What its programs were compiled with (Cilium up to 1.18).
+const HEADER: &str = "state/globals/node_config.h";
+/// A hundred times what Cilium writes.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// One look at Cilium's files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    pub running: Running,
+    /// Why a file that is there says nothing, in words.
+    pub problem: Option<String>,
+}
+
+impl Look {
+    /// Reads `<run>/state/agent-runtime-config.json` and `<run>/state/globals/node_config.h`.
+    #[must_use]
+    pub fn at(cilium_run: &Path) -> Self {
+        let of_config = part(&cilium_run.join(RUNTIME_CONFIG), parse_runtime_config);
+        let of_header = part(&cilium_run.join(HEADER), |text| Ok(parse_header(text)));
+        let problems: Vec<_> = [&of_config, &of_header].into_iter().filter_map(|part| part.as_ref().err()).collect();
+        let problem = problems.first().map(ToString::to_string);
+        let running = match (of_config, of_header) {
+            (Ok(Some(config)), header) => Running::Known(config.or(header.ok().flatten().unwrap_or_default())),
+            (Ok(None), Ok(Some(header))) => Running::Known(header),
+            (Ok(None), Ok(None)) => Running::Absent,
+            (Err(_), _) | (Ok(None), Err(_)) => Running::Unreadable,
+        };
+        Self { running, problem }
+    }
+}
+
+/// What one file says; `None` where it is not there, and why where it says nothing.
+fn part(
+    path: &Path,
+    parse: impl FnOnce(&str) -> serde_json::Result<RunningConfig>,
+) -> Result<Option<RunningConfig>, String> {
+    let why = |error: &dyn fmt::Display| format!("cannot read {}: {error}", path.display());
+    match bounded::read_text(path, MAX_BYTES) {
+        Ok(text) => parse(&text).map(Some).map_err(|error| why(&format!("it is not JSON: {error}"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(why(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fs};
+
+    use vtep_core::{config::spec::TunnelProtocol, node::running::RunningVtep};
+
+    use super::*;
+
+    fn read(json: Option<&str>, header: Option<&str>) -> Running {
+        look(json, header).running
+    }
+
+    fn look(json: Option<&str>, header: Option<&str>) -> Look {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir_all(dir.path().join("state/globals")).expect("a directory");
+        for (name, text) in [(RUNTIME_CONFIG, json), (HEADER, header)] {
+            if let Some(text) = text {
+                fs::write(dir.path().join(name), text).expect("a file");
+            }
+        }
+        Look::at(dir.path())
+    }
+
+    const REAL: &str = include_str!("../../../tests/fixtures/cilium-1.18/agent-runtime-config.json");
+    const REAL_HEADER: &str = include_str!("../../../tests/fixtures/cilium-1.18/node_config.h");
+
+    #[test]
+    fn reads_what_a_real_cilium_wrote() {
+        let vtep = |network: [u8; 4], endpoint: [u8; 4], mac: [u8; 6]| {
+            (network.into(), RunningVtep { endpoint: Some(endpoint.into()), mac: Some(mac.into()) })
+        };
+        let of_both = RunningConfig {
+            vtep_enabled: Some(true),
+            vtep_mask: Some([255, 255, 255, 0].into()),
+            vteps: Some(
+                [
+                    vtep([10, 1, 6, 0], [10, 169, 72, 34], [0x00, 0x50, 0x56, 0xa0, 0x7d, 0xd8]),
+                    vtep([10, 1, 5, 0], [10, 169, 72, 36], [0x00, 0x50, 0x56, 0x86, 0x6b, 0x28]),
+                ]
+                .into(),
+            ),
+            tunnel_protocol: Some(TunnelProtocol::Vxlan),
+            tunnel_port: Some(8472),
+        };
+        let of_json = RunningConfig { tunnel_protocol: None, tunnel_port: None, ..of_both.clone() };
+        let of_header = RunningConfig { vteps: None, ..of_both.clone() };
+        assert_eq!(read(Some(REAL), Some(REAL_HEADER)), Running::Known(of_both));
+        assert_eq!(read(Some(REAL), None), Running::Known(of_json));
+        assert_eq!(read(None, Some(REAL_HEADER)), Running::Known(of_header));
+        assert_eq!(read(None, None), Running::Absent);
+    }
+
+    #[test]
+    fn what_is_not_told_is_not_known() {
+        let known = |config| Running::Known(config);
+        let only_enabled = RunningConfig { vtep_enabled: Some(true), ..RunningConfig::default() };
+        let newer = r#"{"EnableVTEP": true, "VtepCidrMask": "", "VtepCIDRs": null, "Other": [1]}"#;
+        assert_eq!(read(Some(newer), None), known(only_enabled));
+        let odd = RunningConfig { vteps: Some(BTreeMap::new()), ..RunningConfig::default() };
+        assert_eq!(read(Some(r#"{"EnableVTEP": "yes", "VtepCIDRs": [7]}"#), None), known(odd));
+        assert_eq!(read(Some("{\"EnableVTEP\": tr"), Some(REAL_HEADER)), Running::Unreadable);
+        assert_eq!(read(None, Some("")), known(RunningConfig::default()));
+        assert_eq!(Look::at(Path::new("/nonexistent")), Look::default());
+    }
+
+    #[test]
+    fn why_a_file_says_nothing_is_said() {
+        let problem = |json: Option<&str>, header: Option<&str>| {
+            let Look { running, problem } = look(json, header);
+            (running, problem.unwrap_or_default())
+        };
+        let (running, words) = problem(Some("{\"EnableVTEP\": tr"), None);
+        assert_eq!(running, Running::Unreadable);
+        assert!(words.contains(RUNTIME_CONFIG) && words.contains("it is not JSON: "), "{words}");
+
+        let long = " ".repeat(1 + MAX_BYTES as usize);
+        let (running, words) = problem(Some(&long), Some(REAL_HEADER));
+        assert_eq!(running, Running::Unreadable);
+        assert!(words.contains("it has more than 1048576 bytes"), "{words}");
+        // What the one says holds without the other.
+        let (running, words) = problem(Some(REAL), Some(&long));
+        assert!(matches!(running, Running::Known(RunningConfig { vtep_enabled: Some(true), tunnel_port: None, .. })));
+        assert!(words.contains(HEADER), "{words}");
+        assert_eq!(problem(None, Some(&long)).0, Running::Unreadable, "a file is there");
+        assert_eq!(look(Some(REAL), Some(REAL_HEADER)).problem, None);
+    }
+}

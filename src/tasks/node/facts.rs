@@ -1,0 +1,122 @@
+//! What the loops need to know of this node, read anew whenever the kernel says that something changed.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use rtnetlink::Handle;
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
+use tracing::{info, warn};
+use vtep_core::{
+    config::{spec::Tunnel, view::View},
+    node::{facts::Facts, version::CiliumVersion},
+};
+
+use super::cilium_files::Look;
+use crate::{
+    kernel::devices::{self, DeviceError},
+    liveness::Beat,
+};
+
+/// Facts are read at least this often: Cilium's files send no notices.
+const REFRESH: Duration = Duration::from_secs(5);
+/// How long one reading may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A node with many pods changes routes all the time: after one reading, wait this long before the next.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Reads the facts once.
+///
+/// # Errors
+///
+/// When the kernel does not answer.
+pub async fn read(
+    netlink: &Handle,
+    config: &View,
+    cilium_run: &Path,
+    version: Option<CiliumVersion>,
+) -> Result<Facts, DeviceError> {
+    let spec = config.in_force.as_ref();
+    let tunnel = spec.map_or_else(Tunnel::default, |spec| spec.tunnel);
+    let cilium = devices::cilium_devices(netlink, tunnel.protocol).await?;
+    let mut routes = BTreeMap::new();
+    for vtep in spec.iter().flat_map(|spec| &spec.vteps) {
+        if let Some(route) = devices::underlay(netlink, vtep.endpoint).await? {
+            routes.insert(vtep.endpoint, route);
+        }
+    }
+    let Look { running, problem: running_problem } = Look::at(cilium_run);
+    Ok(Facts { tunnel, cilium, underlay: routes, running, running_problem, version })
+}
+
+/// Keeps `facts` current until its receivers are gone. Receivers are woken only by a difference.
+pub async fn follow(
+    netlink: Handle,
+    cilium_run: PathBuf,
+    mut version: watch::Receiver<Option<CiliumVersion>>,
+    mut config: watch::Receiver<Option<Arc<View>>>,
+    mut changes: mpsc::Receiver<()>,
+    facts: watch::Sender<Option<Arc<Facts>>>,
+    beat: Beat,
+) {
+    let mut failing = false;
+    while !facts.is_closed() {
+        beat.now();
+        // Without a configuration it is not known which tunnel and which endpoints to look for.
+        let Some(view) = config.borrow_and_update().clone() else {
+            match time::timeout(REFRESH, config.changed()).await {
+                Ok(Err(_)) => return,
+                Ok(Ok(())) | Err(_) => continue,
+            }
+        };
+        let cilium_version = *version.borrow_and_update();
+        let read = time::timeout(PATIENCE, read(&netlink, &view, &cilium_run, cilium_version)).await;
+        match read.unwrap_or(Err(DeviceError::Timeout)) {
+            Ok(mut read) => {
+                failing = false;
+                tell_problem(facts.borrow().as_deref(), &read);
+                facts.send_if_modified(|current| {
+                    if let Some(current) = current {
+                        read.running = read.running.clone().or_known(&current.running);
+                    }
+                    let differs = current.as_deref() != Some(&read);
+                    if differs {
+                        *current = Some(Arc::new(read));
+                    }
+                    differs
+                });
+            }
+            Err(error) if !failing => {
+                failing = true;
+                warn!(error = %vtep_core::types::error_chain::chain(&error), "cannot read this node's devices; the last known stay");
+            }
+            Err(_) => {}
+        }
+        time::sleep(PAUSE).await;
+        tokio::select! {
+            biased;
+            changed = config.changed() => if changed.is_err() { return },
+            Some(()) = changes.recv() => {}
+            Ok(()) = version.changed() => {}
+            () = time::sleep(REFRESH) => {}
+        }
+    }
+}
+
+/// Each reason why Cilium's files cannot be read, once, and that none is left.
+fn tell_problem(before: Option<&Facts>, now: &Facts) {
+    let before = before.and_then(|facts| facts.running_problem.as_deref());
+    match now.running_problem.as_deref() {
+        Some(reason) if before != Some(reason) => {
+            warn!(reason, "cannot tell what Cilium was started with; what was known stays");
+        }
+        None if before.is_some() => info!("what Cilium was started with can be read again"),
+        Some(_) | None => {}
+    }
+}

@@ -1,0 +1,215 @@
+//! Tells each change once: a line in the log, and an Event where `kubectl` looks.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use tracing::{info, warn};
+use vtep_core::{
+    config::{
+        finding::{Finding, Severity},
+        view::{Truth, View},
+    },
+    diagnosis::{Diagnosis, Verdict},
+    report::{
+        event::Note,
+        flap_damping::{Damper, Word},
+    },
+};
+
+use crate::k8s::events::Queue;
+
+/// What was told last.
+pub struct Herald {
+    events: Queue,
+    /// Where Events link to.
+    runbook: String,
+    dampers: BTreeMap<Ipv4Net, Damper>,
+    /// VTEPs whose last Event told of trouble.
+    troubled: BTreeSet<Ipv4Net>,
+    findings: Vec<Finding>,
+    source_fails: bool,
+    truth: Truth,
+    unfit: Vec<String>,
+}
+
+impl Herald {
+    #[must_use]
+    pub fn new(events: Queue, runbook: &str) -> Self {
+        Self {
+            events,
+            runbook: runbook.to_owned(),
+            dampers: BTreeMap::new(),
+            troubled: BTreeSet::new(),
+            findings: Vec::new(),
+            source_fails: false,
+            truth: Truth::default(),
+            unfit: Vec::new(),
+        }
+    }
+
+    /// When what was kept back may be worth telling.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.dampers.values().filter_map(Damper::deadline).min()
+    }
+
+    /// Each change of verdict or cause, unless there are too many; the VTEPs it was about.
+    pub fn changes(
+        &mut self,
+        before: &BTreeMap<Ipv4Net, Diagnosis>,
+        after: &BTreeMap<Ipv4Net, Diagnosis>,
+        now: Instant,
+    ) -> BTreeSet<Ipv4Net> {
+        self.dampers.retain(|cidr, _| after.contains_key(cidr));
+        self.troubled.retain(|cidr| after.contains_key(cidr));
+        let mut changed = BTreeSet::new();
+        for (&cidr, diagnosis) in after {
+            let is_news = is_news(before.get(&cidr), diagnosis);
+            let damper = self.dampers.entry(cidr).or_default();
+            let word = if is_news { damper.on_change(now) } else { Word::Keep };
+            let tells = word == Word::Tell || damper.settles(now);
+            if word == Word::TellOften {
+                warn!(%cidr, "the verdict changes too often: it is told again once it has held for a minute; until then see /status");
+                self.events.tell(Note::restless(cidr, Timestamp::now()));
+            }
+            if tells {
+                changed.insert(cidr);
+                self.change(cidr, diagnosis);
+            }
+        }
+        changed
+    }
+
+    fn change(&mut self, cidr: Ipv4Net, diagnosis: &Diagnosis) {
+        let Diagnosis { verdict, cause, hint, .. } = diagnosis;
+        match (cause, hint) {
+            (Some(cause), Some(hint)) => warn!(%cidr, %verdict, %cause, hint, "verdict changed"),
+            (None, _) | (_, None) => info!(%cidr, %verdict, "verdict changed"),
+        }
+        // A fleet that starts on a healthy morning has nothing to tell the API server.
+        if cause.is_some() {
+            self.troubled.insert(cidr);
+        } else if *verdict != Verdict::Healthy || !self.troubled.remove(&cidr) {
+            return;
+        }
+        self.events.tell(Note::verdict(cidr, diagnosis, &self.runbook, Timestamp::now()));
+    }
+
+    /// When the source no longer answers, and when it does again.
+    pub fn source(&mut self, view: Option<&View>) {
+        let Some(View { source, source_error, in_force, .. }) = view else { return };
+        match (source_error, self.source_fails) {
+            (Some(reason), false) if in_force.is_some() => {
+                warn!(source, reason, "the configuration cannot be read: what was seen last stays in force");
+            }
+            (Some(reason), false) => warn!(source, reason, "the configuration cannot be read yet"),
+            (None, true) => info!(source, "the configuration can be read again"),
+            (Some(_), true) | (None, false) => {}
+        }
+        self.source_fails = source_error.is_some();
+    }
+
+    /// When the VTEPs are decided elsewhere, and when they are in `cilium-config` again.
+    pub fn truth(&mut self, view: Option<&View>) {
+        let Some(view) = view else { return };
+        match (self.truth, view.truth) {
+            (Truth::Configmap, Truth::None) => {
+                warn!(truth = %view.truth, "no VTEP lists in cilium-config: CiliumVTEPConfig objects may have them; nothing is written or deleted");
+            }
+            (Truth::None, Truth::Configmap) => info!(truth = %view.truth, "VTEP lists are in cilium-config again"),
+            (Truth::Configmap, Truth::Configmap) | (Truth::None, Truth::None) => {}
+        }
+        self.truth = view.truth;
+    }
+
+    /// Each reason why nothing is written, and that none is left.
+    pub fn fitness(&mut self, reasons: Vec<String>) {
+        for reason in reasons.iter().filter(|reason| !self.unfit.contains(reason)) {
+            warn!(reason, "this node is not fit: nothing is written");
+        }
+        if reasons.is_empty() && !self.unfit.is_empty() {
+            info!("this node is fit");
+        }
+        self.unfit = reasons;
+    }
+
+    /// Each finding that was not there before, and that none is left that matters.
+    pub fn findings(&mut self, view: Option<&View>) {
+        let Some(view) = view else { return };
+        for finding in view.findings.iter().filter(|finding| !self.findings.contains(finding)) {
+            let Finding { rule, severity, key, index, message: detail, .. } = finding;
+            match severity {
+                Severity::Error if view.stale => {
+                    warn!(%rule, key, index, detail, "configuration error: last good values stay");
+                }
+                Severity::Error => warn!(%rule, key, index, detail, "configuration error"),
+                Severity::Warning => warn!(%rule, key, index, detail, "configuration warning"),
+                Severity::Info => info!(%rule, key, index, detail, "configuration note"),
+            }
+            Note::finding(finding, Timestamp::now()).into_iter().for_each(|note| self.events.tell(note));
+        }
+        if self.findings.iter().any(|finding| finding.severity == Severity::Error) && view.valid() {
+            info!(hash = view.hash, "the configuration is valid again");
+        }
+        self.findings.clone_from(&view.findings);
+    }
+}
+
+/// At the start nothing is known, and that is no news before somebody had the time to look.
+fn is_news(before: Option<&Diagnosis>, after: &Diagnosis) -> bool {
+    match before {
+        _ if after.early => false,
+        Some(before) if !before.early => !before.same_as(after),
+        Some(_) | None => after.verdict != Verdict::Unknown || after.cause.is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vtep_core::diagnosis::Cause;
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_looked_at_yet_is_no_news() {
+        let of = |verdict, cause| Diagnosis::of(verdict, cause);
+        let unknown = of(Verdict::Unknown, Some(Cause::SelfIpUnknown));
+        let early = Diagnosis { early: true, ..unknown.clone() };
+        let healthy = of(Verdict::Healthy, None);
+        let table = [
+            (None, &early, false),
+            (Some(&early), &early, false),
+            (Some(&early), &unknown, true),
+            (Some(&unknown), &unknown, false),
+            (Some(&early), &healthy, true),
+            (Some(&healthy), &early, false),
+            (Some(&healthy), &unknown, true),
+            (None, &healthy, true),
+            (None, &of(Verdict::Unknown, None), false),
+        ];
+        for (before, after, news) in table {
+            assert_eq!(is_news(before, after), news, "{before:?} → {after:?}");
+        }
+    }
+
+    #[test]
+    fn a_start_is_told_once_somebody_has_looked() {
+        // Nobody takes them: what is told is counted as dropped.
+        let (queue, _) = Queue::new();
+        let mut herald = Herald::new(queue.clone(), "docs/runbook.md");
+        let cidr = "10.1.6.0/24".parse().expect("a CIDR");
+        let with = |early| {
+            let unknown = Diagnosis::of(Verdict::Unknown, Some(Cause::SelfIpUnknown));
+            BTreeMap::from([(cidr, Diagnosis { early, ..unknown })])
+        };
+        let now = Instant::now();
+        assert!(herald.changes(&BTreeMap::new(), &with(true), now).is_empty());
+        assert_eq!(queue.dropped(), 0, "no Event");
+        assert_eq!(herald.changes(&with(true), &with(false), now), [cidr].into());
+        assert_eq!(queue.dropped(), 1);
+    }
+}

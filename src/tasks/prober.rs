@@ -1,0 +1,451 @@
+//! The probe loop: sends what is due, takes in what comes back, and publishes what both say.
+
+pub mod learned;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::Ipv4Addr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use nix::time::{ClockId, clock_gettime};
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
+use tracing::warn;
+use vtep_core::{
+    config::{
+        spec::{Spec, Tunnel, Vtep},
+        view::View,
+    },
+    node::facts::Facts,
+    tunnel::{
+        frames::Echo,
+        report::ProbeReport,
+        sweep::Sweep,
+        vtep_probes::{Lane, Pace, ProbeState},
+    },
+    types::error_chain::chain,
+};
+
+use self::learned::Memory;
+use crate::{
+    kernel::{
+        arp::{ArpSocket, Asker},
+        icmp::{IcmpSocket, ORDINARY, Path},
+        tap::{Answer, OwnReply, Tap},
+    },
+    liveness::Beat,
+};
+
+/// How often sockets are looked after and the tap is read, however seldom BIG-IP is probed.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// Answers come in flocks: one report tells of all that came within this time.
+const REPORT_WITHIN: Duration = Duration::from_millis(20);
+/// ARP answers that may wait: more than eight BIG-IPs can send in one turn of the loop.
+const ANSWERS: usize = 64;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub pace: Pace,
+    /// BIG-IP's own traffic takes the place of most probes.
+    pub passive_first: bool,
+    /// `--probe-target`: VTEP CIDR → tunnel self IP.
+    pub targets: BTreeMap<Ipv4Net, Ipv4Addr>,
+}
+
+pub struct Prober {
+    settings: Settings,
+    config: watch::Receiver<Option<Arc<View>>>,
+    facts: watch::Receiver<Option<Arc<Facts>>>,
+    report: watch::Sender<Arc<ProbeReport>>,
+    /// Identifies this process's echoes among others'.
+    echo_id: u16,
+    sequence: u16,
+    lanes: BTreeMap<Ipv4Net, Lane>,
+    /// Of this life and those before.
+    memory: Memory,
+    /// Probe targets that belong to no VTEP, as they were said last.
+    idle_targets: BTreeSet<Ipv4Net>,
+    tunnel: Tunnel,
+    asker: Option<Asker>,
+    /// The way of echoes through the tunnel.
+    path: Option<Path>,
+    arp: ArpSocket,
+    through_tunnel: Option<IcmpSocket>,
+    beside_tunnel: Option<IcmpSocket>,
+    socket_errors: Vec<String>,
+    tap: Option<Tap>,
+    tap_load_error: Option<String>,
+    /// The devices that the tap listens on.
+    underlay: BTreeSet<u32>,
+    tap_error: Option<String>,
+    tap_counters: [u64; vtep_agent_ebpf::COUNTERS as usize],
+    housekeeping_due: Instant,
+    /// When to publish what changed.
+    report_due: Option<Instant>,
+    answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
+    /// Cilium's own ARP replies.
+    replies: (mpsc::Sender<OwnReply>, mpsc::Receiver<OwnReply>),
+    /// The tunnel device whose replies are worth a look.
+    suspect: Option<u32>,
+    /// The largest inner packet that the underlay leaves room for.
+    full_size: Option<u16>,
+    sweep: Sweep,
+}
+
+/// Why the loop turned.
+enum Event {
+    Rewire,
+    Arp(Answer),
+    OwnReply(OwnReply),
+    ThroughTunnel(io::Result<(Ipv4Addr, Echo)>),
+    BesideTunnel(io::Result<(Ipv4Addr, Echo)>),
+    Time,
+}
+
+impl Prober {
+    /// # Errors
+    ///
+    /// When the socket for ARP cannot be opened.
+    pub async fn new(
+        settings: Settings,
+        memory: Memory,
+        config: watch::Receiver<Option<Arc<View>>>,
+        facts: watch::Receiver<Option<Arc<Facts>>>,
+        report: watch::Sender<Arc<ProbeReport>>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            settings,
+            config,
+            facts,
+            report,
+            echo_id: fastrand::u16(..),
+            sequence: 0,
+            lanes: BTreeMap::new(),
+            memory,
+            idle_targets: BTreeSet::new(),
+            tunnel: Tunnel::default(),
+            asker: None,
+            path: None,
+            arp: ArpSocket::open().await?,
+            through_tunnel: None,
+            beside_tunnel: None,
+            socket_errors: Vec::new(),
+            tap: None,
+            tap_load_error: None,
+            underlay: BTreeSet::new(),
+            tap_error: None,
+            tap_counters: Default::default(),
+            housekeeping_due: Instant::now(),
+            report_due: None,
+            answers: mpsc::channel(ANSWERS),
+            replies: mpsc::channel(ANSWERS),
+            suspect: None,
+            full_size: None,
+            sweep: Sweep::default(),
+        })
+    }
+
+    /// Runs until the configuration's sender is gone.
+    pub async fn run(mut self, beat: Beat) {
+        self.rewire();
+        loop {
+            beat.now();
+            let Some(event) = self.next_event().await else { return };
+            let now = Instant::now();
+            match event {
+                Event::Rewire => self.rewire(),
+                Event::Arp((at, reply)) => {
+                    let Some(asker) = self.asker else { continue };
+                    let lanes = self.lanes.values_mut().filter(|lane| lane.vtep.endpoint == reply.endpoint);
+                    lanes.for_each(|lane| lane.on_arp_reply(&reply, asker.address, at));
+                }
+                Event::OwnReply((at, reply)) => {
+                    self.lanes.values_mut().for_each(|lane| lane.on_own_reply(&reply, at));
+                }
+                Event::ThroughTunnel(Ok((from, echo))) if echo.id == self.echo_id => {
+                    let lane = self.lanes.values_mut().find(|lane| lane.target.is_some_and(|t| t.address == from));
+                    lane.into_iter().for_each(|lane| lane.on_echo(echo.sequence, now));
+                }
+                Event::BesideTunnel(Ok((from, echo))) if echo.id == self.echo_id => {
+                    let lanes = self.lanes.values_mut().filter(|lane| lane.vtep.endpoint == from);
+                    lanes.for_each(|lane| lane.underlay.on_reply(echo.sequence, now));
+                }
+                // Somebody else's echo.
+                Event::ThroughTunnel(Ok(_)) | Event::BesideTunnel(Ok(_)) => continue,
+                Event::ThroughTunnel(Err(error)) => {
+                    warn!(%error, "the tunnel's ICMP socket failed; another is opened within a second");
+                    self.through_tunnel = None;
+                }
+                Event::BesideTunnel(Err(error)) => {
+                    warn!(%error, "the underlay's ICMP socket failed; another is opened within a second");
+                    self.beside_tunnel = None;
+                }
+                Event::Time => self.on_time(now),
+            }
+            if now >= *self.report_due.get_or_insert(now + REPORT_WITHIN) {
+                self.report_due = None;
+                self.publish();
+            }
+        }
+    }
+
+    async fn next_event(&mut self) -> Option<Event> {
+        // With nothing to probe, the sockets, the tap and the heart beat still want a turn a second.
+        let lanes = self.lanes.values().map(Lane::deadline);
+        let others = self.sweep.deadline().into_iter().chain(self.report_due);
+        let deadline = lanes.chain(others).fold(self.housekeeping_due, Instant::min);
+        tokio::select! {
+            biased;
+            changed = self.config.changed() => changed.ok().map(|()| Event::Rewire),
+            Ok(()) = self.facts.changed() => Some(Event::Rewire),
+            Some(answer) = self.answers.1.recv() => Some(Event::Arp(answer)),
+            Some(reply) = self.replies.1.recv() => Some(Event::OwnReply(reply)),
+            reply = receive(self.through_tunnel.as_ref()) => Some(Event::ThroughTunnel(reply)),
+            reply = receive(self.beside_tunnel.as_ref()) => Some(Event::BesideTunnel(reply)),
+            () = time::sleep_until(deadline.into()) => Some(Event::Time),
+        }
+    }
+
+    /// Fits lanes, sockets and the tap to the configuration and the node as they are now.
+    fn rewire(&mut self) {
+        let view = self.config.borrow_and_update().clone();
+        let facts = self.facts.borrow_and_update().clone().unwrap_or_default();
+        let spec = view.as_ref().and_then(|view| view.in_force.as_ref());
+        self.tunnel = spec.map_or(self.tunnel, |spec| spec.tunnel);
+        self.fit_lanes(spec);
+        self.say_idle_targets();
+        self.fit_path(&facts);
+        self.fit_tap(&facts);
+    }
+
+    /// A VTEP that did not change keeps its records.
+    fn fit_lanes(&mut self, spec: Option<&Spec>) {
+        let now = Instant::now();
+        let mut previous = std::mem::take(&mut self.lanes);
+        for &vtep in spec.iter().flat_map(|spec| &spec.vteps) {
+            let kept = previous.remove(&vtep.cidr).filter(|lane| lane.vtep == vtep);
+            let configured = self.settings.targets.get(&vtep.cidr).copied();
+            let begin = || {
+                let mut lane = Lane::new(vtep, configured, self.settings.pace, now);
+                self.memory.recall(&vtep).into_iter().for_each(|known| lane.recall(known));
+                lane
+            };
+            let mut lane = kept.unwrap_or_else(begin);
+            let is_other = |other: &&Vtep| other.endpoint == vtep.endpoint && other.cidr != vtep.cidr;
+            lane.shares_endpoint = spec.iter().flat_map(|spec| &spec.vteps).any(|other| is_other(&other));
+            self.lanes.insert(vtep.cidr, lane);
+        }
+    }
+
+    /// A slip in `--probe-target` would look as if none were set.
+    fn say_idle_targets(&mut self) {
+        let idle: BTreeSet<_> =
+            self.settings.targets.keys().filter(|cidr| !self.lanes.contains_key(cidr)).copied().collect();
+        if idle != self.idle_targets && !self.lanes.is_empty() {
+            idle.iter().for_each(|cidr| warn!(%cidr, "--probe-target is for no VTEP CIDR that is in force"));
+            self.idle_targets = idle;
+        }
+    }
+
+    fn fit_path(&mut self, facts: &Facts) {
+        let cilium = &facts.cilium;
+        self.asker = match (&cilium.tunnel, cilium.router) {
+            (Some(tunnel), Some(address)) => Some(Asker { mac: tunnel.mac, address }),
+            (None, _) | (_, None) => None,
+        };
+        self.path = match (&cilium.host, cilium.router) {
+            (Some(host), Some(source)) => Some(Path { source, device: host.index }),
+            (None, _) | (_, None) => None,
+        };
+        self.open_sockets();
+    }
+
+    /// Opens what is not open and could be. What failed is tried again every second.
+    fn open_sockets(&mut self) {
+        let mut errors = Vec::new();
+        if self.through_tunnel.as_ref().map(IcmpSocket::path) != self.path.map(Some) {
+            let opened = self.path.map(|path| IcmpSocket::open(Some(path))).transpose();
+            self.through_tunnel = opened.unwrap_or_else(|error| {
+                errors.push(format!("cannot probe through the tunnel: {error}"));
+                None
+            });
+            // What could not be probed until now is probed at once.
+            let now = Instant::now();
+            self.lanes.values_mut().for_each(|lane| lane.due = now);
+        }
+        if self.beside_tunnel.is_none() {
+            let opened = IcmpSocket::open(None);
+            self.beside_tunnel =
+                opened.map_err(|error| errors.push(format!("cannot probe the underlay: {error}"))).ok();
+        }
+        if errors != self.socket_errors {
+            errors.iter().for_each(|error| warn!(error, "no ICMP socket"));
+            self.socket_errors = errors;
+        }
+    }
+
+    fn fit_tap(&mut self, facts: &Facts) {
+        if self.tap.as_ref().map(Tap::tunnel) != Some(self.tunnel) && !self.lanes.is_empty() {
+            let loaded = Tap::load(self.tunnel);
+            self.tap_load_error = loaded.as_ref().err().map(|error| chain(error).to_string());
+            self.tap = loaded.ok();
+        }
+        // Every packet of the device is copied for whoever wants to see what goes out: only a Cilium that may be one of the broken
+        // releases is worth that.
+        let worth = facts.version.is_none_or(|version| version.broken().is_some());
+        self.suspect = facts.cilium.tunnel.as_ref().map(|device| device.index).filter(|_| worth);
+        self.full_size = facts.inner_mtu().and_then(|mtu| mtu.try_into().ok());
+        self.underlay = facts.underlay.values().map(|underlay| underlay.device.index).collect();
+        self.tend_tap(Instant::now());
+    }
+
+    /// Keeps the tap's ears where they belong, and reads what it counted. One line for each change of what ails it.
+    fn tend_tap(&mut self, now: Instant) {
+        let endpoints: BTreeSet<_> = self.lanes.values().map(|lane| lane.vtep.endpoint).collect();
+        let networks: BTreeSet<_> = self.lanes.keys().copied().collect();
+        let (suspect, replies) = (self.suspect, &self.replies.0);
+        let tended = match &mut self.tap {
+            // A socket ends when its device goes down: it is opened again as soon as that can be.
+            Some(tap) => tap.look_at(&endpoints, &networks).and_then(|()| {
+                let deaf = tap.listen_on(&self.underlay, &self.answers.0).into_iter().next();
+                deaf.map_or(Ok(()), Err)?;
+                tap.watch_replies(suspect, replies)?;
+                let now_ns = monotonic_ns();
+                Ok((tap.flows(now, now_ns)?, tap.strays(now, now_ns)?, tap.counters()?))
+            }),
+            None => Ok((Vec::new(), Vec::new(), self.tap_counters)),
+        };
+        let (read, error) = match tended {
+            Ok(read) => (Some(read), self.tap_load_error.clone()),
+            Err(error) => (None, Some(chain(&error).to_string())),
+        };
+        if let Some((flows, strays, counters)) = read {
+            self.tap_counters = counters;
+            for lane in self.lanes.values_mut() {
+                lane.on_flows(&flows);
+                lane.on_strays(&strays);
+            }
+        }
+        if let (Some(error), true) = (&error, error != self.tap_error) {
+            warn!(%error, "the tap is deaf: no ARP probe, nothing seen of what BIG-IP sends by itself");
+        }
+        let heard = self.tap.is_some() && error.is_none();
+        self.lanes.values_mut().for_each(|lane| lane.heard = heard);
+        self.tap_error = error;
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        if now >= self.housekeeping_due {
+            self.housekeeping_due = now + HOUSEKEEPING;
+            self.open_sockets();
+            self.tend_tap(now);
+            self.memory.follow(&self.lanes, now, Timestamp::now());
+        }
+        let mut lanes = std::mem::take(&mut self.lanes);
+        lanes.values_mut().for_each(|lane| lane.on_time(now));
+        let some_due = lanes.values().any(|lane| now >= lane.due);
+        for lane in lanes.values_mut() {
+            if some_due && lane.joins(self.settings.pace, now) {
+                // What came since decides whether a probe is needed. Housekeeping says when it cannot be read.
+                let tunnel = self.tap.as_ref().filter(|_| self.settings.passive_first);
+                let flow = tunnel.and_then(|tap| tap.tunnel_flow(lane.vtep.endpoint, now, monotonic_ns()).ok());
+                flow.flatten().into_iter().for_each(|flow| lane.on_flow(flow));
+                if !(self.settings.passive_first && lane.rest(self.tunnel)) {
+                    self.send(lane, now);
+                }
+                lane.schedule(self.settings.pace, now, fastrand::f64());
+            }
+            if !lane.rests {
+                self.send_large(lane, now);
+            }
+        }
+        self.lanes = lanes;
+        self.sweep(now);
+    }
+
+    /// Asks for a self IP that nothing else tells.
+    fn sweep(&mut self, now: Instant) {
+        let unknown = self.lanes.values().filter(|lane| lane.wants_target() && lane.heard);
+        let unknown: Vec<_> = unknown.map(|lane| lane.vtep.cidr).collect();
+        for lane in self.lanes.values_mut() {
+            lane.swept = self.sweep.is_done(lane.vtep.cidr);
+        }
+        let Some(asker) = self.asker else { return };
+        let Some((cidr, address)) = self.sweep.turn(&unknown, now) else { return };
+        if let Some(lane) = self.lanes.get(&cidr) {
+            // What cannot be asked now is asked in an hour.
+            let _ = self.arp.send(self.tunnel, asker, lane.vtep.endpoint, address);
+        }
+    }
+
+    fn send(&mut self, lane: &mut Lane, now: Instant) {
+        self.sequence = self.sequence.wrapping_add(1);
+        let sequence = self.sequence;
+        let echo = Echo { id: self.echo_id, sequence };
+        let endpoint = lane.vtep.endpoint;
+        let no_socket = || Err(io::Error::other("no ICMP socket: see the log"));
+        let beside = self.beside_tunnel.as_ref().map_or_else(no_socket, |socket| socket.send(echo, ORDINARY, endpoint));
+        record(&mut lane.underlay, sequence, now, beside);
+        let Some(target) = lane.target else { return };
+        if lane.heard {
+            let no_asker = || Err(io::Error::other("Cilium's tunnel device or router address is not there"));
+            let ask = |asker| self.arp.send(self.tunnel, asker, endpoint, target.address);
+            record(&mut lane.arp, sequence, now, self.asker.map_or_else(no_asker, ask));
+        }
+        let through =
+            self.through_tunnel.as_ref().map_or_else(no_socket, |socket| socket.send(echo, ORDINARY, target.address));
+        record(&mut lane.icmp, sequence, now, through);
+    }
+
+    /// A full-size echo, or one that finds out how large they may be.
+    fn send_large(&mut self, lane: &mut Lane, now: Instant) {
+        let (Some(target), Some(full), Some(socket)) = (lane.target, self.full_size, &self.through_tunnel) else {
+            lane.path_mtu.rest(now);
+            return;
+        };
+        let alive = lane.icmp_state() == ProbeState::Ok;
+        let Some(due) = lane.path_mtu.turn(full, alive, now) else { return };
+        self.sequence = self.sequence.wrapping_add(1);
+        let echo = Echo { id: self.echo_id, sequence: self.sequence };
+        match socket.send(echo, due.size, target.address) {
+            Ok(()) => lane.path_mtu.on_sent(self.sequence, due, now),
+            Err(error) => lane.path_mtu.on_send_error(&error, now),
+        }
+    }
+
+    fn publish(&self) {
+        self.report.send_replace(Arc::new(ProbeReport {
+            lanes: self.lanes.clone(),
+            tap_loaded: self.tap.is_some(),
+            tap_error: self.tap_error.clone(),
+            tap_counters: self.tap_counters,
+        }));
+    }
+}
+
+async fn receive(socket: Option<&IcmpSocket>) -> io::Result<(Ipv4Addr, Echo)> {
+    match socket {
+        Some(socket) => socket.receive().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn record(health: &mut vtep_core::tunnel::window::Health, sequence: u16, now: Instant, sent: io::Result<()>) {
+    match sent {
+        Ok(()) => health.on_sent(sequence, now),
+        Err(error) => health.on_send_error(&error, now),
+    }
+}
+
+/// `CLOCK_MONOTONIC`, which the tap stamps its records with.
+fn monotonic_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |now| now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
+}

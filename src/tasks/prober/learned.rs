@@ -1,0 +1,279 @@
+//! The tunnel self IPs that have answered, kept over a restart of this agent: one that starts during an outage knows whom to ask.
+//!
+//! A record is for one CIDR at one endpoint. It is a place to ask at, no evidence: only an answer of now makes a VTEP healthy.
+
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use tokio::{
+    sync::oneshot::{self, error::TryRecvError},
+    task,
+};
+use tracing::warn;
+use vtep_core::{
+    config::spec::Vtep,
+    tunnel::{
+        self_ip::{Known, Learned, SelfIp},
+        vtep_probes::Lane,
+    },
+    types::error_chain::chain,
+};
+
+use crate::state_file::{StateError, StateFile};
+
+/// Its name in the state directory.
+pub const FILE: &str = "learned.json";
+/// Two units that answer in turn change the MAC all the time: the file follows so often at most. So often, too, a failed write is
+/// tried again.
+const SAVE_AGAIN: Duration = Duration::from_secs(60);
+
+/// The records that were written, or why they were not.
+type Outcome = Result<Learned, StateError>;
+
+/// The records, and the file that keeps them.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// None where nothing is to be written.
+    file: Option<StateFile<Learned>>,
+    learned: Learned,
+    /// The records as the file has them.
+    saved: Learned,
+    /// A write that has not ended yet, as far as is known.
+    saving: Option<oneshot::Receiver<Outcome>>,
+    save_after: Option<Instant>,
+    failed: bool,
+}
+
+impl Memory {
+    /// Records of before, and a file that follows what is learned.
+    #[must_use]
+    pub fn load(file: StateFile<Learned>) -> Self {
+        Self { file: Some(file.clone()), ..Self::read_only(&file) }
+    }
+
+    /// Records of before. Without what a damaged file says, all is learned anew.
+    #[must_use]
+    pub fn read_only(file: &StateFile<Learned>) -> Self {
+        let mut learned = file.load().unwrap_or_else(|error| {
+            warn!(error = %chain(&error), "ignoring the saved tunnel self IPs: they are learned again");
+            None
+        });
+        // Another hand may have written it.
+        learned.iter_mut().for_each(|learned| learned.retain(|cidr, of| cidr.contains(&of.known.self_ip)));
+        let learned = learned.unwrap_or_default();
+        Self { saved: learned.clone(), learned, ..Self::default() }
+    }
+
+    /// What is known of this CIDR at this endpoint.
+    #[must_use]
+    pub fn recall(&self, vtep: &Vtep) -> Option<Known> {
+        let of = self.learned.get(&vtep.cidr).filter(|of| of.endpoint == vtep.endpoint)?;
+        Some(of.known)
+    }
+
+    /// Takes in what the probes know by now; what is in force no more is forgotten.
+    pub fn follow(&mut self, lanes: &BTreeMap<Ipv4Net, Lane>, now: Instant, at: Timestamp) {
+        // Before the first configuration there are none.
+        if lanes.is_empty() {
+            return;
+        }
+        self.learned.retain(|cidr, _| lanes.contains_key(cidr));
+        for (&cidr, lane) in lanes {
+            // An echo alone may have gone to the endpoint before, while the map was not written yet.
+            let proven = |known: &Known| known.mac.is_some() || !lane.heard;
+            let Some(known) = lane.known.filter(proven) else { continue };
+            let of = SelfIp { endpoint: lane.vtep.endpoint, known, learned_at: at };
+            let record = self.learned.entry(cidr).or_insert(of);
+            if (record.endpoint, record.known) != (of.endpoint, of.known) {
+                *record = of;
+            }
+        }
+        self.save(now);
+    }
+
+    /// Writes what is new, on a thread of its own: a disk that hangs holds no probe up. One write at a time; what was learned during it
+    /// is in the next.
+    fn save(&mut self, now: Instant) {
+        self.collect();
+        let Some(file) = &self.file else { return };
+        let is_early = self.save_after.is_some_and(|after| now < after);
+        let is_known =
+            self.learned == self.saved || (is_early && (self.failed || places(&self.learned) == places(&self.saved)));
+        if is_known || self.saving.is_some() {
+            return;
+        }
+        let (told, outcome) = oneshot::channel();
+        let (file, learned) = (file.clone(), self.learned.clone());
+        // It tells by itself, and nobody waits for it. Nobody listens any more when the agent ends.
+        task::spawn_blocking(move || drop(told.send(file.save(&learned).map(|()| learned))));
+        (self.saving, self.save_after) = (Some(outcome), Some(now + SAVE_AGAIN));
+    }
+
+    /// Takes in how the last write ended, if it did.
+    fn collect(&mut self) {
+        let Some(saving) = &mut self.saving else { return };
+        match saving.try_recv() {
+            Ok(outcome) => self.on_saved(outcome),
+            // It ended without a word: as it was not written, it is written again.
+            Err(TryRecvError::Closed) => self.saving = None,
+            Err(TryRecvError::Empty) => {}
+        }
+    }
+
+    fn on_saved(&mut self, outcome: Outcome) {
+        self.saving = None;
+        let had_failed = std::mem::replace(&mut self.failed, outcome.is_err());
+        match outcome {
+            Ok(saved) => self.saved = saved,
+            Err(ref error) if !had_failed => {
+                warn!(error = %chain(error), "cannot save the tunnel self IPs: a restart will have to learn them again");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// The records without what may change all the time.
+fn places(learned: &Learned) -> Vec<(Ipv4Net, Ipv4Addr, Ipv4Addr, bool)> {
+    learned.iter().map(|(&cidr, of)| (cidr, of.endpoint, of.known.self_ip, of.known.echo)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use vtep_core::tunnel::{vtep_probes::Pace, window::Thresholds};
+
+    use super::*;
+
+    const PACE: Pace = Pace {
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_millis(500),
+        thresholds: Thresholds { raise: 3, clear: 3 },
+    };
+
+    fn vtep(endpoint: u8) -> Vtep {
+        Vtep {
+            cidr: "10.1.6.0/24".parse().expect("a CIDR"),
+            endpoint: [10, 169, 72, endpoint].into(),
+            mac: [0, 0x50, 0x56, 0xa0, 0x7d, 0xd8].into(),
+        }
+    }
+
+    fn lanes(self_ip: u8, mac: u8) -> BTreeMap<Ipv4Net, Lane> {
+        let vtep = vtep(34);
+        let mut lane = Lane::new(vtep, None, PACE, Instant::now());
+        lane.known = Some(Known { self_ip: [10, 1, 6, self_ip].into(), mac: Some([mac; 6].into()), echo: true });
+        [(vtep.cidr, lane)].into()
+    }
+
+    /// The write that is under way has ended.
+    async fn saved(memory: &mut Memory) {
+        if let Some(saving) = memory.saving.take() {
+            memory.on_saved(saving.await.expect("it is told"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_restart_knows_the_same_cidr_at_the_same_endpoint_only() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = || StateFile::new(dir.path().join(FILE));
+        let now = Instant::now();
+        let mut memory = Memory::load(file());
+        assert_eq!(memory.recall(&vtep(34)), None);
+        memory.follow(&BTreeMap::new(), now, Timestamp::UNIX_EPOCH);
+        memory.follow(&lanes(34, 2), now, Timestamp::UNIX_EPOCH);
+        saved(&mut memory).await;
+        let again = Memory::load(file());
+        let known = again.recall(&vtep(34)).expect("it is known");
+        assert_eq!((known.self_ip, known.mac, known.echo), ([10, 1, 6, 34].into(), Some([2; 6].into()), true));
+        assert_eq!(again.recall(&vtep(35)), None);
+        // Without a configuration nothing is forgotten.
+        let mut again = again;
+        again.follow(&BTreeMap::new(), now, Timestamp::UNIX_EPOCH);
+        assert!(again.recall(&vtep(34)).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_mac_that_changes_all_the_time_is_written_once_a_minute() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = StateFile::new(dir.path().join(FILE));
+        let start = Instant::now();
+        let mut memory = Memory::load(file.clone());
+        let steps = [
+            (lanes(34, 2), 0, (34, 2), "the first at once"),
+            (lanes(34, 4), 1, (34, 2), "another MAC later"),
+            (lanes(35, 4), 2, (35, 4), "another address at once"),
+            (lanes(35, 6), 62, (35, 6), "another MAC after a minute"),
+        ];
+        for (lanes, seconds, (self_ip, mac), what) in steps {
+            memory.follow(&lanes, start + Duration::from_secs(seconds), Timestamp::UNIX_EPOCH);
+            saved(&mut memory).await;
+            let learned = file.load().expect("readable").expect("saved");
+            let known = learned.values().next().map(|of| (of.known.self_ip, of.known.mac));
+            assert_eq!(known, Some(([10, 1, 6, self_ip].into(), Some([mac; 6].into()))), "{what}");
+        }
+    }
+
+    /// The only thread for blocking work is the disk's, and it hangs: neither does anybody wait, nor do writes pile up behind it.
+    #[test]
+    fn a_disk_that_hangs_stops_nobody_and_has_the_newest_afterwards() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = StateFile::new(dir.path().join(FILE));
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().expect("a runtime");
+        runtime.block_on(async {
+            let (mends, hangs) = std::sync::mpsc::channel::<()>();
+            let disk = task::spawn_blocking(move || hangs.recv());
+            let mut memory = Memory::load(file.clone());
+            let now = Instant::now();
+            for self_ip in 34..44 {
+                memory.follow(&lanes(self_ip, 2), now, Timestamp::UNIX_EPOCH);
+                assert!(!dir.path().join(FILE).exists(), "it hangs");
+            }
+            drop(mends);
+            disk.await.expect("it works again").expect_err("nothing was sent");
+            let in_file = || {
+                let learned = file.load().expect("readable").expect("saved");
+                learned.values().next().map(|of| of.known.self_ip)
+            };
+            saved(&mut memory).await;
+            assert_eq!(in_file(), Some([10, 1, 6, 34].into()), "the one that was under way");
+            memory.follow(&lanes(43, 2), now, Timestamp::UNIX_EPOCH);
+            saved(&mut memory).await;
+            assert_eq!(in_file(), Some([10, 1, 6, 43].into()), "those in between never");
+        });
+    }
+
+    #[test]
+    fn what_another_hand_wrote_is_not_believed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file: StateFile<Learned> = StateFile::new(dir.path().join(FILE));
+        let known = Known { self_ip: [192, 0, 2, 1].into(), mac: None, echo: false };
+        let of = SelfIp { endpoint: vtep(34).endpoint, known, learned_at: Timestamp::UNIX_EPOCH };
+        file.save(&[(vtep(34).cidr, of)].into()).expect("saved");
+        assert_eq!(Memory::load(file.clone()).recall(&vtep(34)), None);
+        std::fs::write(dir.path().join(FILE), "{").expect("written");
+        assert_eq!(Memory::load(file).recall(&vtep(34)), None);
+    }
+
+    #[tokio::test]
+    async fn a_look_writes_nothing_and_a_full_disk_stops_nobody() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join(FILE);
+        let now = Instant::now();
+        let mut look = Memory::read_only(&StateFile::new(path.clone()));
+        look.follow(&lanes(34, 2), now, Timestamp::UNIX_EPOCH);
+        assert!(look.saving.is_none() && !path.exists());
+        let mut memory = Memory::load(StateFile::new("/proc/nowhere/learned.json".into()));
+        memory.follow(&lanes(34, 2), now, Timestamp::UNIX_EPOCH);
+        saved(&mut memory).await;
+        assert!(memory.failed && memory.recall(&vtep(34)).is_some());
+        memory.follow(&lanes(35, 2), now, Timestamp::UNIX_EPOCH);
+        assert!(memory.saving.is_none(), "it is tried again after a minute");
+        memory.follow(&lanes(35, 2), now + SAVE_AGAIN, Timestamp::UNIX_EPOCH);
+        assert!(memory.saving.is_some());
+    }
+}

@@ -1,0 +1,104 @@
+//! The records of routes and rules, kept over a restart of this agent.
+
+use std::time::{Duration, Instant};
+
+use tokio::{task, time};
+use tracing::warn;
+use vtep_core::{
+    datapath::{
+        plan::Op,
+        records::{Records, Refusal, Trial},
+    },
+    types::error_chain::chain,
+};
+
+use crate::state_file::StateFile;
+
+/// Its name in the state directory.
+pub const FILE: &str = "routes.json";
+/// How long a pass waits for the disk.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A disk that fails is tried again after this.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// [`Records`], and the file that remembers them.
+pub struct Journal {
+    file: StateFile<Records>,
+    records: Records,
+    /// What the file holds.
+    saved: Records,
+    failing: bool,
+    /// When to try again after a failure.
+    retry_at: Option<Instant>,
+}
+
+impl Journal {
+    /// `inherited`: what an agent without a journal may have left, asked for where there is no file.
+    #[must_use]
+    pub fn load(file: StateFile<Records>, inherited: impl FnOnce() -> Records) -> Self {
+        let loaded = match file.load() {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                warn!(error = %chain(&error), "route journal unreadable; routes and rules of before will not be removed");
+                Some(Records::default())
+            }
+        };
+        let saved = loaded.clone().unwrap_or_default();
+        Self { file, records: loaded.unwrap_or_else(inherited), saved, failing: false, retry_at: None }
+    }
+
+    /// What the file says now: another agent may have written it. What cannot be read changes nothing.
+    pub fn reload(&mut self) {
+        if let Ok(Some(records)) = self.file.load() {
+            (self.saved, self.records) = (records.clone(), records);
+        }
+    }
+
+    #[must_use]
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+
+    pub fn claim<'o>(&mut self, ops: impl IntoIterator<Item = &'o Op>) {
+        ops.into_iter().for_each(|op| self.records.claim(op));
+    }
+
+    pub fn release<'o>(&mut self, ops: impl IntoIterator<Item = &'o Op>) {
+        ops.into_iter().for_each(|op| self.records.release(op));
+    }
+
+    pub fn refuse(&mut self, refusal: Option<Refusal>) {
+        self.records.refusal = refusal;
+    }
+
+    pub fn try_out(&mut self, trial: Option<Trial>) {
+        self.records.trial = trial;
+    }
+
+    /// Writes down what changed. Where that fails, routes work all the same; only a restart forgets whose they are, and leaves them.
+    pub async fn save(&mut self) {
+        let waits = self.retry_at.is_some_and(|at| Instant::now() < at);
+        if self.records == self.saved || waits {
+            return;
+        }
+        let (file, records) = (self.file.clone(), self.records.clone());
+        let save = task::spawn_blocking(move || file.save(&records).map(|()| records));
+        match time::timeout(SAVE_TIMEOUT, save).await {
+            Ok(Ok(Ok(records))) => (self.saved, self.failing, self.retry_at) = (records, false, None),
+            Ok(Ok(Err(error))) => self.on_failure(&chain(&error).to_string()),
+            // The runtime ends.
+            Ok(Err(_)) => {}
+            Err(_) => self.on_failure("the disk does not answer"),
+        }
+    }
+
+    fn on_failure(&mut self, error: &str) {
+        self.retry_at = Some(Instant::now() + RETRY);
+        if !std::mem::replace(&mut self.failing, true) {
+            warn!(error, "route journal not written: after a restart, routes and rules of now will not be removed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
