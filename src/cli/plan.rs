@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, io::Write, process::ExitCode};
 
 use serde::Serialize;
 use vtep_core::{
-    datapath::{decide::Inputs, layout::Model},
+    datapath::{
+        decide::{Inputs, routes::Past},
+        layout::Model,
+    },
     types::error_chain::chain,
 };
 
@@ -13,7 +16,7 @@ use super::{
     snapshot::{self, Moment, NO_CONFIGURATION},
     source,
 };
-use crate::tasks::reconcile::observe::{Scope, Survey, survey};
+use crate::tasks::reconcile::{maps, routes};
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(
@@ -43,15 +46,11 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(NO_CONFIGURATION));
     };
     let (settings, memory) = (args.source.survey(), args.source.state.memory());
-    let inputs = Inputs {
-        settings: &settings,
-        view: &view,
-        facts: &facts,
-        owned: memory.ledger.owned(),
-        records: memory.journal.records(),
-        refused: &BTreeSet::new(),
-    };
-    let mut plan = Plan::from(survey(inputs, &netlink, Scope::All).await);
+    let inputs = Inputs { settings: &settings, view: &view, facts: &facts };
+    let maps = maps::observe(inputs, memory.ledger.owned());
+    let past = Past { records: memory.journal.records(), refused: &BTreeSet::new() };
+    let routes = routes::observe(inputs, past, &netlink, maps.ipcache_seen).await;
+    let mut plan = Plan::of(&maps, &routes);
     plan.add_problems(args.source.node.fitness()?.kernel(facts.version).reasons);
     let mut out = std::io::stdout().lock();
     match args.output {
@@ -61,20 +60,19 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(snapshot::exit(&view, plan.in_sync))
 }
 
-impl From<Survey> for Plan {
-    fn from(found: Survey) -> Self {
-        let map_problem = found.map_problem.as_ref().map(|problem| chain(problem).to_string());
-        let route_problem = found.route_problem.as_ref().map(|problem| chain(problem).to_string());
-        let ipcache_problem = found.ipcache_problem.as_ref().map(|problem| chain(problem).to_string());
-        let left_out = found.decision.left_out.iter().map(|cidr| format!("the VTEP map has no room for {cidr}"));
+impl Plan {
+    fn of(maps: &maps::Observed, routes: &routes::Observed) -> Self {
+        let map_problem = maps.map_problem.as_ref().map(|problem| chain(problem).to_string());
+        let ipcache_problem = maps.ipcache_problem.as_ref().map(|problem| chain(problem).to_string());
+        let route_problem = routes.problem.as_ref().map(|problem| chain(problem).to_string());
+        let left_out = maps.decision.left_out.iter().map(|cidr| format!("the VTEP map has no room for {cidr}"));
         let problems = [map_problem, ipcache_problem, route_problem].into_iter().flatten().chain(left_out);
         let problems: Vec<_> = problems.collect();
-        let pending: Vec<_> = found.decision.plan.iter().map(ToString::to_string).collect();
-        Self { in_sync: pending.is_empty() && problems.is_empty(), model: found.model, pending, problems }
+        let plan = maps.decision.plan.iter().chain(&routes.decision.plan);
+        let pending: Vec<_> = plan.map(ToString::to_string).collect();
+        Self { in_sync: pending.is_empty() && problems.is_empty(), model: maps.model, pending, problems }
     }
-}
 
-impl Plan {
     fn add_problems(&mut self, problems: Vec<String>) {
         self.in_sync &= problems.is_empty();
         self.problems.extend(problems);

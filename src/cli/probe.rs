@@ -109,7 +109,7 @@ async fn round(
     };
     let (_config, config) = watch::channel(Some(Arc::new(view)));
     let (_facts, facts) = watch::channel(Some(Arc::new(facts)));
-    let (datapath_tx, datapath) = watch::channel(DatapathReport::default());
+    let (datapath_tx, datapath) = watch::channel(Arc::new(DatapathReport::default()));
     let (probes_tx, probes) = watch::channel(Arc::new(ProbeReport::default()));
     let (diagnoses_tx, diagnoses) = watch::channel(Arc::default());
     let settings = reconcile::Settings {

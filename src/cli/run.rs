@@ -152,7 +152,7 @@ async fn once(args: &Args) -> anyhow::Result<ExitCode> {
     fitness.kernel(facts.version).reasons.iter().for_each(|reason| warn!(reason, "this node is not fit"));
     let (_config, config) = watch::channel(Some(Arc::clone(&view)));
     let (_facts, facts) = watch::channel(Some(Arc::new(facts)));
-    let (report, _) = watch::channel(DatapathReport::default());
+    let (report, _) = watch::channel(Arc::new(DatapathReport::default()));
     let settings = args.reconcile(fitness, args.source.lifeline(&args.source.config().await?, netlink.clone()));
     let reconciler = Reconciler::new(settings, netlink, config, facts, args.source.state.memory(), report);
     let report = reconciler.once().await;
@@ -166,7 +166,7 @@ async fn once(args: &Args) -> anyhow::Result<ExitCode> {
 async fn start(args: &Args) -> anyhow::Result<http::Sources> {
     let (config_tx, config_rx) = watch::channel(None);
     let (facts, facts_rx) = watch::channel(None);
-    let (datapath, datapath_rx) = watch::channel(DatapathReport::default());
+    let (datapath, datapath_rx) = watch::channel(Arc::new(DatapathReport::default()));
     let (probes, probes_rx) = watch::channel(Arc::new(ProbeReport::default()));
     let (diagnoses, diagnoses_rx) = watch::channel(Arc::default());
     let mut progress = Progress::new(Instant::now());

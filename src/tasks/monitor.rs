@@ -37,7 +37,7 @@ pub struct Board {
     pub identity: Arc<Identity>,
     pub config: watch::Receiver<Option<Arc<View>>>,
     pub facts: watch::Receiver<Option<Arc<Facts>>>,
-    pub datapath: watch::Receiver<DatapathReport>,
+    pub datapath: watch::Receiver<Arc<DatapathReport>>,
     pub probes: watch::Receiver<Arc<ProbeReport>>,
     pub diagnoses: watch::Receiver<Arc<BTreeMap<Ipv4Net, Diagnosis>>>,
     pub events: events::Queue,

@@ -9,6 +9,7 @@ pub mod ipcache;
 pub mod layout;
 pub mod plan;
 pub mod records;
+pub mod repairs;
 pub mod report;
 pub mod route_guard;
 pub mod routes;

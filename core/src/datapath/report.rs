@@ -160,7 +160,33 @@ impl DatapathReport {
     /// Differs in more than the time of the last pass.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {
-        let timeless = |report: &Self| Self { last_pass: None, ..report.clone() };
-        self.last_pass.is_some() != other.last_pass.is_some() || timeless(self) != timeless(other)
+        let Self {
+            model,
+            pending,
+            ipcache,
+            intruders,
+            left_out,
+            observing,
+            map_problem,
+            ipcache_problem,
+            route_problem,
+            refused,
+            verify_only,
+            foreign_routes,
+            failures,
+            repairs,
+            repairs_total,
+            contended,
+            left_alone,
+            last_pass,
+        } = self;
+        let is_same = last_pass.is_some() == other.last_pass.is_some()
+            && (model, pending, ipcache, intruders) == (&other.model, &other.pending, &other.ipcache, &other.intruders)
+            && (left_out, observing, map_problem) == (&other.left_out, &other.observing, &other.map_problem)
+            && (ipcache_problem, route_problem) == (&other.ipcache_problem, &other.route_problem)
+            && (refused, verify_only, foreign_routes) == (&other.refused, &other.verify_only, &other.foreign_routes)
+            && (failures, repairs, repairs_total) == (&other.failures, &other.repairs, &other.repairs_total)
+            && (contended, left_alone) == (&other.contended, &other.left_alone);
+        !is_same
     }
 }

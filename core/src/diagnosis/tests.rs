@@ -1,9 +1,5 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-/// `asm-generic/errno.h` and `errno-base.h`.
-const ENOBUFS: i32 = 105;
-const EPERM: i32 = 1;
-
 use Wire::{Beside, Icmp, InArp};
 
 use super::{
@@ -34,6 +30,10 @@ use crate::{
     },
     types::mac::Mac,
 };
+
+/// `asm-generic/errno.h` and `errno-base.h`.
+const ENOBUFS: i32 = 105;
+const EPERM: i32 = 1;
 
 /// All that is known of one VTEP, healthy to begin with.
 struct Case {

@@ -38,7 +38,7 @@ pub struct Parts<'a> {
     pub identity: &'a Identity,
     pub view: Option<Arc<View>>,
     pub facts: Option<Arc<Facts>>,
-    pub datapath: DatapathReport,
+    pub datapath: Arc<DatapathReport>,
     pub probes: Arc<ProbeReport>,
     pub diagnoses: Arc<BTreeMap<Ipv4Net, Diagnosis>>,
     pub events: Events,

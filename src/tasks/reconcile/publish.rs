@@ -1,58 +1,62 @@
 //! What a pass found, as others see it: the report, and one line in the log for each change.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use ipnet::Ipv4Net;
 use tracing::{info, warn};
 use vtep_core::{
+    config::view::View,
     datapath::{
         plan::Op,
-        report::{DatapathReport, Mode},
+        report::{DatapathReport, Pass},
     },
     types::error_chain::chain,
 };
 
-use super::{
-    Reconciler,
-    observe::{RouteProblem, Scope, Survey},
-};
+use super::{Reconciler, maps::MapsPass};
 use crate::kernel::ipcache::Ipcache;
 
 impl Reconciler {
+    /// Puts the report together of this pass over the maps, and of the last one over routes.
     pub(super) fn publish(
         &mut self,
-        mut report: DatapathReport,
-        found: Survey,
-        wanted: &BTreeSet<Ipv4Net>,
-        scope: Scope,
+        view: &View,
+        maps: MapsPass,
+        repaired: u64,
+        observing: Option<String>,
+        last_pass: Pass,
         now: Instant,
     ) {
-        report.model = found.model;
-        report.pending = found.decision.plan;
-        report.verify_only = found.decision.verify_only;
-        report.refused = self.switch.problems();
-        report.repairs.retain(|key, _| wanted.contains(key));
-        report.contended = self.contention.contended(now);
-        report.left_alone = self.contention.left_alone(now);
-        report.ipcache = found.maps.ipcache.as_ref().map(Ipcache::version);
-        report.left_out = found.decision.left_out;
-        report.map_problem = found.map_problem.as_ref().map(|problem| chain(problem).to_string());
-        report.ipcache_problem = found.ipcache_problem.as_ref().map(|problem| chain(problem).to_string());
-        match scope {
-            Scope::All => {
-                report.route_problem = found.route_problem.as_ref().map(|problem| chain(problem).to_string());
-                report.foreign_routes = found.decision.foreign_routes.iter().map(ToString::to_string).collect();
-                let unread = matches!(found.route_problem, Some(RouteProblem::Read(_)));
-                let writes = self.settings.mode == Mode::Enforce && report.observing.is_none();
-                if unread || (writes && report.pending.iter().any(Op::is_of_route)) {
-                    // What is not done yet is looked at again at the next tick.
-                    self.routes_due = now;
-                }
-            }
-            Scope::Map => self.keep_routes(&mut report),
-        }
+        let MapsPass { observed, failures, repairs, conflicts, done: _, is_same_map: _ } = maps;
+        let routes = &self.routes.last;
+        let why = |problem: Option<&dyn std::error::Error>| problem.map(|problem| chain(problem).to_string());
+        let report = DatapathReport {
+            model: observed.model,
+            ipcache: observed.ipcache.as_ref().map(Ipcache::version),
+            intruders: conflicts,
+            observing,
+            map_problem: why(observed.map_problem.as_ref().map(|error| error as _)),
+            ipcache_problem: why(observed.ipcache_problem.as_ref().map(|error| error as _)),
+            route_problem: why(routes.observed.problem.as_ref().map(|error| error as _)),
+            refused: self.routes.refused(),
+            verify_only: observed.decision.verify_only,
+            left_out: observed.decision.left_out,
+            foreign_routes: routes.observed.decision.foreign.iter().map(ToString::to_string).collect(),
+            pending: [observed.decision.plan, routes.observed.decision.plan.clone()].concat(),
+            failures: [failures, routes.failures.clone()].concat(),
+            repairs: self.count_repairs(view, &repairs),
+            repairs_total: self.current.repairs_total + repaired,
+            contended: self.maps.contention.contended(now),
+            left_alone: self.maps.contention.left_alone(now),
+            last_pass: Some(last_pass),
+        };
         self.say_changes(&report);
         self.say_problems(&report);
+        let report = Arc::new(report);
         self.report.send_if_modified(|published| {
             let differs = published.differs(&report);
             published.clone_from(&report);
@@ -61,11 +65,15 @@ impl Reconciler {
         self.current = report;
     }
 
-    /// A look at the map alone says nothing of routes: what was known of them stays.
-    fn keep_routes(&self, report: &mut DatapathReport) {
-        let is_route = |op: &Op| op.entry().is_none();
-        report.pending.extend(self.current.pending.iter().filter(|op| is_route(op)).copied());
-        report.failures.extend(self.current.failures.iter().filter(|failure| is_route(&failure.op)).cloned());
+    /// Repairs since the start, of each entry that is still wanted.
+    fn count_repairs(&self, view: &View, repairs: &[Op]) -> BTreeMap<Ipv4Net, u64> {
+        let wanted: BTreeSet<_> = view.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect();
+        let mut counts = self.current.repairs.clone();
+        for cidr in repairs.iter().filter_map(Op::entry) {
+            *counts.entry(cidr).or_default() += 1;
+        }
+        counts.retain(|cidr, _| wanted.contains(cidr));
+        counts
     }
 
     /// One line for each thing that somebody should know, not one for every pass that it lasts.

@@ -1,6 +1,8 @@
 //! Any node and any configuration: the plan never touches what the node needs, never removes what is not on record, and never leaves a
 //! VTEP that was in force without its entry.
 
+use std::net::Ipv4Addr;
+
 use jiff::Timestamp;
 use proptest::prelude::*;
 
@@ -12,11 +14,17 @@ use crate::{
         parse::parse_within,
         spec::overlaps,
         surroundings::Surroundings,
-        view::{Observed, Sight},
+        view::{Observed, Sight, Truth},
     },
     datapath::{
-        records::PROTOCOL,
-        state::{CiliumRoutes, HostRule, ROUTE_TABLE, Table},
+        abi::VtepValue,
+        ipcache::Owned,
+        layout::Model,
+        plan::Op,
+        records::{PROTOCOL, Records},
+        routes::{Found, HostRoutes as FoundRoutes},
+        settings::{HostRoutes, IpcacheMode},
+        state::{CiliumRoutes, HostRoute, HostRule, ROUTE_TABLE, Table},
     },
     node::{
         devices::{CiliumDevices, Device},
@@ -94,7 +102,7 @@ struct Routes {
     on_record: BTreeSet<Ipv4Net>,
 }
 
-fn routes() -> impl Strategy<Value = Routes> {
+fn found_routes() -> impl Strategy<Value = Routes> {
     let protocol = || prop::sample::select(&[PROTOCOL, 4, 2][..]);
     let one = (network(), protocol(), protocol(), any::<bool>(), any::<bool>(), any::<bool>());
     prop::collection::vec(one, 0..6).prop_map(|all| {
@@ -136,7 +144,7 @@ fn case() -> impl Strategy<Value = Case> {
         needs(),
         keys(),
         needs(),
-        routes(),
+        found_routes(),
         prop::collection::btree_set(network(), 0..6),
         prop::collection::btree_set(network(), 0..3),
     )
@@ -203,22 +211,22 @@ proptest! {
         };
         let facts = facts(&case.running);
         let value = VtepValue::new([2, 0, 0, 0, 0, 9].into(), [192, 0, 2, 9].into());
-        let kernel = Kernel {
+        let found = maps::Maps {
             model: Model::VtepHash,
             capacity: 16,
             entries: case.entries.iter().map(|cidr| (*cidr, value)).collect(),
-            ipcache: Some(IpcacheFound::default()),
+            ipcache: Some(maps::IpcacheFound::default()),
             ipcache_denied: false,
-            routes: Some(case.routes.found.clone()),
         };
         let (owned, refused) = (Owned::default(), BTreeSet::new());
         let records = &case.routes.records;
-        let inputs =
-            Inputs { settings: &settings, view: &now, facts: &facts, owned: &owned, records, refused: &refused };
-        let decision = decide(inputs, &kernel);
+        let inputs = Inputs { settings: &settings, view: &now, facts: &facts };
+        let past = routes::Past { records, refused: &refused };
+        let mut plan = maps::decide(inputs, &owned, &found).plan;
+        plan.extend(routes::decide(inputs, past, &case.routes.found, found.has_ipcache()).plan);
         let stood = vteps(before.in_force.as_ref());
 
-        for op in &decision.plan {
+        for op in &plan {
             // What the node needs is never touched; nor is what Cilium has given to somebody, unless the VTEP was first.
             if let Some(cidr) = written(op) {
                 prop_assert!(!hurts(cidr, &case.needs), "{op}");
@@ -255,15 +263,15 @@ proptest! {
             }
         }
         // What was in force and is not removed has its entry afterwards, unless the node's needs speak against writing it.
-        let deleted = |cidr: &Ipv4Net| decision.plan.iter().any(|op| matches!(op, Op::DeleteEntry { cidr: of, .. } if of == cidr));
-        let added = |cidr: &Ipv4Net| decision.plan.iter().any(|op| matches!(op, Op::AddEntry { cidr: of, .. } if of == cidr));
+        let deleted = |cidr: &Ipv4Net| plan.iter().any(|op| matches!(op, Op::DeleteEntry { cidr: of, .. } if of == cidr));
+        let added = |cidr: &Ipv4Net| plan.iter().any(|op| matches!(op, Op::AddEntry { cidr: of, .. } if of == cidr));
         for cidr in stood.iter().filter(|cidr| !is_removed(**cidr, &case, &before, &now)) {
             let has_entry = (case.entries.contains(cidr) && !deleted(cidr)) || added(cidr);
             let is_elsewhere = now.truth == Truth::None;
             prop_assert!(has_entry || is_elsewhere || now.vetoed.contains(cidr), "{cidr} has no entry");
         }
         // A route that came to be in the way of what the node needs goes, if it is ours.
-        let keeps = |cidr: Ipv4Net| decision.plan.iter().all(|op| !matches!(op, Op::DeleteRule(rule) if rule.cidr == cidr));
+        let keeps = |cidr: Ipv4Net| plan.iter().all(|op| !matches!(op, Op::DeleteRule(rule) if rule.cidr == cidr));
         let ours = records.sort(&case.routes.found.routes, &case.routes.found.rules, ROUTE_TABLE);
         for rule in ours.rules.iter().filter(|rule| now.vetoed.contains(&rule.cidr) && hurts(rule.cidr, &case.needs)) {
             prop_assert!(now.in_force.is_none() || !keeps(rule.cidr), "{rule} stays");

@@ -1,0 +1,243 @@
+//! The maps: observe, decide, write, observe again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Instant,
+};
+
+use ipnet::{Ipv4Net, ipv4_mask_to_prefix};
+use tracing::{info, warn};
+use vtep_core::{
+    datapath::{
+        abi::IpcacheEntry,
+        contention::Contention,
+        decide::{
+            Inputs,
+            maps::{Decision, IpcacheFound, Maps, decide, writes_ipcache},
+        },
+        ipcache::{Inside, Owned},
+        layout::Model,
+        plan::Op,
+        repairs::Repairs,
+        report::Failure,
+    },
+    types::error_chain::chain,
+};
+
+use super::{ipcache_ledger::Ledger, ipcache_search::Search};
+use crate::{
+    kernel::{ipcache::Ipcache, maps::MapError, vtep_map::VtepMap},
+    state_file::StateError,
+};
+
+/// Keeps the VTEP map, and where that is asked for the ipcache, as the configuration wants them.
+pub struct MapsReconciler {
+    ledger: Ledger,
+    pub contention: Contention,
+    search: Search,
+    repairs: Repairs,
+    /// The kernel's id of the VTEP map.
+    map_id: Option<u32>,
+}
+
+/// What the maps hold, and what is to do about it.
+pub struct Observed {
+    pub model: Model,
+    pub decision: Decision,
+    /// Why there is no map to write to.
+    pub map_problem: Option<MapError>,
+    /// Why the ipcache could not be read; it is no problem where there is none.
+    pub ipcache_problem: Option<MapError>,
+    /// There is an ipcache, readable or not.
+    pub ipcache_seen: bool,
+    pub ipcache: Option<Ipcache>,
+    vteps: Option<VtepMap>,
+}
+
+/// What a pass over the maps found in the end, and did.
+pub struct MapsPass {
+    pub observed: Observed,
+    pub done: Vec<Op>,
+    pub failures: Vec<Failure>,
+    /// Those of `done` that put right what somebody else changed.
+    pub repairs: Vec<Op>,
+    /// VTEP CIDR → what of it the ipcache gives to something else.
+    pub conflicts: BTreeMap<Ipv4Net, Vec<Inside>>,
+    /// The VTEP map is the one of the pass before.
+    pub is_same_map: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(transparent)]
+    Map(#[from] MapError),
+    #[error("the ipcache is left as it is: what is ours there could not be written down")]
+    Ledger(#[from] StateError),
+}
+
+/// Looks at the maps, and plans; changes nothing. `owned`: the ipcache entries that this agent wrote.
+#[must_use]
+pub fn observe(inputs: Inputs<'_>, owned: &Owned) -> Observed {
+    let Inputs { settings, view, facts } = inputs;
+    let spec = view.in_force.as_ref();
+    let mask_length = spec.and_then(|spec| ipv4_mask_to_prefix(spec.mask).ok()).unwrap_or(32);
+    let mut found = Maps::none();
+    let (vteps, mut map_problem) = match open_vteps(&settings.bpffs, mask_length, &mut found) {
+        Ok(map) => (Some(map), None),
+        Err(error) => {
+            found.model = model_of(&error);
+            (None, Some(error))
+        }
+    };
+    let written = writes_ipcache(settings.ipcache, found.model, facts);
+    let cidrs = spec.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect();
+    let (ipcache, ipcache_problem) = match open_ipcache(&settings.bpffs, &cidrs, owned, &mut found) {
+        Ok(ipcache) => (Some(ipcache), None),
+        Err(MapError::Absent { .. }) if !written => (None, None),
+        Err(error) => {
+            found.ipcache_denied = matches!(error, MapError::NotAllowed { .. });
+            (None, Some(error))
+        }
+    };
+    let decision = decide(inputs, owned, &found);
+    let mut model = found.model;
+    if written && model == Model::None && ipcache.is_some() {
+        (model, map_problem) = (Model::Ipcache, None);
+    }
+    let ipcache_seen = found.has_ipcache();
+    Observed { model, decision, map_problem, ipcache_problem, ipcache_seen, ipcache, vteps }
+}
+
+fn open_vteps(bpffs: &Path, mask_length: u8, found: &mut Maps) -> Result<VtepMap, MapError> {
+    let map = VtepMap::open(bpffs)?;
+    found.entries = map.read(mask_length)?;
+    (found.model, found.capacity) = (map.model(), map.capacity);
+    Ok(map)
+}
+
+fn open_ipcache(bpffs: &Path, cidrs: &BTreeSet<Ipv4Net>, owned: &Owned, found: &mut Maps) -> Result<Ipcache, MapError> {
+    let ipcache = Ipcache::open(bpffs)?;
+    let resolved = cidrs.iter().filter_map(|&cidr| ipcache.resolve(cidr).map(|e| Some((cidr, e?))).transpose());
+    found.ipcache = Some(IpcacheFound { resolved: resolved.collect::<Result<_, _>>()?, ours: ipcache.of(owned)? });
+    Ok(ipcache)
+}
+
+/// What there is instead of a map that could be read.
+fn model_of(error: &MapError) -> Model {
+    match error {
+        MapError::UnknownLayout { .. } => Model::Unsupported,
+        MapError::Absent { .. } => Model::None,
+        MapError::NoBpffs { .. }
+        | MapError::NotAMap { .. }
+        | MapError::NotAllowed { .. }
+        | MapError::Bpffs { .. }
+        | MapError::Open { .. }
+        | MapError::Read { .. }
+        | MapError::Write { .. }
+        | MapError::Delete { .. } => Model::Unreadable,
+    }
+}
+
+impl MapsReconciler {
+    #[must_use]
+    pub fn new(ledger: Ledger) -> Self {
+        let (contention, search, repairs) = (Contention::default(), Search::default(), Repairs::default());
+        Self { ledger, contention, search, repairs, map_id: None }
+    }
+
+    /// One pass; `writes`: the plan is carried out.
+    pub async fn pass(&mut self, inputs: Inputs<'_>, writes: bool, now: Instant) -> MapsPass {
+        let mut observed = observe(inputs, self.ledger.owned());
+        let is_same_map = !self.is_other_map(observed.vteps.as_ref());
+        let (mut done, mut failures, mut repairs) = (Vec::new(), Vec::new(), Vec::new());
+        if writes && !observed.decision.plan.is_empty() {
+            (done, failures) = self.write_all(&mut observed, now);
+            let Decision { desired, keep, .. } = &observed.decision;
+            if is_same_map {
+                repairs = self.repairs.among(desired, keep, &done).copied().collect();
+            }
+            repairs.iter().for_each(|op| self.note_repair(op, now));
+            // Planning again is the verification.
+            observed = observe(inputs, self.ledger.owned());
+        }
+        let Decision { desired, keep, plan, .. } = &observed.decision;
+        self.repairs.on_pass(desired, keep, &done, plan);
+        let conflicts = self.conflicts(inputs, &observed, now).await;
+        MapsPass { observed, done, failures, repairs, conflicts, is_same_map }
+    }
+
+    /// Another id is another map: Cilium restarted.
+    fn is_other_map(&mut self, map: Option<&VtepMap>) -> bool {
+        let id = map.map(|map| map.id);
+        if id == self.map_id {
+            return false;
+        }
+        match (self.map_id, id) {
+            (_, Some(id)) => info!(map_id = id, "the VTEP map is there"),
+            (Some(id), None) => warn!(map_id = id, "the VTEP map is gone"),
+            (None, None) => {}
+        }
+        self.map_id = id;
+        true
+    }
+
+    fn note_repair(&mut self, op: &Op, now: Instant) {
+        let Some(cidr) = op.entry() else { return };
+        if self.contention.on_repair(cidr, op.found(), now) {
+            warn!(%cidr, "somebody keeps overwriting this VTEP entry; leaving it alone for a minute");
+        }
+    }
+
+    /// Carries out what is planned, as far as that is ours to write and nobody fights over it. Gives what was done, and what the kernel refused.
+    fn write_all(&mut self, observed: &mut Observed, now: Instant) -> (Vec<Op>, Vec<Failure>) {
+        let (mut done, mut failures) = (Vec::new(), Vec::new());
+        for op in std::mem::take(&mut observed.decision.plan) {
+            let backs_off = op.entry().is_some_and(|cidr| self.contention.holds_back(cidr, now));
+            if backs_off || (observed.decision.verify_only && op.is_of_vtep_map()) {
+                continue;
+            }
+            match self.write(op, observed) {
+                Ok(()) => done.push(op),
+                Err(error) => failures.push(Failure { op, error: chain(&error).to_string() }),
+            }
+        }
+        (done, failures)
+    }
+
+    fn write(&mut self, op: Op, observed: &mut Observed) -> Result<(), WriteError> {
+        let Observed { vteps, ipcache, .. } = observed;
+        match op {
+            Op::ReplaceEntry { cidr, value, .. } | Op::AddEntry { cidr, value } => {
+                vteps.as_mut().map_or(Ok(()), |map| map.put(cidr, value))?;
+            }
+            Op::DeleteEntry { cidr, .. } => vteps.as_mut().map_or(Ok(()), |map| map.delete(cidr))?,
+            Op::PutIpcache { cidr, endpoint, .. } => {
+                self.ledger.claim(cidr, endpoint)?;
+                ipcache.as_mut().map_or(Ok(()), |ipcache| ipcache.put(cidr, IpcacheEntry::of_vtep(endpoint)))?;
+            }
+            Op::DeleteIpcache { cidr, .. } => {
+                ipcache.as_mut().map_or(Ok(()), |ipcache| ipcache.delete(cidr))?;
+                self.ledger.release(cidr)?;
+            }
+            Op::PutRoute { .. } | Op::DeleteRoute { .. } | Op::AddRule(_) | Op::DeleteRule(_) => {}
+        }
+        Ok(())
+    }
+
+    /// What the ipcache gives to something else: whole CIDRs as observed, and what is inside them as of the last search.
+    async fn conflicts(
+        &mut self,
+        Inputs { settings, view, .. }: Inputs<'_>,
+        observed: &Observed,
+        now: Instant,
+    ) -> BTreeMap<Ipv4Net, Vec<Inside>> {
+        let Some(ipcache) = &observed.ipcache else { return BTreeMap::new() };
+        let cidrs = view.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect();
+        let mut conflicts = self.search.turn(&settings.bpffs, ipcache.id, &cidrs, now).await.clone();
+        for (&cidr, &entry) in &observed.decision.taken {
+            conflicts.entry(cidr).or_default().insert(0, Inside { prefix: cidr, entry });
+        }
+        conflicts
+    }
+}
