@@ -26,7 +26,9 @@ fn documents() -> Result<Vec<PathBuf>> {
         ["README.md", "README.zh-CN.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md", "deploy/README.md"]
             .map(PathBuf::from)
             .into();
-    for dir in ["docs", "docs/decisions"].map(Path::new) {
+    for dir in ["docs", "docs/decisions", "tests/agent", "tests/deploy", "tests/lab", "tests/page", "tests/support"]
+        .map(Path::new)
+    {
         for entry in fs::read_dir(Path::new(ROOT).join(dir))? {
             let path = dir.join(entry?.file_name());
             found.extend(path.extension().is_some_and(|extension| extension == "md").then_some(path));
