@@ -1,4 +1,4 @@
-{{/* The names are constants: one agent runs on a node, so a second release in the cluster is a mistake that Helm then refuses. */}}
+{{/* The names are constants: only one agent may run on a node, so that Helm refuses a second release in the cluster. */}}
 {{- define "vtep-agent.name" -}}vtep-agent{{- end }}
 
 {{- define "vtep-agent.selector" -}}
@@ -19,25 +19,25 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{ if eq .Values.config.source "kube" }}true{{ end }}
 {{- end }}
 
-{{/* auto, on or off; YAML reads the latter two as booleans where they stand without quotes. */}}
+{{/* auto, on or off. YAML reads on and off without quotes as booleans. */}}
 {{- define "vtep-agent.switch" -}}
 {{ if kindIs "bool" . }}{{ ternary "on" "off" . }}{{ else }}{{ . }}{{ end }}
 {{- end }}
 
-{{/* What a schema cannot say: values that do not go together. */}}
+{{/* Checks that a schema cannot express: combinations of values. */}}
 {{- define "vtep-agent.check" -}}
 {{- if and .Values.monitor.enabled (ne .Values.listen.scope "node") }}
-{{- fail "monitor.enabled needs listen.scope: node, since Prometheus cannot reach the node's loopback" }}
+{{- fail "monitor.enabled needs listen.scope: node, because Prometheus cannot reach the node's loopback address" }}
 {{- end }}
 {{- if and .Values.nodeCondition.enabled (not (include "vtep-agent.isClient" .)) }}
-{{- fail "nodeCondition.enabled needs config.source: kube, since it is written at the API server" }}
+{{- fail "nodeCondition.enabled needs config.source: kube, because the agent writes the condition at the API server" }}
 {{- end }}
 {{- if and (not (include "vtep-agent.isClient" .)) (ne .Values.cilium.namespace .Release.Namespace) }}
-{{- fail "config.source: dir mounts the ConfigMap, which works only in its own namespace: install the release in cilium.namespace" }}
+{{- fail "config.source: dir mounts the ConfigMap, and a pod can mount only a ConfigMap of its own namespace: install the release in cilium.namespace" }}
 {{- end }}
 {{- end }}
 
-{{/* Settings go by the environment and never by flags, so that `kubectl exec … vtep-agent plan` has the same ones. */}}
+{{/* All settings are environment variables and not flags, so that `kubectl exec … vtep-agent plan` uses the same settings. */}}
 {{- define "vtep-agent.env" -}}
 - name: NODE_NAME
   valueFrom:
@@ -116,8 +116,8 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 
 {{- define "vtep-agent.securityContext" -}}
-# Root, but without root's capabilities: Kubernetes gives a user that is not root no capability at run time, and bpffs and
-# Cilium's socket belong to root.
+# Root, but with only three capabilities. Kubernetes gives no capability to another user at run time, and bpffs and Cilium's
+# socket belong to root.
 runAsUser: 0
 runAsGroup: 0
 readOnlyRootFilesystem: true
@@ -127,15 +127,16 @@ capabilities:
   drop: [ALL]
   add:
     {{- if .Values.legacyKernel }}
-    - SYS_ADMIN # includes BPF, which Linux before 5.8 does not know
+    - SYS_ADMIN # includes BPF, which Linux before 5.8 does not have
     {{- else }}
     - BPF # reads and writes Cilium's BPF maps, loads the tap
     {{- end }}
     - NET_ADMIN # host routes and rules, the tap on the underlay
     - NET_RAW # probes
-# It gives bpf(2) to CAP_BPF since containerd 1.6.9 and Docker 23. Older ones, and CRI-O's own profile in some releases, ask for
-# SYS_ADMIN: set legacyKernel, or a seccompProfile that allows bpf(2). The default AppArmor profile needs no exception: below
-# /sys/fs it denies to make, change or remove files, which the agent never does; to open a pin by bpf(2) is none of these.
+# The default profile permits bpf(2) with CAP_BPF since containerd 1.6.9 and Docker 23. Older ones, and CRI-O's own profile in some
+# releases, require SYS_ADMIN: set legacyKernel, or a seccompProfile that allows bpf(2). The default AppArmor profile needs no
+# exception: below /sys/fs it only denies creating, changing and removing files. The agent does none of these, because bpf(2) opens
+# a pin in another way.
 seccompProfile:
   {{- toYaml .Values.seccompProfile | nindent 2 }}
 {{- with .Values.seLinuxOptions }}
@@ -145,26 +146,26 @@ seLinuxOptions:
 {{- end }}
 
 {{- define "vtep-agent.volumeMounts" -}}
-# Read-only: nothing can be pinned or removed there; that the maps behind the pins can be written is a matter of the map alone.
-# All of bpffs, since tc/globals, which has all of Cilium's maps, is there only after Cilium's first start; propagated, since
-# bpffs may be mounted after this pod began.
+# Read-only, so that nothing can be pinned or removed there. It does not prevent writes to the maps behind the pins. The pod mounts
+# all of bpffs, because the directory tc/globals with Cilium's maps exists only after Cilium's first start. The mount is propagated,
+# because the node may mount bpffs after this pod has started.
 - name: bpffs
   mountPath: /sys/fs/bpf
   readOnly: true
   mountPropagation: HostToContainer
 {{- if .Values.cilium.version }}
-# What Cilium was started with.
+# The configuration that Cilium was started with.
 - name: cilium-run
   mountPath: /var/run/cilium/state
   readOnly: true
 {{- else }}
-# What Cilium was started with, in state/, and its socket, which tells its version. The directory, because Cilium makes the
-# socket anew at each start.
+# The configuration that Cilium was started with, in state/, and Cilium's socket, which the agent asks for the version. The pod mounts
+# the directory, because Cilium creates a new socket at each start.
 - name: cilium-run
   mountPath: /var/run/cilium
   readOnly: true
 {{- end }}
-# The last good configuration, and what the agent put into the ipcache: a few kilobytes, and all that it can write.
+# The agent's state files, a few kilobytes. Nothing else is writable.
 - name: state
   mountPath: /var/lib/vtep-agent
 {{- if not (include "vtep-agent.isClient" .) }}
