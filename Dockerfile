@@ -1,28 +1,28 @@
-# The image of vtep-agent: one static program and the CA roots, and nothing else. `make image` builds it without a daemon, and tries it out.
+# The image of vtep-agent contains one static program and the CA roots. `make image` builds it without a daemon, and tests it.
 #
-# Reproducible: Cargo.lock and the compiler's version decide what is built, no path of the builder is in it, and files carry the time of
-# the commit (SOURCE_DATE_EPOCH, which builders take from the environment or, in buildah, as --timestamp).
+# The build is reproducible. Cargo.lock and the compiler's version determine the program, it contains no path of the builder, and files have
+# the time of the commit (SOURCE_DATE_EPOCH, which builders read from the environment; in buildah it is --timestamp).
 
-# Debian 12 with rustup's toolchain. Another one of the kind will do, where this one is out of reach.
+# Debian 12 with rustup's toolchain. If you cannot pull this image, use a similar one.
 ARG BUILD_BASE=rust:1.95.0-slim-bookworm
 
 # hadolint ignore=DL3006
 FROM ${BUILD_BASE} AS toolchain
 WORKDIR /src
-# Alone, so that a change of the sources builds no tools anew.
+# A layer of its own, so that a change of the sources does not build the tools again.
 COPY scripts/setup scripts/setup
 RUN scripts/setup build && rm -rf /var/lib/apt/lists/*
 
 FROM toolchain AS build
 COPY . .
-# glibc's own static library: it looks up names without its plug-ins, from /etc/hosts and by DNS, and the agent's only peer, the API
-# server, is an address in a cluster. The target is named, so that the flags do not reach build scripts and macros.
+# Links glibc statically. Static glibc resolves names only with /etc/hosts and DNS, without plug-ins. That is enough: the agent's only peer is
+# the API server, which is an address in a cluster. With an explicit target, the flags do not apply to build scripts and macros.
 RUN target="$(rustc --print host-tuple)" && \
     RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=${CARGO_HOME}=/cargo" \
     cargo build --profile image --locked --package vtep-agent --target "$target" && \
     install -D "target/$target/image/vtep-agent" /out/usr/local/bin/vtep-agent
-# In a cluster the ServiceAccount's CA judges the API server, and no other TLS is spoken; a KUBECONFIG that names no CA needs these. They
-# come from the package, not from what the builder trusts besides.
+# In a cluster, the agent checks the API server with the ServiceAccount's CA, and uses no other TLS. A KUBECONFIG without a CA needs these
+# roots. They come from the package, so that no other CA of the builder gets into the image.
 RUN install -d /out/etc/ssl/certs && \
     LC_ALL=C sh -c 'cat /usr/share/ca-certificates/mozilla/*.crt >/out/etc/ssl/certs/ca-certificates.crt'
 
@@ -37,8 +37,8 @@ LABEL org.opencontainers.image.title="vtep-agent" \
 COPY --from=build /out/ /
 # For `kubectl exec … -- vtep-agent status`.
 ENV PATH=/usr/local/bin
-# Root, with what the DaemonSet leaves of its capabilities. Another user would have none of them: Kubernetes has no ambient capabilities,
-# and those of a file are void where no privileges may be gained (allowPrivilegeEscalation: false). bpffs is root's besides.
+# Root, with only the capabilities that the DaemonSet grants. Another user would have none: Kubernetes has no ambient capabilities, and
+# allowPrivilegeEscalation: false disables file capabilities. bpffs also belongs to root.
 # hadolint ignore=DL3002
 USER 0:0
 ENTRYPOINT ["/usr/local/bin/vtep-agent"]

@@ -1,14 +1,14 @@
-# Two commands: `make run` and `make test`. Both do their own set-up on a fresh Debian 12 machine with rustup, as root.
+# Begin with `make run` and `make test`. As root on a fresh Debian 12 machine with rustup, both install the tools that they need.
 
 ONCE ?=
-# Series of Debian kernels for test-kernels, e.g. "5.10 newest"; all four without.
+# The series of Debian kernels for test-kernels, for example "5.10 newest". If empty, all four.
 KERNELS ?=
-# How long each fuzz target runs.
+# How many seconds each fuzz target runs.
 FUZZ_SECONDS ?= 30
 
 .PHONY: run test test-all test-kernels fuzz image bench check docs manifests setup
 
-# The lab with the agent in it; ONCE=1 ends when both BIG-IPs are healthy.
+# Starts the lab with the agent. With ONCE=1 it ends when both BIG-IPs are healthy.
 run: setup
 	cargo build --release --package vtep-agent --package vtep-lab
 	target/release/vtep-lab demo --agent target/release/vtep-agent $(if $(ONCE),--once)
@@ -16,20 +16,20 @@ run: setup
 test: setup
 	cargo test --workspace
 
-# What takes longer than CI has time for goes here, too. What is skipped is part of test-kernels, wanting devices of other kernels, or of image.
+# Also runs the tests that take too long for CI. The skipped ones need devices of other kernels (test-kernels) or the image (image).
 test-all: test fuzz test-kernels image
 	cargo test --package vtep-agent --test agent -- --ignored --skip geneve::devices:: --skip vlan:: --skip image::
 
-# The datapath's tests on Debian's kernels, in virtual machines.
+# Runs the datapath's tests on Debian's kernels, in virtual machines.
 test-kernels: setup
 	scripts/test-kernels $(KERNELS)
 
-# The image, built without a daemon, and tried out in the lab as the manifest runs it.
+# Builds the image without a daemon, and tests it in the lab as the manifest runs it.
 image: setup
 	scripts/image
 
-# Targets of fuzz/ from the committed seeds; what they find by themselves stays in fuzz/target. The release compiler has the sanitizer,
-# behind a door that RUSTC_BOOTSTRAP opens.
+# Runs the targets of fuzz/ from the committed seeds. Inputs that they find stay in fuzz/target. RUSTC_BOOTSTRAP lets the release compiler
+# use the sanitizer.
 fuzz: setup
 	command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
 	@set -e; for target in document lists frames; do \
@@ -38,7 +38,7 @@ fuzz: setup
 			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; \
 	done
 
-# Formatting, lints and documentation, all without warnings.
+# Checks formatting, lints and documentation. Any warning is an error.
 check: setup
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
@@ -49,11 +49,11 @@ check: setup
 bench: setup
 	cargo bench --package vtep-agent
 
-# What is written from the program itself: docs/configuration.md.
+# Writes docs/configuration.md from the command line of the program.
 docs: setup
 	UPDATE_DOCS=1 cargo test --package vtep-agent --test docs configuration
 
-# The plain manifests, from the chart; a test holds them equal.
+# Writes the plain manifests from the chart. A test checks that they are equal.
 manifests: setup
 	{ echo '# The chart deploy/helm/vtep-agent with its defaults, by `make manifests`.'; \
 	target/tools/bin/helm template vtep-agent deploy/helm/vtep-agent --namespace kube-system; } >deploy/vtep-agent.yaml

@@ -1,4 +1,4 @@
-//! Compiles the eBPF programs (`ebpf/`) and leaves the objects in `OUT_DIR`: `kernel::tap` and `kernel::features` embed them.
+//! Compiles the eBPF programs (`ebpf/`) into `OUT_DIR`. `kernel::tap` and `kernel::features` embed the objects.
 
 fn main() {
     ebpf_toolchain::compile("ebpf", "vtep-agent-ebpf", "tap");
