@@ -1,4 +1,4 @@
-//! The headers that the tap reads, in network order, laid out so that no address crosses a boundary of four bytes.
+//! The headers that the tap reads, in network order. In their layout, no address crosses a boundary of four bytes.
 
 const IPPROTO_UDP: u8 = 17;
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -27,12 +27,12 @@ impl Ip {
         self.version_ihl >> 4 == 4 && self.header_len() >= size_of::<Self>() && self.protocol == IPPROTO_UDP
     }
 
-    /// A fragment without the UDP header.
+    /// Whether this is a fragment without a UDP header.
     pub fn is_later_fragment(&self) -> bool {
         u16::from_be(self.fragment) & 0x1fff != 0
     }
 
-    /// With options, in bytes.
+    /// The length of the header with options, in bytes.
     pub fn header_len(&self) -> usize {
         usize::from(self.version_ihl & 0x0f) * 4
     }
@@ -44,7 +44,7 @@ pub enum Tunnel {
     Geneve,
 }
 
-/// UDP (RFC 768) and the first eight bytes of a tunnel's header: all that VXLAN's has.
+/// UDP (RFC 768) and the first eight bytes of the tunnel header. A VXLAN header has no more bytes.
 #[repr(C)]
 pub struct Transport {
     _source_port: u16,
@@ -59,19 +59,19 @@ impl Transport {
         u16::from_be(self.destination_port)
     }
 
-    /// The same place in both (RFC 7348, section 5; RFC 8926, section 3.4).
+    /// VXLAN and Geneve have the VNI in the same place (RFC 7348, section 5; RFC 8926, section 3.4).
     pub fn vni(&self) -> u32 {
         let [.., high, middle, low, _] = self.tunnel;
         u32::from_be_bytes([0, high, middle, low])
     }
 
-    /// Bytes from the UDP header to the frame inside; none when the tunnel's header is not one.
+    /// The number of bytes from the UDP header to the inner frame, or `None` if the tunnel header is invalid.
     pub fn frame(&self, tunnel: Tunnel) -> Option<usize> {
         let [first, _, protocol @ ..] = self.tunnel;
         let (is_sound, options) = match tunnel {
-            // The flag I: the VNI is valid.
+            // Flag I: the VNI is valid.
             Tunnel::Vxlan => (first & 0x08 != 0, 0),
-            // Version 0, Ethernet inside, options counted in words.
+            // Version 0, an Ethernet frame inside, and the length of the options in words.
             Tunnel::Geneve => {
                 let is_ethernet = u16::from_be_bytes([protocol[0], protocol[1]]) == ETHERTYPE_ETHERNET;
                 (first >> 6 == 0 && is_ethernet, usize::from(first & 0x3f) * 4)
@@ -81,8 +81,8 @@ impl Transport {
     }
 }
 
-/// The frame inside the tunnel without its first two bytes: Ethernet, and what both an IPv4 header (RFC 791) and an ARP packet (RFC 826)
-/// have at least.
+/// The inner frame without its first two bytes: the Ethernet header, and as many bytes as both an IPv4 header (RFC 791) and an ARP packet
+/// (RFC 826) have.
 #[repr(C)]
 pub struct Inner {
     _destination: [u8; 4],
@@ -91,12 +91,12 @@ pub struct Inner {
     _start: [u16; 3],
     arp_operation: u16,
     _middle: [u16; 2],
-    /// IPv4's source and, two bytes later, ARP's sender.
+    /// The source of IPv4 and, two bytes later, the sender of ARP.
     addresses: [[u8; 2]; 4],
 }
 
 impl Inner {
-    /// Bytes of the frame before it.
+    /// The number of bytes of the frame before this struct.
     pub const SKIPPED: usize = 2;
 
     pub fn ip_source(&self) -> Option<u32> {

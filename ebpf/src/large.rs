@@ -1,6 +1,7 @@
-//! More instructions than kernels before 5.2 take (`BPF_MAXINSNS`, 4096): loaded once and dropped, to learn whether this one does.
+//! A program with more instructions than kernels before 5.2 accept (`BPF_MAXINSNS`, 4096). The agent loads it once and drops it, to learn
+//! whether this kernel accepts it.
 //!
-//! Cilium's programs with VTEP support are larger than that.
+//! Cilium's programs with VTEP support are larger than that limit.
 
 #![no_std]
 #![no_main]
@@ -10,7 +11,7 @@ use aya_ebpf::{macros::socket_filter, programs::SkBuffContext};
 
 #[socket_filter]
 pub fn large(_: SkBuffContext) -> i64 {
-    // SAFETY: sets one register, and says so.
+    // SAFETY: the assembly sets one register, and declares it.
     unsafe { core::arch::asm!(".rept 4200", "r0 = 0", ".endr", out("r0") _) };
     0
 }

@@ -1,9 +1,9 @@
 //! The tap: a socket filter on an `AF_PACKET`/`SOCK_DGRAM` socket of the underlay device.
 //!
-//! Counts the tunnel frames of the VTEP endpoints per source, port and VNI, and passes only their inner ARP replies to user space. It sees copies:
-//! nothing that it does changes, delays or drops a packet. Data starts at the outer IPv4 header, whatever the link layer is.
+//! It counts the tunnel frames of the VTEP endpoints by source, port and VNI, and passes only their inner ARP replies to user space. It sees
+//! copies, so it cannot change, delay or drop a packet. The data starts at the outer IPv4 header, whatever the link layer is.
 //!
-//! A call of a helper costs more than all the rest, most where the kernel guards its jumps (retpolines): the usual frame takes three.
+//! Calls of helpers cost more than everything else, especially if the kernel protects its jumps (retpolines). A usual frame needs three.
 #![no_std]
 #![no_main]
 
@@ -18,7 +18,7 @@ use aya_ebpf::{
 use headers::{ARP_REPLY, ARP_REQUEST, Inner, Ip, Transport, Tunnel};
 use vtep_agent_ebpf::{COUNTERS, Counter, FLOWS_MAX, FlowKey, FlowStats, SNAP_LEN, STRAYS_MAX, Stray, Targets};
 
-/// The VNI of VTEP traffic. Between Cilium's nodes it is the sender's identity.
+/// The VNI of VTEP traffic. Between Cilium's nodes, the VNI is the sender's identity.
 const VTEP_VNI: u32 = 2;
 const PACKET_OTHERHOST: u32 = 3;
 const PACKET_OUTGOING: u32 = 4;
@@ -26,13 +26,13 @@ const PORT_VXLAN_IANA: u16 = 4789;
 const PORT_VXLAN_LINUX: u16 = 8472;
 const PORT_GENEVE: u16 = 6081;
 
-/// The configured tunnel port and its protocol, set by the agent when it loads the program.
+/// The configured tunnel port and its protocol. The agent sets them when it loads the program.
 #[unsafe(no_mangle)]
 static TUNNEL_PORT: u16 = PORT_VXLAN_LINUX;
 #[unsafe(no_mangle)]
 static TUNNEL_IS_GENEVE: u8 = 0;
 
-/// What to look for, filled by the agent. An array, because its look-up is compiled into the program.
+/// The addresses to match, which the agent writes. It is an array, because the kernel inlines a look-up in an array.
 #[map]
 static TARGETS: Array<Targets> = Array::with_max_entries(1, 0);
 #[map]
@@ -42,7 +42,7 @@ static FLOWS: PerCpuHashMap<FlowKey, FlowStats> = PerCpuHashMap::with_max_entrie
 #[map(name = "COUNTERS")]
 static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
-/// Bytes of the packet to hand up: 0 drops the copy.
+/// Returns how many bytes of the packet to pass to the agent: 0 drops the copy.
 #[socket_filter]
 pub fn tap(ctx: SkBuffContext) -> i64 {
     match look(&ctx) {
@@ -51,7 +51,7 @@ pub fn tap(ctx: SkBuffContext) -> i64 {
     }
 }
 
-/// The packet is too short for what it claims to be, or no business of ours.
+/// The packet is shorter than its headers claim, or is not for the tap.
 struct Ignored;
 
 fn look(ctx: &SkBuffContext) -> Result<u32, Ignored> {
@@ -60,7 +60,7 @@ fn look(ctx: &SkBuffContext) -> Result<u32, Ignored> {
     if packet_type == PACKET_OTHERHOST || packet_type == PACKET_OUTGOING {
         return Ok(0);
     }
-    // Most packets have no options between the two: one call reads both.
+    // Most packets have no IPv4 options between the two headers, so one call reads both.
     let Ok((ip, transport)) = load::<(Ip, Transport)>(ctx, 0) else { return too_short(ctx) };
     if !ip.carries_udp() {
         return Ok(0);
@@ -90,7 +90,7 @@ fn look(ctx: &SkBuffContext) -> Result<u32, Ignored> {
     }
 }
 
-/// No room for all headers, but perhaps for what tells that they should be there.
+/// Handles a packet that is too short for all headers. It may still be long enough to show that it is a tunnel packet.
 fn too_short(ctx: &SkBuffContext) -> Result<u32, Ignored> {
     let ip: Ip = load(ctx, 0)?;
     let port: u16 = load(ctx, ip.header_len() + 2)?;
@@ -98,27 +98,27 @@ fn too_short(ctx: &SkBuffContext) -> Result<u32, Ignored> {
     if is_tunnel { count_of(&ip, Counter::Malformed) } else { Ok(0) }
 }
 
-/// Whoever sends VTEP traffic from another address than its endpoint: BIG-IP with another local address.
+/// Records a sender of VTEP traffic that is no endpoint, such as a BIG-IP with another local address.
 fn note_stray(source: u32, inner: &Inner) {
     let inner_source = inner.arp_sender().unwrap_or(inner.ip_source().unwrap_or(0));
     if !is_of_vtep(inner_source) {
         return;
     }
     let source = source.to_ne_bytes();
-    // A map that forgets is never full. Written in place: half a slot of the stack written after the other half is refused without
-    // `CAP_PERFMON`.
+    // An LRU map is never full. The value is written in place, because without `CAP_PERFMON` the verifier refuses a stack slot whose two
+    // halves are written one after the other.
     if STRAYS.get_ptr(&source).is_none() && STRAYS.insert(&source, &NO_STRAY, 0).is_err() {
         return;
     }
     let Some(stray) = STRAYS.get_ptr_mut(&source) else { return };
-    // SAFETY: the value lives as long as the program runs; readers may see it half written, and read it again a second later.
+    // SAFETY: the value lives as long as the program runs. A reader may see it half written, and reads it again a second later.
     let stray = unsafe { &mut *stray };
     stray.inner_source = inner_source.to_ne_bytes();
-    // SAFETY: a helper without arguments.
+    // SAFETY: the helper has no arguments.
     stray.last_seen_ns = unsafe { bpf_ktime_get_ns() };
 }
 
-/// Looked up each time: a pointer that is kept on the stack over a call is refused where `CAP_PERFMON` is missing (kernels before 5.12).
+/// Looks `TARGETS` up each time: before 5.12, and without `CAP_PERFMON`, the verifier refuses a pointer that stays on the stack over a call.
 fn is_endpoint(address: u32) -> bool {
     TARGETS.get(0).is_some_and(|targets| targets.endpoints.iter().any(|endpoint| *endpoint == address))
 }
@@ -128,7 +128,7 @@ fn is_of_vtep(address: u32) -> bool {
 }
 
 fn tunnel_of(port: u16) -> Option<Tunnel> {
-    // SAFETY: both are constants of the loaded program; volatile keeps the compiler from using the values above.
+    // SAFETY: both are constants of the loaded program. The volatile read prevents the compiler from using the initial values above.
     let (configured, geneve) =
         unsafe { ((&raw const TUNNEL_PORT).read_volatile(), (&raw const TUNNEL_IS_GENEVE).read_volatile()) };
     if port == configured {
@@ -141,7 +141,7 @@ fn tunnel_of(port: u16) -> Option<Tunnel> {
     }
 }
 
-/// New values. Statics, because BPF has no `memset` to make one on the stack.
+/// Initial values. They are statics, because BPF has no `memset` to create them on the stack.
 static NO_STRAY: Stray = Stray { last_seen_ns: 0, inner_source: [0; 4], reserved: [0; 4] };
 static NOTHING_SEEN: FlowStats = FlowStats {
     packets: 0,
@@ -170,16 +170,16 @@ fn record(key: &FlowKey, inner: &Inner, length: u64) {
             stats
         }
     };
-    // SAFETY: a per-CPU value: nobody else writes it while this program runs on this CPU.
+    // SAFETY: this is a per-CPU value, so nothing else writes it while this program runs on this CPU.
     let stats = unsafe { &mut *stats };
     stats.packets += 1;
     stats.bytes += length;
-    // SAFETY: a helper without arguments, compiled into the program.
+    // SAFETY: the helper has no arguments. The kernel inlines it.
     let tick = unsafe { bpf_jiffies64() };
-    // The clock costs more than the rest of this function: in a stream it is asked once a tick (1 to 10 ms).
+    // The clock costs more than the rest of this function, so the program reads it only once a tick (1 to 10 ms).
     if stats.last_tick != tick {
         stats.last_tick = tick;
-        // SAFETY: a helper without arguments.
+        // SAFETY: the helper has no arguments.
         stats.last_seen_ns = unsafe { bpf_ktime_get_ns() };
     }
     stats.inner_mac = inner.mac;
@@ -196,7 +196,7 @@ fn record(key: &FlowKey, inner: &Inner, length: u64) {
     }
 }
 
-/// Counts it, if it comes from an endpoint.
+/// Counts the packet if it comes from an endpoint.
 fn count_of(ip: &Ip, counter: Counter) -> Result<u32, Ignored> {
     if is_endpoint(ip.source) {
         count(counter);
@@ -206,18 +206,18 @@ fn count_of(ip: &Ip, counter: Counter) -> Result<u32, Ignored> {
 
 fn count(counter: Counter) {
     if let Some(value) = COUNTS.get_ptr_mut(counter as u32) {
-        // SAFETY: a per-CPU value, as above.
+        // SAFETY: this is a per-CPU value, as above.
         unsafe { *value += 1 };
     }
 }
 
-/// One call.
+/// Reads with one call of a helper.
 #[inline(always)]
 fn load<T>(ctx: &SkBuffContext, offset: usize) -> Result<T, Ignored> {
     ctx.load(offset).map_err(|_| Ignored)
 }
 
-/// Cilium's ARP replies as they leave through its tunnel device, from the Ethernet header on; nothing else is handed up.
+/// Passes Cilium's ARP replies to the agent as they leave through Cilium's tunnel device, from the Ethernet header on, and nothing else.
 #[socket_filter]
 pub fn arp_replies(ctx: SkBuffContext) -> i64 {
     // SAFETY: the kernel passes a valid __sk_buff for the time of the call.

@@ -1,9 +1,9 @@
 //! Compiles an eBPF crate of this workspace from a build script.
 //!
-//! Two toolchains can do it, and the first that is installed is taken: Debian's `rustc-web`, which ships a ready `core` for
-//! BPF, and rustup's nightly with `rust-src`. Both link with `bpf-linker`. Nothing compiled is kept in git.
+//! Two toolchains can do that: Debian's `rustc-web`, which has a compiled `core` for BPF, and rustup's nightly with `rust-src`. The build
+//! uses the first one that is installed. Both link with `bpf-linker`. Git has no compiled programs.
 
-#![expect(clippy::print_stdout, reason = "a build script talks to cargo on its standard output")]
+#![expect(clippy::print_stdout, reason = "a build script gives instructions to cargo on its standard output")]
 
 use std::{
     env,
@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// Where Debian's `rustc-web` and `libstd-rust-web-dev-bpf` put the compiler and `core` for BPF.
+/// Debian's `rustc-web` and `libstd-rust-web-dev-bpf` install the compiler and `core` for BPF here.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_RUSTLIB: &str = "/usr/lib/rustlib";
 
@@ -23,11 +23,12 @@ const WHAT_TO_INSTALL: &str = "the eBPF programs need a compiler for BPF: run `m
 
 /// Compiles the program `bin` of the workspace package `package` and copies it to `$OUT_DIR/<bin>`.
 ///
-/// `dir` is the package's folder, relative to the calling package; a change below it runs the build script again. Where no BPF
-/// compiler or linker is installed, or the program does not compile, it ends the build script with a message that says what to do.
+/// `dir` is the package's folder, relative to the calling package; cargo runs the build script again after a change in it. If no BPF
+/// compiler or linker is installed, or the program does not compile, the function ends the build script with a message that names the next
+/// step.
 pub fn compile(dir: &str, package: &str, bin: &str) {
     if let Err(error) = try_compile(dir, package, bin) {
-        // Cargo prints this line alone, without the backtrace that a panic or a returned error would bring.
+        // Cargo prints only this line. After a panic or a returned error it would also print a backtrace.
         println!("cargo::error={error:#}");
         std::process::exit(1);
     }
@@ -38,7 +39,7 @@ fn try_compile(dir: &str, package: &str, bin: &str) -> Result<()> {
     println!("cargo::rerun-if-env-changed=PATH");
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is set by cargo")?);
     let target = target_for_host()?;
-    // A target directory of its own: the outer cargo holds the lock on the usual one.
+    // Use a separate target directory, because the outer cargo holds the lock on the usual one.
     let target_dir = out_dir.join("ebpf-target");
 
     let mut cargo = Toolchain::find(target)?.cargo();
@@ -49,14 +50,14 @@ fn try_compile(dir: &str, package: &str, bin: &str) -> Result<()> {
         .arg(&target_dir);
     let status = cargo.status().with_context(|| format!("failed to start cargo for the eBPF program {bin}"))?;
     if !status.success() {
-        bail!("the eBPF program {bin} did not compile: the compiler's words stand above");
+        bail!("the eBPF program {bin} did not compile: see the compiler's messages above");
     }
     let built = target_dir.join(target).join("release").join(bin);
     std::fs::copy(&built, out_dir.join(bin)).with_context(|| format!("failed to copy {}", built.display()))?;
     Ok(())
 }
 
-/// BPF has the byte order of the machine it runs on.
+/// BPF programs have the byte order of the machine that runs them.
 fn target_for_host() -> Result<&'static str> {
     match env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() {
         Ok("little") => Ok("bpfel-unknown-none"),
@@ -65,7 +66,7 @@ fn target_for_host() -> Result<&'static str> {
     }
 }
 
-/// What the outer cargo (or clippy) set for its own compiler and must not reach the inner one.
+/// Variables that the outer cargo (or clippy) sets for its own compiler, and that must not reach the inner one.
 fn inherited_from_outer_cargo() -> impl Iterator<Item = OsString> {
     const NAMES: [&str; 6] = [
         "RUSTC",
@@ -100,13 +101,13 @@ impl Toolchain {
         }
     }
 
-    /// A cargo that compiles for BPF, free of what the outer cargo set for its own compiler.
+    /// A cargo that compiles for BPF, without the variables that the outer cargo sets for its own compiler.
     fn cargo(self) -> Command {
         let (mut cargo, linker) = match self {
             Self::Debian { linker } => {
                 let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
                 clear_outer_settings(&mut cargo);
-                // RUSTC_BOOTSTRAP: aya-ebpf needs unstable features, and Debian's is a release compiler.
+                // aya-ebpf needs unstable features. RUSTC_BOOTSTRAP enables them in Debian's release compiler.
                 cargo.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
                 cargo.arg("build");
                 (cargo, linker)
@@ -118,7 +119,7 @@ impl Toolchain {
                 (cargo, linker)
             }
         };
-        // 0x1f separates flags, so that a path with a blank stays one flag.
+        // Separate flags with 0x1f, so that a path with a space is one flag.
         cargo.env("CARGO_ENCODED_RUSTFLAGS", format!("-Clinker={}\x1f-Clink-arg=--btf", linker.display()));
         cargo
     }
