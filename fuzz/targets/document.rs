@@ -1,4 +1,4 @@
-//! Any text as a manifest: it is read or refused, and what is read is linted.
+//! Reads arbitrary text as a manifest. It must be accepted or refused, and `check` must be able to report on an accepted one.
 
 #![no_main]
 
@@ -9,6 +9,6 @@ use vtep_core::config::{manifest::read_documents, parse::parse};
 fuzz_target!(|text: &str| {
     if let Ok(keys) = read_documents(text) {
         let report = render(&keys, &parse(&keys));
-        assert!(!report.chars().any(|c| c.is_control() && c != '\n'), "the terminal is safe");
+        assert!(!report.chars().any(|c| c.is_control() && c != '\n'), "no control character reaches the terminal");
     }
 });

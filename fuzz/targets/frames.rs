@@ -1,6 +1,6 @@
-//! Any bytes as a packet: nothing panics, and what matches is what was asked for.
+//! Reads arbitrary bytes as a packet. Nothing may panic, and an accepted packet must be long enough for its headers.
 //!
-//! Input that is hexadecimal text is taken for its bytes, so that the seeds are text.
+//! If the input is hexadecimal text, the target decodes it first, so that the seeds can be text.
 
 #![no_main]
 
@@ -14,7 +14,7 @@ fuzz_target!(|input: &[u8]| {
         let tunnel = Tunnel { protocol, port: protocol.default_port() };
         if let Some(reply) = tunnel_arp_reply(packet, tunnel) {
             assert!(reply.vni < 1 << 24, "24 bits");
-            // Outer IPv4, UDP, tunnel header, Ethernet and ARP have to be there.
+            // There is room for outer IPv4, UDP, the tunnel header, Ethernet and ARP.
             assert!(packet.len() >= 20 + 8 + 8 + 14 + 28);
         }
     }

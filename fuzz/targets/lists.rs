@@ -1,4 +1,4 @@
-//! Any values of the five VTEP keys, one a line: what comes into force is what the planner takes.
+//! Reads each line as the value of one key about VTEPs. The planner must accept the effective configuration.
 
 #![no_main]
 
@@ -13,7 +13,7 @@ fuzz_target!(|text: &str| {
     keys.entry("enable-vtep".to_owned()).or_insert_with(|| "true".to_owned());
     let parsed = parse(&keys);
     if let Some(now) = in_force(&parsed, None) {
-        now.spec.check().expect("the planner takes it");
+        now.spec.check().expect("the planner accepts it");
     }
     for finding in parsed.findings {
         assert!(!finding.message.is_empty(), "{finding:?}");
