@@ -20,15 +20,25 @@ fn read(path: impl AsRef<Path>) -> Result<String> {
     fs::read_to_string(&path).with_context(|| path.display().to_string())
 }
 
+/// Folders with documents.
+const FOLDERS: [&str; 8] = [
+    "docs",
+    "docs/decisions",
+    "deploy/helm/vtep-agent",
+    "tests/agent",
+    "tests/deploy",
+    "tests/lab",
+    "tests/page",
+    "tests/support",
+];
+
 /// Every document that people read.
 fn documents() -> Result<Vec<PathBuf>> {
     let mut found: Vec<_> =
         ["README.md", "README.zh-CN.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md", "deploy/README.md"]
             .map(PathBuf::from)
             .into();
-    for dir in ["docs", "docs/decisions", "tests/agent", "tests/deploy", "tests/lab", "tests/page", "tests/support"]
-        .map(Path::new)
-    {
+    for dir in FOLDERS.map(Path::new) {
         for entry in fs::read_dir(Path::new(ROOT).join(dir))? {
             let path = dir.join(entry?.file_name());
             found.extend(path.extension().is_some_and(|extension| extension == "md").then_some(path));
