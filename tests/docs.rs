@@ -53,10 +53,10 @@ mod configuration {
 
     const HEAD: &str = "# Configuration
 
-`cilium-config` says which BIG-IPs there are; the agent has no file of its own. What is left to say are flags, and each has an environment
-variable, which is what the chart sets. A flag wins over its variable. `vtep-agent COMMAND --help` has the same words.
+The agent takes the BIG-IPs from `cilium-config`, and has no configuration file. Every setting of its own is a flag. Each flag has an
+environment variable, which the chart sets; a flag takes precedence over its variable. `vtep-agent COMMAND --help` prints the same text.
 
-This document is written by `make docs` from the command line itself, and a test keeps it so.
+`make docs` writes this document from the command line, and a test checks that it is up to date.
 ";
 
     fn reference() -> String {
