@@ -291,6 +291,20 @@ fn symptoms_lead_to_every_cause() -> Result<()> {
     Ok(())
 }
 
+/// The drawing in README names the hops as the page does.
+#[test]
+fn the_drawing_has_the_words_of_the_page() -> Result<()> {
+    let (drawing, page) = (read("docs/page.svg")?, read("src/http/page/page.js")?);
+    let texts = drawing.split("<text class=\"name\"").skip(1);
+    let names: BTreeSet<_> =
+        texts.filter_map(|rest| rest.split_once('>')?.1.split_once('<')).map(|(name, _)| name).collect();
+    ensure!(names.len() == 6, "{names:?}");
+    for name in names {
+        ensure!(page.contains(&format!("name: \"{name}\"")), "the page has no hop {name}");
+    }
+    Ok(())
+}
+
 /// Every line that the agent can write is in docs/logs.md, and no other.
 mod logs {
     use super::*;
