@@ -10,8 +10,9 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::{Arg, Command, CommandFactory};
+use serde_json::Value;
 use vtep_agent::cli::Cli;
-use vtep_core::diagnosis::Cause;
+use vtep_core::diagnosis::{Cause, RUNBOOK};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -282,13 +283,46 @@ mod languages {
     }
 }
 
-#[test]
-fn symptoms_lead_to_every_cause() -> Result<()> {
-    let text = read("docs/troubleshooting.md")?;
-    for cause in Cause::ALL {
-        ensure!(text.contains(&format!("(runbook.md#{cause})")), "no symptom leads to {cause}");
+/// The registry of causes is where they all come from.
+mod causes {
+    use super::*;
+
+    #[test]
+    fn symptoms_lead_to_every_cause() -> Result<()> {
+        let text = read("docs/troubleshooting.md")?;
+        for cause in Cause::ALL {
+            ensure!(text.contains(&format!("(runbook.md#{cause})")), "no symptom leads to {cause}");
+        }
+        Ok(())
     }
-    Ok(())
+
+    #[test]
+    fn the_runbook_has_a_row_and_a_section_for_each_and_no_other() -> Result<()> {
+        let text = read(RUNBOOK)?;
+        let (text, _) = text.split_once("\n# ").context("other headings below the causes")?;
+        let rows: Vec<_> = text.lines().filter(|line| line.starts_with("| [")).collect();
+        let expected: Vec<_> = Cause::ALL.iter().map(row).collect();
+        ensure!(rows == expected, "{RUNBOOK} has to have these rows:\n{}", expected.join("\n"));
+        let sections: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        let expected: Vec<_> = Cause::ALL.iter().map(|cause| cause.id()).collect();
+        ensure!(sections == expected, "{RUNBOOK} has the sections {sections:?}");
+        Ok(())
+    }
+
+    fn row(cause: &Cause) -> String {
+        let (verdict, hop) = (cause.verdict(), cause.hop().id());
+        let alert = verdict.alert().unwrap_or_default();
+        format!("| [`{cause}`](#{cause}) | `{verdict}` | `{hop}` | `{alert}` |")
+    }
+
+    #[test]
+    fn the_schema_of_the_status_lists_each_and_no_other() -> Result<()> {
+        let schema: Value = serde_json::from_str(&read("docs/status.schema.json")?)?;
+        let mut listed: Vec<Cause> = serde_json::from_value(schema["$defs"]["cause"]["enum"].clone())?;
+        listed.sort();
+        ensure!(listed == Cause::ALL, "docs/status.schema.json lists {listed:?}");
+        Ok(())
+    }
 }
 
 /// The drawing in README names the hops as the page does.

@@ -27,6 +27,7 @@ pub mod config;
 pub mod datapath;
 pub mod diagnosis;
 pub mod node;
+mod registry;
 pub mod report;
 pub mod tunnel;
 pub mod types;

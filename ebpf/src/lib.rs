@@ -1,6 +1,9 @@
 //! The records that the tap writes in the kernel and the agent reads: plain bytes and integers in host order, without padding.
 #![no_std]
 
+/// The VNI of VTEP traffic: Cilium takes the VNI for the sender's identity, and 2 is "world".
+pub const VTEP_VNI: u32 = 2;
+
 /// How many endpoints and networks the tap can match: twice as many as `cilium_vtep_map` holds.
 pub const TARGETS_MAX: usize = 16;
 

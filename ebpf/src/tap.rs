@@ -16,10 +16,10 @@ use aya_ebpf::{
     programs::SkBuffContext,
 };
 use headers::{ARP_REPLY, ARP_REQUEST, Inner, Ip, Transport, Tunnel};
-use vtep_agent_ebpf::{COUNTERS, Counter, FLOWS_MAX, FlowKey, FlowStats, SNAP_LEN, STRAYS_MAX, Stray, Targets};
+use vtep_agent_ebpf::{
+    COUNTERS, Counter, FLOWS_MAX, FlowKey, FlowStats, SNAP_LEN, STRAYS_MAX, Stray, Targets, VTEP_VNI,
+};
 
-/// The VNI of VTEP traffic. Between Cilium's nodes, the VNI is the sender's identity.
-const VTEP_VNI: u32 = 2;
 const PACKET_OTHERHOST: u32 = 3;
 const PACKET_OUTGOING: u32 = 4;
 const PORT_VXLAN_IANA: u16 = 4789;

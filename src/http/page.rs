@@ -8,10 +8,13 @@ use axum::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use sha2::{Digest, Sha256};
+use vtep_core::diagnosis::Cause;
 
 const HTML: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
+/// In the script's place for the table of hops.
+const NO_HOPS: &str = "/*hops*/{}";
 
 /// The document, and what goes with it.
 struct Page {
@@ -21,7 +24,8 @@ struct Page {
 }
 
 static PAGE: LazyLock<Page> = LazyLock::new(|| {
-    let html = HTML.replace("/*style*/", STYLE).replace("/*script*/", SCRIPT);
+    let script = SCRIPT.replace(NO_HOPS, &hops());
+    let html = HTML.replace("/*style*/", STYLE).replace("/*script*/", &script);
     let hash = |text: &str| BASE64_STANDARD.encode(Sha256::digest(text));
     Page {
         etag: format!("\"{}\"", hash(&html)),
@@ -30,12 +34,18 @@ static PAGE: LazyLock<Page> = LazyLock::new(|| {
         policy: format!(
             "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; img-src data:; base-uri 'none'; \
              form-action 'none'; frame-ancestors 'none'",
-            hash(SCRIPT),
+            hash(&script),
             hash(STYLE)
         ),
         html,
     }
 });
+
+/// The hop of each cause, as a JavaScript object.
+fn hops() -> String {
+    let hop = |cause: &Cause| format!("\"{cause}\":\"{}\"", cause.hop().id());
+    format!("{{{}}}", Cause::ALL.iter().map(hop).collect::<Vec<_>>().join(","))
+}
 
 pub(super) async fn page(headers: HeaderMap) -> Response {
     let Page { html, etag, policy } = &*PAGE;
@@ -53,17 +63,30 @@ pub(super) async fn page(headers: HeaderMap) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use vtep_core::diagnosis::Cause;
+    use vtep_core::diagnosis::{Cause, Hop};
 
     use super::*;
 
     #[test]
-    fn the_page_is_whole_and_knows_every_cause() {
-        let Page { html, .. } = &*PAGE;
-        assert!(html.contains(STYLE) && html.contains(SCRIPT));
+    fn the_page_is_whole_and_its_policy_allows_its_script() {
+        let Page { html, policy, .. } = &*PAGE;
+        let (_, script) = html.split_once("<script>").expect("a script");
+        let (script, _) = script.split_once("</script>").expect("its end");
+        assert!(html.contains(STYLE) && script.contains("function draw("));
+        assert!(policy.contains(&BASE64_STANDARD.encode(Sha256::digest(script))), "{policy}");
+        assert!(!html.contains("/*style*/") && !html.contains("/*script*/") && !html.contains(NO_HOPS));
+    }
+
+    #[test]
+    fn the_script_has_the_hop_of_every_cause_and_draws_every_hop() {
+        let hops: serde_json::Value = serde_json::from_str(&hops()).expect("JSON");
+        let ids: Vec<_> = Hop::ALL.iter().map(|hop| hop.id()).collect();
         for cause in Cause::ALL {
-            let place = format!("\"{}\":", cause.id());
-            assert!(SCRIPT.contains(&place), "page.js does not say at which hop {cause} is");
+            assert_eq!(hops[cause.id()], cause.hop().id());
+            assert!(ids.contains(&cause.hop().id()), "Hop::ALL lacks the hop of {cause}");
+        }
+        for id in ids {
+            assert!(SCRIPT.contains(&format!("{{ id: \"{id}\",")), "page.js draws no hop {id}");
         }
     }
 }

@@ -7,7 +7,6 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use vtep_core::diagnosis::Cause;
 use vtep_lab::{CONFIG, Config, Lab, STATE};
 
 use crate::{
@@ -182,10 +181,6 @@ fn status_is_as_its_schema_says() -> Result<()> {
     ensure!(output.status.success(), "{output:?}");
     let schema: Value = serde_json::from_slice(&output.stdout)?;
     let validator = jsonschema::validator_for(&schema)?;
-    let causes: Vec<_> = Cause::ALL.iter().map(|cause| cause.id().to_owned()).collect();
-    let mut listed: Vec<String> = serde_json::from_value(schema["$defs"]["cause"]["enum"].clone())?;
-    listed.sort_by_key(|cause| causes.iter().position(|known| known == cause));
-    ensure!(listed == causes, "{listed:?}");
 
     let valid = |agent: &Agent| -> Result<Value> {
         let (_, body) = agent.get("/status")?.context("an answer")?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use vtep_core::diagnosis::{Cause, Verdict};
+use vtep_core::diagnosis::{Cause, RUNBOOK, Verdict};
 
 use crate::{
     metrics::Series,
@@ -60,18 +60,24 @@ fn they_fire_when_they_should_and_only_then() -> Result<()> {
 
 /// The severity of an alert is that of the verdict that everything else shows, whatever the cause.
 #[test]
-fn every_verdict_but_health_has_an_alert() -> Result<()> {
+fn every_verdict_but_health_has_an_alert_that_leads_to_its_cause() -> Result<()> {
     let alerts = alerts()?;
-    for (alert, verdict, severity) in [
-        ("VtepUnreachable", Verdict::Unreachable, "critical"),
-        ("VtepMisconfigured", Verdict::Misconfigured, "critical"),
-        ("VtepDegraded", Verdict::Degraded, "warning"),
-        ("VtepUnknown", Verdict::Unknown, "warning"),
-    ] {
+    for &verdict in Verdict::ALL {
+        let severity = match verdict {
+            Verdict::Healthy => continue,
+            Verdict::Unreachable | Verdict::Misconfigured => "critical",
+            Verdict::Degraded | Verdict::Unknown => "warning",
+        };
+        let alert = verdict.alert().with_context(|| format!("{verdict} has no alert"))?;
         let rule = alerts.get(alert).with_context(|| format!("no {alert}"))?;
         let wanted = format!("(vtep_agent_vtep_verdict{{verdict=\"{verdict}\"}} == 1)");
         ensure!(text(rule, "expr")?.contains(&wanted), "{alert} is not about {wanted}");
         ensure!(text(&rule["labels"], "severity")? == severity, "{alert} is not {severity}");
+        let link = text(&rule["annotations"], "runbook_url")?;
+        ensure!(
+            link == format!("{RUNBOOK}#{{{{ $labels.cause }}}}"),
+            "{alert} does not lead to the cause's section: {link}"
+        );
     }
     Ok(())
 }

@@ -1,6 +1,12 @@
 //! What is wrong, or noteworthy, about a configuration: the public rule ids and the findings that carry them.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
+
+use self::{
+    Scope::{List, Start, Vtep},
+    Severity::{Error, Info, Warning},
+};
+use crate::registry::registry;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -79,7 +85,7 @@ impl Finding {
     /// An error that takes something of the document out of force.
     #[must_use]
     pub fn holds_back(&self) -> bool {
-        self.severity == Severity::Error && self.scope != Scope::Start
+        self.severity == Error && self.scope != Start
     }
 
     /// The same, about a key that this object sets.
@@ -117,94 +123,72 @@ pub fn ordinal(index: usize) -> String {
     format!("{n}{suffix}")
 }
 
-macro_rules! rules {
-    ($($name:ident $id:literal $severity:ident $scope:ident;)+) => {
-        /// The rules, each a promise to scripts and dashboards (`docs`: interface).
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Rule {
-            $(#[doc = concat!("`", $id, "`")] $name,)+
-        }
+registry! {
+    /// The rules: a finding has the severity and the scope of its rule.
+    pub enum Rule: (Severity, Scope);
 
-        impl Rule {
-            /// Every rule, in the order of the interface's table.
-            pub const ALL: &'static [Self] = &[$(Self::$name),+];
-
-            /// The public id.
-            #[must_use]
-            pub const fn id(self) -> &'static str {
-                match self { $(Self::$name => $id,)+ }
-            }
-
-            /// The id in CamelCase: the reason of Events.
-            #[must_use]
-            pub const fn reason(self) -> &'static str {
-                match self { $(Self::$name => stringify!($name),)+ }
-            }
-
-            #[must_use]
-            pub const fn severity(self) -> Severity {
-                match self { $(Self::$name => Severity::$severity,)+ }
-            }
-
-            #[must_use]
-            pub const fn scope(self) -> Scope {
-                match self { $(Self::$name => Scope::$scope,)+ }
-            }
-        }
-    };
-}
-
-rules! {
-    ConfigmapMissing "configmap-missing" Error List;
-    VtepDisabled "vtep-disabled" Info List;
-    VtepListEmpty "vtep-list-empty" Error List;
-    VtepCountMismatch "vtep-count-mismatch" Error List;
-    VtepTooMany "vtep-too-many" Error List;
-    VtepListSeparator "vtep-list-separator" Warning List;
-    VtepEndpointInvalid "vtep-endpoint-invalid" Error Vtep;
-    VtepEndpointNotIpv4 "vtep-endpoint-not-ipv4" Error Vtep;
-    VtepEndpointNotUnicast "vtep-endpoint-not-unicast" Error Vtep;
-    VtepCidrInvalid "vtep-cidr-invalid" Error Vtep;
-    VtepCidrNotIpv4 "vtep-cidr-not-ipv4" Error Vtep;
-    VtepCidrHostBits "vtep-cidr-host-bits" Warning Vtep;
-    VtepMacInvalid "vtep-mac-invalid" Error Vtep;
-    VtepMacZero "vtep-mac-zero" Error Vtep;
-    VtepMacMulticast "vtep-mac-multicast" Warning Vtep;
-    VtepMacPlaceholder "vtep-mac-placeholder" Warning Vtep;
-    VtepMacDuplicate "vtep-mac-duplicate" Warning Vtep;
-    VtepEndpointDuplicate "vtep-endpoint-duplicate" Warning Vtep;
-    VtepMaskInvalid "vtep-mask-invalid" Error List;
-    VtepMaskEmpty "vtep-mask-empty" Error List;
-    VtepCidrMaskMismatch "vtep-cidr-mask-mismatch" Error Vtep;
-    VtepCidrDuplicate "vtep-cidr-duplicate" Error Vtep;
-    VtepCidrOverlap "vtep-cidr-overlap" Error Vtep;
-    VtepCidrOverlapsPodCidr "vtep-cidr-overlaps-pod-cidr" Error Vtep;
-    VtepCidrOverlapsServiceCidr "vtep-cidr-overlaps-service-cidr" Error Vtep;
-    VtepCidrContainsNode "vtep-cidr-contains-node" Error Vtep;
-    VtepCidrReserved "vtep-cidr-reserved" Error Vtep;
-    VtepCidrOverlapsConnected "vtep-cidr-overlaps-connected" Error Vtep;
-    VtepCidrContainsGateway "vtep-cidr-contains-gateway" Error Vtep;
-    VtepCidrContainsApiserver "vtep-cidr-contains-apiserver" Error Vtep;
-    VtepCidrOverlapsIpcache "vtep-cidr-overlaps-ipcache" Error Vtep;
-    VtepCidrInPodPool "vtep-cidr-in-pod-pool" Warning Vtep;
-    VtepEndpointInVtepCidr "vtep-endpoint-in-vtep-cidr" Error Vtep;
-    VtepEndpointInPodCidr "vtep-endpoint-in-pod-cidr" Error Vtep;
-    VtepEndpointIsNode "vtep-endpoint-is-node" Error Vtep;
-    TunnelDisabled "tunnel-disabled" Error List;
-    TunnelProtocolUnknown "tunnel-protocol-unknown" Error List;
-    TunnelPortNonstandard "tunnel-port-nonstandard" Info List;
-    IpsecEnabled "ipsec-enabled" Error List;
-    WireguardEnabled "wireguard-enabled" Warning List;
-    Ipv4Disabled "ipv4-disabled" Error List;
-    PolicyEnforcementEnabled "policy-enforcement-enabled" Info List;
-    L7ProxyDisabled "l7-proxy-disabled" Info List;
-    BoolInvalid "bool-invalid" Error List;
-    NumberInvalid "number-invalid" Error List;
-    DurationInvalid "duration-invalid" Error Start;
-    UnknownVtepKey "unknown-vtep-key" Warning List;
+    ConfigmapMissing "configmap-missing" = (Error, List);
+    VtepDisabled "vtep-disabled" = (Info, List);
+    VtepListEmpty "vtep-list-empty" = (Error, List);
+    VtepCountMismatch "vtep-count-mismatch" = (Error, List);
+    VtepTooMany "vtep-too-many" = (Error, List);
+    VtepListSeparator "vtep-list-separator" = (Warning, List);
+    VtepEndpointInvalid "vtep-endpoint-invalid" = (Error, Vtep);
+    VtepEndpointNotIpv4 "vtep-endpoint-not-ipv4" = (Error, Vtep);
+    VtepEndpointNotUnicast "vtep-endpoint-not-unicast" = (Error, Vtep);
+    VtepCidrInvalid "vtep-cidr-invalid" = (Error, Vtep);
+    VtepCidrNotIpv4 "vtep-cidr-not-ipv4" = (Error, Vtep);
+    VtepCidrHostBits "vtep-cidr-host-bits" = (Warning, Vtep);
+    VtepMacInvalid "vtep-mac-invalid" = (Error, Vtep);
+    VtepMacZero "vtep-mac-zero" = (Error, Vtep);
+    VtepMacMulticast "vtep-mac-multicast" = (Warning, Vtep);
+    VtepMacPlaceholder "vtep-mac-placeholder" = (Warning, Vtep);
+    VtepMacDuplicate "vtep-mac-duplicate" = (Warning, Vtep);
+    VtepEndpointDuplicate "vtep-endpoint-duplicate" = (Warning, Vtep);
+    VtepMaskInvalid "vtep-mask-invalid" = (Error, List);
+    VtepMaskEmpty "vtep-mask-empty" = (Error, List);
+    VtepCidrMaskMismatch "vtep-cidr-mask-mismatch" = (Error, Vtep);
+    VtepCidrDuplicate "vtep-cidr-duplicate" = (Error, Vtep);
+    VtepCidrOverlap "vtep-cidr-overlap" = (Error, Vtep);
+    VtepCidrOverlapsPodCidr "vtep-cidr-overlaps-pod-cidr" = (Error, Vtep);
+    VtepCidrOverlapsServiceCidr "vtep-cidr-overlaps-service-cidr" = (Error, Vtep);
+    VtepCidrContainsNode "vtep-cidr-contains-node" = (Error, Vtep);
+    VtepCidrReserved "vtep-cidr-reserved" = (Error, Vtep);
+    VtepCidrOverlapsConnected "vtep-cidr-overlaps-connected" = (Error, Vtep);
+    VtepCidrContainsGateway "vtep-cidr-contains-gateway" = (Error, Vtep);
+    VtepCidrContainsApiserver "vtep-cidr-contains-apiserver" = (Error, Vtep);
+    VtepCidrOverlapsIpcache "vtep-cidr-overlaps-ipcache" = (Error, Vtep);
+    VtepCidrInPodPool "vtep-cidr-in-pod-pool" = (Warning, Vtep);
+    VtepEndpointInVtepCidr "vtep-endpoint-in-vtep-cidr" = (Error, Vtep);
+    VtepEndpointInPodCidr "vtep-endpoint-in-pod-cidr" = (Error, Vtep);
+    VtepEndpointIsNode "vtep-endpoint-is-node" = (Error, Vtep);
+    TunnelDisabled "tunnel-disabled" = (Error, List);
+    TunnelProtocolUnknown "tunnel-protocol-unknown" = (Error, List);
+    TunnelPortNonstandard "tunnel-port-nonstandard" = (Info, List);
+    IpsecEnabled "ipsec-enabled" = (Error, List);
+    WireguardEnabled "wireguard-enabled" = (Warning, List);
+    Ipv4Disabled "ipv4-disabled" = (Error, List);
+    PolicyEnforcementEnabled "policy-enforcement-enabled" = (Info, List);
+    L7ProxyDisabled "l7-proxy-disabled" = (Info, List);
+    BoolInvalid "bool-invalid" = (Error, List);
+    NumberInvalid "number-invalid" = (Error, List);
+    DurationInvalid "duration-invalid" = (Error, Start);
+    UnknownVtepKey "unknown-vtep-key" = (Warning, List);
 }
 
 impl Rule {
+    #[must_use]
+    pub const fn severity(self) -> Severity {
+        let (severity, _) = self.entry();
+        severity
+    }
+
+    #[must_use]
+    pub const fn scope(self) -> Scope {
+        let (_, scope) = self.entry();
+        scope
+    }
+
     /// It says that a CIDR overlaps what the node or the cluster needs.
     #[must_use]
     pub const fn vetoes(self) -> bool {
@@ -219,26 +203,6 @@ impl Rule {
                 | Self::VtepCidrContainsApiserver
                 | Self::VtepCidrOverlapsIpcache
         )
-    }
-}
-
-impl std::fmt::Display for Rule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.id())
-    }
-}
-
-impl<'de> Deserialize<'de> for Rule {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let id = String::deserialize(deserializer)?;
-        let rule = Self::ALL.iter().copied().find(|rule| rule.id() == id);
-        rule.ok_or_else(|| de::Error::custom(format!("unknown rule {id:?}")))
-    }
-}
-
-impl Serialize for Rule {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.id())
     }
 }
 

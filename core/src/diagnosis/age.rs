@@ -1,20 +1,20 @@
-//! Evidence has an age: what was seen some time ago is told as such, and comes after what holds now. Pure.
+//! Evidence has an age: a hint says so, and a cause with old evidence comes after those that hold now. Pure.
 
 use std::time::{Duration, Instant};
 
 use super::{Cause, Evidence};
 use crate::tunnel::vtep_probes::{Lane, ProbeState};
 
-/// What was seen within this time is of now.
+/// An observation younger than this counts as present.
 pub(super) const FRESH: Duration = Duration::from_secs(15);
-/// Before frames, a sweep or probes had this time, that nothing is known is no news.
+/// Frames, probes and the sweep need this time before it means anything that nothing is known.
 pub(super) const LOOKING: Duration = Duration::from_secs(15);
-/// The sweep takes one CIDR after the other: eight take less.
+/// The sweep takes one CIDR after the other; eight of them take less than this.
 const LOOKING_AT_MOST: Duration = Duration::from_secs(60);
-/// Ages are told in steps, so that a hint does not change every second.
+/// A hint rounds ages down to this step, so that it does not change every second.
 const STEP_S: u64 = 5;
 
-/// What a hint rests on, and when it was seen last: longer ago than fifteen seconds.
+/// Old evidence for a cause: what was seen, and when it was seen last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observation {
     pub cause: Cause,
@@ -23,49 +23,13 @@ pub struct Observation {
 }
 
 impl Evidence<'_> {
-    /// What was seen last that makes this cause hold, and when; `None` where the cause is a state of now, or rests on frames that are
-    /// recent in any case.
-    fn seen(&self, cause: Cause) -> Option<(&'static str, Instant)> {
-        match cause {
-            Cause::VtepMacMismatch if !self.vtep.mac.is_multicast() => {
-                Some(("ARP was answered with another MAC", self.lane?.observed_at?))
-            }
-            // Left alone, it is as somebody else wrote it.
-            Cause::DatapathContended if !self.is_left_alone() => {
-                let contended = self.datapath.contended.get(&self.vtep.cidr)?;
-                Some(("the VTEP entry was put right", contended.repaired))
-            }
-            Cause::PacketLoss => Some(("a probe was lost", self.lane?.icmp.lost_at()?)),
-            Cause::VtepMacMismatch
-            | Cause::DatapathContended
-            | Cause::NodeKernelUnsupported
-            | Cause::CiliumNotRunning
-            | Cause::CiliumBrokenRelease
-            | Cause::CiliumArpZeroMac
-            | Cause::CiliumVtepDisabled
-            | Cause::CiliumRestartRequired
-            | Cause::DatapathMissing
-            | Cause::VtepCidrInUse
-            | Cause::EndpointNoRoute
-            | Cause::WrongUdpPort
-            | Cause::WrongVni
-            | Cause::WrongSource
-            | Cause::EndpointUnreachable
-            | Cause::TunnelSilent
-            | Cause::ForeignInnerSource
-            | Cause::NoReturnPath
-            | Cause::PathMtu
-            | Cause::SelfIpUnknown => None,
-        }
-    }
-
-    /// What this cause rests on, where that is not of now.
+    /// The evidence for this cause, if it is old.
     pub(super) fn observation(&self, cause: Cause, now: Instant) -> Option<Observation> {
-        let (what, seen) = self.seen(cause)?;
+        let (what, seen) = cause.basis(self)?;
         (now.saturating_duration_since(seen) > FRESH).then_some(Observation { cause, what, seen })
     }
 
-    /// Whether a cause that holds now comes before this one: its evidence is old, or what showed it is silent since.
+    /// Whether the causes that hold now come before this one: its evidence is old, or the tunnel that showed it has fallen silent.
     pub(super) fn is_outranked(&self, cause: Cause, now: Instant) -> bool {
         let is_silent = cause == Cause::VtepMacMismatch
             && !self.vtep.mac.is_multicast()
@@ -73,21 +37,21 @@ impl Evidence<'_> {
         is_silent || self.observation(cause, now).is_some()
     }
 
-    /// Nothing is known, and nothing had its time yet.
+    /// Nothing is known, and it is too early to expect more.
     pub(super) fn is_early(&self, cause: Option<Cause>, now: Instant) -> bool {
         let is_unknown = matches!(cause, None | Some(Cause::SelfIpUnknown));
-        is_unknown && !self.lane.is_some_and(|lane| has_looked(lane, now))
+        is_unknown && !self.lane.is_some_and(|lane| has_had_time(lane, now))
     }
 }
 
-/// Everything that may tell of this VTEP had its time.
-pub(super) fn has_looked(lane: &Lane, now: Instant) -> bool {
+/// Frames, probes and the sweep have had their time for this VTEP.
+pub(super) fn has_had_time(lane: &Lane, now: Instant) -> bool {
     let time = now.saturating_duration_since(lane.began);
     time >= LOOKING && (lane.target.is_some() || lane.swept || !lane.heard || time >= LOOKING_AT_MOST)
 }
 
 impl Observation {
-    /// For a hint's end.
+    /// The end of a hint.
     pub(super) fn ago(&self, now: Instant) -> String {
         let seconds = now.saturating_duration_since(self.seen).as_secs() / STEP_S * STEP_S;
         match seconds {

@@ -1,17 +1,21 @@
+mod bigip;
+mod map;
+mod node;
+mod wire;
+
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use Wire::{Beside, Icmp, InArp};
 
-use super::{
-    age::{FRESH, LOOKING},
-    *,
-};
+use super::{age::LOOKING, *};
 use crate::{
     config::spec::Spec,
     datapath::{
         abi::{IpcacheEntry, VtepValue},
         contention::Contended,
         ipcache::Inside,
+        layout::Model,
+        plan::Op,
         report::{Failure, Pass, Reason},
     },
     node::{
@@ -23,17 +27,13 @@ use crate::{
     report::flap_damping::{Damper, Word},
     tunnel::{
         flow::{Flow, Stray},
-        frames::{Arp, TunnelArpReply},
+        frames::{Arp, TunnelArpReply, VTEP_VNI},
         self_ip::Known,
         vtep_probes::{Pace, Target},
         window::Thresholds,
     },
     types::mac::Mac,
 };
-
-/// `asm-generic/errno.h` and `errno-base.h`.
-const ENOBUFS: i32 = 105;
-const EPERM: i32 = 1;
 
 /// All that is known of one VTEP, healthy to begin with.
 struct Case {
@@ -102,6 +102,21 @@ impl Case {
             Some(Target { address: [10, 1, 6, 34].into(), origin: crate::tunnel::vtep_probes::Origin::Configured });
         case.answer(&[Beside, InArp, Icmp], 30);
         case
+    }
+
+    /// Larger inner packets than this are lost, and the search has found that out.
+    fn limit_path_mtu(&mut self, passes: u16) {
+        let path_mtu = &mut self.lane.path_mtu;
+        let start = Instant::now();
+        for (sequence, now) in (0..200).map(|n| (n, start + Duration::from_secs(n.into()))) {
+            let Some(due) = path_mtu.turn(1450, true, now) else { continue };
+            path_mtu.on_sent(sequence, due, now);
+            if due.size <= passes {
+                assert!(path_mtu.on_reply(sequence, now));
+            } else {
+                path_mtu.on_send_error(&std::io::Error::other("too large"), now);
+            }
+        }
     }
 
     /// Cilium was started with something else.
@@ -209,405 +224,10 @@ enum Wire {
     Icmp,
 }
 
-/// A fault, the cause it must be given, and what its hint must say.
+/// A fault, its cause and verdict, and a part of the hint.
 type Row = (&'static str, fn(&mut Case), Option<Cause>, Verdict, &'static str);
 
-#[test]
-fn each_fault_is_named() {
-    let table: &[Row] = &[
-        ("nothing", |_| {}, None, Verdict::Healthy, ""),
-        (
-            "an old kernel",
-            |case| case.kernel = Kernel { release: "5.3.18".into(), supported: false, reasons: vec!["too old".into()] },
-            Some(Cause::NodeKernelUnsupported),
-            Verdict::Misconfigured,
-            "5.3.18",
-        ),
-        (
-            "no tunnel device",
-            |case| case.facts.cilium.tunnel = None,
-            Some(Cause::CiliumNotRunning),
-            Verdict::Unknown,
-            "cilium_vxlan",
-        ),
-        (
-            "a broken release of Cilium",
-            |case| case.facts.version = Some(CiliumVersion::new(1, 18, 3)),
-            Some(Cause::CiliumBrokenRelease),
-            Verdict::Misconfigured,
-            "upgrade Cilium to 1.18.8",
-        ),
-        (
-            "a Cilium started with another mask",
-            |case| case.differ(|running| running.vtep_mask = Some([255, 255, 0, 0].into())),
-            Some(Cause::CiliumRestartRequired),
-            Verdict::Misconfigured,
-            "Cilium runs with 255.255.0.0",
-        ),
-        (
-            "a Cilium started with another endpoint",
-            |case| {
-                case.differ(|running| {
-                    let endpoint = Some([10, 169, 72, 99].into());
-                    let vteps = running.vteps.iter_mut().flat_map(BTreeMap::values_mut);
-                    vteps.for_each(|vtep| vtep.endpoint = endpoint);
-                });
-            },
-            Some(Cause::CiliumRestartRequired),
-            Verdict::Degraded,
-            "Cilium runs with 10.169.72.99",
-        ),
-        (
-            "a Cilium that knows another VTEP instead",
-            |case| {
-                case.differ(|running| running.vteps = Some([([10, 1, 9, 0].into(), RunningVtep::default())].into()));
-                assert_eq!(case.differences.len(), 2);
-            },
-            None,
-            Verdict::Healthy,
-            "",
-        ),
-        (
-            "no pinned map",
-            |case| {
-                case.datapath.model = Model::None;
-                case.datapath.map_problem = Some("no map is pinned".into());
-            },
-            Some(Cause::CiliumVtepDisabled),
-            Verdict::Misconfigured,
-            "restart the cilium DaemonSet",
-        ),
-        (
-            "an unknown layout",
-            |case| {
-                case.datapath.model = Model::Unsupported;
-                case.datapath.map_problem = Some("a hash with 4-byte keys".into());
-            },
-            Some(Cause::DatapathMissing),
-            Verdict::Misconfigured,
-            "a hash with 4-byte keys",
-        ),
-        (
-            "a map that takes no entry",
-            |case| {
-                let op =
-                    Op::AddEntry { cidr: case.vtep.cidr, value: VtepValue::new(case.vtep.mac, case.vtep.endpoint) };
-                case.datapath.pending.push(op);
-                case.datapath.failures.push(Failure { op, error: "argument list too long".into() });
-            },
-            Some(Cause::DatapathMissing),
-            Verdict::Misconfigured,
-            "argument list too long",
-        ),
-        (
-            "a fight",
-            |case| {
-                let cidr = case.vtep.cidr;
-                let found = VtepValue::new(case.vtep.mac, [10, 169, 72, 99].into());
-                let value = VtepValue::new(case.vtep.mac, case.vtep.endpoint);
-                case.contend(Some(found));
-                case.datapath.left_alone.insert(cidr);
-                case.datapath.pending.push(Op::ReplaceEntry { cidr, found, value });
-            },
-            Some(Cause::DatapathContended),
-            Verdict::Degraded,
-            "10.169.72.99",
-        ),
-        (
-            "a full map",
-            |case| _ = case.datapath.left_out.insert(case.vtep.cidr),
-            Some(Cause::DatapathMissing),
-            Verdict::Misconfigured,
-            "no room for 10.1.6.0/24",
-        ),
-        (
-            "a pod in BIG-IP's network",
-            |case| {
-                let entry = IpcacheEntry { identity: 4711, endpoint: Some([10, 169, 72, 233].into()) };
-                let inside = Inside { prefix: "10.1.6.77/32".parse().expect("a prefix"), entry };
-                case.datapath.intruders.insert(case.vtep.cidr, vec![inside]);
-            },
-            Some(Cause::VtepCidrInUse),
-            Verdict::Degraded,
-            "10.1.6.77/32 (identity 4711 behind 10.169.72.233)",
-        ),
-        (
-            "no route to the endpoint",
-            |case| {
-                case.facts.underlay.clear();
-                case.lose(&[Beside, InArp, Icmp], 3);
-            },
-            Some(Cause::EndpointNoRoute),
-            Verdict::Unreachable,
-            "10.169.72.34",
-        ),
-        (
-            "another UDP port",
-            |case| {
-                case.see(4789, 2);
-                case.lose(&[InArp, Icmp], 3);
-            },
-            Some(Cause::WrongUdpPort),
-            Verdict::Misconfigured,
-            "UDP port 4789",
-        ),
-        (
-            "another VNI",
-            |case| {
-                case.see(8472, 68);
-                case.lose(&[InArp, Icmp], 3);
-            },
-            Some(Cause::WrongVni),
-            Verdict::Misconfigured,
-            "VNI 68",
-        ),
-        (
-            "another local address",
-            |case| {
-                let last_seen = Instant::now();
-                let source = [10, 169, 72, 99].into();
-                case.lane.stray = Some(Stray { source, inner_source: [10, 1, 6, 34].into(), last_seen });
-                case.lose(&[InArp, Icmp], 3);
-            },
-            Some(Cause::WrongSource),
-            Verdict::Misconfigured,
-            "10.169.72.99",
-        ),
-        (
-            "what another node forwards",
-            |case| {
-                let last_seen = Instant::now();
-                let source = [10, 169, 72, 240].into();
-                case.lane.stray = Some(Stray { source, inner_source: [10, 1, 6, 34].into(), last_seen });
-                case.see(8472, VTEP_VNI);
-            },
-            None,
-            Verdict::Healthy,
-            "",
-        ),
-        (
-            "SNAT to another network",
-            |case| {
-                case.see(8472, VTEP_VNI);
-                case.lane.flows[0].foreign = Some((Instant::now(), [192, 0, 2, 7].into()));
-            },
-            Some(Cause::ForeignInnerSource),
-            Verdict::Degraded,
-            "192.0.2.7",
-        ),
-        (
-            "ARP replies without a MAC",
-            |case| case.lane.answered = Some((Instant::now(), Mac::default())),
-            Some(Cause::CiliumArpZeroMac),
-            Verdict::Misconfigured,
-            "1.18.8",
-        ),
-        (
-            "another MAC",
-            |case| {
-                case.answer_arp([0, 0x50, 0x56, 1, 2, 3].into(), 3);
-                case.lose(&[Icmp], 3);
-            },
-            Some(Cause::VtepMacMismatch),
-            Verdict::Misconfigured,
-            "00:50:56:01:02:03",
-        ),
-        (
-            "a program that drops what is sent, though the entry is there",
-            |case| {
-                let dropped = std::io::Error::from_raw_os_error(ENOBUFS);
-                (0..3).for_each(|_| case.lane.icmp.on_send_error(&dropped, Instant::now()));
-            },
-            Some(Cause::CiliumRestartRequired),
-            Verdict::Misconfigured,
-            "drop what is sent to 10.1.6.0/24",
-        ),
-        (
-            "a firewall of the node's own",
-            |case| {
-                let refused = std::io::Error::from_raw_os_error(EPERM);
-                (0..3).for_each(|_| case.lane.icmp.on_send_error(&refused, Instant::now()));
-            },
-            Some(Cause::NoReturnPath),
-            Verdict::Unreachable,
-            "Operation not permitted",
-        ),
-        (
-            "a group address, while ping passes",
-            |case| case.vtep.mac = [1, 0x50, 0x56, 0xa0, 0x7d, 0xd8].into(),
-            Some(Cause::VtepMacMismatch),
-            Verdict::Misconfigured,
-            "group address",
-        ),
-        (
-            "a dead BIG-IP",
-            |case| case.lose(&[Beside, InArp, Icmp], 3),
-            Some(Cause::EndpointUnreachable),
-            Verdict::Unreachable,
-            "10.169.72.34",
-        ),
-        (
-            "a BIG-IP that left its network after it had answered",
-            |case| {
-                case.unresolve();
-                case.lose(&[Beside, InArp, Icmp], 3);
-            },
-            Some(Cause::EndpointUnreachable),
-            Verdict::Unreachable,
-            "nobody on eth0 answers ARP for 10.169.72.34",
-        ),
-        (
-            "an endpoint that never was on this network",
-            |case| {
-                case.unresolve();
-                let target = case.lane.target.map(|target| target.address);
-                case.lane = Lane::new(case.vtep, target, PACE, Instant::now());
-                case.lose(&[Beside, InArp, Icmp], 3);
-            },
-            Some(Cause::EndpointNoRoute),
-            Verdict::Unreachable,
-            "answers ARP for 10.169.72.34",
-        ),
-        (
-            "a filtered port",
-            |case| case.lose(&[InArp, Icmp], 3),
-            Some(Cause::TunnelSilent),
-            Verdict::Unreachable,
-            "UDP port 8472",
-        ),
-        (
-            "a filtered port, and no tap",
-            |case| {
-                case.lane.heard = false;
-                case.lose(&[Icmp], 3);
-            },
-            Some(Cause::TunnelSilent),
-            Verdict::Unreachable,
-            "UDP port 8472",
-        ),
-        (
-            "a port filtered one way",
-            |case| {
-                case.lose(&[InArp, Icmp], 3);
-                case.see(8472, VTEP_VNI);
-            },
-            Some(Cause::TunnelSilent),
-            Verdict::Unreachable,
-            "though its own frames arrive",
-        ),
-        (
-            "a wrong probe target, while BIG-IP sends",
-            |case| {
-                (case.lane.arp.received, case.lane.icmp.received) = (0, 0);
-                case.lose(&[InArp, Icmp], 3);
-                case.see(8472, VTEP_VNI);
-            },
-            Some(Cause::SelfIpUnknown),
-            Verdict::Unknown,
-            "--probe-target 10.1.6.0/24=10.1.6.34",
-        ),
-        (
-            "no router address",
-            |case| case.facts.cilium.router = None,
-            Some(Cause::CiliumNotRunning),
-            Verdict::Unknown,
-            "router address on cilium_host",
-        ),
-        (
-            "no way back any more",
-            |case| case.lose(&[Icmp], 3),
-            Some(Cause::NoReturnPath),
-            Verdict::Unreachable,
-            "FDB record for this node (10.169.72.239)",
-        ),
-        (
-            "no way back, and never one: perhaps port lockdown",
-            |case| {
-                case.lane.icmp.received = 0;
-                case.lose(&[Icmp], 3);
-            },
-            Some(Cause::NoReturnPath),
-            Verdict::Degraded,
-            "allows ICMP",
-        ),
-        (
-            "no way back, and one before this agent was restarted",
-            |case| {
-                case.restart();
-                case.answer(&[Beside, InArp], 3);
-                case.lose(&[Icmp], 3);
-            },
-            Some(Cause::NoReturnPath),
-            Verdict::Unreachable,
-            "allows ICMP",
-        ),
-        (
-            "a BIG-IP that died before this agent was restarted",
-            |case| {
-                case.unresolve();
-                case.restart();
-                case.lose(&[Beside, InArp, Icmp], 3);
-            },
-            Some(Cause::EndpointUnreachable),
-            Verdict::Unreachable,
-            "nobody on eth0 answers ARP for 10.169.72.34",
-        ),
-        (
-            "a dead BIG-IP whose self IP nobody knows",
-            |case| {
-                case.unresolve();
-                case.lane.target = None;
-                (case.lane.arp, case.lane.icmp) = (case.fresh(), case.fresh());
-                case.lose(&[Beside], 66);
-            },
-            Some(Cause::EndpointUnreachable),
-            Verdict::Unreachable,
-            "nobody on eth0 answers ARP for 10.169.72.34",
-        ),
-        (
-            "an endpoint that never was there, whose self IP nobody knows",
-            |case| {
-                case.unresolve();
-                case.lane = Lane::new(case.vtep, None, PACE, Instant::now());
-                case.lose(&[Beside], 66);
-            },
-            Some(Cause::EndpointNoRoute),
-            Verdict::Unreachable,
-            "answers ARP for 10.169.72.34",
-        ),
-        (
-            "a filter of ping, and of the port one way",
-            |case| {
-                case.lose(&[Beside, InArp, Icmp], 3);
-                case.see(8472, VTEP_VNI);
-            },
-            Some(Cause::TunnelSilent),
-            Verdict::Unreachable,
-            "answers nothing through the tunnel, though its own frames arrive",
-        ),
-        (
-            "loss",
-            |case| {
-                for _ in 0..5 {
-                    case.lose(&[Icmp], 2);
-                    case.answer(&[Icmp], 8);
-                }
-            },
-            Some(Cause::PacketLoss),
-            Verdict::Degraded,
-            "%",
-        ),
-        (
-            "no self IP",
-            |case| {
-                case.lane.target = None;
-                case.lane.arp = case.lane.underlay.clone();
-            },
-            Some(Cause::SelfIpUnknown),
-            Verdict::Unknown,
-            "--probe-target 10.1.6.0/24=",
-        ),
-    ];
+fn assert_named(table: &[Row]) {
     for (what, fault, cause, verdict, words) in table {
         let mut case = Case::healthy();
         fault(&mut case);
@@ -615,6 +235,11 @@ fn each_fault_is_named() {
         assert_eq!((diagnosis.cause, diagnosis.verdict), (*cause, *verdict), "{what}: {diagnosis:?}");
         assert!(diagnosis.hint.clone().unwrap_or_default().contains(words), "{what}: {diagnosis:?}");
     }
+}
+
+#[test]
+fn health_has_no_cause() {
+    assert_named(&[("nothing", |_| {}, None, Verdict::Healthy, "")]);
 }
 
 #[test]
@@ -679,44 +304,6 @@ fn a_hint_that_rests_on_something_old_says_when_it_was_seen() {
 }
 
 #[test]
-fn frames_from_before_do_not_keep_a_dead_endpoint_alive() {
-    let mut case = Case::healthy();
-    case.lose(&[Beside, InArp, Icmp], 3);
-    case.see(8472, VTEP_VNI);
-    assert_eq!(case.diagnose().cause, Some(Cause::TunnelSilent));
-    let later = Instant::now() + FRESH + Duration::from_secs(1);
-    assert_eq!(case.diagnose_at(later).cause, Some(Cause::EndpointUnreachable));
-}
-
-/// While the third answer is awaited, the cause of the outage stays.
-#[test]
-fn the_first_answers_after_an_outage_are_no_frames_of_its_own() {
-    let mut case = Case::healthy();
-    case.lose(&[Beside, InArp, Icmp], 3);
-    case.see(8472, VTEP_VNI);
-    assert_eq!(case.diagnose().cause, Some(Cause::TunnelSilent));
-    let answered = Instant::now() + Duration::from_millis(2);
-    case.health(Icmp).on_sent(99, answered);
-    case.lane.on_echo(99, answered);
-    assert_eq!(case.diagnose_at(answered).cause, Some(Cause::EndpointUnreachable));
-}
-
-/// Pings may be filtered: without anybody to ask through the tunnel, that is told when the sweep had its time.
-#[test]
-fn lost_pings_alone_are_told_when_somebody_has_looked() {
-    let mut case = Case::healthy();
-    case.lane = Lane::new(case.vtep, None, PACE, Instant::now());
-    case.lose(&[Beside], 3);
-    let diagnosis = case.diagnose();
-    assert_eq!((diagnosis.cause, diagnosis.early), (Some(Cause::SelfIpUnknown), true));
-    assert!(case.diagnose_at(Instant::now() + LOOKING).early, "the sweep is not over");
-    case.lane.swept = true;
-    let diagnosis = case.diagnose_at(Instant::now() + LOOKING);
-    assert_eq!((diagnosis.cause, diagnosis.early), (Some(Cause::EndpointUnreachable), false));
-    assert_eq!(diagnosis.also, [Cause::SelfIpUnknown]);
-}
-
-#[test]
 fn a_start_is_too_early_for_news() {
     let mut case = Case::healthy();
     assert!(!case.diagnose().early);
@@ -726,51 +313,6 @@ fn a_start_is_too_early_for_news() {
     assert!(!case.diagnose_at(Instant::now() + LOOKING).early);
     case.kernel.supported = false;
     assert!(!case.diagnose().early, "what is known is known");
-}
-
-/// Who writes is told by what is found: Cilium writes what it was started with, and deletes nothing.
-#[test]
-fn cilium_is_named_only_where_it_fits() {
-    let found = |n: u8| Some(VtepValue::new([0, 0x50, 0x56, 0xa0, 0x7d, 0xd8].into(), [10, 169, 72, n].into()));
-    let table: [(&str, Option<u8>, Option<VtepValue>, &str); 6] = [
-        ("its own older value", Some(99), found(99), "this Cilium was started with"),
-        ("another value", Some(34), found(99), "not Cilium, which would write endpoint 10.169.72.34"),
-        ("a deletion", Some(99), None, "not Cilium, which would write endpoint 10.169.72.99"),
-        ("a deletion, and it does not tell", None, None, "not Cilium, which deletes no entry"),
-        (
-            "a value, and it does not tell",
-            None,
-            found(99),
-            "a Cilium that was started with an older configuration does",
-        ),
-        ("a value of a CIDR that it does not know", Some(0), found(99), "not Cilium, which does not know 10.1.6.0/24"),
-    ];
-    for (what, runs, found, words) in table {
-        let mut case = Case::healthy();
-        case.contend(found);
-        match runs {
-            Some(0) => {
-                let vteps = Some(BTreeMap::new());
-                case.facts.running = Running::Known(RunningConfig { vteps, ..RunningConfig::default() });
-            }
-            Some(n) => case.run_with([10, 169, 72, n].into()),
-            None => {}
-        }
-        let diagnosis = case.diagnose();
-        assert_eq!(diagnosis.cause, Some(Cause::DatapathContended), "{what}");
-        let hint = diagnosis.hint.unwrap_or_default();
-        assert!(hint.contains(words), "{what}: {hint}");
-        assert_eq!(hint.contains("cilium DaemonSet"), !words.starts_with("not Cilium"), "{what}: {hint}");
-    }
-}
-
-#[test]
-fn old_frames_are_no_evidence() {
-    let mut case = Case::healthy();
-    case.see(8472, 68);
-    case.lose(&[Beside, InArp, Icmp], 3);
-    let later = Instant::now() + RECENT + Duration::from_secs(1);
-    assert_eq!(case.diagnose_at(later).cause, Some(Cause::EndpointUnreachable));
 }
 
 #[test]

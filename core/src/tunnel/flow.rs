@@ -2,7 +2,8 @@
 
 use std::{net::Ipv4Addr, time::Instant};
 
-use crate::types::mac::Mac;
+use super::frames::VTEP_VNI;
+use crate::{config::spec::Tunnel, types::mac::Mac};
 
 /// One stream of tunnel frames, all CPUs together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,20 @@ pub struct Flow {
     pub arp_sender: Option<Ipv4Addr>,
     /// The last inner source outside every VTEP CIDR, and when.
     pub foreign: Option<(Instant, Ipv4Addr)>,
+}
+
+impl Flow {
+    /// Both ends agree on port and VNI. Where one of the two differs, the kernel or Cilium's programs drop these frames.
+    #[must_use]
+    pub fn belongs_to(&self, tunnel: Tunnel) -> bool {
+        self.port == tunnel.port && self.is_vtep_traffic()
+    }
+
+    /// The VNI is that of VTEP traffic, whatever the port: an endpoint with the wrong port still shows its addresses.
+    #[must_use]
+    pub fn is_vtep_traffic(&self) -> bool {
+        self.vni == VTEP_VNI
+    }
 }
 
 /// VTEP traffic from an address that is no endpoint.

@@ -14,8 +14,7 @@ use crate::{
     types::mac::Mac,
 };
 
-/// The VNI of VTEP traffic: Cilium reads it as the sender's identity, and 2 is "world".
-pub const VTEP_VNI: u32 = 2;
+pub use vtep_agent_ebpf::VTEP_VNI;
 
 const TUNNEL_HEADER: usize = 8;
 /// VXLAN flag I: the VNI is valid (RFC 7348, section 5).

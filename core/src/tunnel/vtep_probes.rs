@@ -218,9 +218,8 @@ impl Lane {
 
     /// Whether BIG-IP's own frames make the probe that is due superfluous. It rests until the next is due.
     pub fn rest(&mut self, tunnel: Tunnel) -> bool {
-        let is_of_tunnel = |flow: &&Flow| flow.vni == VTEP_VNI && flow.port == tunnel.port;
         let (mut seen, mut from_its_mac) = (0, true);
-        for flow in self.flows.iter().filter(is_of_tunnel) {
+        for flow in self.flows_of(tunnel) {
             seen += flow.packets;
             from_its_mac &= flow.inner_mac == self.vtep.mac;
         }
@@ -242,14 +241,14 @@ impl Lane {
     pub fn on_arp_reply(&mut self, reply: &TunnelArpReply, asker: Ipv4Addr, now: Instant) {
         self.answers += 1;
         self.last_answer = Some(now);
+        let answers_us = reply.vni == VTEP_VNI && reply.arp.target == asker;
         let is_known = self.target.is_some_and(|target| target.address == reply.arp.sender);
         let is_wanted = self.target.is_none() || (self.is_doubted() && !is_known);
-        if is_wanted && reply.vni == VTEP_VNI && reply.arp.target == asker && self.vtep.cidr.contains(&reply.arp.sender)
-        {
+        if is_wanted && answers_us && self.vtep.cidr.contains(&reply.arp.sender) {
             self.target = Some(Target { address: reply.arp.sender, origin: Origin::Swept });
         }
         let asked = self.target.is_some_and(|target| target.address == reply.arp.sender);
-        if !asked || reply.vni != VTEP_VNI || reply.arp.target != asker {
+        if !asked || !answers_us {
             return;
         }
         let mac = reply.arp.sender_mac;
@@ -272,9 +271,13 @@ impl Lane {
         let through = self.arp.unanswered_since().max(self.icmp.unanswered_since());
         let since = through.or_else(|| self.underlay.unanswered_since())?;
         let since = self.last_answer.map_or(since, |answer| since.max(answer));
-        let is_of_tunnel = |flow: &&Flow| flow.vni == VTEP_VNI && flow.port == tunnel.port;
-        let newest = self.flows.iter().filter(is_of_tunnel).map(|flow| flow.last_seen).max();
+        let newest = self.flows_of(tunnel).map(|flow| flow.last_seen).max();
         newest.filter(|newest| *newest > since)
+    }
+
+    /// The streams of this endpoint that belong to this tunnel.
+    fn flows_of(&self, tunnel: Tunnel) -> impl Iterator<Item = &Flow> {
+        self.flows.iter().filter(move |flow| flow.belongs_to(tunnel))
     }
 
     /// What the tap has counted so far.
@@ -312,7 +315,7 @@ impl Lane {
     /// Who speaks ARP is a self IP; the source of other packets may be a client behind BIG-IP, and takes no place that has answered.
     fn learn(&self) -> Option<Target> {
         let inside = |address: &Ipv4Addr| self.vtep.cidr.contains(address);
-        let flows = || self.flows.iter().filter(|flow| flow.vni == VTEP_VNI);
+        let flows = || self.flows.iter().filter(|flow| flow.is_vtep_traffic());
         let arp = flows().filter_map(|flow| flow.arp_sender).find(inside);
         let is_proven = self.target.is_some() && self.arp.received + self.icmp.received > 0;
         let ip = || flows().filter_map(|flow| flow.inner_source).find(inside).filter(|_| !is_proven);

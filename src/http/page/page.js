@@ -1,16 +1,7 @@
 "use strict";
 
-/* At which hop each cause of trouble is. */
-const HOP_OF = {
-  "vtep-cidr-in-use": "pod",
-  "node-kernel-unsupported": "map", "cilium-vtep-disabled": "map", "cilium-restart-required": "map", "datapath-missing": "map",
-  "datapath-contended": "map",
-  "cilium-not-running": "device", "cilium-broken-release": "device", "cilium-arp-zero-mac": "device",
-  "endpoint-no-route": "underlay", "endpoint-unreachable": "underlay", "tunnel-silent": "underlay", "path-mtu": "underlay",
-  "packet-loss": "underlay",
-  "wrong-udp-port": "bigip", "wrong-vni": "bigip", "wrong-source": "bigip", "vtep-mac-mismatch": "bigip", "foreign-inner-source": "bigip",
-  "no-return-path": "self-ip", "self-ip-unknown": "self-ip",
-};
+/* The hop of each cause: the agent puts its table of causes here. */
+const HOP_OF = /*hops*/{};
 const SIGNS = { ok: "✓", failed: "✕", degraded: "!", unknown: "?" };
 const WORDS = { ok: "in order", failed: "trouble here", unknown: "not known" };
 const VERDICTS = {

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::Result;
 use ipnet::Ipv4Net;
+use vtep_lab_ebpf::VTEP_VNI;
 
 use crate::{
     geneve::{Parameters, UserDevice},
@@ -16,8 +17,6 @@ pub const POD_DEVICE: &str = "lxc3288d8240401";
 /// BIG-IP's tunnel, named as F5's document does, whatever its protocol.
 pub const BIGIP_TUNNEL: &str = "flannel_vxlan";
 
-/// What Cilium's programs set and check, where nothing does it for them.
-const VTEP_VNI: u32 = 2;
 /// RFC 8926, section 3.5: an option of a class for experiments, with one word of data. The kernel's devices send none; a far end may.
 const OPTIONS: [u8; 8] = [0xff, 0xff, 0x01, 0x01, 0xaa, 0xbb, 0xcc, 0xdd];
 

@@ -15,7 +15,7 @@ use aya_ebpf::{
 use vtep_lab_ebpf::{
     DROP_INCORRECT_VNI, DROP_UNROUTABLE, EGRESS, ENDPOINT_ENTRIES, ENDPOINT_HOST, EndpointInfo, EndpointKey, INGRESS,
     IPCACHE_ENTRIES, IPCACHE_STATIC_PREFIX, IpcacheKey, IpcacheValue, METRICS_ENTRIES, MetricsKey, MetricsValue,
-    NO_PREALLOC, Settings, VTEP_ENTRIES, VtepKey, VtepValue, endpoint_key, ipcache_key,
+    NO_PREALLOC, Settings, VTEP_ENTRIES, VTEP_VNI, VtepKey, VtepValue, endpoint_key, ipcache_key,
 };
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -35,8 +35,6 @@ const ARP_TARGET_IP: usize = 14 + 24;
 const ARP_REQUEST: u16 = 1;
 const ARP_REPLY: u16 = 2;
 const BROADCAST: [u8; 6] = [0xff; 6];
-/// The VNI of everything between a node and a VTEP: the identity "world".
-const VTEP_VNI: u32 = 2;
 
 const OK: i32 = TC_ACT_OK as i32;
 const SHOT: i32 = TC_ACT_SHOT as i32;

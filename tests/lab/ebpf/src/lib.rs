@@ -4,6 +4,8 @@
 //! them in network order, numbers in the machine's.
 #![no_std]
 
+pub use vtep_agent_ebpf::VTEP_VNI;
+
 /// A VTEP map's key: the network address of the CIDR.
 pub type VtepKey = [u8; 4];
 /// A VTEP map's value: MAC, two zero bytes, endpoint, four zero bytes.

@@ -1,0 +1,92 @@
+//! Causes on this node: its kernel, and Cilium. Pure.
+
+use std::time::Instant;
+
+use super::{Evidence, RECENT};
+use crate::{
+    datapath::layout::Model,
+    node::{drift::Difference, fitness::Kernel},
+    tunnel::{
+        vtep_probes::{Lane, ProbeState},
+        window::SendError,
+    },
+};
+
+pub(super) fn kernel_unsupported(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
+    let Kernel { release, supported, reasons } = evidence.kernel;
+    let reasons = || reasons.join("; ");
+    (!supported).then(|| format!("nothing is written on this node, which is not fit: {} (Linux {release})", reasons()))
+}
+
+pub(super) fn cilium_not_running(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
+    // Facts about another tunnel come from an earlier configuration.
+    if evidence.facts.tunnel != evidence.tunnel {
+        return None;
+    }
+    let cilium = &evidence.facts.cilium;
+    let mut absent = Vec::new();
+    if cilium.tunnel.is_none() {
+        absent.push(format!("the device {}", evidence.tunnel.protocol.device()));
+    }
+    match (&cilium.host, cilium.router) {
+        (None, _) => absent.push("the device cilium_host".into()),
+        (Some(_), None) => absent.push("the router address on cilium_host".into()),
+        (Some(_), Some(_)) => {}
+    }
+    (!absent.is_empty()).then(|| format!("look at Cilium's pod on this node: {} is not there", absent.join(" and ")))
+}
+
+pub(super) fn cilium_broken_release(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
+    let version = evidence.facts.version?;
+    let broken = version.broken()?;
+    Some(format!("upgrade Cilium to {} or newer: {version} is broken for VTEPs, {}", broken.fixed_in, broken.what))
+}
+
+pub(super) fn cilium_arp_zero_mac(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
+    let (at, mac) = evidence.lane?.answered?;
+    let version = evidence.facts.version.map(|version| format!(" (this is {version})")).unwrap_or_default();
+    (mac.is_zero() && now.duration_since(at) < RECENT).then(|| {
+        format!(
+            "upgrade Cilium to 1.18.8, 1.19.2 or newer{version}: it answers the ARP requests of BIG-IP {} with the MAC {mac}; until \
+             then a static ARP entry on BIG-IP helps",
+            evidence.vtep.endpoint
+        )
+    })
+}
+
+pub(super) fn cilium_vtep_disabled(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
+    let problem = evidence.datapath.map_problem.as_ref()?;
+    let devices_there = cilium_not_running(evidence, now).is_none();
+    (evidence.datapath.model == Model::None && devices_there)
+        .then(|| format!("restart the cilium DaemonSet, so that it starts with enable-vtep: {problem}"))
+}
+
+pub(super) fn cilium_restart_required(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
+    let harm: Vec<_> = evidence.harmful_differences().map(ToString::to_string).collect();
+    if !harm.is_empty() {
+        return Some(format!("restart the cilium DaemonSet: {}", harm.join("; ")));
+    }
+    evidence.drops_probes().then(|| {
+        format!(
+            "restart the cilium DaemonSet: its programs on this node drop what is sent to {}, though its entry is there; they were \
+             loaded without VTEP, or with another vtep-mask",
+            evidence.vtep.cidr
+        )
+    })
+}
+
+impl Evidence<'_> {
+    /// Differences between the running Cilium and the configuration that harm this VTEP.
+    pub(super) fn harmful_differences(&self) -> impl Iterator<Item = &Difference> {
+        let network = self.vtep.cidr.network();
+        self.differences.iter().filter(move |difference| difference.effect.harms(network))
+    }
+
+    /// Cilium's program on `cilium_host` drops the probes although the entry is in the map.
+    pub(super) fn drops_probes(&self) -> bool {
+        let in_sync = self.datapath.model.is_known() && self.pending_entry().is_none() && !self.is_backed_off();
+        in_sync
+            && self.state(Lane::icmp_state) == ProbeState::Failed
+            && self.lane.and_then(|lane| lane.icmp.send_error.as_ref()).is_some_and(SendError::is_drop)
+    }
+}
