@@ -24,7 +24,7 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9808
 const CONNECTIONS: usize = 1000;
 const REQUESTS: usize = 10_000;
 const REPAIRS: usize = 9;
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn main() -> Result<()> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -50,7 +50,7 @@ fn with<H>(
         lab.agent_command(Path::new(env!("CARGO_BIN_EXE_vtep-agent")), LISTEN).stdout(Stdio::null()).spawn()?;
     let begin = Instant::now();
     while get(&lab.node, "/healthz").map_or(0, |(code, _)| code) != 200 {
-        ensure!(begin.elapsed() < PATIENCE, "not healthy");
+        ensure!(begin.elapsed() < TIMEOUT, "not healthy");
         thread::sleep(Duration::from_millis(20));
     }
     let held = before(&lab.node)?;
@@ -82,7 +82,7 @@ fn measure(lab: &Lab) -> Result<(Duration, Duration, Duration)> {
         let begin = Instant::now();
         lab.cilium.delete_vtep(vtep.key())?;
         while !lab.cilium.vtep_entries()?.contains_key(&vtep.key()) {
-            ensure!(begin.elapsed() < PATIENCE, "not repaired");
+            ensure!(begin.elapsed() < TIMEOUT, "not repaired");
             thread::sleep(Duration::from_micros(200));
         }
         repairs.push(begin.elapsed());
@@ -133,7 +133,7 @@ fn get(node: &Host, path: &str) -> Result<(u16, String)> {
     let path = path.to_owned();
     let answer = node.run(move || {
         let mut stream = TcpStream::connect(LISTEN)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;

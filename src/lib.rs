@@ -13,7 +13,7 @@
 //! - [`kernel`]: maps, routes, devices, sockets and the tap
 //! - [`k8s`]: the API server: watches, Events, the Node's condition
 //! - [`http`]: health endpoints, `/status`, metrics and the page
-//! - [`state_file`]: what outlives a restart; [`bounded`]: reads with a limit
+//! - [`state_file`]: what outlives a restart; [`bounded`]: reads with a limit; [`watch_dir`]: inotify on one directory
 //! - [`liveness`]: heartbeats of the loops; [`logging`]: the log's format
 
 pub mod bounded;
@@ -25,3 +25,4 @@ pub mod liveness;
 pub mod logging;
 pub mod state_file;
 pub mod tasks;
+pub mod watch_dir;

@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz` and `/healthz`: three verdicts that never mix. A BIG-IP that is down must not restart this agent.
+//! `/livez`, `/readyz` and `/healthz`: three separate checks. A BIG-IP that is down must not make the kubelet restart this agent.
 
 use std::{sync::Arc, time::Instant};
 
@@ -16,7 +16,7 @@ use vtep_core::{
 
 use super::Sources;
 
-/// A named check, and the reason why it fails.
+/// A check, and the reason if it fails.
 type Check = (&'static str, Result<(), String>);
 
 pub(super) async fn livez(State(sources): State<Arc<Sources>>, RawQuery(query): RawQuery) -> Response {
@@ -57,7 +57,7 @@ fn first_error(status: &Status) -> String {
     format!("no valid configuration yet{why}")
 }
 
-/// `ok`, or one line per reason; every check with `?verbose`.
+/// `ok`, or one line per reason; with `?verbose`, one line per check.
 fn report(checks: &[Check], query: Option<&str>) -> Response {
     let failed = checks.iter().any(|(_, result)| result.is_err());
     let code = if failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };

@@ -1,10 +1,10 @@
 //! The HTTP endpoints. GET only: nothing here changes state.
 //!
-//! - `health`: what the kubelet and people ask: `/livez`, `/readyz`, `/healthz`
+//! - `health`: `/livez` and `/readyz` for the kubelet, `/healthz` for people
 //! - `page`: the page at `/`, from memory
-//! - `live`: `/events`, the status as it changes
-//! - `text`: what is written once for all who ask at once
-//! - `server`: the connections, and what each may cost
+//! - `live`: `/events`, the status as server-sent events
+//! - `text`: a cache for rendered responses
+//! - `server`: the accept loop, and the limits of each connection
 
 mod health;
 pub mod metrics;
@@ -29,19 +29,19 @@ use vtep_core::report::history::History;
 
 use self::{
     metrics::Format,
-    response_cache::{Shared, Text},
+    response_cache::{Cache, Text},
 };
 use crate::{liveness::Progress, tasks::monitor::Board};
 
-/// What the endpoints read.
+/// The state that the endpoints read.
 pub struct Sources {
     board: Board,
     progress: Progress,
     history: watch::Receiver<Arc<History>>,
     live: sse::Live,
-    status: Shared,
-    prometheus: Shared,
-    openmetrics: Shared,
+    status: Cache,
+    prometheus: Cache,
+    openmetrics: Cache,
 }
 
 impl Sources {
@@ -52,27 +52,28 @@ impl Sources {
     }
 
     /// The whole status as JSON.
-    fn status(&self, not_older: Duration) -> serde_json::Result<Text> {
-        self.status.get(not_older, || serde_json::to_string(&self.board.status()))
+    fn status(&self, max_age: Duration) -> serde_json::Result<Text> {
+        self.status.get(max_age, || serde_json::to_string(&self.board.status()))
     }
 
     fn metrics(&self, format: Format) -> Result<Text, fmt::Error> {
-        let shared = match format {
+        let cache = match format {
             Format::Prometheus => &self.prometheus,
             Format::OpenMetrics => &self.openmetrics,
         };
-        shared.get(response_cache::MOMENT, || metrics::encode(self.board.status(), format))
+        cache.get(response_cache::MAX_AGE, || metrics::encode(self.board.status(), format))
     }
 }
 
 /// The running server.
 pub struct Server(tokio::sync::oneshot::Receiver<()>);
 
-/// Serves a listener that does not block until `stop` is true, or its sender is gone; on a thread of its own, so that no client delays a probe or a repair.
+/// Serves on a non-blocking listener until `stop` is true, or its sender is gone. The server has a thread of its own, so that no client
+/// delays a probe or a repair.
 ///
 /// # Errors
 ///
-/// When the system has no thread for it.
+/// When the thread cannot be started.
 pub fn start(listener: TcpListener, sources: Sources, stop: watch::Receiver<bool>) -> io::Result<Server> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = {
@@ -82,16 +83,16 @@ pub fn start(listener: TcpListener, sources: Sources, stop: watch::Receiver<bool
     let (done, ended) = tokio::sync::oneshot::channel();
     thread::Builder::new().name("http".into()).spawn(move || {
         runtime.block_on(server::serve(listener, router(sources), stop));
-        // Nobody may wait for it any more.
+        // The receiver may be gone already.
         let _ = done.send(());
     })?;
     Ok(Server(ended))
 }
 
 impl Server {
-    /// When every connection has had its last word.
+    /// Waits until every connection is closed.
     pub async fn ended(self) {
-        // A thread that is gone has ended, too.
+        // An error means that the thread is gone, which is an end, too.
         let _ = self.0.await;
     }
 }
@@ -106,16 +107,16 @@ fn router(sources: Sources) -> Router {
         .route("/events", get(sse::events))
         .route("/history", get(history))
         .route("/metrics", get(metrics))
-        .layer(middleware::map_response(guarded))
-        .layer(middleware::map_response(in_turn))
+        .layer(middleware::map_response(add_security_headers))
+        .layer(middleware::map_response(yield_once))
         .with_state(Arc::new(sources))
 }
 
-/// What a browser may do with any of it: nothing but show it, unless the page says more.
+/// A browser may only show a response, unless the page's own headers allow more.
 ///
-/// The Host header is not judged: people reach an agent by a node's name, an address, a forwarded port or a proxy's path. There is
-/// nothing to change here, and nothing secret to read.
-async fn guarded(mut response: Response) -> Response {
+/// The Host header is not checked: people reach an agent by a node's name, an address, a forwarded port or a proxy's path. Clients can
+/// change nothing here, and read no secret.
+async fn add_security_headers(mut response: Response) -> Response {
     const HEADERS: [(HeaderName, &str); 3] = [
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -129,14 +130,14 @@ async fn guarded(mut response: Response) -> Response {
     response
 }
 
-/// One answer at a time: who asks a hundred times at once on one connection waits behind everybody else.
-async fn in_turn(response: Response) -> Response {
+/// Lets the other connections run after each response, so that one with a hundred pipelined requests does not delay them.
+async fn yield_once(response: Response) -> Response {
     task::yield_now().await;
     response
 }
 
 async fn status(State(sources): State<Arc<Sources>>) -> Response {
-    written(sources.status(response_cache::MOMENT), "application/json")
+    rendered(sources.status(response_cache::MAX_AGE), "application/json")
 }
 
 async fn history(State(sources): State<Arc<Sources>>) -> Json<History> {
@@ -145,10 +146,10 @@ async fn history(State(sources): State<Arc<Sources>>) -> Json<History> {
 
 async fn metrics(State(sources): State<Arc<Sources>>, headers: HeaderMap) -> Response {
     let format = Format::asked_by(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
-    written(sources.metrics(format), format.content_type())
+    rendered(sources.metrics(format), format.content_type())
 }
 
-fn written(text: Result<Text, impl fmt::Display>, content_type: &'static str) -> Response {
+fn rendered(text: Result<Text, impl fmt::Display>, content_type: &'static str) -> Response {
     match text {
         Ok(text) => ([(header::CONTENT_TYPE, content_type)], Body::from(text)).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),

@@ -1,4 +1,4 @@
-//! A text that many may ask for at once: written once for all of them, so that asking often costs little.
+//! A cache for rendered responses: clients that ask within the same moment share one text, so that frequent requests cost little.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -7,25 +7,25 @@ use std::{
 
 use axum::body::{Body, Bytes};
 
-/// What is not older says the same as what would be written anew.
-pub(super) const MOMENT: Duration = Duration::from_millis(20);
+/// Cache lifetime of a rendered response.
+pub(super) const MAX_AGE: Duration = Duration::from_millis(20);
 
-/// The text that was written last, and when.
+/// The last text, and when it was rendered.
 #[derive(Default)]
-pub(super) struct Shared(Mutex<Option<(Instant, Text)>>);
+pub(super) struct Cache(Mutex<Option<(Instant, Text)>>);
 
 #[derive(Clone)]
 pub(super) struct Text(Arc<str>);
 
-impl Shared {
-    /// The last text, unless it is older than this.
-    pub(super) fn get<E>(&self, not_older: Duration, write: impl FnOnce() -> Result<String, E>) -> Result<Text, E> {
-        // Whoever panicked wrote nothing.
+impl Cache {
+    /// The cached text if it is younger than `max_age`, or else a new one.
+    pub(super) fn get<E>(&self, max_age: Duration, render: impl FnOnce() -> Result<String, E>) -> Result<Text, E> {
+        // A panic in `render` leaves the cached text as it was.
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
-            Some((at, text)) if at.elapsed() < not_older => Ok(text.clone()),
+            Some((at, text)) if at.elapsed() < max_age => Ok(text.clone()),
             Some(_) | None => {
-                let fresh = Text(write()?.into());
+                let fresh = Text(render()?.into());
                 *last = Some((Instant::now(), fresh.clone()));
                 Ok(fresh)
             }
@@ -46,7 +46,7 @@ impl AsRef<[u8]> for Text {
 }
 
 impl From<Text> for Body {
-    /// Without a copy: an answer that nobody takes holds no text of its own.
+    /// Without a copy: responses that wait for slow clients share the text.
     fn from(text: Text) -> Self {
         Bytes::from_owner(text).into()
     }
@@ -59,17 +59,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_written_once_for_all_who_ask_in_time() {
-        let shared = Shared::default();
-        let ask = |not_older, text: &str| {
-            let Ok(text) = shared.get(not_older, || Ok::<_, Infallible>(text.to_owned()));
+    fn clients_share_a_text_until_it_is_too_old() {
+        let cache = Cache::default();
+        let ask = |max_age, text: &str| {
+            let Ok(text) = cache.get(max_age, || Ok::<_, Infallible>(text.to_owned()));
             text.0.to_string()
         };
         assert_eq!(ask(Duration::MAX, "first"), "first");
         assert_eq!(ask(Duration::MAX, "second"), "first");
         assert_eq!(ask(Duration::ZERO, "third"), "third");
         assert_eq!(ask(Duration::MAX, "fourth"), "third");
-        assert!(shared.get(Duration::ZERO, || Err(())).is_err());
-        assert_eq!(ask(Duration::MAX, "fifth"), "third", "what failed is not kept");
+        assert!(cache.get(Duration::ZERO, || Err(())).is_err());
+        assert_eq!(ask(Duration::MAX, "fifth"), "third", "errors are not cached");
     }
 }

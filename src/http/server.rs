@@ -1,7 +1,8 @@
-//! Takes connections and bounds what each may cost. Nothing that a client does reaches the loops that do the agent's work.
+//! The accept loop, and the limits of each connection.
 //!
-//! When all places are taken, the oldest connection gives way: whoever holds a hundred connections open, or asks slowly, keeps nobody out,
-//! least of all the kubelet, whose question is the newest and answered at once.
+//! When every place is taken, the oldest connection is closed. So idle or slow clients cannot keep the kubelet out: its probe comes on a new
+//! connection and is answered long before that is the oldest. A limit that makes new connections wait cannot promise this: decision record
+//! 0011 has the measurements.
 
 use std::{collections::VecDeque, pin::pin, time::Duration};
 
@@ -19,27 +20,24 @@ use tokio::{
 };
 
 /// Connections at a time.
-const CONNECTIONS: usize = 128;
-/// Nobody gives way before that: enough to send a request and be answered, however many come at once. They wait in the kernel's queue.
-const GRACE: Duration = Duration::from_millis(20);
-/// Nor before everybody had so many turns after that: to hear of a request, to read it, to make the answer, and to send it. Where this process
-/// itself had to wait for a CPU, the time alone gives nobody one.
-const TURNS: usize = 4;
-/// To send a request's header, or the next one's.
-const HEADER_WITHIN: Duration = Duration::from_secs(10);
+const CONNECTION_LIMIT: usize = 128;
+/// A younger connection is not closed to make room: its client gets time to send a request. Newer ones wait in the kernel's queue.
+const MIN_AGE: Duration = Duration::from_millis(20);
+/// A connection is closed at this age. The page opens a new one by itself.
+const MAX_AGE: Duration = Duration::from_secs(10 * 60);
+/// Time to send the header of the first request, or of the next one on the same connection.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a header.
 const HEADER_LIMIT: usize = 16 << 10;
-/// A connection's whole life. A page that is open for longer comes back by itself.
-const LIFE: Duration = Duration::from_secs(10 * 60);
-/// What is being answered at the end has so long.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-/// After the system has no file for another connection.
-const BREATH: Duration = Duration::from_millis(100);
+/// At shutdown, time to finish the answers that have begun.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
+/// Pause after a failed accept, which usually means that the process has no file descriptor left.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Serves until `stop` is true, or its sender is gone.
 pub(super) async fn serve(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
-    let mut oldest_first: VecDeque<(Instant, AbortHandle)> = VecDeque::new();
+    let mut oldest_first = VecDeque::new();
     loop {
         let stream = tokio::select! {
             biased;
@@ -48,45 +46,49 @@ pub(super) async fn serve(listener: TcpListener, router: Router, mut stop: watch
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(_) => {
-                    time::sleep(BREATH).await;
+                    time::sleep(ACCEPT_BACKOFF).await;
                     continue;
                 }
             },
         };
-        oldest_first.retain(|(_, connection)| !connection.is_finished());
-        if oldest_first.len() >= CONNECTIONS
-            && let Some((began, oldest)) = oldest_first.pop_front()
-        {
-            time::sleep_until(began + GRACE).await;
-            for _ in 0..TURNS {
-                task::yield_now().await;
-            }
-            oldest.abort();
-        }
-        let connection = connections.spawn(converse(stream, router.clone(), stop.clone()));
+        make_room(&mut oldest_first).await;
+        let connection = connections.spawn(serve_connection(stream, router.clone(), stop.clone()));
         oldest_first.push_back((Instant::now(), connection));
+        // All connections are polled between two accepts. So each of them is polled many times before it is the oldest, even if this
+        // process had to wait for a CPU and finds a long queue of new connections.
+        task::yield_now().await;
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
 }
 
+/// Closes the oldest connection if every place is taken.
+async fn make_room(oldest_first: &mut VecDeque<(Instant, AbortHandle)>) {
+    oldest_first.retain(|(_, connection)| !connection.is_finished());
+    if oldest_first.len() >= CONNECTION_LIMIT
+        && let Some((accepted, oldest)) = oldest_first.pop_front()
+    {
+        time::sleep_until(accepted + MIN_AGE).await;
+        oldest.abort();
+    }
+}
+
 async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // That its sender is gone is a stop, too.
+    // An error means that the sender is gone, which is a stop, too.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// One connection from beginning to end.
-async fn converse(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
+async fn serve_connection(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_WITHIN).max_buf_size(HEADER_LIMIT);
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_LIMIT);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
-    // How a client ends is its own affair.
+    // Errors of a connection concern only its client.
     tokio::select! {
         _ = connection.as_mut() => {}
-        () = time::sleep(LIFE) => {}
+        () = time::sleep(MAX_AGE) => {}
         () = stopped(&mut stop) => {
             connection.as_mut().graceful_shutdown();
-            let _ = time::timeout(LAST_WORDS, connection).await;
+            let _ = time::timeout(DRAIN_TIMEOUT, connection).await;
         }
     }
 }

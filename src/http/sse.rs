@@ -1,4 +1,4 @@
-//! `/events`: the whole status as server-sent events, at each change of a verdict and once a second.
+//! `/events`: the whole status as server-sent events, at each change of a diagnosis and once a second.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -18,53 +18,53 @@ use tokio::{
 
 use super::{Sources, response_cache};
 
-/// Streams at a time. Who gets none asks for `/status` now and then, as the page does.
-const STREAMS: usize = 16;
-/// Without a change.
-const PACE: Duration = Duration::from_secs(1);
-/// Browsers come back after so long; a stream ends with its connection.
-const RETRY: Duration = Duration::from_secs(1);
+/// Streams at a time. A client that gets none polls `/status`, as the page does.
+const STREAM_LIMIT: usize = 16;
+/// Time between two events while no diagnosis changes.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A browser reconnects this long after its connection ended.
+const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
-/// Room for streams.
+/// Limits the number of streams.
 pub(super) struct Live {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Default for Live {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(STREAMS)) }
+        Self { permits: Arc::new(Semaphore::new(STREAM_LIMIT)) }
     }
 }
 
-/// What one stream goes on with.
+/// The state of one stream between two events.
 struct Stream {
     sources: Arc<Sources>,
     board: crate::tasks::monitor::Board,
     first: bool,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 pub(super) async fn events(State(sources): State<Arc<Sources>>) -> Response {
-    let Ok(place) = Arc::clone(&sources.live.places).try_acquire_owned() else {
+    let Ok(permit) = Arc::clone(&sources.live.permits).try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many listen already: ask for /status\n").into_response();
     };
     let board = sources.board.clone();
-    let stream = Stream { sources, board, first: true, _place: place };
+    let stream = Stream { sources, board, first: true, _permit: permit };
     Sse::new(stream::unfold(stream, next)).into_response()
 }
 
 async fn next(mut stream: Stream) -> Option<(Result<Event, Infallible>, Stream)> {
-    let not_older = if std::mem::take(&mut stream.first) {
-        PACE / 2
+    let max_age = if std::mem::take(&mut stream.first) {
+        INTERVAL / 2
     } else {
         tokio::select! {
             changed = stream.board.diagnoses.changed() => {
                 changed.ok()?;
-                response_cache::MOMENT
+                response_cache::MAX_AGE
             }
-            () = time::sleep(PACE) => PACE / 2,
+            () = time::sleep(INTERVAL) => INTERVAL / 2,
         }
     };
-    let text = stream.sources.status(not_older).ok()?;
-    Some((Ok(Event::default().retry(RETRY).data(text)), stream))
+    let text = stream.sources.status(max_age).ok()?;
+    Some((Ok(Event::default().retry(RECONNECT_DELAY).data(text)), stream))
 }

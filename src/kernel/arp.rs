@@ -11,9 +11,9 @@ pub struct ArpSocket {
     socket: UdpSocket,
 }
 
-/// Who asks: the answer is addressed to these.
+/// The sender of a request: the answer is addressed to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asker {
+pub struct ArpSender {
     /// The tunnel device's MAC, so that BIG-IP learns nothing new from the probe.
     pub mac: Mac,
     /// Cilium's router address.
@@ -33,8 +33,8 @@ impl ArpSocket {
     /// # Errors
     ///
     /// What the kernel says: no route to the endpoint, and the like.
-    pub fn send(&self, tunnel: Tunnel, asker: Asker, endpoint: Ipv4Addr, target: Ipv4Addr) -> io::Result<()> {
-        let frame = arp_request(tunnel.protocol, asker.mac, asker.address, target);
+    pub fn send(&self, tunnel: Tunnel, sender: ArpSender, endpoint: Ipv4Addr, target: Ipv4Addr) -> io::Result<()> {
+        let frame = arp_request(tunnel.protocol, sender.mac, sender.address, target);
         self.socket.try_send_to(&frame, (endpoint, tunnel.port).into())?;
         Ok(())
     }

@@ -72,26 +72,17 @@ pub async fn run(
     // The first tick is immediate, and there is nothing to sum up yet.
     summary.tick().await;
     let mut summaries = 0;
-    let mut current = BTreeMap::new();
+    let mut current = Arc::new(BTreeMap::new());
     let mut herald = Herald::new(board.events.clone(), &board.identity.runbook);
     loop {
         beat.now();
         let now = Instant::now();
-        {
-            let view = board.config.borrow_and_update();
-            herald.source(view.as_deref());
-            herald.truth(view.as_deref());
-            herald.findings(view.as_deref());
-        }
-        let cilium_version = board.facts.borrow_and_update().as_ref().and_then(|facts| facts.version);
-        herald.fitness(board.identity.fitness.kernel(cilium_version).reasons);
-        board.datapath.borrow_and_update();
-        board.probes.borrow_and_update();
+        take_news(&mut board, &mut herald);
         let next = diagnose_all(&board, &current, now, Timestamp::now());
         let changed = herald.changes(&current, &next, now);
-        if current != next {
-            diagnoses.send_replace(Arc::new(next.clone()));
-            current = next;
+        if *current != next {
+            current = Arc::new(next);
+            diagnoses.send_replace(Arc::clone(&current));
         }
         if !changed.is_empty() {
             say_summary(&board, |cidr| changed.contains(&cidr));
@@ -112,6 +103,20 @@ pub async fn run(
     }
 }
 
+/// Marks everything on the board as seen. Passes on what needs no diagnosis.
+fn take_news(board: &mut Board, herald: &mut Herald) {
+    {
+        let view = board.config.borrow_and_update();
+        herald.source(view.as_deref());
+        herald.truth(view.as_deref());
+        herald.findings(view.as_deref());
+    }
+    let cilium_version = board.facts.borrow_and_update().as_ref().and_then(|facts| facts.version);
+    herald.fitness(board.identity.fitness.kernel(cilium_version).reasons);
+    board.datapath.borrow_and_update();
+    board.probes.borrow_and_update();
+}
+
 /// Weighs what the board has now, given the diagnoses of before.
 #[must_use]
 pub fn diagnose_all(
@@ -127,7 +132,7 @@ pub fn diagnose_all(
     };
     let kernel = board.identity.fitness.kernel(facts.version);
     let differences = facts.differences(spec);
-    let datapath = board.datapath.borrow();
+    let datapath = board.datapath.borrow().clone();
     let probes = board.probes.borrow().clone();
     let of = |vtep| {
         let evidence = Evidence {

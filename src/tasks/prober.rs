@@ -1,6 +1,7 @@
 //! The probe loop: sends what is due, takes in what comes back, and publishes what both say.
 
 pub mod learned;
+mod sockets;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,11 +34,13 @@ use vtep_core::{
     types::error_chain::chain,
 };
 
-use self::learned::Memory;
+use self::{
+    learned::Memory,
+    sockets::{Sockets, record},
+};
 use crate::{
     kernel::{
-        arp::{ArpSocket, Asker},
-        icmp::{IcmpSocket, ORDINARY, Path},
+        icmp::ORDINARY,
         tap::{Answer, OwnReply, Tap},
     },
     liveness::Beat,
@@ -73,13 +76,7 @@ pub struct Prober {
     /// Probe targets that belong to no VTEP, as they were said last.
     idle_targets: BTreeSet<Ipv4Net>,
     tunnel: Tunnel,
-    asker: Option<Asker>,
-    /// The way of echoes through the tunnel.
-    path: Option<Path>,
-    arp: ArpSocket,
-    through_tunnel: Option<IcmpSocket>,
-    beside_tunnel: Option<IcmpSocket>,
-    socket_errors: Vec<String>,
+    sockets: Sockets,
     tap: Option<Tap>,
     tap_load_error: Option<String>,
     /// The devices that the tap listens on.
@@ -131,12 +128,7 @@ impl Prober {
             memory,
             idle_targets: BTreeSet::new(),
             tunnel: Tunnel::default(),
-            asker: None,
-            path: None,
-            arp: ArpSocket::open().await?,
-            through_tunnel: None,
-            beside_tunnel: None,
-            socket_errors: Vec::new(),
+            sockets: Sockets::new().await?,
             tap: None,
             tap_load_error: None,
             underlay: BTreeSet::new(),
@@ -159,41 +151,43 @@ impl Prober {
             beat.now();
             let Some(event) = self.next_event().await else { return };
             let now = Instant::now();
-            match event {
-                Event::Rewire => self.rewire(),
-                Event::Arp((at, reply)) => {
-                    let Some(asker) = self.asker else { continue };
-                    let lanes = self.lanes.values_mut().filter(|lane| lane.vtep.endpoint == reply.endpoint);
-                    lanes.for_each(|lane| lane.on_arp_reply(&reply, asker.address, at));
-                }
-                Event::OwnReply((at, reply)) => {
-                    self.lanes.values_mut().for_each(|lane| lane.on_own_reply(&reply, at));
-                }
-                Event::ThroughTunnel(Ok((from, echo))) if echo.id == self.echo_id => {
-                    let lane = self.lanes.values_mut().find(|lane| lane.target.is_some_and(|t| t.address == from));
-                    lane.into_iter().for_each(|lane| lane.on_echo(echo.sequence, now));
-                }
-                Event::BesideTunnel(Ok((from, echo))) if echo.id == self.echo_id => {
-                    let lanes = self.lanes.values_mut().filter(|lane| lane.vtep.endpoint == from);
-                    lanes.for_each(|lane| lane.underlay.on_reply(echo.sequence, now));
-                }
-                // Somebody else's echo.
-                Event::ThroughTunnel(Ok(_)) | Event::BesideTunnel(Ok(_)) => continue,
-                Event::ThroughTunnel(Err(error)) => {
-                    warn!(%error, "the tunnel's ICMP socket failed; another is opened within a second");
-                    self.through_tunnel = None;
-                }
-                Event::BesideTunnel(Err(error)) => {
-                    warn!(%error, "the underlay's ICMP socket failed; another is opened within a second");
-                    self.beside_tunnel = None;
-                }
-                Event::Time => self.on_time(now),
+            if !self.on_event(event, now) {
+                continue;
             }
             if now >= *self.report_due.get_or_insert(now + REPORT_WITHIN) {
                 self.report_due = None;
                 self.publish();
             }
         }
+    }
+
+    /// Returns false if the event concerns no lane, so that there is nothing to report.
+    fn on_event(&mut self, event: Event, now: Instant) -> bool {
+        match event {
+            Event::Rewire => self.rewire(),
+            Event::Arp((at, reply)) => {
+                let Some(address) = self.sockets.arp_address() else { return false };
+                let lanes = self.lanes.values_mut().filter(|lane| lane.vtep.endpoint == reply.endpoint);
+                lanes.for_each(|lane| lane.on_arp_reply(&reply, address, at));
+            }
+            Event::OwnReply((at, reply)) => {
+                self.lanes.values_mut().for_each(|lane| lane.on_own_reply(&reply, at));
+            }
+            Event::ThroughTunnel(Ok((from, echo))) if echo.id == self.echo_id => {
+                let lane = self.lanes.values_mut().find(|lane| lane.target.is_some_and(|t| t.address == from));
+                lane.into_iter().for_each(|lane| lane.on_echo(echo.sequence, now));
+            }
+            Event::BesideTunnel(Ok((from, echo))) if echo.id == self.echo_id => {
+                let lanes = self.lanes.values_mut().filter(|lane| lane.vtep.endpoint == from);
+                lanes.for_each(|lane| lane.underlay.on_reply(echo.sequence, now));
+            }
+            // Another process sent the request.
+            Event::ThroughTunnel(Ok(_)) | Event::BesideTunnel(Ok(_)) => return false,
+            Event::ThroughTunnel(Err(error)) => self.sockets.close_through_tunnel(&error),
+            Event::BesideTunnel(Err(error)) => self.sockets.close_beside_tunnel(&error),
+            Event::Time => self.on_time(now),
+        }
+        true
     }
 
     async fn next_event(&mut self) -> Option<Event> {
@@ -207,8 +201,8 @@ impl Prober {
             Ok(()) = self.facts.changed() => Some(Event::Rewire),
             Some(answer) = self.answers.1.recv() => Some(Event::Arp(answer)),
             Some(reply) = self.replies.1.recv() => Some(Event::OwnReply(reply)),
-            reply = receive(self.through_tunnel.as_ref()) => Some(Event::ThroughTunnel(reply)),
-            reply = receive(self.beside_tunnel.as_ref()) => Some(Event::BesideTunnel(reply)),
+            reply = self.sockets.receive_through_tunnel() => Some(Event::ThroughTunnel(reply)),
+            reply = self.sockets.receive_beside_tunnel() => Some(Event::BesideTunnel(reply)),
             () = time::sleep_until(deadline.into()) => Some(Event::Time),
         }
     }
@@ -221,7 +215,8 @@ impl Prober {
         self.tunnel = spec.map_or(self.tunnel, |spec| spec.tunnel);
         self.fit_lanes(spec);
         self.say_idle_targets();
-        self.fit_path(&facts);
+        self.sockets.fit(&facts.cilium);
+        self.open_sockets();
         self.fit_tap(&facts);
     }
 
@@ -254,40 +249,11 @@ impl Prober {
         }
     }
 
-    fn fit_path(&mut self, facts: &Facts) {
-        let cilium = &facts.cilium;
-        self.asker = match (&cilium.tunnel, cilium.router) {
-            (Some(tunnel), Some(address)) => Some(Asker { mac: tunnel.mac, address }),
-            (None, _) | (_, None) => None,
-        };
-        self.path = match (&cilium.host, cilium.router) {
-            (Some(host), Some(source)) => Some(Path { source, device: host.index }),
-            (None, _) | (_, None) => None,
-        };
-        self.open_sockets();
-    }
-
-    /// Opens what is not open and could be. What failed is tried again every second.
     fn open_sockets(&mut self) {
-        let mut errors = Vec::new();
-        if self.through_tunnel.as_ref().map(IcmpSocket::path) != self.path.map(Some) {
-            let opened = self.path.map(|path| IcmpSocket::open(Some(path))).transpose();
-            self.through_tunnel = opened.unwrap_or_else(|error| {
-                errors.push(format!("cannot probe through the tunnel: {error}"));
-                None
-            });
+        if self.sockets.open() {
             // What could not be probed until now is probed at once.
             let now = Instant::now();
             self.lanes.values_mut().for_each(|lane| lane.due = now);
-        }
-        if self.beside_tunnel.is_none() {
-            let opened = IcmpSocket::open(None);
-            self.beside_tunnel =
-                opened.map_err(|error| errors.push(format!("cannot probe the underlay: {error}"))).ok();
-        }
-        if errors != self.socket_errors {
-            errors.iter().for_each(|error| warn!(error, "no ICMP socket"));
-            self.socket_errors = errors;
         }
     }
 
@@ -377,11 +343,13 @@ impl Prober {
         for lane in self.lanes.values_mut() {
             lane.swept = self.sweep.is_done(lane.vtep.cidr);
         }
-        let Some(asker) = self.asker else { return };
+        if self.sockets.arp_address().is_none() {
+            return;
+        }
         let Some((cidr, address)) = self.sweep.turn(&unknown, now) else { return };
         if let Some(lane) = self.lanes.get(&cidr) {
             // What cannot be asked now is asked in an hour.
-            let _ = self.arp.send(self.tunnel, asker, lane.vtep.endpoint, address);
+            let _ = self.sockets.ask_arp(self.tunnel, lane.vtep.endpoint, address);
         }
     }
 
@@ -390,23 +358,21 @@ impl Prober {
         let sequence = self.sequence;
         let echo = Echo { id: self.echo_id, sequence };
         let endpoint = lane.vtep.endpoint;
-        let no_socket = || Err(io::Error::other("no ICMP socket: see the log"));
-        let beside = self.beside_tunnel.as_ref().map_or_else(no_socket, |socket| socket.send(echo, ORDINARY, endpoint));
+        let beside = self.sockets.echo_beside_tunnel(echo, ORDINARY, endpoint);
         record(&mut lane.underlay, sequence, now, beside);
         let Some(target) = lane.target else { return };
         if lane.heard {
-            let no_asker = || Err(io::Error::other("Cilium's tunnel device or router address is not there"));
-            let ask = |asker| self.arp.send(self.tunnel, asker, endpoint, target.address);
-            record(&mut lane.arp, sequence, now, self.asker.map_or_else(no_asker, ask));
+            let asked = self.sockets.ask_arp(self.tunnel, endpoint, target.address);
+            record(&mut lane.arp, sequence, now, asked);
         }
-        let through =
-            self.through_tunnel.as_ref().map_or_else(no_socket, |socket| socket.send(echo, ORDINARY, target.address));
+        let through = self.sockets.echo_through_tunnel(echo, ORDINARY, target.address);
         record(&mut lane.icmp, sequence, now, through);
     }
 
     /// A full-size echo, or one that finds out how large they may be.
     fn send_large(&mut self, lane: &mut Lane, now: Instant) {
-        let (Some(target), Some(full), Some(socket)) = (lane.target, self.full_size, &self.through_tunnel) else {
+        let (Some(target), Some(full), Some(socket)) = (lane.target, self.full_size, self.sockets.through_tunnel())
+        else {
             lane.path_mtu.rest(now);
             return;
         };
@@ -421,26 +387,13 @@ impl Prober {
     }
 
     fn publish(&self) {
+        let lanes = self.report.borrow().share(&self.lanes);
         self.report.send_replace(Arc::new(ProbeReport {
-            lanes: self.lanes.clone(),
+            lanes,
             tap_loaded: self.tap.is_some(),
             tap_error: self.tap_error.clone(),
             tap_counters: self.tap_counters,
         }));
-    }
-}
-
-async fn receive(socket: Option<&IcmpSocket>) -> io::Result<(Ipv4Addr, Echo)> {
-    match socket {
-        Some(socket) => socket.receive().await,
-        None => std::future::pending().await,
-    }
-}
-
-fn record(health: &mut vtep_core::tunnel::window::Health, sequence: u16, now: Instant, sent: io::Result<()>) {
-    match sent {
-        Ok(()) => health.on_sent(sequence, now),
-        Err(error) => health.on_send_error(&error, now),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Clients that ask slowly, much, often, or never end: none of them costs the agent more than their share, or delays its work.
+//! Clients that send slowly, ask for much, ask often, or never read: none of them costs the agent more than its share, or delays its work.
 
 use std::{
     collections::VecDeque,
@@ -19,15 +19,15 @@ use vtep_lab::{Host, Lab};
 use crate::support::{Agent, LISTEN, REPAIRED_WITHIN, all_healthy, eventually, in_kernel};
 
 const CONNECTIONS: usize = 1000;
-/// All places that the agent has for connections, but those for the questions of this test.
+/// Nearly the limit of connections: a few are left for the requests of this test.
 const PLACES: usize = 120;
 const REQUESTS: usize = 10_000;
 /// Bytes of a header that no honest client sends.
 const HEADER: usize = 1 << 20;
 /// Promised: 16 MB in all, of which the program itself takes more than a third. A test's build is a larger program: it counts what is not it.
 const MEMORY_MB: f64 = 10.0;
-/// What the kubelet waits for an answer.
-const KUBELET: Duration = Duration::from_secs(1);
+/// The kubelet's default timeout for a probe.
+const KUBELET_TIMEOUT: Duration = Duration::from_secs(1);
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 fn connect() -> Result<TcpStream> {
@@ -56,7 +56,7 @@ fn repairs(lab: &Lab) -> Result<()> {
 fn lives(agent: &Agent) -> Result<()> {
     let begin = Instant::now();
     ensure!(agent.code("/livez")? == 200, "alive");
-    ensure!(begin.elapsed() < KUBELET, "/livez took {:?}", begin.elapsed());
+    ensure!(begin.elapsed() < KUBELET_TIMEOUT, "/livez took {:?}", begin.elapsed());
     Ok(())
 }
 
@@ -71,7 +71,7 @@ fn lost(agent: &Agent) -> Result<u64> {
 fn slowly(lab: &Lab, agent: &Agent) -> Result<()> {
     let mut streams = lab.node.run(|| (0..CONNECTIONS).map(|_| connect()).collect::<Result<Vec<_>>>())?;
     for byte in b"GET / HTTP/1.1\r\nX-Slow: " {
-        // The agent closes most of them, which is what it is for.
+        // The agent closes most of them to make room.
         streams.retain_mut(|stream| stream.write_all(&[*byte]).is_ok());
         lives(agent)?;
     }
@@ -79,8 +79,8 @@ fn slowly(lab: &Lab, agent: &Agent) -> Result<()> {
     repairs(lab)
 }
 
-/// New connections, each of which pushes out an older one: the kubelet's is answered before it is the oldest. How soon it is taken is the
-/// kernel's affair, whose queue is full: a lost SYN comes again after a second.
+/// New connections, each of which closes an older one: the kubelet's is answered before it is the oldest. No time is checked here, since
+/// the kernel's queue is full: a SYN that it drops comes again after a second.
 fn floods(lab: &Lab, agent: &Agent) -> Result<()> {
     let node = &lab.node;
     let flood = || {
@@ -103,8 +103,8 @@ fn floods(lab: &Lab, agent: &Agent) -> Result<()> {
     is_small(agent.pid()?)
 }
 
-/// Metrics asked for a hundred times at once on every connection there may be, and never read: a connection holds few answers at a time.
-fn deaf(lab: &Lab, agent: &Agent) -> Result<()> {
+/// A hundred pipelined requests for metrics on nearly every connection, whose answers nobody reads: a connection buffers few at a time.
+fn never_read(lab: &Lab, agent: &Agent) -> Result<()> {
     let asked = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
     let _streams = lab.node.run(|| {
         let mut streams = (0..PLACES).map(|_| connect()).collect::<Result<Vec<_>>>()?;
@@ -123,12 +123,12 @@ fn deaf(lab: &Lab, agent: &Agent) -> Result<()> {
     Ok(())
 }
 
-/// A megabyte of header, and what the agent says to it.
+/// A megabyte of header: the agent refuses it or closes the connection.
 fn much(lab: &Lab) -> Result<()> {
     let answer = lab.node.run(|| {
         let mut stream = connect()?;
         let request = format!("GET /status HTTP/1.1\r\nHost: x\r\nX-Much: {}\r\n\r\n", "x".repeat(HEADER));
-        // It need not take it all.
+        // The agent may close before all is sent.
         let _ = stream.write_all(request.as_bytes());
         let mut answer = Vec::new();
         match stream.read_to_end(&mut answer) {
@@ -181,7 +181,7 @@ fn no_client_costs_more_than_its_share() -> Result<()> {
 
     slowly(&lab, &agent)?;
     floods(&lab, &agent)?;
-    deaf(&lab, &agent)?;
+    never_read(&lab, &agent)?;
     much(&lab)?;
     let node = lab.node.clone();
     thread::scope(|scope| {

@@ -160,6 +160,11 @@ impl DatapathReport {
     /// Differs in more than the time of the last pass.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {
+        self.without_time() != other.without_time()
+    }
+
+    /// Every field, but of the last pass only whether there was one. It copies nothing, since each of ten passes a second is compared.
+    fn without_time(&self) -> impl PartialEq {
         let Self {
             model,
             pending,
@@ -180,13 +185,32 @@ impl DatapathReport {
             left_alone,
             last_pass,
         } = self;
-        let is_same = last_pass.is_some() == other.last_pass.is_some()
-            && (model, pending, ipcache, intruders) == (&other.model, &other.pending, &other.ipcache, &other.intruders)
-            && (left_out, observing, map_problem) == (&other.left_out, &other.observing, &other.map_problem)
-            && (ipcache_problem, route_problem) == (&other.ipcache_problem, &other.route_problem)
-            && (refused, verify_only, foreign_routes) == (&other.refused, &other.verify_only, &other.foreign_routes)
-            && (failures, repairs, repairs_total) == (&other.failures, &other.repairs, &other.repairs_total)
-            && (contended, left_alone) == (&other.contended, &other.left_alone);
-        !is_same
+        (
+            (model, pending, ipcache, intruders, left_out, observing, map_problem),
+            (ipcache_problem, route_problem, refused, verify_only, foreign_routes),
+            (failures, repairs, repairs_total, contended, left_alone, last_pass.is_some()),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_the_last_pass_is_no_difference() {
+        let pass = |took| Pass {
+            at: Timestamp::UNIX_EPOCH,
+            config_hash: String::new(),
+            reason: Reason::Tick,
+            took: Duration::from_micros(took),
+            applied: 0,
+            failed: 0,
+        };
+        let report = DatapathReport { last_pass: Some(pass(1)), ..DatapathReport::default() };
+        assert!(!report.differs(&DatapathReport { last_pass: Some(pass(2)), ..DatapathReport::default() }));
+        assert!(report.differs(&DatapathReport::default()), "the first pass is one");
+        assert!(report.differs(&DatapathReport { repairs_total: 1, ..report.clone() }));
+        assert!(report.differs(&DatapathReport { observing: Some("another agent writes".into()), ..report.clone() }));
     }
 }

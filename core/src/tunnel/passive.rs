@@ -4,7 +4,7 @@
 const ONE_IN: u32 = 10;
 
 /// What one VTEP's tunnel carried, as of the last probe that was due.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Passive {
     seen: u64,
     answers: u64,

@@ -81,7 +81,7 @@ impl From<Answers> for ProbeState {
 }
 
 /// The probes of one VTEP.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Lane {
     pub vtep: Vtep,
     pub target: Option<Target>,

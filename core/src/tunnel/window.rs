@@ -18,7 +18,7 @@ pub enum Answers {
 }
 
 /// How many results in a row change a state.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
     /// Failures that turn `ok` or `pending` into `failed`.
     pub raise: u32,
@@ -57,7 +57,7 @@ const CALM: u32 = 30;
 const WINDOW: usize = 100;
 
 /// The record of one probe of one VTEP.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     thresholds: Thresholds,
     timeout: Duration,
