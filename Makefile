@@ -6,12 +6,13 @@ KERNELS ?=
 # How many seconds each fuzz target runs.
 FUZZ_SECONDS ?= 30
 
-.PHONY: run test test-all test-kernels fuzz image bench check docs manifests setup
+.PHONY: run test test-all test-kernels fuzz image bench check advisories docs manifests setup
 
-# Starts the lab with the agent. With ONCE=1 it ends when both BIG-IPs are healthy.
+# Starts the lab with the agent. With ONCE=1 it ends when both BIG-IPs are healthy. It runs the programs that `make test` builds: the `--test`
+# target brings the features that tests add to dependencies, so that nothing is built twice. A release build takes several times as long.
 run: setup
-	cargo build --release --package vtep-agent --package vtep-lab
-	target/release/vtep-lab demo --agent target/release/vtep-agent $(if $(ONCE),--once)
+	cargo build --workspace --bins --test check
+	target/debug/vtep-lab demo --agent target/debug/vtep-agent $(if $(ONCE),--once)
 
 test: setup
 	cargo test --workspace
@@ -38,13 +39,18 @@ fuzz: setup
 			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; \
 	done
 
-# Checks formatting, lints and documentation. Any warning is an error.
+# Checks formatting, lints, documentation, and the dependencies (deny.toml). Any warning is an error.
 check: setup
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	target/tools/bin/hadolint Dockerfile
+	target/tools/bin/cargo-deny --workspace check --hide-inclusion-graph bans licenses sources
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
+
+# Known vulnerabilities and abandoned crates among the dependencies. It is not part of check: it fetches RustSec's database.
+advisories: setup
+	target/tools/bin/cargo-deny --workspace check advisories
 
 bench: setup
 	cargo bench --package vtep-agent

@@ -15,7 +15,7 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
+use vtep_core::types::digest;
 
 use crate::bounded;
 
@@ -73,7 +73,7 @@ impl<T: DeserializeOwned> StateFile<T> {
         if envelope.format != FORMAT {
             return Err(self.damaged(format!("its format is {}, and this agent knows {FORMAT}", envelope.format)));
         }
-        if envelope.sha256 != checksum(envelope.content) {
+        if envelope.sha256 != digest::hex(envelope.content.get()) {
             return Err(self.damaged("its checksum is wrong"));
         }
         serde_json::from_str(envelope.content.get()).map(Some).map_err(|error| self.damaged(error))
@@ -96,7 +96,7 @@ impl<T: DeserializeOwned + Serialize> StateFile<T> {
 
     fn replace(&self, value: &T) -> io::Result<()> {
         let content = serde_json::value::to_raw_value(value)?;
-        let envelope = Envelope { format: FORMAT, sha256: checksum(&content), content: &content };
+        let envelope = Envelope { format: FORMAT, sha256: digest::hex(content.get()), content: &content };
         let dir = self.path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         fs::create_dir_all(dir)?;
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
@@ -112,10 +112,6 @@ impl<T: DeserializeOwned + Serialize> StateFile<T> {
         // The new name, too, shall outlive a crash.
         fs::File::open(dir)?.sync_all()
     }
-}
-
-fn checksum(content: &RawValue) -> String {
-    Sha256::digest(content.get()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ const IPPROTO_UDP: u8 = 17;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_ETHERNET: u16 = 0x6558;
-pub const ARP_REQUEST: u16 = 1;
 pub const ARP_REPLY: u16 = 2;
 
 /// IPv4 without options (RFC 791, section 3.1).

@@ -75,7 +75,6 @@ pub struct FlowStats {
     pub last_seen_ns: u64,
     /// That tick, in jiffies.
     pub last_tick: u64,
-    pub arp_requests: u64,
     /// Source MAC of the last inner frame.
     pub inner_mac: [u8; 6],
     pub reserved: [u8; 2],
@@ -119,5 +118,5 @@ pub const COUNTERS: u32 = 3;
 
 const _: () = assert!(size_of::<Targets>() == TARGETS_MAX * 12);
 const _: () = assert!(size_of::<FlowKey>() == 12);
-const _: () = assert!(size_of::<FlowStats>() == 72);
+const _: () = assert!(size_of::<FlowStats>() == 64);
 const _: () = assert!(size_of::<Stray>() == 16);

@@ -15,7 +15,7 @@ use aya_ebpf::{
     maps::{Array, LruHashMap, PerCpuArray, PerCpuHashMap},
     programs::SkBuffContext,
 };
-use headers::{ARP_REPLY, ARP_REQUEST, Inner, Ip, Transport, Tunnel};
+use headers::{ARP_REPLY, Inner, Ip, Transport, Tunnel};
 use vtep_agent_ebpf::{
     COUNTERS, Counter, FLOWS_MAX, FlowKey, FlowStats, SNAP_LEN, STRAYS_MAX, Stray, Targets, VTEP_VNI,
 };
@@ -148,7 +148,6 @@ static NOTHING_SEEN: FlowStats = FlowStats {
     bytes: 0,
     last_seen_ns: 0,
     last_tick: 0,
-    arp_requests: 0,
     inner_mac: [0; 6],
     reserved: [0; 2],
     inner_source: [0; 4],
@@ -192,7 +191,6 @@ fn record(key: &FlowKey, inner: &Inner, length: u64) {
     }
     if let Some(sender) = inner.arp_sender() {
         stats.arp_sender = sender.to_ne_bytes();
-        stats.arp_requests += u64::from(inner.arp_operation() == Some(ARP_REQUEST));
     }
 }
 

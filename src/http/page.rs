@@ -6,9 +6,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use base64::{Engine, prelude::BASE64_STANDARD};
-use sha2::{Digest, Sha256};
-use vtep_core::diagnosis::Cause;
+use vtep_core::{diagnosis::Cause, types::digest};
 
 const HTML: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
@@ -26,16 +24,15 @@ struct Page {
 static PAGE: LazyLock<Page> = LazyLock::new(|| {
     let script = SCRIPT.replace(NO_HOPS, &hops());
     let html = HTML.replace("/*style*/", STYLE).replace("/*script*/", &script);
-    let hash = |text: &str| BASE64_STANDARD.encode(Sha256::digest(text));
     Page {
-        etag: format!("\"{}\"", hash(&html)),
+        etag: format!("\"{}\"", digest::base64(&html)),
         // Its own script and style, by their bytes, and its own server: a value from the configuration that gets into the page by a mistake
         // of ours does nothing there.
         policy: format!(
             "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; img-src data:; base-uri 'none'; \
              form-action 'none'; frame-ancestors 'none'",
-            hash(&script),
-            hash(STYLE)
+            digest::base64(&script),
+            digest::base64(STYLE)
         ),
         html,
     }
@@ -73,7 +70,7 @@ mod tests {
         let (_, script) = html.split_once("<script>").expect("a script");
         let (script, _) = script.split_once("</script>").expect("its end");
         assert!(html.contains(STYLE) && script.contains("function draw("));
-        assert!(policy.contains(&BASE64_STANDARD.encode(Sha256::digest(script))), "{policy}");
+        assert!(policy.contains(&digest::base64(script)), "{policy}");
         assert!(!html.contains("/*style*/") && !html.contains("/*script*/") && !html.contains(NO_HOPS));
     }
 

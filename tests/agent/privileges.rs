@@ -4,7 +4,6 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
-use serde::Deserialize;
 use serde_json::Value;
 use vtep_core::{
     report::status::{Probes, VtepStatus},
@@ -32,8 +31,7 @@ const NUMBERS: [(&str, u8); 4] = [("NET_ADMIN", 12), ("NET_RAW", 13), ("SYS_ADMI
 
 /// The pod that the manifest's DaemonSet makes.
 pub(crate) fn pod() -> Result<Value> {
-    let documents = serde_yaml_ng::Deserializer::from_str(MANIFEST).map(Value::deserialize);
-    let documents = documents.collect::<Result<Vec<_>, _>>().context("the manifest is YAML")?;
+    let documents: Vec<Value> = serde_saphyr::from_multiple(MANIFEST).context("the manifest is YAML")?;
     let daemon_set = documents.into_iter().find(|document| document["kind"] == "DaemonSet").context("a DaemonSet")?;
     Ok(daemon_set["spec"]["template"]["spec"].clone())
 }

@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
 use serde_json::Value;
 use vtep_apiserver::{ApiServer, Request};
 use vtep_lab::{Config, Lab};
@@ -45,8 +44,7 @@ fn granted() -> Result<BTreeSet<Right>> {
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;
     let mut rights = BTreeSet::new();
-    for document in serde_yaml_ng::Deserializer::from_str(&text) {
-        let object = Value::deserialize(document)?;
+    for object in serde_saphyr::from_multiple::<Value>(&text)? {
         if object["kind"] != "Role" && object["kind"] != "ClusterRole" {
             continue;
         }

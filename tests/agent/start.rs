@@ -23,7 +23,7 @@ fn the_seed_configuration_becomes_healthy() -> Result<()> {
     })?;
     ensure!(in_kernel(&lab, &lab.topology.vteps())?, "the map holds {:?}", lab.cilium.vtep_entries()?);
     for (vtep, bigip) in status.vteps.iter().zip(&lab.bigips) {
-        ensure!(vtep.mac.octets() == bigip.addresses.vtep().mac.into_array(), "{vtep:?}");
+        ensure!(vtep.mac.octets() == bigip.addresses.vtep().mac.0, "{vtep:?}");
         ensure!(vtep.probes.arp.observed_mac == Some(vtep.mac), "ARP is answered with the real MAC: {vtep:?}");
         ensure!(vtep.seen.packets > 0 && vtep.seen.vnis == [2] && vtep.seen.ports == [8472], "{:?}", vtep.seen);
         let self_ip = bigip.addresses.self_ip.addr();

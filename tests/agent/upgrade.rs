@@ -97,7 +97,7 @@ fn rewrite_state(change: impl FnOnce(&mut Value)) -> Result<PathBuf> {
     let mut file: Value = serde_json::from_slice(&fs::read(&path)?)?;
     change(&mut file);
     let digest = Sha256::digest(file["content"].to_string());
-    file["sha256"] = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
+    file["sha256"] = format!("{digest:x}").into();
     fs::write(&path, file.to_string())?;
     Ok(path)
 }

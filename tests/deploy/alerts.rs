@@ -19,7 +19,7 @@ fn rules() -> String {
 }
 
 fn yaml(path: &str) -> Result<Value> {
-    serde_yaml_ng::from_str(&read(path)?).with_context(|| path.to_owned())
+    serde_saphyr::from_str(&read(path)?).with_context(|| path.to_owned())
 }
 
 /// Each alert by its name.

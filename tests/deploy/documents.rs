@@ -17,7 +17,7 @@ fn table() -> Result<Vec<(String, Value)>> {
     rows.map(|row| {
         let mut code = row.split('`').skip(1).step_by(2);
         let (path, default) = code.next().zip(code.next()).with_context(|| format!("no value and default in {row}"))?;
-        let default = serde_yaml_ng::from_str(default).with_context(|| format!("no YAML: {default}"))?;
+        let default = serde_saphyr::from_str(default).with_context(|| format!("no YAML: {default}"))?;
         Ok((path.to_owned(), default))
     })
     .collect()
@@ -25,7 +25,7 @@ fn table() -> Result<Vec<(String, Value)>> {
 
 #[test]
 fn every_value_is_told_with_its_default() -> Result<()> {
-    let mut values: Value = serde_yaml_ng::from_str(&read(&format!("{CHART}/values.yaml"))?)?;
+    let mut values: Value = serde_saphyr::from_str(&read(&format!("{CHART}/values.yaml"))?)?;
     for (path, told) in table()? {
         let (parent, name) = path
             .rsplit_once('.')

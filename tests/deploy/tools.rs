@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
 use serde_json::Value;
 
 /// The chart, from the repository's root.
@@ -83,9 +82,7 @@ pub(crate) struct Objects(pub(crate) Vec<Value>);
 
 impl Objects {
     pub(crate) fn parse(yaml: &str) -> Result<Self> {
-        let documents = serde_yaml_ng::Deserializer::from_str(yaml);
-        let objects = documents.map(Value::deserialize).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self(objects.into_iter().filter(|object| !object.is_null()).collect()))
+        Ok(Self(serde_saphyr::from_multiple(yaml)?))
     }
 
     pub(crate) fn of_kind<'a>(&'a self, kind: &str) -> impl Iterator<Item = &'a Value> {

@@ -6,6 +6,7 @@ mod found;
 mod node;
 #[cfg(test)]
 mod tests;
+mod yaml;
 
 use self::found::Found;
 use super::{Keys, document::NodeConfig};
@@ -26,7 +27,7 @@ pub enum ManifestError {
     #[error("the input is empty")]
     Empty,
     #[error("the input is not YAML")]
-    Yaml(#[source] serde_yaml_ng::Error),
+    Yaml(#[source] serde_saphyr::granit_parser::ScanError),
     #[error("the input is not JSON")]
     Json(#[source] serde_json::Error),
     #[error("expected a ConfigMap or a map of keys, found {0}")]

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
 use super::{
     Keys,
@@ -15,6 +14,7 @@ use super::{
     spec::Spec,
     surroundings::{Around, Surroundings},
 };
+use crate::types::digest;
 
 /// What a source sees now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -277,14 +277,9 @@ fn missing(reason: &str) -> Finding {
 }
 
 fn hash(keys: &Keys) -> String {
-    let mut hasher = Sha256::new();
-    for (key, value) in keys {
-        for part in [key, value] {
-            hasher.update((part.len() as u64).to_be_bytes());
-            hasher.update(part);
-        }
-    }
-    hasher.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    let mut hash = digest::hex_of_parts(keys.iter().flat_map(|(key, value)| [key.as_str(), value]));
+    hash.truncate(12);
+    hash
 }
 
 #[cfg(test)]

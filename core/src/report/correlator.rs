@@ -6,9 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sha2::{Digest, Sha256};
-
 use super::event::{About, Note};
+use crate::types::digest;
 
 /// The same within this time of the last is one Event, counted.
 const SERIES: Duration = Duration::from_secs(600);
@@ -87,14 +86,9 @@ impl Book {
 
 /// The object's name and a number for the rest, as `kubectl` and others name Events.
 fn name(object: &str, parts: &[&str]) -> String {
-    let mut hasher = Sha256::new();
-    for part in parts {
-        hasher.update((part.len() as u64).to_be_bytes());
-        hasher.update(part);
-    }
-    let number: String = hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let number = digest::hex_of_parts(parts.iter().copied());
     let object = object.get(..NAME_MAX).unwrap_or(object).trim_end_matches(['.', '-']);
-    format!("{object}.{number}")
+    format!("{object}.{number:.16}")
 }
 
 #[cfg(test)]

@@ -2,12 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
-use macaddr::MacAddr6;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A 48-bit MAC address, read in any usual notation and printed in lower case with `:`.
+/// A 48-bit MAC address in transmission order, read in any usual notation and printed in lower case with `:`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mac(MacAddr6);
+pub struct Mac([u8; 6]);
 
 /// The text is not a 48-bit MAC address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,31 +16,29 @@ pub struct InvalidMac;
 impl Mac {
     #[must_use]
     pub const fn new(octets: [u8; 6]) -> Self {
-        let [a, b, c, d, e, f] = octets;
-        Self(MacAddr6::new(a, b, c, d, e, f))
+        Self(octets)
     }
 
-    /// In transmission order.
     #[must_use]
     pub const fn octets(self) -> [u8; 6] {
-        self.0.into_array()
+        self.0
     }
 
     #[must_use]
     pub fn is_zero(self) -> bool {
-        self.0.is_nil()
+        self == Self::default()
     }
 
     /// The group bit of the first octet; the broadcast address has it too.
     #[must_use]
-    pub fn is_multicast(self) -> bool {
-        self.0.is_multicast()
+    pub const fn is_multicast(self) -> bool {
+        self.0[0] & 1 == 1
     }
 }
 
 impl From<[u8; 6]> for Mac {
     fn from(octets: [u8; 6]) -> Self {
-        Self::new(octets)
+        Self(octets)
     }
 }
 
@@ -60,7 +57,7 @@ impl FromStr for Mac {
         }
         let value = u64::from_str_radix(&parts.concat(), 16).map_err(|_| InvalidMac)?;
         let [_, _, octets @ ..] = value.to_be_bytes();
-        Ok(Self::new(octets))
+        Ok(Self(octets))
     }
 }
 

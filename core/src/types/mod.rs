@@ -1,4 +1,5 @@
 //! Types that all others use.
 
+pub mod digest;
 pub mod error_chain;
 pub mod mac;

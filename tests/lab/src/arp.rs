@@ -7,10 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use macaddr::MacAddr6;
 use socket2::Socket;
 
-use crate::{host::Host, packet};
+use crate::{host::Host, mac::Mac, packet};
 
 const ETHERTYPE_ARP: u16 = 0x0806;
 /// Ethernet, IPv4, address lengths, request.
@@ -22,7 +21,7 @@ const FRAME_LEN: usize = 42;
 #[derive(Debug, Clone, Copy)]
 pub struct ArpRequest {
     /// Destination of the frame. Cilium answers broadcasts, and what is sent to its tunnel device's MAC.
-    pub to: MacAddr6,
+    pub to: Mac,
     pub sender: Ipv4Addr,
     pub target: Ipv4Addr,
 }
@@ -31,7 +30,7 @@ impl ArpRequest {
     /// The usual kind: to everybody.
     #[must_use]
     pub fn broadcast(sender: Ipv4Addr, target: Ipv4Addr) -> Self {
-        Self { to: MacAddr6::broadcast(), sender, target }
+        Self { to: Mac([0xff; 6]), sender, target }
     }
 }
 
@@ -40,7 +39,7 @@ impl ArpRequest {
 /// # Errors
 ///
 /// There is no such device, or the socket failed.
-pub fn arp(from: &Host, device: &str, request: ArpRequest, patience: Duration) -> Result<Option<MacAddr6>> {
+pub fn arp(from: &Host, device: &str, request: ArpRequest, patience: Duration) -> Result<Option<Mac>> {
     let link = from.link(device)?;
     let frame = encode(link.mac, request);
     from.run(|| {
@@ -50,7 +49,7 @@ pub fn arp(from: &Host, device: &str, request: ArpRequest, patience: Duration) -
     })
 }
 
-fn receive(mut socket: Socket, request: ArpRequest, deadline: Instant) -> io::Result<Option<MacAddr6>> {
+fn receive(mut socket: Socket, request: ArpRequest, deadline: Instant) -> io::Result<Option<Mac>> {
     let mut frame = [0; FRAME_LEN];
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -70,26 +69,17 @@ fn receive(mut socket: Socket, request: ArpRequest, deadline: Instant) -> io::Re
     }
 }
 
-fn encode(mac: MacAddr6, request: ArpRequest) -> Vec<u8> {
+fn encode(mac: Mac, request: ArpRequest) -> Vec<u8> {
     let ArpRequest { to, sender, target } = request;
-    let nobody = MacAddr6::nil();
-    [
-        to.as_bytes(),
-        mac.as_bytes(),
-        &ETHERTYPE_ARP.to_be_bytes(),
-        &REQUEST,
-        mac.as_bytes(),
-        &sender.octets(),
-        nobody.as_bytes(),
-        &target.octets(),
-    ]
-    .concat()
+    let nobody = [0; 6];
+    let (to, mac) = (to.0, mac.0);
+    [&to[..], &mac, &ETHERTYPE_ARP.to_be_bytes(), &REQUEST, &mac, &sender.octets(), &nobody, &target.octets()].concat()
 }
 
 /// The sender's MAC of a reply to this request.
-fn decode(frame: &[u8; FRAME_LEN], request: ArpRequest) -> Option<MacAddr6> {
+fn decode(frame: &[u8; FRAME_LEN], request: ArpRequest) -> Option<Mac> {
     let is_reply = frame[12..14] == ETHERTYPE_ARP.to_be_bytes() && frame[14..21] == REQUEST[..7] && frame[21] == REPLY;
     let is_ours = frame[28..32] == request.target.octets() && frame[38..42] == request.sender.octets();
-    let [a, b, c, d, e, f] = *frame[22..].first_chunk()?;
-    (is_reply && is_ours).then_some(MacAddr6::new(a, b, c, d, e, f))
+    let mac = frame[22..].first_chunk()?;
+    (is_reply && is_ours).then_some(Mac(*mac))
 }

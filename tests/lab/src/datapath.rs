@@ -16,7 +16,6 @@ use aya::{
     maps::{HashMap, LpmTrie, lpm_trie::Key},
     programs::{SchedClassifier, TcAttachType, tc},
 };
-use macaddr::MacAddr6;
 use vtep_lab_ebpf::{
     ENDPOINT_HOST, EndpointInfo, EndpointKey, IPCACHE_STATIC_PREFIX, IpcacheKey, IpcacheValue, Settings, VtepKey,
     VtepValue, endpoint_key, ipcache_key,
@@ -25,6 +24,7 @@ use vtep_lab_ebpf::{
 use crate::{
     cilium::Faults,
     host::{Host, Link},
+    mac::Mac,
     mounts::PINS,
     network::POD_DEVICE,
     topology::{Topology, Tunnel, Vtep},
@@ -195,15 +195,15 @@ fn settings(node: &Host, tunnel: Tunnel, vtep_mask: Option<Ipv4Addr>, faults: Fa
         tunnel_ifindex: device.index,
         net_ifindex: node.link("cilium_net")?.index,
         pod_identity: IDENTITY_POD,
-        tunnel_mac: device.mac.into_array(),
-        host_mac: node.link("cilium_host")?.mac.into_array(),
+        tunnel_mac: device.mac.0,
+        host_mac: node.link("cilium_host")?.mac.0,
         check_vni: u8::from(!accept_any_vni && tunnel != Tunnel::UserGeneve),
         zero_mac_arp: u8::from(zero_mac_arp),
         reserved: [0; 2],
     })
 }
 
-fn fill_endpoints(ebpf: &mut Ebpf, device: Link, pod_mac: MacAddr6, topology: &Topology) -> Result<()> {
+fn fill_endpoints(ebpf: &mut Ebpf, device: Link, pod_mac: Mac, topology: &Topology) -> Result<()> {
     let map = ebpf.map_mut(ENDPOINT_MAP).context("the object has no endpoint map")?;
     let mut map: HashMap<_, EndpointKey, Record<EndpointInfo>> = map.try_into()?;
     let pod = EndpointInfo {
@@ -212,8 +212,8 @@ fn fill_endpoints(ebpf: &mut Ebpf, device: Link, pod_mac: MacAddr6, topology: &T
         id: POD_ENDPOINT_ID,
         flags: 0,
         padding: 0,
-        mac: pad(pod_mac.into_array()),
-        node_mac: pad(device.mac.into_array()),
+        mac: pad(pod_mac.0),
+        node_mac: pad(device.mac.0),
         identity: IDENTITY_POD,
         parent_ifindex: 0,
         padding2: [0; 8],

@@ -11,13 +11,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use macaddr::MacAddr6;
 use nix::sys::{
     prctl::set_pdeathsig,
     signal::{SigSet, Signal},
 };
 
-use crate::namespace::Namespace;
+use crate::{mac::Mac, namespace::Namespace};
 
 /// One network namespace of the lab. Clones mean the same one, and may go to other threads.
 #[derive(Debug, Clone)]
@@ -30,7 +29,7 @@ pub struct Host {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link {
     pub index: u32,
-    pub mac: MacAddr6,
+    pub mac: Mac,
 }
 
 impl Host {

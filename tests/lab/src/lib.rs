@@ -39,6 +39,7 @@ mod config;
 mod datapath;
 mod geneve;
 mod host;
+mod mac;
 mod mounts;
 mod namespace;
 mod network;
@@ -54,6 +55,7 @@ pub use crate::{
     cilium::{Cilium, Faults},
     config::Config,
     host::{Host, Link},
+    mac::Mac,
     mounts::{BPF_FS, CILIUM_RUN, CONFIG, FILES, PINS, STATE},
     network::{BIGIP_TUNNEL, POD_DEVICE},
     ping::{PingResult, ping},

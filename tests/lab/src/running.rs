@@ -3,6 +3,7 @@
 use std::{fs, net::Ipv4Addr, path::Path};
 
 use anyhow::{Context, Result};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 
@@ -118,16 +119,9 @@ impl RunningConfig {
     }
 }
 
-/// A Go `net.IPNet`: the mask is bytes, and so base64.
+/// A Go `net.IPNet`, whose mask is bytes, hence base64.
 fn cidr(cidr: Ipv4Net) -> Value {
-    json!({ "IP": cidr.network().to_string(), "Mask": base64_of_four(cidr.netmask().octets()) })
-}
-
-fn base64_of_four([a, b, c, d]: [u8; 4]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let bits = u64::from(u32::from_be_bytes([a, b, c, d])) << 4;
-    let digits = (0..6).rev().map(|digit| DIGITS[(bits >> (6 * digit) & 0x3f) as usize] as char);
-    digits.chain("==".chars()).collect()
+    json!({ "IP": cidr.network().to_string(), "Mask": BASE64_STANDARD.encode(cidr.netmask().octets()) })
 }
 
 /// Writes a file so that a reader sees the old one or the new one.
@@ -135,16 +129,4 @@ fn replace(path: &Path, text: &str) -> Result<()> {
     let new = path.with_extension("new");
     fs::write(&new, text).with_context(|| format!("failed to write {}", new.display()))?;
     fs::rename(&new, path).with_context(|| format!("failed to replace {}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base64_of_four;
-
-    #[test]
-    fn masks_in_base64() {
-        assert_eq!(base64_of_four([255, 255, 255, 0]), "////AA==");
-        assert_eq!(base64_of_four([255, 255, 0, 0]), "//8AAA==");
-        assert_eq!(base64_of_four([255, 255, 255, 128]), "////gA==");
-    }
 }

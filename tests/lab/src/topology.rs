@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use macaddr::MacAddr6;
 use vtep_lab_ebpf::{VtepKey, VtepValue};
+
+use crate::mac::Mac;
 
 /// Every address and number that the lab is built from.
 #[derive(Debug, Clone)]
@@ -53,7 +54,7 @@ pub struct BigIpAddresses {
     /// Its self IP in the tunnel, with the prefix length of the CIDR that it stands for.
     pub self_ip: Ipv4Net,
     /// MAC of its tunnel.
-    pub mac: MacAddr6,
+    pub mac: Mac,
     /// VNI of its tunnel. Cilium takes 2 and no other.
     pub vni: u32,
 }
@@ -63,7 +64,7 @@ pub struct BigIpAddresses {
 pub struct Vtep {
     pub endpoint: Ipv4Addr,
     pub cidr: Ipv4Net,
-    pub mac: MacAddr6,
+    pub mac: Mac,
 }
 
 impl Default for Topology {
@@ -83,13 +84,13 @@ impl Default for Topology {
                 BigIpAddresses {
                     underlay_ip: Ipv4Addr::new(10, 169, 72, 34),
                     self_ip: net([10, 1, 6, 34], 24),
-                    mac: MacAddr6::new(0x00, 0x50, 0x56, 0xa0, 0x7d, 0xd8),
+                    mac: Mac([0x00, 0x50, 0x56, 0xa0, 0x7d, 0xd8]),
                     vni: 2,
                 },
                 BigIpAddresses {
                     underlay_ip: Ipv4Addr::new(10, 169, 72, 36),
                     self_ip: net([10, 1, 5, 36], 24),
-                    mac: MacAddr6::new(0x00, 0x50, 0x56, 0x86, 0x6b, 0x28),
+                    mac: Mac([0x00, 0x50, 0x56, 0x86, 0x6b, 0x28]),
                     vni: 2,
                 },
             ],
@@ -156,7 +157,7 @@ impl Vtep {
     #[must_use]
     pub fn value(&self) -> VtepValue {
         let mut value = [0; 16];
-        value[..6].copy_from_slice(self.mac.as_bytes());
+        value[..6].copy_from_slice(&self.mac.0);
         value[8..12].copy_from_slice(&self.endpoint.octets());
         value
     }

@@ -9,8 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use macaddr::MacAddr6;
-use vtep_lab::{ArpRequest, BIGIP_TUNNEL, BigIp, Faults, Host, Lab, arp, ping};
+use vtep_lab::{ArpRequest, BIGIP_TUNNEL, BigIp, Faults, Host, Lab, Mac, arp, ping};
 
 /// Long enough for an answer, which takes microseconds.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -36,7 +35,7 @@ fn silence_for_everything_else() -> Result<()> {
     let lab = Lab::builder().fill_map(true).start()?;
     let bigip = &lab.bigips[0];
     let usual = ArpRequest::broadcast(bigip.addresses.self_ip.addr(), lab.topology.pod_ip);
-    let elsewhere = MacAddr6::new(2, 0, 0, 0, 0, 1);
+    let elsewhere = Mac([2, 0, 0, 0, 0, 1]);
     for (what, request) in [
         ("a sender outside every VTEP CIDR", ArpRequest { sender: STRANGER, ..usual }),
         ("an address that is not on this node", ArpRequest { target: Ipv4Addr::new(10, 0, 0, 99), ..usual }),
@@ -90,6 +89,6 @@ fn capture_one_tunnel_frame(host: &Host, node: Ipv4Addr) -> Result<Child> {
     Ok(child)
 }
 
-fn ask(bigip: &BigIp, request: ArpRequest) -> Result<Option<MacAddr6>> {
+fn ask(bigip: &BigIp, request: ArpRequest) -> Result<Option<Mac>> {
     arp(&bigip.host, BIGIP_TUNNEL, request, PATIENCE)
 }

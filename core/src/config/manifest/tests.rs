@@ -44,11 +44,14 @@ fn reads_every_shape() {
 
 #[test]
 fn scalars_are_their_text() {
-    let text = "enable-vtep: true\ntunnel-port: 8472\nvtep-mask:\na: 'false'\nb: -1\nc: |\n  x\n  y\n1: d\n2: 99999999999999999999\n";
+    let text = "enable-vtep: true\ntunnel-port: 8472\nvtep-mask:\na: 'false'\nb: -1\nc: |\n  x\n  y\n1: d\n2: 99999999999999999999\n3: 0x10\n4: 1.50\n5: 1_000\n";
     let keys = read(text).expect("keys");
     let expected = [
         ("1", "d"),
         ("2", "99999999999999999999"),
+        ("3", "0x10"),
+        ("4", "1.50"),
+        ("5", "1_000"),
         ("a", "false"),
         ("b", "-1"),
         ("c", "x\ny\n"),
@@ -89,6 +92,8 @@ fn an_object_holds_text_alone() {
         ("kind: ConfigMap\ndata: {tunnel-port: 8472}", "`tunnel-port`", "number into string"),
         ("kind: ConfigMap\ndata:\n  a: x\n  b: 1.5\n", "`b`", "write b: \"1.5\""),
         ("{\"kind\": \"ConfigMap\", \"data\": {\"enable-vtep\": true}}", "`enable-vtep`", "is true without quotes"),
+        ("kind: ConfigMap\ndata: {a: 0x10}", "is 0x10 without quotes", "number into string"),
+        ("kind: ConfigMap\ndata: {a: True}", "write a: \"True\"", "bool into string"),
         ("kind: List\nitems:\n- {kind: ConfigMap, data: {a: false}}", "`a`", "false"),
         (
             "kind: ConfigMap\ndata: {}\n---\nkind: CiliumNodeConfig\nspec: {defaults: {a: 1}}",

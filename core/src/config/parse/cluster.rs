@@ -36,35 +36,16 @@ pub(super) fn unknown_keys(keys: &Keys, findings: &mut Vec<Finding>) {
     let unknown = |key: &str| key.to_lowercase().contains("vtep") && !VTEP_KEYS.contains(&key);
     for (key, value) in keys.iter().filter(|(key, _)| unknown(key)) {
         let problem = "nobody reads this key: a typo, or a newer Cilium";
-        let nearest = VTEP_KEYS.into_iter().map(|known| (distance(&key.to_lowercase(), known), known)).min();
+        let lower = key.to_lowercase();
+        // Long keys cost time and are near to none.
+        let candidates = VTEP_KEYS.into_iter().filter(|known| known.len().abs_diff(lower.len()) <= 2);
+        let nearest = candidates.map(|known| (strsim::levenshtein(&lower, known), known)).min();
         let remedy = match nearest {
             Some((0..=2, known)) => format!("did you mean {known}?"),
             Some(_) | None => format!("known are {}", VTEP_KEYS.join(", ")),
         };
         findings.push(Finding::new(Rule::UnknownVtepKey, key, None, Some(value), problem, remedy));
     }
-}
-
-/// Levenshtein's, over bytes; long keys are far from everything.
-fn distance(a: &str, b: &str) -> usize {
-    if a.len().abs_diff(b.len()) > 2 {
-        return usize::MAX;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (y, cell) in b.bytes().zip(row.iter_mut().skip(1)) {
-            let cost = (diagonal + usize::from(x != y)).min(left + 1).min(*cell + 1);
-            diagonal = *cell;
-            *cell = cost;
-            left = cost;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(usize::MAX)
 }
 
 /// `routing-mode` and `tunnel-protocol`, or the `tunnel` of Cilium up to 1.14; and `tunnel-port`.

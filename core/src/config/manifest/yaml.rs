@@ -1,0 +1,163 @@
+//! Reads YAML into a tree.
+//!
+//! An alias repeats its anchor, so that a short text can unfold to more than any memory holds: a budget limits the copies.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Tag, options};
+
+use super::node::{Map, Node, Type};
+
+/// The size of all copies; several times the longest text.
+const BUDGET: usize = 64 << 20;
+
+/// The prefix of YAML's own tags, such as `!!str`.
+const YAML_TAG: &str = "tag:yaml.org,2002:";
+
+const MERGE: &str = "<<";
+
+/// Every document of the text. The parser refuses collections that nest deeper than 255 levels.
+pub(super) fn read(text: &str) -> Result<Vec<Node>, ScanError> {
+    let options = options! { block_scalar_eof_without_line_feed: true };
+    let mut builder = Builder::default();
+    for event in Parser::new_from_str_with_options(text, options) {
+        let (event, span) = event?;
+        builder.add_event(event).map_err(|problem| ScanError::new(span.start, problem))?;
+    }
+    Ok(builder.documents)
+}
+
+#[derive(Default)]
+struct Builder {
+    documents: Vec<Node>,
+    /// The collections around the next node, the innermost last.
+    open: Vec<Open>,
+    anchors: HashMap<usize, Node>,
+    copied: usize,
+}
+
+struct Open {
+    collection: Node,
+    /// The key in a map whose value comes next.
+    key: Option<String>,
+    anchor: usize,
+}
+
+impl Builder {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is the library's, and not exhaustive")]
+    fn add_event(&mut self, event: Event<'_>) -> Result<(), String> {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => self.add(scalar(text, style, tag.as_deref())?, anchor),
+            Event::SequenceStart(_, anchor, tag) => self.begin(Node::List(Vec::new()), anchor, tag.as_deref()),
+            Event::MappingStart(_, anchor, tag) => self.begin(Node::Map(Map::new()), anchor, tag.as_deref()),
+            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            Event::Alias(anchor) => {
+                let node = self.anchors.get(&anchor).ok_or("an alias is inside its own anchor")?;
+                let node = copy(node, &mut self.copied)?;
+                self.add(node, 0)
+            }
+            // The others carry no data.
+            _ => Ok(()),
+        }
+    }
+
+    fn begin(&mut self, collection: Node, anchor: usize, tag: Option<&Tag>) -> Result<(), String> {
+        is_by_schema(tag, true)?;
+        self.open.push(Open { collection, key: None, anchor });
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        let Some(Open { mut collection, anchor, .. }) = self.open.pop() else { return Ok(()) };
+        if let Node::Map(map) = &mut collection
+            && let Some(merged) = map.remove(MERGE)
+        {
+            merge(map, merged)?;
+        }
+        self.add(collection, anchor)
+    }
+
+    fn add(&mut self, node: Node, anchor: usize) -> Result<(), String> {
+        if anchor != 0 {
+            self.anchors.insert(anchor, copy(&node, &mut self.copied)?);
+        }
+        let Some(Open { collection, key, .. }) = self.open.last_mut() else {
+            self.documents.push(node);
+            return Ok(());
+        };
+        match (collection, key.take()) {
+            (Node::Map(map), Some(key)) if map.contains_key(&key) => {
+                return Err(format!("the key `{key}` is there twice"));
+            }
+            (Node::Map(map), Some(key)) => drop(map.insert(key, node)),
+            (Node::Map(_), None) => {
+                let text = node.text().ok_or_else(|| format!("a key is {}", node.describe()))?;
+                *key = Some(text.to_owned());
+            }
+            (Node::List(items), _) => items.push(node),
+            (Node::Null | Node::Text(_) | Node::Bare(_, _), _) => {}
+        }
+        Ok(())
+    }
+}
+
+/// `copied`: what all copies cost.
+fn copy(node: &Node, copied: &mut usize) -> Result<Node, String> {
+    *copied = copied.saturating_add(node.size());
+    if *copied > BUDGET { Err("unfolds to too much data".to_owned()) } else { Ok(node.clone()) }
+}
+
+/// YAML's merge key: its maps count as if written here. Keys that are written here win, and of several maps the first.
+fn merge(map: &mut Map, merged: Node) -> Result<(), String> {
+    match merged {
+        Node::Map(more) => {
+            for (key, value) in more {
+                map.entry(key).or_insert(value);
+            }
+            Ok(())
+        }
+        Node::List(maps) if maps.iter().all(|item| matches!(item, Node::Map(_))) => {
+            maps.into_iter().try_for_each(|item| merge(map, item))
+        }
+        other @ (Node::Null | Node::Text(_) | Node::Bare(_, _) | Node::List(_)) => {
+            Err(format!("`{MERGE}` merges maps, and is {}", other.describe()))
+        }
+    }
+}
+
+/// By YAML's core schema, with binary numbers. Digits after a zero are text.
+fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Result<Node, String> {
+    let by_schema = is_by_schema(tag, style == ScalarStyle::Plain)?;
+    let text = text.into_owned();
+    Ok(match text.as_str() {
+        _ if !by_schema => Node::Text(text),
+        "" | "~" | "null" | "Null" | "NULL" => Node::Null,
+        "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => Node::Bare(text, Type::Bool),
+        number if is_number(number) => Node::Bare(text, Type::Number),
+        _ => Node::Text(text),
+    })
+}
+
+/// Whether the schema decides on the type, and not the tag.
+fn is_by_schema(tag: Option<&Tag>, untagged: bool) -> Result<bool, String> {
+    match tag.map(|tag| (tag.handle(), tag.suffix())) {
+        None => Ok(untagged),
+        Some(("", "!") | (YAML_TAG, "str")) => Ok(false),
+        Some((YAML_TAG, _)) => Ok(true),
+        Some((handle, suffix)) => Err(format!("the tag {handle}{suffix} is unknown")),
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let of_radix = |prefix, radix| {
+        let digits = digits.strip_prefix(prefix).filter(|digits| !digits.is_empty());
+        digits.is_some_and(|digits| digits.chars().all(|digit| digit.is_digit(radix)))
+    };
+    match digits.as_bytes() {
+        b".inf" | b".Inf" | b".INF" | b".nan" | b".NaN" | b".NAN" => true,
+        [b'0', _, ..] if digits.bytes().all(|byte| byte.is_ascii_digit()) => false,
+        [b'0'..=b'9' | b'.', ..] if digits.parse().is_ok_and(f64::is_finite) => true,
+        _ => of_radix("0x", 16) || of_radix("0o", 8) || of_radix("0b", 2),
+    }
+}
