@@ -9,7 +9,8 @@ use vtep_core::{
 };
 
 use super::{
-    Format, cluster_networks,
+    Format,
+    args::cluster_networks,
     input::{self, Applied, Given},
 };
 

@@ -19,7 +19,8 @@ use vtep_core::config::{
 };
 
 use super::{
-    Format, cluster_networks,
+    Format,
+    args::cluster_networks,
     input::{self, Applied, Given},
 };
 

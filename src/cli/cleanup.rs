@@ -14,7 +14,10 @@ use vtep_core::{
     types::error_chain::chain,
 };
 
-use super::{Format, node, state};
+use super::{
+    Format,
+    args::{node, state},
+};
 use crate::{
     kernel::{ipcache::Ipcache, lock::NodeLock, maps::MapError, netlink, routes},
     tasks::reconcile::Memory,

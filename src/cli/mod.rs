@@ -8,16 +8,12 @@ pub mod args;
 mod bigip;
 pub mod check;
 pub mod cleanup;
-pub mod cluster_networks;
 pub mod input;
-pub mod node;
 pub mod plan;
 pub mod preflight;
 pub mod probe;
 pub mod run;
 pub mod snapshot;
-pub mod source;
-pub mod state;
 pub mod status;
 pub(crate) mod style;
 
@@ -40,7 +36,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Watch, program, probe and report on this node: the DaemonSet's command.
-    Run(run::Args),
+    Run(args::run::Args),
     /// Lint a cilium-config.
     Check(check::Args),
     /// Print the tmsh commands for each BIG-IP of a cilium-config.

@@ -13,8 +13,8 @@ use vtep_core::{
 
 use super::{
     Format,
+    args::source,
     snapshot::{self, Moment, NO_CONFIGURATION},
-    source,
 };
 use crate::tasks::reconcile::{maps, routes};
 

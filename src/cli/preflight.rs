@@ -11,7 +11,7 @@ use vtep_core::{
     types::error_chain::chain,
 };
 
-use super::{Format, node};
+use super::{Format, args::node};
 use crate::kernel::{
     devices::{self, CILIUM_HOST},
     maps, netlink,

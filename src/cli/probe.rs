@@ -18,9 +18,10 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use tokio::{sync::watch, time};
 use vtep_core::{
-    datapath::report::{DatapathReport, Mode},
-    diagnosis::RUNBOOK,
-    node::capabilities,
+    config::view::View,
+    datapath::report::Mode,
+    diagnosis::{Diagnosis, RUNBOOK},
+    node::{capabilities, facts::Facts, fitness::Fitness},
     report::status::{Identity, Status},
     tunnel::{report::ProbeReport, vtep_probes::Pace, window::Thresholds},
 };
@@ -28,9 +29,8 @@ use vtep_core::{
 use self::ladder::Ladder;
 use super::{
     Format,
-    run::probe_target,
+    args::{run::probe_target, source},
     snapshot::{self, Moment, NO_CONFIGURATION},
-    source,
 };
 use crate::{
     k8s::events::Queue,
@@ -92,59 +92,72 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(snapshot::exit(&view, status.healthy()))
 }
 
-/// The loops of `run`, observing, until each probe has told; `on_news` gets each state on the way.
+/// The tasks of `run`, observing, until each probe has a result; `on_news` gets each state on the way.
 async fn round(
     args: &Args,
     moment: Moment,
     mut on_news: impl FnMut(&Status) -> io::Result<()>,
 ) -> anyhow::Result<Status> {
-    let Moment { view, facts, netlink } = moment;
     let fitness = Arc::new(args.source.node.fitness()?);
-    let identity = Identity {
-        node: args.source.node_name.clone(),
-        mode: Mode::Observe,
-        started_at: Timestamp::now(),
-        fitness: Arc::clone(&fitness),
-        runbook: RUNBOOK.to_owned(),
-    };
-    let (_config, config) = watch::channel(Some(Arc::new(view)));
-    let (_facts, facts) = watch::channel(Some(Arc::new(facts)));
-    let (datapath_tx, datapath) = watch::channel(Arc::new(DatapathReport::default()));
+    // Without the capability, its absence is the diagnosis, and no probe has a result.
+    let can_probe = !fitness.lacks(capabilities::NET_RAW);
+    let Observers { board, diagnoses, _inputs } = observe(args, moment, fitness, can_probe).await?;
+    let mut news = board.probes.clone();
+    let deadline = time::Instant::now() + PATIENCE;
+    loop {
+        let weighed = monitor::diagnose_all(&board, &BTreeMap::new(), Instant::now(), Timestamp::now());
+        diagnoses.send_replace(Arc::new(weighed));
+        let status = board.status();
+        on_news(&status)?;
+        let is_over = !can_probe || status.vteps.iter().all(ladder::has_told);
+        // A probe without a result at the deadline is part of the answer.
+        if is_over || !matches!(time::timeout_at(deadline, news.changed()).await, Ok(Ok(()))) {
+            return Ok(status);
+        }
+    }
+}
+
+/// What observes, and what it publishes.
+struct Observers {
+    board: Board,
+    diagnoses: watch::Sender<Arc<BTreeMap<Ipv4Net, Diagnosis>>>,
+    /// The tasks end with these.
+    _inputs: (watch::Sender<Option<Arc<View>>>, watch::Sender<Option<Arc<Facts>>>),
+}
+
+/// One pass over the datapath, and probes that run on.
+async fn observe(
+    args: &Args,
+    Moment { view, facts, netlink }: Moment,
+    fitness: Arc<Fitness>,
+    can_probe: bool,
+) -> anyhow::Result<Observers> {
+    let (config_tx, config) = watch::channel(Some(Arc::new(view)));
+    let (facts_tx, facts) = watch::channel(Some(Arc::new(facts)));
+    let (datapath_tx, datapath) = watch::channel(Arc::default());
     let (probes_tx, probes) = watch::channel(Arc::new(ProbeReport::default()));
     let (diagnoses_tx, diagnoses) = watch::channel(Arc::default());
-    let settings = reconcile::Settings {
-        mode: Mode::Observe,
-        fitness: Arc::clone(&fitness),
-        tick: PATIENCE,
-        survey: args.source.survey(),
-        lifeline: Lifeline::None,
-    };
+    let (survey, lifeline) = (args.source.survey(), Lifeline::None);
+    let settings =
+        reconcile::Settings { mode: Mode::Observe, fitness: Arc::clone(&fitness), tick: PATIENCE, survey, lifeline };
     let memory = args.source.state.memory();
     Reconciler::new(settings, netlink, config.clone(), facts.clone(), memory, datapath_tx).once().await;
-
-    // Without it, the capability is the diagnosis, and no probe tells anything.
-    let mut progress = Progress::new(Instant::now());
-    let can_probe = !fitness.lacks(capabilities::NET_RAW);
     if can_probe {
         let targets: BTreeMap<_, _> = args.probe_target.iter().copied().collect();
         let settings = prober::Settings { pace: PACE, passive_first: false, targets };
         let memory = Memory::read_only(&args.source.state.learned());
         let prober = Prober::new(settings, memory, config.clone(), facts.clone(), probes_tx).await;
-        tokio::spawn(prober.context("failed to open the probe socket")?.run(progress.register("probe")));
+        let beat = Progress::new(Instant::now()).register("probe");
+        tokio::spawn(prober.context("failed to open the probe socket")?.run(beat));
     }
-    let mut news = probes.clone();
-    let board =
-        Board { identity: Arc::new(identity), config, facts, datapath, probes, diagnoses, events: Queue::default() };
-    let deadline = time::Instant::now() + PATIENCE;
-    loop {
-        let weighed = monitor::diagnose_all(&board, &BTreeMap::new(), Instant::now(), Timestamp::now());
-        diagnoses_tx.send_replace(Arc::new(weighed));
-        let status = board.status();
-        on_news(&status)?;
-        let is_over = !can_probe || status.vteps.iter().all(ladder::has_told);
-        // What has not told by the deadline is part of the answer.
-        if is_over || !matches!(time::timeout_at(deadline, news.changed()).await, Ok(Ok(()))) {
-            return Ok(status);
-        }
-    }
+    let identity = Identity {
+        node: args.source.node_name.clone(),
+        mode: Mode::Observe,
+        started_at: Timestamp::now(),
+        fitness,
+        runbook: RUNBOOK.to_owned(),
+    };
+    let (identity, events) = (Arc::new(identity), Queue::default());
+    let board = Board { identity, config, facts, datapath, probes, diagnoses, events };
+    Ok(Observers { board, diagnoses: diagnoses_tx, _inputs: (config_tx, facts_tx) })
 }

@@ -16,7 +16,7 @@ use vtep_core::{
     node::facts::Facts,
 };
 
-use super::source::Source;
+use super::args::source::Source;
 use crate::{
     kernel::netlink,
     tasks::{

@@ -69,6 +69,18 @@ struct Found<'s, K> {
     version: String,
 }
 
+impl<K: ResourceExt> Found<'_, K> {
+    fn put(&mut self, object: K) {
+        self.version = object.resource_version().unwrap_or_default();
+        self.objects.insert(object.name_any(), object);
+    }
+
+    fn remove(&mut self, object: &K) {
+        self.version = object.resource_version().unwrap_or_default();
+        self.objects.remove(&object.name_any());
+    }
+}
+
 /// How a watch ended.
 enum End {
     /// As watches do.
@@ -165,14 +177,8 @@ where
                 Err(_) => return Ok(End::Stale),
             };
             match event {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    found.version = object.resource_version().unwrap_or_default();
-                    found.objects.insert(object.name_any(), object);
-                }
-                WatchEvent::Deleted(object) => {
-                    found.version = object.resource_version().unwrap_or_default();
-                    found.objects.remove(&object.name_any());
-                }
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => found.put(object),
+                WatchEvent::Deleted(object) => found.remove(&object),
                 WatchEvent::Bookmark(bookmark) => {
                     found.version = bookmark.metadata.resource_version;
                     continue;

@@ -201,11 +201,14 @@ fn what_was_put_into_the_ipcache_is_taken_back_and_nothing_else() -> Result<()> 
 
     lab.config.write(&Config::seed_keys())?;
     eventually("it is written again", HEALTHY_WITHIN, || holds(&written))?;
+    let has_rule = || Ok(lab.node.ip("rule show")?.contains("lookup 2021").then_some(()));
+    eventually("its route and rule follow", HEALTHY_WITHIN, has_rule)?;
     let cleanup = || {
         let args = ["cleanup", "--state-dir", STATE, "--cilium-run", CILIUM_RUN];
         lab.node.command(AGENT).args(args).output().context("failed to run the agent")
     };
     let refused = cleanup()?;
+
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
     ensure!(refused.status.code() == Some(1) && words.contains("end it first"), "{words}");
     ensure!(agent.terminate()?.success(), "a clean end");

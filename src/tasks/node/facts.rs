@@ -78,19 +78,9 @@ pub async fn follow(
         let cilium_version = *version.borrow_and_update();
         let read = time::timeout(PATIENCE, read(&netlink, &view, &cilium_run, cilium_version)).await;
         match read.unwrap_or(Err(DeviceError::Timeout)) {
-            Ok(mut read) => {
+            Ok(read) => {
                 failing = false;
-                tell_problem(facts.borrow().as_deref(), &read);
-                facts.send_if_modified(|current| {
-                    if let Some(current) = current {
-                        read.running = read.running.clone().or_known(&current.running);
-                    }
-                    let differs = current.as_deref() != Some(&read);
-                    if differs {
-                        *current = Some(Arc::new(read));
-                    }
-                    differs
-                });
+                publish(&facts, read);
             }
             Err(error) if !failing => {
                 failing = true;
@@ -107,6 +97,21 @@ pub async fn follow(
             () = time::sleep(REFRESH) => {}
         }
     }
+}
+
+/// Receivers are woken only by a difference.
+fn publish(facts: &watch::Sender<Option<Arc<Facts>>>, mut read: Facts) {
+    tell_problem(facts.borrow().as_deref(), &read);
+    facts.send_if_modified(|current| {
+        if let Some(current) = current {
+            read.running = read.running.clone().or_known(&current.running);
+        }
+        let differs = current.as_deref() != Some(&read);
+        if differs {
+            *current = Some(Arc::new(read));
+        }
+        differs
+    });
 }
 
 /// Each reason why Cilium's files cannot be read, once, and that none is left.

@@ -17,7 +17,7 @@ use vtep_core::{
 };
 
 use super::{
-    args::{HostRoutes, IpcacheMode},
+    choices::{HostRoutes, IpcacheMode},
     cluster_networks, node, state,
 };
 use crate::{

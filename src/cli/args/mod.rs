@@ -1,0 +1,8 @@
+//! Flags that several commands share, and those of `run`.
+
+pub mod choices;
+pub mod cluster_networks;
+pub mod node;
+pub mod run;
+pub mod source;
+pub mod state;

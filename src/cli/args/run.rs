@@ -1,0 +1,165 @@
+//! The flags of `run`, and the settings of its tasks that they make.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use ipnet::Ipv4Net;
+use jiff::Timestamp;
+use tracing_subscriber::EnvFilter;
+use vtep_core::{
+    diagnosis::RUNBOOK,
+    node::fitness::Fitness,
+    report::status::Identity,
+    tunnel::{vtep_probes::Pace, window::Thresholds},
+};
+
+use super::{choices::Mode, source};
+use crate::{
+    logging,
+    tasks::{
+        prober,
+        reconcile::{self, Lifeline},
+    },
+};
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  vtep-agent run --config-source dir --config-dir /etc/cilium-config --probe-target 10.1.6.0/24=10.1.6.34"
+)]
+pub struct Args {
+    #[command(flatten)]
+    pub source: source::Source,
+    /// Make one pass and exit, without probes or endpoints: 0 in sync, 1 not, 2 no usable configuration, or its source does not answer.
+    #[arg(long)]
+    pub once: bool,
+    /// Write to the kernel, or only look: `observe` does everything but write.
+    #[arg(long, value_enum, default_value = "enforce", env = "VTEP_AGENT_MODE")]
+    pub mode: Mode,
+    /// Address and port of the HTTP endpoints.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9808", env = "VTEP_AGENT_LISTEN")]
+    pub listen: SocketAddr,
+    /// How often the kernel is compared with the configuration, 10ms to 5s.
+    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = verify_interval, env = "VTEP_AGENT_VERIFY_INTERVAL")]
+    pub verify_interval: Duration,
+    /// How often each BIG-IP is probed.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval, env = "VTEP_AGENT_PROBE_INTERVAL")]
+    pub probe_interval: Duration,
+    /// How long to wait for the answer to a probe; not longer than the interval.
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = interval, env = "VTEP_AGENT_PROBE_TIMEOUT")]
+    pub probe_timeout: Duration,
+    /// Probes in a row that must fail before a cause is raised.
+    #[arg(long, value_name = "COUNT", default_value_t = 3, env = "VTEP_AGENT_PROBE_FAILURES")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub probe_failures: u32,
+    /// Probes in a row that must be answered before a cause is cleared.
+    #[arg(long, value_name = "COUNT", default_value_t = 3, env = "VTEP_AGENT_PROBE_SUCCESSES")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub probe_successes: u32,
+    /// The tunnel self IP behind a VTEP CIDR, repeatable; without it, it is learned from BIG-IP's own frames.
+    #[arg(long, value_name = "CIDR=IP", value_parser = probe_target, value_delimiter = ',', env = "VTEP_AGENT_PROBE_TARGET")]
+    pub probe_target: Vec<(Ipv4Net, Ipv4Addr)>,
+    /// While BIG-IP's own frames show that its tunnel lives, leave out nine rounds of probes in ten.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", env = "VTEP_AGENT_PASSIVE_FIRST")]
+    pub passive_first: bool,
+    /// How often the log sums up each VTEP; one that stays healthy, every sixth time.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = interval, env = "VTEP_AGENT_SUMMARY_INTERVAL")]
+    pub summary_interval: Duration,
+    /// Tell changes of verdict as Events of the Node, and findings as Events of the ConfigMap.
+    #[arg(long, value_enum, default_value = "on", env = "VTEP_AGENT_EVENTS")]
+    pub events: EventsMode,
+    /// Keep the Node's condition VtepTunnelsHealthy; it informs, and nothing follows from it.
+    #[arg(long, env = "VTEP_AGENT_NODE_CONDITION")]
+    pub node_condition: bool,
+    /// Where your people find the runbook: `/status` and Events link to its section of the cause.
+    #[arg(long, value_name = "URL", default_value = RUNBOOK, env = "VTEP_AGENT_RUNBOOK_URL")]
+    pub runbook_url: String,
+    /// How to write the log: for people, or one JSON object a line.
+    #[arg(long, value_enum, default_value = "text", env = "VTEP_AGENT_LOG_FORMAT")]
+    pub log_format: logging::Format,
+    /// The least level that is logged, or directives such as `info,vtep_agent::probe=debug`.
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = log_level, env = "VTEP_AGENT_LOG_LEVEL")]
+    pub log_level: String,
+}
+
+/// `--events`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum EventsMode {
+    On,
+    Off,
+}
+
+impl Args {
+    /// Settings of the reconciler.
+    #[must_use]
+    pub fn reconcile(&self, fitness: Arc<Fitness>, lifeline: Lifeline) -> reconcile::Settings {
+        let (mode, tick, survey) = (self.mode.into(), self.verify_interval, self.source.survey());
+        reconcile::Settings { mode, fitness, tick, survey, lifeline }
+    }
+
+    /// Settings of the prober.
+    #[must_use]
+    pub fn probing(&self) -> prober::Settings {
+        let thresholds = Thresholds { raise: self.probe_failures, clear: self.probe_successes };
+        prober::Settings {
+            // ARP's answers carry no number: an older one must be given up before the next is asked for.
+            pace: Pace {
+                interval: self.probe_interval,
+                timeout: self.probe_timeout.min(self.probe_interval.mul_f64(0.8)),
+                thresholds,
+            },
+            passive_first: self.passive_first,
+            targets: self.probe_target.iter().copied().collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    /// What does not change while the agent runs.
+    #[must_use]
+    pub fn identity(&self, fitness: Arc<Fitness>) -> Identity {
+        Identity {
+            node: self.source.node_name.clone(),
+            mode: self.mode.into(),
+            started_at: Timestamp::now(),
+            fitness,
+            runbook: self.runbook_url.clone(),
+        }
+    }
+}
+
+/// As [`logging::init`] understands it.
+fn log_level(text: &str) -> Result<String, String> {
+    EnvFilter::builder().parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// A duration such as `100ms`, `1s` or `5m`.
+fn interval(text: &str) -> Result<Duration, String> {
+    between(text, Duration::from_millis(10), Duration::from_secs(24 * 60 * 60))
+}
+
+/// Longer than some seconds, the loop would look as if it hung.
+fn verify_interval(text: &str) -> Result<Duration, String> {
+    between(text, Duration::from_millis(10), Duration::from_secs(5))
+}
+
+fn between(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(interval) if (least..=most).contains(&interval) => Ok(interval),
+        Ok(_) => Err(format!("must be {} to {}", humantime::format_duration(least), humantime::format_duration(most))),
+        Err(error) => Err(format!("{error}; write e.g. 250ms, 1s or 5m")),
+    }
+}
+
+/// `CIDR=IP`, the IP inside the CIDR.
+///
+/// # Errors
+///
+/// What is wrong with it, in words.
+pub fn probe_target(text: &str) -> Result<(Ipv4Net, Ipv4Addr), String> {
+    let (cidr, address) = text.split_once('=').ok_or("write CIDR=IP, e.g. 10.1.6.0/24=10.1.6.34")?;
+    let cidr: Ipv4Net = cidr.trim().parse().map_err(|_| format!("{cidr:?} is not an IPv4 CIDR"))?;
+    let address = address.trim().parse().map_err(|_| format!("{address:?} is not an IPv4 address"))?;
+    if cidr.contains(&address) { Ok((cidr.trunc(), address)) } else { Err(format!("{address} is not inside {cidr}")) }
+}
