@@ -1,4 +1,5 @@
-//! What a BIG-IP must hold for a VTEP: tunnel, self IP, routes, FDB records, as tmsh commands. Pure.
+//! The objects that a BIG-IP needs for a VTEP, as tmsh commands: tunnel, self IP, routes and FDB records. This module only prints them; it
+//! never contacts a BIG-IP.
 //!
 //! Source: F5's document for Cilium, and CIS (`--cilium-name`) for the FDB records.
 
@@ -13,8 +14,8 @@ use crate::{
     types::mac::Mac,
 };
 
-/// A record of BIG-IP's forwarding database, as F5's controller writes it: MAC `0a:0a:` and the four octets of the node's address.
-/// BIG-IP floods its ARP requests to these.
+/// A record of BIG-IP's forwarding database, as F5's controller writes it: the MAC is `0a:0a:` and the four octets of the node's address.
+/// BIG-IP floods its ARP requests to the endpoints of these records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FdbRecord {
     pub mac: Mac,
@@ -29,29 +30,29 @@ impl FdbRecord {
     }
 }
 
-/// One BIG-IP, as far as the configuration tells.
+/// One BIG-IP, as far as the configuration describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BigIp {
     /// `vtep-endpoint`.
     pub local_address: Ipv4Addr,
     /// `vtep-cidr`: the tunnel's own network.
     pub network: Ipv4Net,
-    /// `vtep-mac`: what the tunnel's MAC has to be.
+    /// `vtep-mac`: the MAC that the tunnel must have.
     pub mac: Mac,
     pub protocol: String,
     pub port: u16,
     /// The tunnel's `key`.
     pub key: u32,
-    /// Unknown unless it is told.
+    /// `None` unless the caller knows it.
     pub self_ip: Option<Ipv4Addr>,
-    /// Networks of pods that it needs a route to; unknown unless they are told.
+    /// Pod networks that the BIG-IP needs a route to; empty unless the caller knows them.
     pub pod_cidrs: Vec<Ipv4Net>,
     pub fdb_records: Vec<FdbRecord>,
-    /// What makes it so, in this order.
+    /// The commands that create all of this, in this order.
     pub commands: Vec<String>,
 }
 
-/// What the configuration does not tell.
+/// Values that the configuration lacks.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
     /// Tunnel self IPs.

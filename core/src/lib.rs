@@ -1,24 +1,24 @@
-//! What vtep-agent decides, as functions of values and of `now`.
+//! The decisions of vtep-agent, as functions of values and of `now`.
 //!
-//! Nothing here opens a socket, a file or a map, reads a clock, waits or logs: the agent does that, and hands values in. This crate builds
-//! and tests without root and without a BPF toolchain.
+//! This crate opens no socket, file or map, reads no clock, never waits and writes no log. The agent does all of that and passes values in.
+//! This crate builds and tests without root and without a BPF toolchain.
 //!
 //! ```text
 //! Document ─→ config::parse ─→ config::effective ─→ View ─┬─→ datapath::decide ─→ Plan
 //!                                                         │        ▲
-//!                                       what the kernel holds ─────┘
+//!                                            state of the kernel ─────┘
 //!                                                         │
 //!            frames ─→ tunnel ─→ Evidence ─→ diagnosis ─→ report::status
 //! ```
 //!
-//! - [`types`]: what all others use
+//! - [`types`]: types that all other modules use
 //! - [`config`]: documents, rules, and the effective configuration
-//! - [`datapath`]: the bytes of Cilium's maps, states, plans, and whose a route is
-//! - [`node`]: facts about a node, and what they mean for VTEPs
+//! - [`datapath`]: the bytes of Cilium's maps, states, plans, and the owner of each route
+//! - [`node`]: facts about a node, and their consequences for VTEPs
 //! - [`tunnel`]: frames, probes and their windows
 //! - [`diagnosis`]: from evidence to a cause
 //! - [`report`]: the status, its history, Events, and how often a change is reported
-//! - [`bigip`]: what a BIG-IP must hold, as tmsh commands
+//! - [`bigip`]: the objects that a BIG-IP needs, as tmsh commands
 
 #![forbid(unsafe_code)]
 
