@@ -1,21 +1,21 @@
-//! What the API server told of one selection, and why it may be out of date or missing.
+//! The last answer of the API server for one selection of objects, and why it may be out of date or missing.
 
-/// What is known of a selection.
+/// The knowledge about one selection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part<V> {
     pub known: Option<V>,
-    /// Why that may be out of date, or why there is nothing.
+    /// Why the knowledge may be out of date or missing.
     pub error: Option<Unknown>,
     /// The watch is open, or there is nothing to watch.
     pub open: bool,
 }
 
-/// Why the API server does not tell a part, in words.
+/// Why the API server does not deliver a selection, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unknown {
-    /// There is nothing for this agent to see: the right is missing, the resource is not served, or there is no such object.
+    /// The agent cannot see it: the right is missing, the API server does not serve the resource, or the object does not exist.
     Withheld(String),
-    /// The request failed, or the answer cannot be read: the API server may know all the same.
+    /// The request failed, or the answer is unreadable: the API server may still have the object.
     Failed(String),
 }
 
@@ -26,7 +26,7 @@ impl Unknown {
         }
     }
 
-    /// The same with what it is about.
+    /// The same reason, prefixed with its subject.
     pub fn about(self, what: &str) -> Self {
         match self {
             Self::Withheld(reason) => Self::Withheld(format!("{what}: {reason}")),
@@ -47,7 +47,7 @@ impl<V> Part<V> {
         self.known.is_none() && self.error.is_none()
     }
 
-    /// Why a fact could never be read that the API server may know.
+    /// Why a fact that the API server may have was never read.
     pub fn unreadable(&self) -> Option<&str> {
         match (&self.known, &self.error) {
             (None, Some(Unknown::Failed(reason))) => Some(reason),

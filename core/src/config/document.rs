@@ -9,36 +9,36 @@ use super::{
     surroundings::Surroundings,
 };
 
-/// What a source saw, all of it at one moment.
+/// The configuration as a source saw it at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
     /// The effective keys.
     pub keys: Keys,
-    /// The object that set a key's value, for each key that it is not the ConfigMap itself.
+    /// The object that set a key's value, for each key that the ConfigMap itself does not set.
     pub origins: BTreeMap<String, String>,
-    /// What the source knows of the cluster.
+    /// Facts about the cluster, as far as the source knows them.
     pub surroundings: Surroundings,
 }
 
-/// A `CiliumNodeConfig`: keys for some of the nodes.
+/// A `CiliumNodeConfig`: it overrides keys for some of the nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
     pub name: String,
-    /// `None` selects no node, an empty selector all of them.
+    /// `None` selects no node; an empty selector selects all nodes.
     pub selector: Option<Selector>,
-    /// `spec.defaults`, which despite their name win over the ConfigMap.
+    /// `spec.defaults`. In spite of the name, they override the ConfigMap.
     pub defaults: Keys,
 }
 
 impl Document {
-    /// A source without overrides.
+    /// The document of a source that has no overrides.
     #[must_use]
     pub fn of_keys(keys: Keys, surroundings: Surroundings) -> Self {
         Self { keys, origins: BTreeMap::new(), surroundings }
     }
 
-    /// Overrides `keys` by those of `configs` that select a node with these labels. Of two that set the same key, the later name wins, as
-    /// in Cilium.
+    /// Overrides `keys` with the keys of those `configs` that select a node with these labels. If two of them set the same key, the later
+    /// name wins, as in Cilium.
     #[must_use]
     pub fn effective(mut keys: Keys, configs: &[NodeConfig], labels: &Labels, surroundings: Surroundings) -> Self {
         let mut selected: Vec<_> = configs.iter().filter(|config| config.selects(labels)).collect();
@@ -55,7 +55,7 @@ impl Document {
 }
 
 impl Document {
-    /// The finding with the object that set its key.
+    /// Adds to the finding the object that set its key.
     #[must_use]
     pub fn with_origin(&self, finding: Finding) -> Finding {
         match self.origins.get(&finding.key) {

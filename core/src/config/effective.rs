@@ -1,6 +1,7 @@
-//! What is in force: the current document, and where it is in error the last good value, as far as the node's needs allow it.
+//! The effective configuration: the lines of the current document, and last good values in place of lines in error, as far as no need of
+//! the node vetoes them.
 //!
-//! `lines + last good → slots (pairing) → what may be in force, and what may not (held)`.
+//! `lines + last good → slots (pairing) → effective and vetoed VTEPs (held)`.
 
 mod held;
 mod pairing;
@@ -21,17 +22,17 @@ use super::{
 
 pub use self::held::keep;
 
-/// The configuration this node shall have now.
+/// The configuration that this node must have now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InForce {
     pub spec: Spec,
-    /// The same with what the node's needs keep out of force, so that it comes back when they allow it.
+    /// The same with the vetoed VTEPs, so that they can take effect again when the veto ends.
     pub last_good: Spec,
-    /// CIDRs of values held over that are not in force.
+    /// CIDRs of retained values that are not in effect.
     pub vetoed: BTreeSet<Ipv4Net>,
-    /// Why they are not, and which lines are in error because of what is in force.
+    /// Why they are not in effect, and which lines are in error because of effective values.
     pub findings: Vec<Finding>,
-    /// An error holds some of the current document back; the last good value stands in where there is one.
+    /// Part of the current document has no effect because of an error. A last good value, where one exists, takes its place.
     pub stale: bool,
 }
 
@@ -41,26 +42,27 @@ impl InForce {
     }
 }
 
-/// What stands in the list: a VTEP of the document, or a last good one in its place.
+/// One place in the list: a VTEP of the document, or a last good value instead of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
     pub(super) vtep: Vtep,
-    /// The line it is of, or stands for.
+    /// The line that it comes from, or that it replaces.
     pub(super) line: Option<usize>,
     pub(super) held: bool,
 }
 
-/// [`in_force_around`] where nothing is known of the cluster and the node.
+/// [`in_force_around`] if nothing is known about the cluster and the node.
 #[must_use]
 pub fn in_force(parsed: &Parsed, last_good: Option<&Spec>) -> Option<InForce> {
     in_force_around(parsed, last_good, Around { surroundings: &Surroundings::default(), standing: &BTreeSet::new() })
 }
 
-/// `None`: there is no valid configuration yet, because an error concerns the whole list and nothing good came before.
+/// Computes the effective configuration. `None`: no valid configuration exists yet, because an error concerns the whole list and no good
+/// configuration came before.
 ///
-/// An error that concerns the whole list leaves the last good configuration as it is. An error in one VTEP leaves that VTEP's last good
-/// value, as long as it is not in the way of what the document says; a new mask, which no last good value fits, counts once no line is in
-/// error. Whatever is held over passes the checks that a line of the document passes.
+/// After an error that concerns the whole list, the last good configuration remains in effect. After an error in one VTEP, the last good
+/// value of that VTEP remains in effect, unless a good line of the document conflicts with it. A new mask takes effect only when no line is
+/// in error, because no last good value matches it. Retained values must pass the same checks as lines of the document.
 #[must_use]
 pub fn in_force_around(parsed: &Parsed, last_good: Option<&Spec>, around: Around<'_>) -> Option<InForce> {
     if parsed.elsewhere {
@@ -88,8 +90,8 @@ pub fn in_force_around(parsed: &Parsed, last_good: Option<&Spec>, around: Around
     })
 }
 
-/// A last good value that a line in error may stand for, and that would be lost for its length alone: while there is one, the last good
-/// list stays whole, with its mask.
+/// Finds a last good value that may belong to a line in error and would be dropped only because of its prefix length. While there is one,
+/// the whole last good list remains in effect, with its mask.
 fn lost_by_mask(last_good: &Spec, parsed: &Parsed) -> Option<Finding> {
     let length = ipv4_mask_to_prefix(parsed.mask).unwrap_or(0);
     let replaced =
@@ -100,7 +102,7 @@ fn lost_by_mask(last_good: &Spec, parsed: &Parsed) -> Option<Finding> {
     let mut cidrs = last_good.vteps.iter().map(|vtep| vtep.cidr);
     let cidr = cidrs.find(|cidr| cidr.prefix_len() != length && !replaced(*cidr))?;
     let problem = format!(
-        "the last good value {cidr} does not fit vtep-mask {} (/{length}), and a line is in error: the last good list stays whole, with its mask",
+        "the last good value {cidr} does not fit vtep-mask {} (/{length}), and a line is in error: the whole last good list remains in force, with its mask",
         parsed.mask
     );
     let remedy = "correct the lines in error, or the mask";
@@ -108,7 +110,7 @@ fn lost_by_mask(last_good: &Spec, parsed: &Parsed) -> Option<Finding> {
     Some(finding.within(Scope::List))
 }
 
-/// The VTEPs are decided elsewhere: none is in force here, and the last good ones are kept for when the lists come back.
+/// The VTEPs are decided elsewhere: none is in effect here. The last good values are retained until the lists come back.
 fn elsewhere(parsed: &Parsed, last_good: Option<&Spec>, around: Around<'_>) -> Option<InForce> {
     let before = last_good.map(|spec| keep(spec, &[], around));
     let now = (!parsed.list_error()).then(|| spec(parsed, Vec::new()));
@@ -122,8 +124,9 @@ fn spec(parsed: &Parsed, vteps: Vec<Vtep>) -> Spec {
     Spec { enabled: parsed.enabled, vteps, mask: parsed.mask, tunnel: parsed.tunnel }
 }
 
-/// Finds what is held over. A line that would send the packets of a VTEP in force into a tunnel, or whose own would go there, is in
-/// error, too: then its last good value is held over as well, so that the search begins anew, one good line fewer.
+/// Finds the values to retain. A line is in error, too, if its network contains the endpoint of a retained VTEP, or if its endpoint lies in
+/// the network of one: outer packets would loop into a tunnel. Then the last good value of that line is also retained, so the search starts
+/// again. It ends, because each round has one good line fewer.
 fn settle(parsed: &Parsed, last_good: Option<&Spec>, around: Around<'_>) -> (Vec<Slot>, Vec<Finding>) {
     let last_good = last_good.map_or(&[][..], |spec| &spec.vteps);
     let length = ipv4_mask_to_prefix(parsed.mask).unwrap_or(0);
@@ -143,7 +146,7 @@ fn settle(parsed: &Parsed, last_good: Option<&Spec>, around: Around<'_>) -> (Vec
     }
 }
 
-/// What is wrong with a line of the document beside what is held over, and its index.
+/// The conflict of a line of the document with retained values, and the line's index.
 fn displaced(slot: &Slot, held: &[Vtep]) -> Option<(Finding, usize)> {
     let Slot { vtep: Vtep { cidr, endpoint, .. }, line, held: _ } = *slot;
     let index = line?;

@@ -1,4 +1,5 @@
-//! What is wrong, or noteworthy, about a configuration: the public rule ids and the findings that carry them.
+//! Findings about a configuration, and the public ids of the rules behind them. The checks themselves are in [`super::parse`] and
+//! [`super::effective`].
 
 use serde::{Deserialize, Serialize};
 
@@ -13,47 +14,47 @@ use crate::registry::registry;
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     Info,
-    /// Programmed as written, but a person should look.
+    /// The agent programs the value as written, but a person should check it.
     Warning,
-    /// Not programmed.
+    /// The agent does not program the value.
     Error,
 }
 
-/// What an error takes out of force.
+/// The part of the document that has no effect because of an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
-    /// The VTEP at the finding's index alone.
+    /// Only the VTEP at the finding's index.
     #[default]
     Vtep,
     /// The whole list.
     List,
-    /// Nothing: the error ends the Cilium agent at its next start, and says nothing about VTEPs.
+    /// No part: the Cilium agent exits at its next start because of the error, but no VTEP depends on the value.
     Start,
 }
 
-/// One finding, in words for a person and in fields for a program.
+/// One finding: text for people, and fields for programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     pub rule: Rule,
     pub severity: Severity,
-    /// What it takes out of force where it is an error: the rule's scope, unless the key decides otherwise.
+    /// The part that has no effect, if this is an error: the scope of the rule, unless the key decides otherwise.
     #[serde(skip)]
     pub scope: Scope,
-    /// The ConfigMap key it is about.
+    /// The ConfigMap key that it refers to.
     pub key: String,
     /// Position of the value in the key's list, from 0.
     pub index: Option<usize>,
-    /// The offending value as written; `null` when the key is absent.
+    /// The value as written; `null` when the key is absent.
     pub value: Option<String>,
-    /// The object that sets the key, where it is not the ConfigMap itself.
+    /// The object that sets the key, if it is not the ConfigMap itself.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub origin: Option<String>,
-    /// Where, what is wrong and what to write instead, in one sentence: place, problem and remedy.
+    /// Place, problem and remedy in one sentence.
     pub message: String,
-    /// What is wrong, for a reader who sees the place.
+    /// The problem, for a reader who already sees the place.
     #[serde(skip)]
     pub problem: String,
-    /// What to write instead, or what follows from it.
+    /// The value to write instead, or the consequence.
     #[serde(skip)]
     pub remedy: String,
 }
@@ -76,19 +77,19 @@ impl Finding {
         Self { rule, severity, scope, key, index, value, origin: None, message, problem, remedy }
     }
 
-    /// The same, with another scope than its rule's.
+    /// The same finding with another scope than that of its rule.
     #[must_use]
     pub fn within(self, scope: Scope) -> Self {
         Self { scope, ..self }
     }
 
-    /// An error that takes something of the document out of force.
+    /// Whether this is an error because of which part of the document has no effect.
     #[must_use]
     pub fn holds_back(&self) -> bool {
         self.severity == Error && self.scope != Start
     }
 
-    /// The same, about a key that this object sets.
+    /// The same finding for a key that this object sets.
     #[must_use]
     pub fn set_by(self, origin: &str) -> Self {
         let message = format!("{} (set by {origin}): {}; {}", self.place(), self.problem, self.remedy);
@@ -189,7 +190,7 @@ impl Rule {
         scope
     }
 
-    /// It says that a CIDR overlaps what the node or the cluster needs.
+    /// Whether the rule is about a CIDR that overlaps a need of the node or the cluster.
     #[must_use]
     pub const fn vetoes(self) -> bool {
         matches!(

@@ -1,5 +1,6 @@
-//! The last good configuration, kept over a restart of this agent, so that an API server that is away then, or a document that is in
-//! error, does not leave the node without one.
+//! The last good configuration, as a state file retains it over a restart of the agent. Without it, a node would have no configuration
+//! after a restart while the API server is unreachable or the document is in error. This module owns the content; the agent reads and
+//! writes the file.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ use super::{
     view::{Truth, View},
 };
 
-/// Its name in the state directory.
+/// The file's name in the state directory.
 pub const FILE: &str = "last-good.json";
 
 /// The last good value of each VTEP, and the document that it came from.
@@ -25,7 +26,7 @@ pub struct LastGood {
     pub spec: Spec,
     /// CIDRs that the document mentions.
     pub mentioned: BTreeSet<Ipv4Net>,
-    /// Where the VTEPs were decided; a file of before knows of one place alone.
+    /// The place that decided the VTEPs. Files of older releases lack it: those releases knew only the ConfigMap.
     #[serde(default)]
     pub truth: Truth,
     /// [`View::vetoed`].
@@ -37,7 +38,7 @@ pub struct LastGood {
 }
 
 impl LastGood {
-    /// `None` before the first valid configuration.
+    /// The content to save; `None` before the first valid configuration.
     #[must_use]
     pub fn of(view: &View) -> Option<Self> {
         let View { observed_at, hash, last_good, mentioned, truth, vetoed, unlooked, .. } = view;
@@ -46,11 +47,11 @@ impl LastGood {
         Some(Self { observed_at: *observed_at, hash: hash.clone(), spec, mentioned, truth: *truth, vetoed, unlooked })
     }
 
-    /// The view that it was part of: what is in force until the source says more.
+    /// Restores the view: it is in effect until the source answers.
     ///
     /// # Errors
     ///
-    /// When it asks for something that no configuration can ask for: another hand wrote it.
+    /// When the content violates a rule that parsing enforces: then this agent did not write it.
     pub fn recall(self) -> Result<View, SpecError> {
         let Self { observed_at, hash, spec, mentioned, truth, vetoed, unlooked } = self;
         spec.check()?;
@@ -62,7 +63,7 @@ impl LastGood {
         let (in_force, last_good) = (Some(in_force), Some(spec));
         let known =
             View { hash, mentioned, truth, vetoed, unlooked, in_force, last_good, ..View::unknown(None, observed_at) };
-        // What is never right is not recalled either: a release before this one may have saved it.
+        // Values that are always wrong are not restored: an older release with fewer rules may have saved them.
         Ok(View { stale: true, ..known }.within(&Surroundings::default()))
     }
 }
@@ -110,9 +111,9 @@ mod tests {
         assert_eq!((&again.in_force, again.stale, again.valid()), (&good.in_force, false, true));
     }
 
-    /// The file never changes: it is what an update from 0.1.0 finds.
+    /// This fixture never changes: an update from 0.1.0 finds such a file.
     #[test]
-    fn what_0_1_0_saved_is_recalled() {
+    fn a_file_of_0_1_0_is_recalled() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/state-0.1.0");
         let text = std::fs::read_to_string(dir.join(FILE)).expect("a file");
         let mut envelope: serde_json::Value = serde_json::from_str(&text).expect("JSON");
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_document_can_say_is_refused() {
+    fn a_spec_that_parsing_would_reject_is_refused() {
         let good = LastGood::of(&seen(&GOOD, None)).expect("in force");
         let with = |change: &dyn Fn(&mut Spec)| {
             let mut bad = good.clone();

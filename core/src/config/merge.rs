@@ -1,4 +1,4 @@
-//! From what the watches see to what the source says. Pure.
+//! Merges the objects that the watches deliver into one observation of the source. It opens no connection.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,10 +16,10 @@ use super::{
     view::{Observed, Sight},
 };
 
-/// What to read of the cluster.
+/// The objects to read from the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
-    /// Cilium's.
+    /// Cilium's namespace.
     pub namespace: String,
     pub configmap: String,
     /// This node.
@@ -39,26 +39,27 @@ pub struct Node {
 /// This node, as Cilium knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CiliumNode {
-    /// The networks that Cilium gives its pods addresses from, IPv4 only: with cluster-pool IPAM those of the Node are not Cilium's.
+    /// The networks from which Cilium gives its pods addresses, IPv4 only. With cluster-pool IPAM, Cilium does not use the networks of the
+    /// Node.
     pub pod_cidrs: BTreeSet<Ipv4Net>,
-    /// Of the node and of Cilium's own device `cilium_host`, IPv4 only.
+    /// Addresses of the node and of Cilium's own device `cilium_host`, IPv4 only.
     pub addresses: BTreeSet<Ipv4Addr>,
 }
 
-/// Where the API server is, as far as this node knows.
+/// The addresses of the API server, as far as this node knows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Located {
     /// IPv4 only.
     pub addresses: BTreeSet<Ipv4Addr>,
-    /// Why the name that the client connects to could not be resolved, ever.
+    /// Why the name that the client connects to could never be resolved.
     pub unresolved: Option<String>,
 }
 
 impl Located {
-    /// More than any API server has at a time: older addresses are forgotten.
+    /// No API server has more addresses at a time. Beyond this limit only the addresses of the newest look-up count.
     const MOST: usize = 64;
 
-    /// A name can have other addresses tomorrow, and some in turns: those of before still count.
+    /// Adds a newer look-up. Older addresses still count, because a name may change its addresses or resolve to them in turns.
     pub fn and(mut self, now: Self) -> Self {
         self.addresses.extend(&now.addresses);
         let addresses = if self.addresses.len() > Self::MOST { now.addresses } else { self.addresses };
@@ -72,17 +73,17 @@ pub struct Seen {
     pub node_configs: Part<Vec<NodeConfig>>,
     pub node: Part<Node>,
     pub cilium_node: Part<CiliumNode>,
-    /// Of the API server's Service.
+    /// The endpoints of the API server's Service.
     pub endpoints: Part<BTreeSet<Ipv4Addr>>,
-    /// As this agent reaches the API server; `None` until its name was looked up.
+    /// The addresses by which this agent reaches the API server; `None` until the name was looked up.
     pub server: Option<Located>,
     /// Why the API server cannot be reached.
     pub trouble: Option<String>,
 }
 
 impl Seen {
-    /// `None` while the API server was not asked everything yet: half an answer may be the wrong configuration. `before` is the doubt that
-    /// was told last; it goes when everything is watched again, and not earlier.
+    /// `None` until every answer or a reason for its absence is known: a partial answer may be the wrong configuration. `before` is the
+    /// doubt of the last observation. It persists until every watch that the configuration depends on is open again.
     pub fn observed(&self, names: &Names, given: &Surroundings, before: Option<&str>) -> Option<Observed> {
         let doubt = self.doubt(before);
         if self.is_pending() || (self.configmap.known.is_none() && doubt.is_some()) {
@@ -94,7 +95,7 @@ impl Seen {
                 let surroundings = given.and(&self.surroundings());
                 Sight::Document(Document::effective(keys.clone(), configs, &node.labels, surroundings))
             }
-            // Without an override the labels of the node do not matter.
+            // Without overrides, the node's labels do not matter.
             (Some(Some(keys)), Some(configs), None) if configs.is_empty() => {
                 let surroundings = given.and(&self.surroundings());
                 Sight::Document(Document::effective(keys.clone(), &[], &Labels::new(), surroundings))
@@ -104,8 +105,8 @@ impl Seen {
         Some(Observed { sight, doubt })
     }
 
-    /// Why what is known may be out of date. What the configuration is complete without raises none: of that, what was known stays, and
-    /// what never was stops new VTEPs alone ([`Surroundings::unreadable`]).
+    /// Why the known data may be out of date. Only objects that the configuration depends on raise a doubt. For the others, the last known
+    /// data remains valid; if such data was never read, the effect is limited to new VTEPs ([`Surroundings::unreadable`]).
     fn doubt(&self, before: Option<&str>) -> Option<String> {
         let Self { configmap, node_configs, node, trouble, .. } = self;
         let error = [&configmap.error, &node_configs.error, &node.error].into_iter().find_map(Clone::clone);
@@ -127,8 +128,8 @@ impl Seen {
         pending.contains(&true)
     }
 
-    /// What the cluster says of this node and of the API server. Networks that either the Node or the CiliumNode names are kept clear: which
-    /// of them Cilium gives to pods depends on its IPAM mode, and too many refuse a VTEP where too few would cut pods off.
+    /// The facts that the cluster has about this node and the API server. Networks of the Node and of the CiliumNode both count: the IPAM
+    /// mode decides which of them Cilium uses, and a network too many only refuses a VTEP, while a network too few would cut pods off.
     fn surroundings(&self) -> Surroundings {
         let mut surroundings = Surroundings::default();
         if let Some(Node { pod_cidrs, addresses, .. }) = &self.node.known {
@@ -145,7 +146,8 @@ impl Seen {
         surroundings
     }
 
-    /// What the API server may know and was never heard to tell. What it withholds ([`super::cached::Unknown`]) is not among that.
+    /// Facts that the API server may have but has never delivered. Facts that it withholds from this agent ([`super::cached::Unknown`]) do
+    /// not count.
     fn unreadable(&self) -> BTreeMap<Fact, String> {
         let Self { node, cilium_node, endpoints, server, configmap: _, node_configs: _, trouble: _ } = self;
         let pods = node.unreadable().or_else(|| cilium_node.unreadable());
@@ -190,7 +192,7 @@ mod tests {
         vec![NodeConfig { name: "a".into(), selector: Some(Selector::default()), defaults: Keys::new() }]
     }
 
-    /// Everything known, and every watch open.
+    /// Everything is known, and every watch is open.
     fn whole() -> Seen {
         Seen {
             configmap: known(Some(Keys::new())),
@@ -203,7 +205,7 @@ mod tests {
         }
     }
 
-    /// Everything known, and the API server lost.
+    /// Everything is known, and the API server is lost.
     fn away() -> Seen {
         Seen { configmap: closed(known(Some(Keys::new()))), trouble: Some("away".into()), ..whole() }
     }
@@ -213,7 +215,7 @@ mod tests {
         seen.observed(&names, &Surroundings::default(), before)
     }
 
-    /// In short: what is seen, and why it is in doubt.
+    /// A short form: the kind of observation, and the doubt.
     fn shown(seen: &Seen, before: Option<&str>) -> Option<(&'static str, Option<String>)> {
         observed(seen, before).map(|Observed { sight, doubt }| {
             let sight = match sight {
@@ -256,7 +258,7 @@ mod tests {
         }
     }
 
-    /// What could be known and is not stops new VTEPs; what nobody tells this agent, and what it was told before, does not.
+    /// A fact that the API server fails to deliver stops new VTEPs. A fact that it withholds, or that was known before, does not.
     #[test]
     fn a_part_that_fails_is_not_known_to_be_nothing() {
         const FAILED: &str = "it answered 500";
@@ -317,11 +319,11 @@ mod tests {
         assert_eq!(doubt(&whole(), Some("away")), None);
         let optional =
             Seen { cilium_node: closed(known(CiliumNode::default())), trouble: Some("away".into()), ..whole() };
-        assert_eq!(doubt(&optional, None), None, "what the configuration is complete without raises none");
+        assert_eq!(doubt(&optional, None), None, "an object that the configuration does not depend on raises none");
     }
 
     #[test]
-    fn all_that_the_cluster_says_of_this_node_is_kept_clear() {
+    fn the_networks_of_node_and_cilium_node_both_count() {
         let networks = |cidrs: &[&str]| cidrs.iter().map(|cidr| cidr.parse().expect("a network")).collect();
         let addresses = |ips: &[&str]| ips.iter().map(|ip| ip.parse().expect("an address")).collect();
         let node =
@@ -344,7 +346,7 @@ mod tests {
             ..Surroundings::default()
         };
         assert_eq!(document.surroundings, expected);
-        // Without the Node what else is known still counts.
+        // Without the Node, the other facts still count.
         let seen = Seen { node: failed(None), ..seen };
         let Some(Observed { sight: Sight::Document(document), .. }) = observed(&seen, None) else {
             panic!("a document")

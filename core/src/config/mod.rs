@@ -1,4 +1,5 @@
-//! The configuration: what it says, what is wrong with it, and what of it is in effect.
+//! The configuration: its keys, the findings about it, and the part of it that is in effect. Reading files and the API server is not part
+//! of this module.
 //!
 //! `Document → parse → Parsed → effective → View`.
 

@@ -1,4 +1,4 @@
-//! Label selectors of Kubernetes (`metav1.LabelSelector`): which nodes an object is for.
+//! Label selectors of Kubernetes (`metav1.LabelSelector`): they decide to which nodes an object applies.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 /// A node's labels.
 pub type Labels = BTreeMap<String, String>;
 
-/// Requirements on labels, all of which must hold. An empty selector matches everything.
+/// Requirements on labels; a node must meet all of them. An empty selector matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector(Vec<Requirement>);
 
@@ -28,7 +28,7 @@ enum Operator {
 }
 
 impl Selector {
-    /// Whether labels meet every requirement, with the semantics of Kubernetes: a label that is absent meets `NotIn`.
+    /// Whether the labels meet every requirement, with the semantics of Kubernetes: an absent label meets `NotIn`.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
         self.0.iter().all(|requirement| requirement.matches(labels))
@@ -47,7 +47,7 @@ impl Requirement {
     }
 }
 
-/// As the API server sends it.
+/// The selector as the API server sends it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LabelSelector {

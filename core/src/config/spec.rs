@@ -1,4 +1,4 @@
-//! What the configuration asks for, once it is parsed: types that cannot hold a wrong value.
+//! The parsed configuration: types that hold only valid values.
 
 use std::{fmt, net::Ipv4Addr};
 
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::mac::Mac;
 
-/// What the datapath's map holds.
+/// The number of entries that Cilium's VTEP map holds.
 pub const MAX_VTEPS: usize = 8;
 
-/// One BIG-IP as this node shall reach it.
+/// One BIG-IP, as this node must reach it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Vtep {
     /// The BIG-IP's tunnel network, without host bits; its prefix length is that of the VTEP mask.
@@ -32,7 +32,7 @@ pub enum TunnelProtocol {
 }
 
 impl TunnelProtocol {
-    /// The UDP port Cilium uses where `tunnel-port` is not set.
+    /// The UDP port that Cilium uses if `tunnel-port` is not set.
     #[must_use]
     pub const fn default_port(self) -> u16 {
         match self {
@@ -77,23 +77,23 @@ impl Default for Tunnel {
 /// A whole valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
-    /// `enable-vtep`. When false nothing below is in force.
+    /// `enable-vtep`. When it is false, nothing below has an effect.
     pub enabled: bool,
     /// In the order of the lists; CIDRs are unique and do not overlap.
     pub vteps: Vec<Vtep>,
-    /// `vtep-mask`: what the datapath applies to an address before it looks it up.
+    /// `vtep-mask`: the datapath masks an address with it before it looks the address up.
     pub mask: Ipv4Addr,
     pub tunnel: Tunnel,
 }
 
-/// What no document that was parsed asks for.
+/// Why a spec cannot come from a parsed document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
-    #[error("{0} VTEPs, and the map holds {MAX_VTEPS}")]
+    #[error("{0} VTEPs, but the map holds at most {MAX_VTEPS}")]
     TooMany(usize),
-    #[error("{0} is no mask of a network")]
+    #[error("{0} is not a network mask")]
     Mask(Ipv4Addr),
-    #[error("{0} has host bits or another length than the mask")]
+    #[error("{0} has host bits, or its length differs from the mask's")]
     Cidr(Ipv4Net),
     #[error("{0} is not unicast")]
     Endpoint(Ipv4Addr),
@@ -104,11 +104,11 @@ pub enum SpecError {
 }
 
 impl Spec {
-    /// Whether this is what parsing makes: for one that comes from elsewhere.
+    /// Checks that parsing can produce this spec; needed for a spec from elsewhere, such as a state file.
     ///
     /// # Errors
     ///
-    /// The first thing that is not.
+    /// The first violation.
     pub fn check(&self) -> Result<(), SpecError> {
         let Self { enabled: _, vteps, mask, tunnel: _ } = self;
         if vteps.len() > MAX_VTEPS {
@@ -133,14 +133,14 @@ impl Spec {
     }
 }
 
-/// An address that one host can have, other than this one itself.
+/// An address that another host can have.
 #[must_use]
 pub fn is_unicast(address: Ipv4Addr) -> bool {
     let [first, ..] = address.octets();
     (1..224).contains(&first) && first != 127
 }
 
-/// They share an address.
+/// Whether both have an address in common.
 #[must_use]
 pub fn overlaps(a: Ipv4Net, b: Ipv4Net) -> bool {
     a.contains(&b) || b.contains(&a)

@@ -1,4 +1,4 @@
-//! What is known around a configuration: networks and addresses in use, which BIG-IP's must keep clear of.
+//! The networks and addresses in use around a configuration. A BIG-IP's networks must not overlap them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,34 +7,35 @@ use std::{
 
 use ipnet::Ipv4Net;
 
-/// Networks and addresses in use, of the cluster and of this node. What is not known is absent: nothing is concluded from an empty set.
+/// Networks and addresses in use by the cluster and by this node. Unknown facts are absent, so an empty set proves nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Surroundings {
-    /// Networks that pods have their addresses from.
+    /// Networks from which pods get their addresses.
     pub pod_cidrs: BTreeSet<Ipv4Net>,
     /// Networks of Services.
     pub service_cidrs: BTreeSet<Ipv4Net>,
     /// Addresses of nodes on the underlay.
     pub node_addresses: BTreeSet<Ipv4Addr>,
-    /// Addresses that the API server is reached by: as the client reaches it, and the endpoints behind its Service.
+    /// Addresses of the API server: those that the client connects to, and the endpoints behind its Service.
     pub api_servers: BTreeSet<Ipv4Addr>,
-    /// Networks connected to this node and its own addresses (as /32), each with its device; Cilium's own devices apart.
+    /// Networks connected to this node and its own addresses (as /32), each with its device; without Cilium's own devices.
     pub connected: BTreeMap<Ipv4Net, String>,
-    /// Next hops of this node's routes, its default gateways among them.
+    /// Next hops of this node's routes, including its default gateways.
     pub gateways: BTreeSet<Ipv4Addr>,
-    /// VTEP CIDR → what of it Cilium's ipcache gives to pods or nodes, each in words (`10.1.6.77/32 (identity 4711)`).
+    /// VTEP CIDR → the parts of it that Cilium's ipcache maps to pods or nodes, each in words (`10.1.6.77/32 (identity 4711)`).
     pub ipcache: BTreeMap<Ipv4Net, Vec<String>>,
-    /// Facts that could not be read, and why: while there is one, no VTEP is put in force that was not before.
+    /// Facts that could not be read, and why. While there is one, no new VTEP takes effect.
     pub unreadable: BTreeMap<Fact, String>,
-    /// VTEP CIDRs that may overlap connected networks and the ipcache, because a person says so (`--allow-overlap`).
+    /// VTEP CIDRs that a person allows to overlap connected networks and the ipcache (`--allow-overlap`).
     pub allow_overlap: BTreeSet<Ipv4Net>,
 }
 
-/// What a VTEP is compared with.
+/// The values that a VTEP is compared with.
 #[derive(Clone, Copy, Debug)]
 pub struct Around<'a> {
     pub surroundings: &'a Surroundings,
-    /// CIDRs that are in force already: an entry of the ipcache, and a fact that cannot be read, stop only a VTEP that is new.
+    /// CIDRs that are in effect already. An ipcache entry or an unreadable fact stops only a new VTEP: a working one is not withdrawn
+    /// because of them.
     pub standing: &'a BTreeSet<Ipv4Net>,
 }
 
@@ -44,14 +45,14 @@ pub enum Fact {
     /// Addresses and routes.
     Networks,
     Ipcache,
-    /// Addresses that the API server is reached by.
+    /// Addresses of the API server.
     ApiServer,
-    /// Networks that pods of this node have their addresses from.
+    /// Networks from which this node's pods get their addresses.
     PodNetworks,
 }
 
 impl Surroundings {
-    /// What both know.
+    /// The union of both.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         let Self {

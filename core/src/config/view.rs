@@ -1,4 +1,4 @@
-//! What the rest of the agent sees of the configuration: what is in force now, and what is wrong with the document.
+//! The configuration as the rest of the agent sees it: the part that is in effect now, and the findings about the document.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,11 +16,11 @@ use super::{
 };
 use crate::types::digest;
 
-/// What a source sees now.
+/// The state of a source now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
     pub sight: Sight,
-    /// Why that may be out of date, or why there is nothing: the source does not answer, in its own words.
+    /// Why the state may be out of date or unknown: the error of a source that does not answer.
     pub doubt: Option<String>,
 }
 
@@ -28,14 +28,14 @@ pub struct Observed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sight {
     Document(Document),
-    /// There is no document (any more), and why.
+    /// The document does not exist, or not any more, and why.
     Missing(String),
-    /// The source has never answered: there may be a document.
+    /// The source has never answered, so a document may exist.
     Nothing,
 }
 
 impl Observed {
-    /// The source has not answered, and why.
+    /// A source that has not answered, and why.
     #[must_use]
     pub fn nothing(reason: &str) -> Self {
         Self { sight: Sight::Nothing, doubt: Some(reason.to_owned()) }
@@ -48,14 +48,14 @@ impl From<Sight> for Observed {
     }
 }
 
-/// Where the VTEPs of this node are decided.
+/// The place that decides the VTEPs of this node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Truth {
     /// The lists in `cilium-config`.
     #[default]
     Configmap,
-    /// Not known: VTEP is enabled and none of the lists is there. Nothing is written or deleted.
+    /// Unknown: VTEP is enabled, and all three lists are absent. The agent then writes and deletes nothing.
     None,
 }
 
@@ -78,29 +78,31 @@ impl Truth {
 /// The configuration at one moment.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// Where it comes from, e.g. `dir:/etc/cilium-config`.
+    /// The source, e.g. `dir:/etc/cilium-config`.
     pub source: String,
-    /// When the document was last seen to change.
+    /// When the document last changed, as far as the agent saw it.
     pub observed_at: Timestamp,
-    /// Identifies the document: the same on every node that sees the same keys. Empty while there is none.
+    /// Identifies the document: it is the same on every node that sees the same keys. Empty while no document is known.
     pub hash: String,
     /// Why the source does not answer, if it does not.
     pub source_error: Option<String>,
-    /// The object that set a key's value, for each key that the ConfigMap itself does not decide.
+    /// The object that set a key's value, for each key that the ConfigMap itself does not set.
     pub overrides: BTreeMap<String, String>,
     pub findings: Vec<Finding>,
     pub truth: Truth,
-    /// What the kernel shall hold; `None` until the first valid configuration. Never a VTEP of [`Self::vetoed`].
+    /// The effective configuration: the kernel must match it. `None` until the first valid configuration. It never has a VTEP of
+    /// [`Self::vetoed`].
     pub in_force: Option<Spec>,
-    /// The last good value of each VTEP, whether the node's needs allow it now or not: what a line in error is held to.
+    /// The last good value of each VTEP, vetoed or not. It replaces a line in error.
     pub last_good: Option<Spec>,
-    /// CIDRs that overlap what the node needs: their routes and rules are withdrawn, their map entries stay.
+    /// CIDRs that overlap a need of the node: the agent withdraws their routes and rules, and leaves their map entries in place.
     pub vetoed: BTreeSet<Ipv4Net>,
-    /// CIDRs in force that the ipcache was not asked for, since there was none: once there is, they wait for that look.
+    /// CIDRs that took effect while no ipcache existed, so that nothing was searched for conflicts. Once an ipcache exists, the agent does
+    /// not program them until it has searched it.
     pub unlooked: BTreeSet<Ipv4Net>,
-    /// Some of what is in force is an earlier value, because the document is in error there.
+    /// Some effective values are earlier ones, because the document is in error there.
     pub stale: bool,
-    /// CIDRs that the document mentions anywhere, also in error: their entries are not stale.
+    /// CIDRs that the document mentions anywhere, even in a line in error: their map entries are not stale.
     pub mentioned: BTreeSet<Ipv4Net>,
 }
 
@@ -111,7 +113,7 @@ impl View {
         Self::next_on(&Surroundings::default(), source, observed, previous, now)
     }
 
-    /// The same on a node: what is known of it holds also while there is no document.
+    /// The same on a node. Its needs apply even while there is no document.
     #[must_use]
     pub fn next_on(
         node: &Surroundings,
@@ -128,14 +130,14 @@ impl View {
                 let findings = [missing(reason)].into_iter().chain(still).collect();
                 Self { findings, ..Self::unknown(previous, now) }.within(node)
             }
-            // What is known of the document is still the best that is known.
+            // The last known document is the best knowledge there is.
             Sight::Nothing => previous.cloned().unwrap_or_else(|| Self::unknown(None, now)).within(node),
         };
         let stale = seen.stale || (doubt.is_some() && seen.in_force.is_some());
         Self { source: source.to_owned(), source_error: doubt.clone(), stale, ..seen }
     }
 
-    /// There is no document; what was in force stays.
+    /// The view without a document: the effective configuration remains as it was.
     pub(super) fn unknown(previous: Option<&Self>, now: Timestamp) -> Self {
         let in_force = previous.and_then(|view| view.in_force.clone());
         Self {
@@ -155,7 +157,7 @@ impl View {
         }
     }
 
-    /// Takes out of force what this node needs. Nothing comes back that was vetoed: without a document not all of the reasons are known.
+    /// Vetoes VTEPs that overlap a need of this node. It never lifts a veto: without a document, some reasons for one are unknown.
     pub(super) fn within(mut self, node: &Surroundings) -> Self {
         let Some(spec) = self.in_force.take() else { return self };
         let standing = self.standing();
@@ -181,12 +183,12 @@ impl View {
         let surroundings = surroundings.and(node);
         let decided = Truth::of(&parse::parse(keys));
         let mut standing = previous.map(|view| view.standing_for(decided)).unwrap_or_default();
-        // What was put in force before there was an ipcache to ask was not first there.
+        // A VTEP that took effect before an ipcache existed has no precedence over the entries of that ipcache.
         let unlooked = |cidr: &Ipv4Net| previous.is_some_and(|view| view.unlooked.contains(cidr));
         standing.retain(|cidr| !(unlooked(cidr) && surroundings.ipcache.contains_key(cidr)));
         let around = Around { surroundings: &surroundings, standing: &standing };
         let mut parsed = parse_around(keys, around);
-        // An error that leaves the last good configuration as it is leaves it where it was, too.
+        // An error that retains the last good configuration also retains the place that decided it.
         parsed.elsewhere |= parsed.list_error() && previous.is_some_and(|view| view.truth == Truth::None);
         let before = previous.and_then(|view| view.last_good.as_ref());
         let in_force = in_force_around(&parsed, before, around);
@@ -213,13 +215,13 @@ impl View {
         }
     }
 
-    /// CIDRs that are in force, or would be if the VTEPs were decided here.
+    /// CIDRs that are in effect, or would be if the lists decided the VTEPs.
     fn standing(&self) -> BTreeSet<Ipv4Net> {
         let known = self.last_good.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr);
         known.filter(|cidr| !self.vetoed.contains(cidr)).collect()
     }
 
-    /// The same for the next document: where the VTEPs were decided elsewhere meanwhile, none was in force by us.
+    /// The same for the next document. If the VTEPs were decided elsewhere until now, this agent put none of them into effect.
     #[must_use]
     pub fn standing_for(&self, truth: Truth) -> BTreeSet<Ipv4Net> {
         match (self.truth, truth) {
@@ -228,14 +230,14 @@ impl View {
         }
     }
 
-    /// The document was seen, and has no error.
+    /// The document is known and has no error.
     #[must_use]
     pub fn valid(&self) -> bool {
         !self.hash.is_empty() && self.findings.iter().all(|finding| finding.severity < Severity::Error)
     }
 }
 
-/// What is wrong with the document and with what is held over, each with the object that set the key.
+/// The findings about the document and about retained values, each with the object that set the key.
 fn findings(parsed: Parsed, in_force: Option<&InForce>, document: &Document) -> Vec<Finding> {
     let held = in_force.into_iter().flat_map(|in_force| in_force.findings.clone());
     let mut findings: Vec<_> = parsed.findings.into_iter().chain(held).collect();
@@ -243,7 +245,7 @@ fn findings(parsed: Parsed, in_force: Option<&InForce>, document: &Document) -> 
     findings.into_iter().map(|finding| document.with_origin(finding)).collect()
 }
 
-/// Every CIDR that the node's needs speak against: of the document, in whatever state, and of what is held over.
+/// Every CIDR that a need of the node rules out: those of the document, in error or not, and those of retained values.
 fn vetoed(
     parsed: &Parsed,
     in_force: Option<&InForce>,
@@ -258,13 +260,13 @@ fn vetoed(
     let found = parsed.findings.iter().chain(in_force.into_iter().flat_map(|now| &now.findings));
     let wrong = found.filter(|finding| finding.rule == Rule::VtepEndpointInVtepCidr).filter_map(network);
     let stands = |cidr: &Ipv4Net| in_force.is_some_and(|now| now.spec.vteps.iter().any(|vtep| vtep.cidr == *cidr));
-    // A CIDR with somebody's endpoint in it may be what is in force all the same: the endpoint of a line in error is not.
+    // A CIDR that contains an endpoint may still be in effect: the endpoint of a line in error is not.
     let wrong = wrong.filter(|cidr| !stands(cidr));
     let held = in_force.into_iter().flat_map(|in_force| in_force.vetoed.clone());
     all.iter().copied().filter(clashes).chain(wrong).chain(held).collect()
 }
 
-/// The network that a finding about `vtep-cidr` is about.
+/// The network that a finding about `vtep-cidr` refers to.
 fn network(finding: &Finding) -> Option<Ipv4Net> {
     let Finding { key, value, .. } = finding;
     let value = value.as_ref().filter(|_| key == "vtep-cidr")?;
@@ -272,7 +274,7 @@ fn network(finding: &Finding) -> Option<Ipv4Net> {
 }
 
 fn missing(reason: &str) -> Finding {
-    let remedy = "nothing is removed from the kernel meanwhile";
+    let remedy = "until it exists again, the agent removes nothing from the kernel";
     Finding::new(Rule::ConfigmapMissing, "cilium-config", None, None, reason, remedy)
 }
 

@@ -1,4 +1,4 @@
-//! Values that are held over pass the same checks as lines of the document: what the node needs, and each other's endpoints.
+//! Checks retained values like lines of the document: against the needs of the node, and against each other's endpoints.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
@@ -12,14 +12,14 @@ use crate::config::{
     surroundings::Around,
 };
 
-/// What may be in force of some slots.
+/// The result of judging slots: those that may take effect, and those that may not.
 pub(super) struct Judged {
     pub(super) in_force: Vec<Vtep>,
     pub(super) vetoed: BTreeSet<Ipv4Net>,
     pub(super) findings: Vec<Finding>,
 }
 
-/// A whole configuration that is held over. `lines` are what the document has now.
+/// Retains a whole configuration. `lines` are the lines of the current document; findings refer to them.
 #[must_use]
 pub fn keep(last_good: &Spec, lines: &[Line], around: Around<'_>) -> InForce {
     let line_of = |vtep: &Vtep| lines.iter().rfind(|line| line.cidr == Some(vtep.cidr)).map(|line| line.index);
@@ -30,12 +30,12 @@ pub fn keep(last_good: &Spec, lines: &[Line], around: Around<'_>) -> InForce {
     InForce { spec, last_good: last_good.clone(), vetoed, findings, stale: true }
 }
 
-/// Nothing is known to speak against a value, and what would have to be known is.
+/// No known fact rules the value out, and all facts that can do so are known.
 pub(super) fn passes(vtep: Vtep, around: Around<'_>) -> bool {
     complaints(vtep, around).is_empty()
 }
 
-/// Takes those out of force that may not be. The document's own lines passed these checks already.
+/// Removes the slots that may not take effect. The document's own lines have already passed these checks.
 pub(super) fn judge(slots: &[Slot], lines: &[Line], around: Around<'_>) -> Judged {
     let mut in_force: Vec<Slot> = Vec::new();
     let mut judged = Judged { in_force: Vec::new(), vetoed: BTreeSet::new(), findings: Vec::new() };
@@ -59,11 +59,11 @@ pub(super) fn judge(slots: &[Slot], lines: &[Line], around: Around<'_>) -> Judge
 }
 
 impl Judged {
-    /// One finding for each complaint that the line has not got already.
+    /// Adds one finding for each complaint that the line does not have yet.
     fn refuse(&mut self, slot: &Slot, lines: &[Line], complaints: Vec<Complaint>) {
         let Slot { vtep: Vtep { cidr, .. }, line, held: _ } = *slot;
         self.vetoed.insert(cidr);
-        // The rules that a line with this CIDR broke by itself are told there.
+        // A line with the same CIDR has already reported the rules that it breaks itself.
         let is_told = lines.iter().any(|other| Some(other.index) == line && other.cidr == Some(cidr));
         let told = |complaint: &Complaint| is_told && complaint.rule.vetoes();
         self.findings.extend(complaints.into_iter().filter(|complaint| !told(complaint)).map(|mut complaint| {
@@ -82,8 +82,8 @@ fn complaints(vtep: Vtep, around: Around<'_>) -> Vec<Complaint> {
     complaints
 }
 
-/// Why a value held over cannot be in force beside the others: its network contains the endpoint of one of them, or its endpoint is in
-/// the network of a line.
+/// Why a retained value cannot take effect beside the others: its network contains the endpoint of one of them, or its endpoint lies in the
+/// network of a line.
 fn loops(slot: &Slot, all: &[Slot]) -> Option<String> {
     let Slot { vtep: Vtep { cidr, endpoint, .. }, held: true, .. } = *slot else { return None };
     let inside = |other: &Slot| cidr.contains(&other.vtep.endpoint);

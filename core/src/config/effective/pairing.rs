@@ -1,4 +1,4 @@
-//! Which last good value stands in for which line in error.
+//! Finds the last good value that replaces each line in error.
 
 use ipnet::Ipv4Net;
 
@@ -8,7 +8,7 @@ use crate::config::{
     spec::{MAX_VTEPS, Vtep, overlaps},
 };
 
-/// How a line in error finds its last good value, the surest way first.
+/// How a line in error finds its last good value, the most reliable way first.
 #[derive(Clone, Copy)]
 enum Pairing {
     Cidr,
@@ -17,8 +17,9 @@ enum Pairing {
     Position,
 }
 
-/// The good lines, in their order with what stands in for the others, and at the end what may belong to a line that nothing tells of.
-/// `length` is the mask's: an entry of another length is never found by the datapath.
+/// The good lines in their order, with last good values in place of lines in error. If a line in error matches no last good value, all
+/// values that it may have replaced follow at the end. `length` is the prefix length of the mask: the datapath never finds an entry of
+/// another length.
 pub(super) fn slots(lines: &[Line], last_good: &[Vtep], length: u8) -> Vec<Slot> {
     let good = |line: &Line| line.vtep.map(|vtep| Slot { vtep, line: Some(line.index), held: false });
     let mut slots: Vec<Option<Slot>> = lines.iter().map(good).collect();
@@ -37,7 +38,7 @@ pub(super) fn slots(lines: &[Line], last_good: &[Vtep], length: u8) -> Vec<Slot>
     let all_paired = slots.iter().all(Option::is_some);
     let mut slots: Vec<Slot> = slots.into_iter().flatten().collect();
     if !all_paired {
-        // Which of them the line in error stands for cannot be told, so that each of them stays.
+        // It is unknown which of them the line in error replaces, so all of them remain.
         for good in last_good {
             if slots.len() < MAX_VTEPS && is_free(good, &slots, length) {
                 slots.push(Slot { vtep: *good, line: None, held: true });
@@ -47,7 +48,7 @@ pub(super) fn slots(lines: &[Line], last_good: &[Vtep], length: u8) -> Vec<Slot>
     slots
 }
 
-/// It fits the mask, and nothing that is in the list already is in its way.
+/// The value matches the mask and overlaps no other slot.
 fn is_free<'s>(good: &Vtep, slots: impl IntoIterator<Item = &'s Slot>, length: u8) -> bool {
     good.cidr.prefix_len() == length && !slots.into_iter().any(|slot| overlaps(slot.vtep.cidr, good.cidr))
 }
@@ -63,12 +64,12 @@ impl Pairing {
     }
 }
 
-/// The same CIDR stands on a later line, which counts alone.
+/// A later line has the same CIDR: only the last one counts.
 fn is_superseded(line: &Line, lines: &[Line]) -> bool {
     line.cidr.is_some() && lines.iter().any(|other| other.index > line.index && other.cidr == line.cidr)
 }
 
-/// A CIDR with a slip in its length still names its VTEP.
+/// A CIDR with a typing error in its length still identifies its VTEP.
 fn at_length(cidr: Ipv4Net, length: u8) -> Option<Ipv4Net> {
     Ipv4Net::new(cidr.addr(), length).ok().map(|net| net.trunc())
 }

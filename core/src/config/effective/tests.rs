@@ -40,7 +40,7 @@ fn a_line_in_error_keeps_its_last_good_value() {
     let cases: &[(&str, Lines, Lines, Lines)] = &[
         ("no error", &[A, B], &[C], &[C]),
         ("by CIDR", &[A, B], &["10.1.2.0/24 192.0.2.9 x", A], &[B, A]),
-        // A renumbering with a slip in it: until it is right, the old value is all there is.
+        // A renumbering with a typing error: until it is corrected, only the old value is usable.
         ("by endpoint, also where another CIDR is named", &[A, B], &[A, "10.1.9.0/24 192.0.2.2 x"], &[A, B]),
         ("by position, also where another CIDR is named", &[A, B], &[A, "10.1.9.0/24 192.0.2.9 x"], &[A, B]),
         ("by CIDR before it is by endpoint", &[A, B], &["10.1.9.0/24 192.0.2.2 x", "10.1.2.0/24 y z"], &[A, B]),
@@ -48,7 +48,7 @@ fn a_line_in_error_keeps_its_last_good_value() {
         ("by endpoint", &[A, B], &["x 192.0.2.2 00:50:56:00:00:01"], &[B]),
         ("by MAC", &[A, B], &["x 192.0.2.9 00-50-56-00-00-02"], &[B]),
         ("by position", &[A, B], &[A, "x y z"], &[A, B]),
-        // What a line in error stands for cannot be told here: nothing that it may stand for is dropped.
+        // It is unknown which value the line in error replaces, so no candidate is dropped.
         ("by nothing, since the lengths differ", &[A, B], &[A, C, "x y z"], &[A, C, B]),
         (
             "a duplicate that may have been another",
@@ -90,7 +90,7 @@ fn an_error_in_the_list_keeps_everything() {
     let edits = [
         ("vtep-mac", ""),
         ("vtep-mask", ""),
-        // No line fits.
+        // No line matches the mask.
         ("vtep-mask", "255.255.0.0"),
         ("vtep-mask", "255.255.255.128"),
         ("routing-mode", "native"),
@@ -111,7 +111,7 @@ fn switched_off_is_off() {
     let last_good = spec(&[A, B]);
     let mut keys = document(&[A, "x y"]);
     keys.insert("enable-vtep".to_owned(), "false".to_owned());
-    // Also where Cilium would end at its start with it: nothing of the configuration is held back.
+    // Even with a value at which Cilium exits: an error holds back nothing of the configuration here.
     for (key, value) in [("vtep-mask", ""), ("enable-ipv4", "ture"), ("tunnel-port", "847x")] {
         keys.insert(key.to_owned(), value.to_owned());
         let in_force = in_force(&parse(&keys), Some(&last_good)).expect("a configuration");
@@ -119,7 +119,7 @@ fn switched_off_is_off() {
     }
 }
 
-/// By mistake, and put right with another mistake in it: what was in force all the time is still known.
+/// A mask was changed by mistake, and its correction contains another mistake: the values in effect all the time are still known.
 #[test]
 fn a_wrong_mask_loses_no_last_good_value() {
     let first = spec(&[A, B]);
@@ -132,7 +132,7 @@ fn a_wrong_mask_loses_no_last_good_value() {
     let cases: [(&str, &[&str], bool); 4] = [
         ("no line fits", &[A, B], false),
         ("no line fits, and one cannot be read", &[A, "x y z"], false),
-        // A line that was in error before fits now.
+        // A line that was in error before now matches.
         ("one fits", &[A, B, X], true),
         ("one fits, and the other is in error for something else", &[X, "10.2.0.0/16 192.0.2.2 x"], true),
     ];
@@ -145,7 +145,7 @@ fn a_wrong_mask_loses_no_last_good_value() {
         let right = after(&["10.1.1.0/24 192.0.2.1 00:50:56:00:00", C], None, &wrong.last_good);
         assert_eq!(shown(&right.spec.vteps), [A, C], "{name}: the line with a typo keeps its value");
     }
-    // With no line in error the new mask counts.
+    // Without a line in error, the new mask takes effect.
     let moved = after(&["10.5.0.0/16 192.0.2.1 00:50:56:00:00:01"], Some("255.255.0.0"), &first);
     assert_eq!(shown(&moved.last_good.vteps), ["10.5.0.0/16 192.0.2.1 00:50:56:00:00:01"]);
     assert!(!moved.stale && moved.findings.is_empty());
@@ -182,7 +182,7 @@ fn vtep(line: &str) -> Vtep {
     }
 }
 
-/// Of what was saved before the rule was there.
+/// A configuration that was saved by a release without the rule.
 fn saved(lines: &[&str]) -> Spec {
     Spec { vteps: lines.iter().map(|line| vtep(line)).collect(), ..spec(&[A]) }
 }
@@ -202,9 +202,9 @@ fn as_many_stay_as_the_map_holds() {
     assert_eq!(in_force.spec.check(), Ok(()));
 }
 
-/// The node has come to need what is held over: by each fact, for a line in error and for a list in error.
+/// The node now needs a retained network: by each fact, with a line in error and with the list in error.
 #[test]
-fn what_is_held_over_is_checked_like_a_line() {
+fn a_retained_value_is_checked_like_a_line() {
     type Change = fn(&mut Surroundings);
     let facts: [(Rule, Change); 9] = [
         (Rule::VtepCidrOverlapsPodCidr, |s| s.pod_cidrs.extend([net("10.1.2.128/25")])),
@@ -275,9 +275,9 @@ fn an_endpoint_in_a_network_held_over() {
     assert!(finding.message.contains("10.169.72.34, the endpoint of 10.1.6.0/24"), "{}", finding.message);
 }
 
-/// A new line must not take the way of what is in force, and says which way it is.
+/// A new line must not conflict with effective values, and its finding names the conflict.
 #[test]
-fn a_new_line_gives_way_to_what_is_held_over() {
+fn a_new_line_gives_way_to_a_retained_value() {
     let last_good = spec(&["10.1.6.0/24 10.169.72.34 00:50:56:00:00:01", B]);
     let standing = all(&last_good);
     let around = Around { surroundings: &Surroundings::default(), standing: &standing };
@@ -286,7 +286,7 @@ fn a_new_line_gives_way_to_what_is_held_over() {
         ("its endpoint is in the network", "10.1.7.0/24 10.1.6.34 00:50:56:00:00:05", "vtep-endpoint"),
     ];
     for (name, second, key) in cases {
-        // Nothing of the first line can be read, so that the document alone does not show the conflict.
+        // No value of the first line is readable, so the document alone does not show the conflict.
         let parsed = parse(&document(&["x y z", second]));
         assert!(parsed.lines[1].vtep.is_some(), "{name}");
         let now = in_force_around(&parsed, Some(&last_good), around).expect("a configuration");

@@ -1,4 +1,4 @@
-//! What comes, what stays and what comes back, from one document or node to the next.
+//! Sequences of documents and node facts: which VTEPs take effect, remain, and come back.
 
 use super::*;
 use crate::config::{last_good::LastGood, surroundings::Fact};
@@ -28,7 +28,7 @@ fn see(keys: Keys, surroundings: &Surroundings, previous: Option<&View>) -> View
     View::next("test", &Sight::Document(document).into(), previous, Timestamp::UNIX_EPOCH)
 }
 
-/// After a restart: what goes through the state file.
+/// The view after a restart, restored from the state file.
 fn restarted(view: &View) -> View {
     let json = serde_json::to_string(&LastGood::of(view).expect("something good")).expect("JSON");
     serde_json::from_str::<LastGood>(&json).expect("a last good configuration").recall().expect("sound")
@@ -61,7 +61,7 @@ fn unreadable(fact: Fact) -> Surroundings {
 const NOWHERE: fn() -> Surroundings = Surroundings::default;
 const BOTH: [&str; 2] = ["10.1.6.0/24", "10.1.5.0/24"];
 
-/// The whole story of a network that comes and goes, with a restart while it is there.
+/// A network becomes connected and goes away again, with a restart in between.
 #[test]
 fn a_network_that_becomes_connected_vetoes_and_its_end_brings_back() {
     let good = see(keys(&[A, B]), &NOWHERE(), None);
@@ -77,12 +77,12 @@ fn a_network_that_becomes_connected_vetoes_and_its_end_brings_back() {
     );
     let away = View::next("test", &Observed::nothing("refused"), Some(&after), Timestamp::UNIX_EPOCH);
     assert_eq!((in_force(&away), &away.vetoed), (in_force(&vetoed), &vetoed.vetoed), "not without a document");
-    // What cannot be read now was the reason: it is not over because it cannot be read.
+    // The unreadable fact was the reason for the veto: being unreadable does not end the veto.
     let blind = see(keys(&[A, B]), &unreadable(Fact::Networks), Some(&after));
     assert_eq!((in_force(&blind), blind.vetoed.contains(&net("10.1.5.0/24"))), (in_force(&vetoed), true));
     let still_blind = see(keys(&[A, B]), &unreadable(Fact::Networks), Some(&blind));
     assert_eq!(in_force(&still_blind), in_force(&vetoed));
-    // With the line in error meanwhile, its last good value comes back.
+    // The line is now in error: its last good value comes back.
     let back = see(keys(&[A, "10.1.5.0/24 10.169.72.36 x"]), &NOWHERE(), Some(&still_blind));
     assert_eq!((in_force(&back), &back.vetoed), (BOTH.map(str::to_owned).to_vec(), &nets([])));
 }
@@ -98,17 +98,17 @@ fn every_cidr_that_clashes_is_vetoed() {
     let document = keys(&[A, "10.169.73.0/24 10.169.72.36 00:50:56:00:00:02", "10.169.72.0/24 10.170.0.5 x"]);
     let view = see(document, &surroundings, Some(&good));
     assert_eq!(view.vetoed, nets(["10.169.72.0/24", "10.169.73.0/24"]));
-    assert_eq!(in_force(&view), BOTH, "what they stand for stays");
+    assert_eq!(in_force(&view), BOTH, "their last good values remain");
     let off = view.findings.iter().map(|finding| (finding.rule, finding.index)).collect::<Vec<_>>();
     assert!(off.contains(&(Rule::VtepCidrContainsApiserver, Some(1))), "{off:?}");
     assert!(off.contains(&(Rule::VtepCidrContainsGateway, Some(2))), "{off:?}");
-    // Where lists do not fit together their CIDRs are vetoed all the same.
+    // CIDRs are vetoed even if the lists differ in length.
     let view = see(with(keys(&[A]), "vtep-cidr", Some("10.1.6.0/24 10.169.73.0/24")), &surroundings, Some(&good));
     assert_eq!((&view.vetoed, in_force(&view)), (&nets(["10.169.73.0/24"]), BOTH.map(str::to_owned).to_vec()));
 }
 
 #[test]
-fn what_is_in_use_or_not_known_stops_only_what_is_new() {
+fn an_ipcache_entry_or_an_unreadable_fact_stops_only_new_vteps() {
     let ipcache = Surroundings {
         ipcache: BOTH.map(|cidr| (net(cidr), vec!["10.1.5.7/32 (identity 4711)".to_owned()])).into(),
         ..Surroundings::default()
@@ -123,13 +123,13 @@ fn what_is_in_use_or_not_known_stops_only_what_is_new() {
         let now_known = see(keys(&[A, B]), &NOWHERE(), Some(&two));
         assert_eq!((in_force(&now_known), now_known.valid()), (BOTH.map(str::to_owned).to_vec(), true));
     }
-    // That nothing is known vetoes nothing: routes of before stay.
+    // An unreadable fact vetoes nothing: existing routes remain.
     let blind = see(keys(&[A, B]), &unreadable(Fact::Networks), None);
     assert_eq!(blind.vetoed, nets([]));
 }
 
 #[test]
-fn what_ends_cilium_changes_nothing() {
+fn a_value_at_which_cilium_exits_changes_nothing() {
     let good = see(keys(&[A, B]), &NOWHERE(), None);
     for value in ["ture", "yes", "on", ""] {
         let view = see(with(keys(&[A]), "enable-vtep", Some(value)), &NOWHERE(), Some(&good));
@@ -138,7 +138,7 @@ fn what_ends_cilium_changes_nothing() {
     let view = see(with(keys(&[A]), "enable-wireguard", Some("ture")), &NOWHERE(), Some(&good));
     assert_eq!((in_force(&view), view.valid(), view.stale), (vec!["10.1.6.0/24".to_owned()], false, false));
     let off = see(with(keys(&[A]), "enable-vtep", Some("false")), &NOWHERE(), Some(&good));
-    assert_eq!((in_force(&off), off.valid()), (vec![], true), "off is somebody's decision");
+    assert_eq!((in_force(&off), off.valid()), (vec![], true), "switching VTEP off is a decision");
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn lists_that_are_gone_leave_the_truth_to_somebody_else() {
     assert_eq!((view.truth, view.valid(), view.stale, &view.findings), (Truth::None, true, false, &vec![]));
     assert_eq!((in_force(&view), view.in_force.as_ref().map(|spec| spec.enabled)), (vec![], Some(true)));
     assert_eq!((&view.last_good, &view.mentioned), (&good.last_good, &good.mentioned));
-    // Also where something else is wrong: the last good lists never come into force against the truth.
+    // Another error changes nothing: the last good lists never take effect if they do not decide.
     for (key, value) in [("vtep-mask", ""), ("routing-mode", "native"), ("enable-vtep", "ture")] {
         let view = see(with(gone.clone(), key, Some(value)), &NOWHERE(), Some(&view));
         assert_eq!((view.truth, in_force(&view), &view.last_good), (Truth::None, vec![], &good.last_good), "{key}");
@@ -162,7 +162,7 @@ fn lists_that_are_gone_leave_the_truth_to_somebody_else() {
     let missing = View::next("test", &Sight::Missing("gone".to_owned()).into(), Some(&view), Timestamp::UNIX_EPOCH);
     assert_eq!((missing.truth, in_force(&missing)), (Truth::None, vec![]));
 
-    // A list in error leaves the truth where it was: here with nothing in force, there with the lists.
+    // A list in error does not change who decides: in one case nothing is in effect, in the other the lists are.
     let in_error = with(gone.clone(), "vtep-cidr", Some(""));
     let empty = see(in_error.clone(), &NOWHERE(), Some(&after));
     assert_eq!((empty.truth, in_force(&empty), &empty.last_good), (Truth::None, vec![], &good.last_good));
