@@ -1,7 +1,7 @@
-//! What `cilium-config` says about VTEPs, and everything that is wrong with it.
+//! Parses the part of `cilium-config` that concerns VTEPs, and reports every error in it.
 //!
-//! Lists and scalars are read the way Cilium reads them; every problem of a document is reported at once. What is in
-//! force because of it is decided in [`super::effective`].
+//! It reads lists and scalars as Cilium does, and reports all problems of a document at once. [`super::effective`] decides which values
+//! take effect.
 
 mod cluster;
 mod containment;
@@ -29,10 +29,10 @@ use crate::types::mac::Mac;
 pub use self::lists::tokens;
 pub(super) use self::values::Complaint;
 
-/// How many values of a list are looked at one by one. A longer list is in error as a whole anyway.
+/// The number of values of a list that are checked one by one. A longer list is in error as a whole anyway.
 const EXAMINED: usize = 64;
 
-/// The VTEP mask where `vtep-mask` is absent.
+/// The VTEP mask if `vtep-mask` is absent.
 const DEFAULT_MASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
 
 /// One position of the three lists.
@@ -46,37 +46,37 @@ pub struct Line {
     pub endpoint: Option<Ipv4Addr>,
     /// Never zero.
     pub mac: Option<Mac>,
-    /// The whole; `None` where an error concerns this line, or where the lists differ in length.
+    /// The complete VTEP; `None` if an error concerns this line, or if the lists differ in length.
     pub vtep: Option<Vtep>,
 }
 
-/// A configuration, read as far as it can be.
+/// A configuration, parsed as far as possible.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
-    /// `enable-vtep` is not off: it is true, or nobody can read it.
+    /// `enable-vtep` is true or unreadable.
     pub enabled: bool,
-    /// VTEP is on, and not one of the three lists is there: the VTEPs are decided elsewhere.
+    /// VTEP is on, and all three lists are absent: the VTEPs are decided elsewhere.
     pub elsewhere: bool,
-    /// `vtep-mask`, or its default where it is absent or wrong.
+    /// `vtep-mask`, or its default if the key is absent or wrong.
     pub mask: Ipv4Addr,
     pub tunnel: Tunnel,
-    /// As many as the longest list has values, at most 64.
+    /// One for each value of the longest list, at most 64.
     pub lines: Vec<Line>,
-    /// Every network `vtep-cidr` mentions, also on a line in error, in lists that do not fit together or with VTEP
-    /// disabled: as written without host bits, and as the datapath's key under the mask would be.
+    /// Every network that `vtep-cidr` mentions, even on a line in error, in lists of different lengths, or with VTEP disabled: as written
+    /// without host bits, and as the mask turns it into a key of the datapath.
     pub mentioned: BTreeSet<Ipv4Net>,
     /// In the order of [`Rule::ALL`], then of the lists.
     pub findings: Vec<Finding>,
 }
 
 impl Parsed {
-    /// Whether an error takes the whole list out of force.
+    /// Whether the whole list has no effect because of an error.
     #[must_use]
     pub fn list_error(&self) -> bool {
         self.errors().any(|finding| finding.scope == Scope::List)
     }
 
-    /// Whether an error takes anything out of force.
+    /// Whether any part has no effect because of an error.
     #[must_use]
     pub fn holds_back(&self) -> bool {
         self.findings.iter().any(Finding::holds_back)
@@ -87,19 +87,19 @@ impl Parsed {
     }
 }
 
-/// Reads the keys, of a cluster that nothing is known of; never fails, what is wrong is in [`Parsed::findings`].
+/// Parses the keys without facts about the cluster. It never fails: errors are in [`Parsed::findings`].
 #[must_use]
 pub fn parse(keys: &Keys) -> Parsed {
     parse_within(keys, &Surroundings::default())
 }
 
-/// Reads the keys, and compares them with what is known of the cluster around them.
+/// Parses the keys and compares them with the known facts about the cluster.
 #[must_use]
 pub fn parse_within(keys: &Keys, surroundings: &Surroundings) -> Parsed {
     parse_around(keys, Around { surroundings, standing: &BTreeSet::new() })
 }
 
-/// The same where some VTEPs are in force already.
+/// The same, if some VTEPs are in effect already.
 #[must_use]
 pub fn parse_around(keys: &Keys, around: Around<'_>) -> Parsed {
     let lists = Lists::read(keys);
@@ -127,8 +127,8 @@ pub fn parse_around(keys: &Keys, around: Around<'_>) -> Parsed {
     Parsed { enabled, elsewhere, mask, tunnel, lines, mentioned, findings }
 }
 
-/// What matters while VTEP is off. Cilium ends at its start with a value that it cannot read all the same, but no VTEP hangs on it any
-/// more: off stays off.
+/// Keeps the findings that matter while VTEP is off. Cilium still exits at its start with an unreadable value, but no VTEP depends on the
+/// value then: off remains off.
 fn while_off(finding: Finding) -> Option<Finding> {
     if matches!(finding.rule, Rule::BoolInvalid | Rule::NumberInvalid | Rule::DurationInvalid) {
         return Some(finding.within(Scope::Start));
@@ -141,7 +141,7 @@ pub(super) fn sort(findings: &mut [Finding]) {
     findings.sort_by(|a, b| (a.rule, a.index, &a.key).cmp(&(b.rule, b.index, &b.key)));
 }
 
-/// `None` where the key is there and does not hold a mask.
+/// `None` if the key is set to something other than a mask.
 fn mask(keys: &Keys, cidrs: &List<'_>, findings: &mut Vec<Finding>) -> Option<Ipv4Addr> {
     const KEY: &str = "vtep-mask";
     let Some(raw) = keys.get(KEY) else { return Some(DEFAULT_MASK) };
@@ -153,7 +153,7 @@ fn mask(keys: &Keys, cidrs: &List<'_>, findings: &mut Vec<Finding>) -> Option<Ip
             KEY,
             None,
             Some(raw),
-            "the key is there and empty, with which the Cilium agent does not start",
+            "the key is set but empty, and the Cilium agent does not start with an empty mask",
             format!("write {suggestion}{absent} (Helm: set `vtep.mask`)"),
         ));
         return None;
@@ -167,7 +167,7 @@ fn mask(keys: &Keys, cidrs: &List<'_>, findings: &mut Vec<Finding>) -> Option<Ip
     }
 }
 
-/// The mask that fits every CIDR of the list, if there is one.
+/// The mask that matches every CIDR of the list, or the default mask if none does.
 fn common_mask(cidrs: &List<'_>) -> Ipv4Addr {
     let lengths: BTreeSet<u8> =
         cidrs.values.iter().filter_map(|value| value.parse::<Ipv4Net>().ok()).map(|net| net.prefix_len()).collect();
@@ -188,7 +188,7 @@ fn lines(lists: &Lists<'_>, mask: Ipv4Addr, findings: &mut Vec<Finding>) -> Vec<
     (0..lists.longest().min(EXAMINED)).map(line).collect()
 }
 
-/// Completes the lines that no error concerns.
+/// Completes the lines that have no error.
 fn assemble(lines: &mut [Line], findings: &[Finding]) {
     // Findings about a list have no index.
     let in_error = |finding: &&Finding| finding.severity == Severity::Error && finding.scope != Scope::Start;
@@ -201,7 +201,7 @@ fn assemble(lines: &mut [Line], findings: &[Finding]) {
     }
 }
 
-/// Read leniently: a slip in a line must not make its entry in the kernel look stale.
+/// Parses leniently: because of a typing error in a line, its map entry must not look stale.
 fn mentioned(cidrs: &List<'_>, mask: Ipv4Addr) -> BTreeSet<Ipv4Net> {
     let written = cidrs.values.iter().filter_map(|value| values::cidr(value, mask).ok()).map(|cidr| cidr.value);
     let addresses = cidrs.values.iter().filter_map(|value| values::lenient_address(value));

@@ -1,4 +1,4 @@
-//! What the rest of `cilium-config` means for VTEPs: the switch, the tunnel, the features, and keys nobody reads.
+//! The other keys of `cilium-config` that concern VTEPs: the switch, the tunnel, the features, and unknown keys.
 
 use ipnet::Ipv4Net;
 
@@ -17,7 +17,7 @@ use crate::config::{
 const VTEP_KEYS: [&str; 6] =
     ["enable-vtep", "vtep-endpoint", "vtep-cidr", "vtep-mask", "vtep-mac", "vtep-sync-interval"];
 
-/// Whether `enable-vtep` is not off, and reports where it is. Where it cannot be read nothing is known to be off.
+/// Whether `enable-vtep` is not off; reports a finding if it is off. An unreadable value does not count as off.
 pub(super) fn enabled(keys: &Keys, findings: &mut Vec<Finding>) -> bool {
     const KEY: &str = "enable-vtep";
     let raw = keys.get(KEY).map(String::as_str);
@@ -31,18 +31,18 @@ pub(super) fn enabled(keys: &Keys, findings: &mut Vec<Finding>) -> bool {
     false
 }
 
-/// Keys that look like VTEP settings and are none.
+/// Reports keys that look like VTEP settings but are not.
 pub(super) fn unknown_keys(keys: &Keys, findings: &mut Vec<Finding>) {
     let unknown = |key: &str| key.to_lowercase().contains("vtep") && !VTEP_KEYS.contains(&key);
     for (key, value) in keys.iter().filter(|(key, _)| unknown(key)) {
-        let problem = "nobody reads this key: a typo, or a newer Cilium";
+        let problem = "no program reads this key: it is a typo, or belongs to a newer Cilium";
         let lower = key.to_lowercase();
         // Long keys cost time and are near to none.
         let candidates = VTEP_KEYS.into_iter().filter(|known| known.len().abs_diff(lower.len()) <= 2);
         let nearest = candidates.map(|known| (strsim::levenshtein(&lower, known), known)).min();
         let remedy = match nearest {
             Some((0..=2, known)) => format!("did you mean {known}?"),
-            Some(_) | None => format!("known are {}", VTEP_KEYS.join(", ")),
+            Some(_) | None => format!("known keys are {}", VTEP_KEYS.join(", ")),
         };
         findings.push(Finding::new(Rule::UnknownVtepKey, key, None, Some(value), problem, remedy));
     }
@@ -56,7 +56,7 @@ pub(super) fn tunnel(keys: &Keys, findings: &mut Vec<Finding>) -> Tunnel {
         Some((_, "geneve")) => Some(TunnelProtocol::Geneve),
         Some((key, other)) => {
             let problem = format!("{} is not a tunnel protocol that VTEP works with", quote(other));
-            let remedy = "write vxlan or geneve, as the BIG-IP's tunnel profile has it";
+            let remedy = "write vxlan or geneve, to match the BIG-IP's tunnel profile";
             findings.push(Finding::new(Rule::TunnelProtocolUnknown, key, None, Some(other), problem, remedy));
             None
         }
@@ -85,7 +85,7 @@ fn port(keys: &Keys, default: u16, report: bool, findings: &mut Vec<Finding>) ->
     const KEY: &str = "tunnel-port";
     let Some(raw) = filled(keys, KEY) else { return default };
     let port = match port_number(raw) {
-        // What is no number is an error of its own, see `scalars`.
+        // `scalars` reports a value that is not a number.
         None | Some(0) => return default,
         Some(port) if port == default => return port,
         Some(port) => port,
@@ -98,13 +98,13 @@ fn port(keys: &Keys, default: u16, report: bool, findings: &mut Vec<Finding>) ->
     port
 }
 
-/// The features that VTEP does not work with, or that a person should know of.
+/// Reports features that do not work with VTEP, or that a person should know about.
 pub(super) fn features(keys: &Keys, findings: &mut Vec<Finding>) {
     let mut report = |rule, key: &str, problem: String, remedy: &str| {
         findings.push(Finding::new(rule, key, None, keys.get(key).map(String::as_str), problem, remedy));
     };
     if is(keys, "enable-ipsec", true) {
-        let problem = "VTEP does not work with IPsec: what goes to BIG-IP is lost".to_owned();
+        let problem = "VTEP does not work with IPsec: traffic to BIG-IP is lost".to_owned();
         report(Rule::IpsecEnabled, "enable-ipsec", problem, "set it to \"false\", or enable-vtep to \"false\"");
     }
     if is(keys, "enable-wireguard", true) {
@@ -133,7 +133,7 @@ pub(super) fn features(keys: &Keys, findings: &mut Vec<Finding>) {
     }
 }
 
-/// The pools Cilium takes the nodes' pod networks from, where it takes them from pools.
+/// The pools from which Cilium takes the pod networks of nodes, if its IPAM mode uses pools.
 pub(super) fn pod_pools(keys: &Keys) -> Vec<Ipv4Net> {
     match filled(keys, "ipam") {
         None | Some("cluster-pool" | "cluster-pool-v2beta") => {
@@ -144,12 +144,12 @@ pub(super) fn pod_pools(keys: &Keys) -> Vec<Ipv4Net> {
     }
 }
 
-/// The trimmed value of a key that is there and not empty.
+/// The trimmed value of a key that is set and not empty.
 pub(super) fn filled<'k>(keys: &'k Keys, key: &str) -> Option<&'k str> {
     keys.get(key).map(|value| value.trim()).filter(|value| !value.is_empty())
 }
 
-/// The key is there, readable, and says so: an absent key has its default, and `scalars` reports what cannot be read.
+/// Whether the key is set to `expected`. An absent key has its default, and `scalars` reports an unreadable value.
 pub(super) fn is(keys: &Keys, key: &str, expected: bool) -> bool {
     keys.get(key).and_then(|value| boolean(value)) == Some(expected)
 }

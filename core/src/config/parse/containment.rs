@@ -1,7 +1,8 @@
-//! An endpoint inside a tunnel network: the outer packets would loop into the tunnel. Which of the two is wrong?
+//! An endpoint inside a tunnel network: the outer packets would loop into the tunnel. One of the two values is wrong, and this module
+//! decides which one.
 //!
-//! Either the tunnel self IP was written where the endpoint belongs, or the underlay's network where the CIDR belongs. The good line of
-//! the two must not pay for it.
+//! Either the tunnel self IP was written instead of the endpoint, or the underlay's network instead of the CIDR. The good line of the two
+//! must take effect.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
@@ -10,8 +11,8 @@ use ipnet::Ipv4Net;
 use super::{Line, lists::Lists};
 use crate::config::finding::{Finding, Rule, Severity, ordinal};
 
-/// A CIDR whose length is not that of the mask (`length`) says nothing of where endpoints may be. `findings` holds already which CIDRs
-/// overlap connected networks.
+/// Ignores a CIDR whose prefix length is not the mask's (`length`), because it does not show where endpoints may be. `findings` must
+/// already contain the findings about connected networks.
 pub(super) fn check(lists: &Lists<'_>, lines: &[Line], length: Option<u8>, findings: &mut Vec<Finding>) {
     let connected = connected(lines, findings);
     let wrong: BTreeSet<Ipv4Net> = cidrs(lines, length).filter(|cidr| is_wrong(*cidr, lines, &connected)).collect();
@@ -55,8 +56,8 @@ fn connected(lines: &[Line], findings: &[Finding]) -> BTreeSet<Ipv4Net> {
     lines.iter().filter(is_connected).filter_map(|line| line.cidr).collect()
 }
 
-/// The network is to blame where it is this node's own, where several endpoints are in it, or where the endpoint in it is more like the
-/// other endpoints than the network is like the other networks. An endpoint inside its own tunnel network is the self IP.
+/// The network is wrong if it is connected to this node, if several endpoints lie in it, or if the endpoint in it has more leading bits in
+/// common with the other endpoints than the network has with the other networks. An endpoint inside its own tunnel network is a self IP.
 fn is_wrong(cidr: Ipv4Net, lines: &[Line], connected: &BTreeSet<Ipv4Net>) -> bool {
     let others: BTreeSet<Ipv4Addr> =
         lines.iter().filter_map(|line| line.endpoint).filter(|endpoint| !cidr.contains(endpoint)).collect();
@@ -74,7 +75,7 @@ fn is_wrong(cidr: Ipv4Net, lines: &[Line], connected: &BTreeSet<Ipv4Net>) -> boo
     !is_its_own && endpoint_fits.unwrap_or(0) > network_fits.unwrap_or(0)
 }
 
-/// The lines whose endpoints are inside.
+/// The lines whose endpoints lie in the network.
 fn inside(cidr: Ipv4Net, lines: &[Line]) -> impl Iterator<Item = &Line> {
     lines.iter().filter(move |line| line.endpoint.is_some_and(|endpoint| cidr.contains(&endpoint)))
 }
@@ -84,7 +85,7 @@ fn common(a: Ipv4Addr, b: Ipv4Addr) -> u32 {
     (a.to_bits() ^ b.to_bits()).leading_zeros()
 }
 
-/// In words, as `the endpoint 10.169.72.34 of the 1st VTEP`.
+/// The endpoints in the network in words, as `the endpoint 10.169.72.34 of the 1st VTEP`.
 fn endpoints(cidr: Ipv4Net, lines: &[Line]) -> String {
     let named = inside(cidr, lines).filter_map(|line| Some((line.endpoint?, ordinal(line.index))));
     let named: Vec<_> =

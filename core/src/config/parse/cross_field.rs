@@ -1,4 +1,4 @@
-//! Rules between values: a CIDR and the mask, the CIDRs among each other, endpoints inside them ([`containment`]).
+//! Rules between values: a CIDR and the mask, two CIDRs, an endpoint inside a CIDR ([`containment`]).
 
 use std::net::Ipv4Addr;
 
@@ -10,7 +10,7 @@ use crate::config::{
     spec::overlaps,
 };
 
-/// `mask` is `None` where `vtep-mask` holds none. `findings` has the clashes already.
+/// `mask` is `None` if `vtep-mask` contains none. `findings` must already contain the findings about overlaps.
 pub(super) fn check(lists: &Lists<'_>, lines: &[Line], mask: Option<Ipv4Addr>, findings: &mut Vec<Finding>) {
     let length = mask.and_then(|mask| ipv4_mask_to_prefix(mask).ok());
     let scope = mismatch_scope(lines, length);
@@ -28,8 +28,8 @@ pub(super) fn check(lists: &Lists<'_>, lines: &[Line], mask: Option<Ipv4Addr>, f
     containment::check(lists, lines, length, findings);
 }
 
-/// Where no CIDR fits the mask it is the mask that is wrong, and an error of the mask concerns the whole list: line by line, no last good
-/// value would fit it either, and all of them would be lost.
+/// If no CIDR matches the mask, the mask is wrong, and the error concerns the whole list. As errors of single lines, no last good value
+/// would match the mask either, and all of them would be dropped.
 fn mismatch_scope(lines: &[Line], length: Option<u8>) -> Scope {
     let fits =
         lines.iter().filter_map(|line| line.cidr).any(|cidr| length.is_none_or(|length| cidr.prefix_len() == length));

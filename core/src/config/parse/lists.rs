@@ -1,4 +1,4 @@
-//! The three lists: how they are split, and whether they fit together.
+//! The three lists: splits them, and checks that they have the same shape.
 
 use super::{
     EXAMINED,
@@ -10,7 +10,7 @@ use crate::config::{
     spec::MAX_VTEPS,
 };
 
-/// The values of a list as written, each with its byte offset: split on any run of white space and commas.
+/// The values of a list as written, each with its byte offset. Any run of white space and commas separates them.
 pub fn tokens(raw: &str) -> impl Iterator<Item = (usize, &str)> {
     let separates = |c: char| c.is_whitespace() || c == ',';
     let mut end = 0;
@@ -25,7 +25,7 @@ pub fn tokens(raw: &str) -> impl Iterator<Item = (usize, &str)> {
 /// One list as written.
 pub(super) struct List<'k> {
     pub(super) key: &'static str,
-    /// `None`: the key is absent, which counts as an empty list.
+    /// `None`: the key is absent; it counts as an empty list.
     raw: Option<&'k str>,
     pub(super) values: Vec<&'k str>,
 }
@@ -36,7 +36,7 @@ impl<'k> List<'k> {
         Self { key, raw, values: raw.map(|raw| tokens(raw).map(|(_, value)| value).collect()).unwrap_or_default() }
     }
 
-    /// Reads the value at `index`, if there is one, and reports what is wrong or doubtful about it.
+    /// Parses the value at `index`, if there is one, and reports an error or a doubt about it.
     pub(super) fn read<T>(
         &self,
         index: usize,
@@ -57,7 +57,7 @@ impl<'k> List<'k> {
         Finding::new(rule, self.key, Some(index), self.values.get(index).copied(), problem, remedy)
     }
 
-    /// The same, of what was complained about.
+    /// The finding for a complaint about one value of this list.
     pub(super) fn complaint(&self, index: usize, complaint: Complaint) -> Finding {
         complaint.about(self.key, Some(index), self.values.get(index).copied().unwrap_or_default())
     }
@@ -90,18 +90,18 @@ impl<'k> Lists<'k> {
         endpoint.values.len() == cidr.values.len() && cidr.values.len() == mac.values.len()
     }
 
-    /// Not one of the three keys is there.
+    /// All three keys are absent.
     pub(super) fn are_absent(&self) -> bool {
         let Self { endpoint, cidr, mac } = self;
         [endpoint, cidr, mac].iter().all(|list| list.raw.is_none())
     }
 
-    /// What can be said without reading the values.
+    /// Reports problems that do not depend on the values.
     pub(super) fn check_shape(&self, findings: &mut Vec<Finding>) {
         let Self { endpoint, cidr, mac } = self;
         findings.extend([endpoint, cidr, mac].into_iter().filter_map(comma));
         if self.are_absent() {
-            // Somebody decides them elsewhere: that is no mistake.
+            // The VTEPs are decided elsewhere, so this is not an error.
         } else if self.longest() == 0 {
             findings.push(cidr.whole(
                 Rule::VtepListEmpty,
@@ -125,7 +125,7 @@ impl<'k> Lists<'k> {
         }
     }
 
-    /// Reported at the list that differs from the two others, else at `vtep-cidr`.
+    /// Reports the mismatch at the list that differs from the two others, or else at `vtep-cidr`.
     fn count_mismatch(&self) -> Finding {
         let Self { endpoint, cidr, mac } = self;
         let [endpoints, cidrs, macs] = [endpoint, cidr, mac].map(|list| list.values.len());

@@ -1,6 +1,6 @@
-//! Rules between a VTEP and what is around it: networks and addresses that somebody else has, or that this node needs.
+//! Rules between a VTEP and its surroundings: networks and addresses that belong to others, or that this node needs.
 //!
-//! Each rule is a function of one CIDR or endpoint, so that lines of the document and values held over pass the same ones.
+//! Each rule is a function of one CIDR or endpoint, so that lines of the document and retained values pass the same rules.
 
 mod cluster;
 mod node;
@@ -15,7 +15,7 @@ use crate::config::{
     surroundings::{Around, Surroundings},
 };
 
-/// `pools`: what Cilium takes the nodes' pod networks from.
+/// `pools`: the pools from which Cilium takes the pod networks of nodes.
 pub(super) fn check(
     lists: &Lists<'_>,
     lines: &[Line],
@@ -28,7 +28,7 @@ pub(super) fn check(
             let mut found = of_cidr(cidr, around);
             let known: Vec<Rule> = found.iter().map(|complaint| complaint.rule).collect();
             found.extend(unknown(cidr, around).filter(|complaint| !known.contains(&complaint.rule)));
-            // A network that is in use is no longer one that may be one day.
+            // If pods use the network already, the warning that they may use it later is superfluous.
             if !found.iter().any(|complaint| complaint.rule == Rule::VtepCidrOverlapsPodCidr) {
                 found.extend(cluster::pod_pool(cidr, pools));
             }
@@ -41,10 +41,11 @@ pub(super) fn check(
     }
 }
 
-/// What is known to speak against a CIDR.
+/// The known objections to a CIDR.
 pub(in crate::config) fn of_cidr(cidr: Ipv4Net, around: Around<'_>) -> Vec<Complaint> {
     let Around { surroundings, standing } = around;
-    // Packets of what is in force already may be why the ipcache is asked: there the diagnosis tells it, `vtep-cidr-in-use`.
+    // Traffic of a VTEP that is in effect may itself have caused the entries in the ipcache. For such a VTEP, the diagnosis reports them as
+    // `vtep-cidr-in-use`.
     let ipcache = (!standing.contains(&cidr)).then(|| node::ipcache(cidr, surroundings)).flatten();
     let found = [
         cluster::pods(cidr, surroundings),
@@ -59,14 +60,14 @@ pub(in crate::config) fn of_cidr(cidr: Ipv4Net, around: Around<'_>) -> Vec<Compl
     found.into_iter().flatten().collect()
 }
 
-/// What cannot be known about a CIDR that is not in force yet.
+/// The facts that cannot be checked for a CIDR that is not in effect yet.
 pub(in crate::config) fn unknown(cidr: Ipv4Net, around: Around<'_>) -> impl Iterator<Item = Complaint> {
     let Around { surroundings, standing } = around;
     let facts = (!standing.contains(&cidr)).then_some(&surroundings.unreadable);
     facts.into_iter().flatten().map(move |(fact, why)| node::unreadable(cidr, *fact, why, surroundings))
 }
 
-/// What is known to speak against an endpoint.
+/// The known objections to an endpoint.
 pub(in crate::config) fn of_endpoint(endpoint: Ipv4Addr, surroundings: &Surroundings) -> Vec<Complaint> {
     let found = [cluster::endpoint_of_pod(endpoint, surroundings), cluster::endpoint_of_node(endpoint, surroundings)];
     found.into_iter().flatten().collect()

@@ -1,6 +1,6 @@
-//! Booleans, numbers and durations as Cilium reads them at its start, which it ends at a value that is none.
+//! Booleans, numbers and durations, parsed as Cilium parses them at its start. Cilium exits at an invalid one.
 //!
-//! Only keys whose type is certain are looked at. Cilium trims what it reads from the mounted ConfigMap.
+//! Only keys whose type is certain are checked. Cilium trims the values that it reads from the mounted ConfigMap.
 
 use super::{
     cluster::filled,
@@ -11,10 +11,10 @@ use crate::config::{
     finding::{Finding, Rule, Scope},
 };
 
-/// Whether there are VTEPs at all hangs on these.
+/// These keys decide whether there are VTEPs at all.
 const DECISIVE_BOOLEANS: [&str; 3] = ["enable-vtep", "enable-ipv4", "enable-ipsec"];
 
-/// The other booleans that Cilium has had in every release with VTEPs, and that Helm renders.
+/// The other booleans that every Cilium release with VTEPs has, and that Helm renders.
 const BOOLEANS: [&str; 9] = [
     "auto-direct-node-routes",
     "debug",
@@ -30,9 +30,9 @@ const BOOLEANS: [&str; 9] = [
 const PORT: &str = "tunnel-port";
 const INTERVAL: &str = "vtep-sync-interval";
 
-/// Why each of them matters.
+/// The consequence of an invalid value.
 const FATAL: &str =
-    "the Cilium agent ends at its start with it (\"Incorrect config-map flag value\", Cilium 1.19 and newer)";
+    "the Cilium agent exits at its start because of it (\"Incorrect config-map flag value\", Cilium 1.19 and newer)";
 
 pub(super) fn check(keys: &Keys, findings: &mut Vec<Finding>) {
     let decisive = DECISIVE_BOOLEANS.into_iter().map(|key| (key, Scope::List));
@@ -70,7 +70,7 @@ pub(super) fn boolean(value: &str) -> Option<bool> {
     }
 }
 
-/// Go's `strconv.ParseInt` with base 0, as far as a port goes: 0x2118, 0o20430 and 020430 are 8472, too.
+/// Go's `strconv.ParseInt` with base 0, limited to ports: 0x2118, 0o20430 and 020430 are 8472, too.
 pub(super) fn port_number(value: &str) -> Option<u16> {
     let value = value.trim();
     let digits = value.strip_prefix('+').unwrap_or(value);
@@ -81,7 +81,7 @@ pub(super) fn port_number(value: &str) -> Option<u16> {
         [b'0', _, ..] => (digits.get(1..)?, 8),
         _ => (digits, 10),
     };
-    // Rust reads a sign here, and Go does not.
+    // Rust accepts a sign here, and Go does not.
     digits.bytes().all(|digit| digit.is_ascii_alphanumeric()).then(|| u16::from_str_radix(digits, base).ok()).flatten()
 }
 
@@ -102,15 +102,15 @@ fn is_duration(value: &str) -> bool {
     true
 }
 
-/// What follows a number and its unit.
+/// The text after a number and its unit.
 fn after_term(text: &str) -> Option<&str> {
-    // The longer of two that begin alike comes first.
+    // Of two units with the same beginning, the longer one must come first.
     const UNITS: [&str; 8] = ["ns", "us", "µs", "μs", "ms", "s", "m", "h"];
     let number = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
     let (number, rest) = text.split_at_checked(number)?;
     let dots = number.bytes().filter(|byte| *byte == b'.').count();
     let is_number = dots <= 1 && number.len() > dots;
-    // Go measures in nanoseconds of 63 bits, 292 years: more digits than that are out of any sense.
+    // Go counts nanoseconds in 63 bits, which is 292 years: more digits than that are never meaningful.
     let is_short = number.len() < 20;
     UNITS.iter().find_map(|unit| rest.strip_prefix(unit)).filter(|_| is_number && is_short)
 }

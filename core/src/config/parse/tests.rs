@@ -1,4 +1,4 @@
-//! One table per noun: what fires a rule, and what almost does.
+//! One table for each kind of value: values that a rule finds, and similar ones that it must not find.
 
 mod clashes;
 mod cluster;
@@ -6,7 +6,7 @@ mod properties;
 
 use super::*;
 
-/// The seed document's configuration, with some keys set otherwise (`None`: absent).
+/// The keys of the seed document, with some of them changed (`None`: removed).
 fn keys(changes: &[(&str, Option<&str>)]) -> Keys {
     let seed = [
         ("enable-vtep", "true"),
@@ -256,7 +256,7 @@ fn masks() {
     }
     let mismatches = [(Rule::VtepCidrMaskMismatch, Some(0)), (Rule::VtepCidrMaskMismatch, Some(1))];
     expect("vtep-mask", "255.255.0.0", &mismatches);
-    // Where no CIDR fits the mask is wrong, and an error of the mask concerns the whole list.
+    // If no CIDR matches the mask, the mask is wrong, and its error concerns the whole list.
     for (cidrs, scope) in [
         ("10.1.6.0/24 10.1.5.0/24", Scope::List),
         ("10.1.6.0/24 x", Scope::List),

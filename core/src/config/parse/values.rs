@@ -1,4 +1,4 @@
-//! Single values: the text of one endpoint, CIDR, MAC or mask, and in plain words what is wrong with it.
+//! Parses single values: one endpoint, CIDR, MAC or mask. A wrong value becomes a complaint in plain words.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -12,14 +12,14 @@ use crate::{
     types::mac::Mac,
 };
 
-/// A value, and what a person should look at all the same.
+/// A valid value, and a doubt about it that a person should check.
 #[derive(Debug)]
 pub(super) struct Read<T> {
     pub(super) value: T,
     pub(super) doubt: Option<Complaint>,
 }
 
-/// A finding that does not know its place yet.
+/// A finding that has no place yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::config) struct Complaint {
     pub(in crate::config) rule: Rule,
@@ -37,7 +37,7 @@ impl Complaint {
         self.severity == Severity::Error
     }
 
-    /// The same as a warning, and why it is no more than that.
+    /// The same complaint as a warning, with the reason why it is only a warning.
     pub(super) fn softened(self, why: &str) -> Self {
         Self { severity: Severity::Warning, problem: format!("{}; {why}", self.problem), ..self }
     }
@@ -48,7 +48,7 @@ impl Complaint {
     }
 }
 
-/// The value in quotes as a message shows it: control characters escaped, cut where it is long.
+/// The value in quotes for a message: control characters are escaped, and a long value is cut.
 pub(super) fn quote(value: &str) -> String {
     const SHOWN: usize = 64;
     let shown: String = value.chars().take(SHOWN).flat_map(char_shown).collect();
@@ -61,7 +61,7 @@ fn char_shown(c: char) -> Box<dyn Iterator<Item = char>> {
     if c.is_control() { Box::new(c.escape_default()) } else { Box::new(std::iter::once(c)) }
 }
 
-/// An address of the underlay that one BIG-IP can have.
+/// Parses an address on the underlay that one BIG-IP can have.
 pub(super) fn endpoint(value: &str) -> Result<Read<Ipv4Addr>, Complaint> {
     const EXAMPLE: &str = "write the BIG-IP's self IP on the underlay, e.g. 10.169.72.34";
     let shown = quote(value);
@@ -77,7 +77,7 @@ pub(super) fn endpoint(value: &str) -> Result<Read<Ipv4Addr>, Complaint> {
     match value.parse::<Ipv4Addr>() {
         Ok(address) if is_unicast(address) => Ok(Read { value: address, doubt: None }),
         Ok(_) => {
-            let problem = format!("{shown} is not an address that one BIG-IP can have");
+            let problem = format!("{shown} is not a unicast address, so no BIG-IP can have it");
             Err(Complaint::new(Rule::VtepEndpointNotUnicast, problem, EXAMPLE))
         }
         Err(_) => Err(invalid(match lenient_address(value) {
@@ -87,7 +87,7 @@ pub(super) fn endpoint(value: &str) -> Result<Read<Ipv4Addr>, Complaint> {
     }
 }
 
-/// A network, without host bits. The mask only serves for what is suggested.
+/// Parses a network and removes its host bits. The mask is used only for suggestions.
 pub(super) fn cidr(value: &str, mask: Ipv4Addr) -> Result<Read<Ipv4Net>, Complaint> {
     let shown = quote(value);
     if let Some(complaint) = quoted(Rule::VtepCidrInvalid, value) {
@@ -121,7 +121,7 @@ pub(super) fn cidr(value: &str, mask: Ipv4Addr) -> Result<Read<Ipv4Net>, Complai
     Ok(Read { value: net.trunc(), doubt })
 }
 
-/// What the writer most likely meant.
+/// The network that the writer most likely meant.
 fn suggested_cidr(address: &str, length: Option<&str>, mask: Ipv4Addr) -> String {
     let written = length.and_then(|length| {
         prefix_length(length).or_else(|| length.parse().ok().and_then(|mask| ipv4_mask_to_prefix(mask).ok()))
@@ -131,7 +131,7 @@ fn suggested_cidr(address: &str, length: Option<&str>, mask: Ipv4Addr) -> String
     net.map_or_else(|| "10.1.6.0/24".to_owned(), |net| net.trunc().to_string())
 }
 
-/// The MAC of a BIG-IP's tunnel.
+/// Parses the MAC of a BIG-IP's tunnel.
 pub(super) fn mac(value: &str) -> Result<Read<Mac>, Complaint> {
     const SOURCE: &str = "as `tmsh show net tunnels tunnel … all-properties` prints it";
     const PLACEHOLDER: Mac = Mac::new([0x00, 0x98, 0x76, 0x54, 0x32, 0x10]);
@@ -162,7 +162,7 @@ pub(super) fn mac(value: &str) -> Result<Read<Mac>, Complaint> {
     Ok(Read { value: mac, doubt })
 }
 
-/// A netmask in dotted notation, contiguous and not empty.
+/// Parses a netmask in dotted notation; it must be contiguous and not empty.
 pub(super) fn mask(value: &str, suggestion: Ipv4Addr) -> Result<Ipv4Addr, Complaint> {
     let shown = quote(value);
     if let Some(complaint) = quoted(Rule::VtepMaskInvalid, value) {
@@ -187,7 +187,7 @@ pub(super) fn netmask(length: u8) -> Ipv4Addr {
     Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0))
 }
 
-/// The address somebody meant, read past quotes, a prefix length and leading zeros.
+/// The address that the writer probably meant, without quotes, prefix length and leading zeros.
 pub(super) fn lenient_address(value: &str) -> Option<Ipv4Addr> {
     let unquoted = value.trim_matches(is_quote);
     let address = unquoted.split_once('/').map_or(unquoted, |(address, _)| address);
@@ -203,14 +203,14 @@ fn decimal(text: &str) -> Option<u8> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// Also the mapped form of an IPv4 address, and one with a zone.
+/// Accepts also the mapped form of an IPv4 address, and an address with a zone.
 fn is_ipv6(text: &str) -> bool {
     text.split_once('%').map_or(text, |(address, _)| address).parse::<Ipv6Addr>().is_ok()
 }
 
 fn quoted(rule: Rule, value: &str) -> Option<Complaint> {
     value.contains(is_quote).then(|| {
-        let problem = format!("{} holds a quotation mark that is part of the value", quote(value));
+        let problem = format!("{} contains a quotation mark that is part of the value", quote(value));
         Complaint::new(rule, problem, "remove the quotes inside the value")
     })
 }

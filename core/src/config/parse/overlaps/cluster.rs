@@ -1,4 +1,4 @@
-//! What the cluster has: networks of pods and Services, addresses of nodes.
+//! Overlaps with the cluster: networks of pods and Services, addresses of nodes.
 
 use std::net::Ipv4Addr;
 
@@ -12,7 +12,7 @@ const UNDERLAY: &str = "write the BIG-IP's self IP on the underlay (the tunnel's
 pub(super) fn pods(cidr: Ipv4Net, surroundings: &Surroundings) -> Option<Complaint> {
     let pods = surroundings.pod_cidrs.iter().find(|pods| overlaps(**pods, cidr))?;
     let problem = format!(
-        "{cidr} {} the pod network {pods}: what goes to these pods would go to the BIG-IP instead",
+        "{cidr} {} the pod network {pods}: traffic to these pods would go to the BIG-IP instead",
         relation(cidr, *pods)
     );
     let remedy = "give the BIG-IP's tunnel a network outside the pods'";
@@ -28,7 +28,7 @@ pub(super) fn services(cidr: Ipv4Net, surroundings: &Surroundings) -> Option<Com
 
 pub(super) fn nodes(cidr: Ipv4Net, surroundings: &Surroundings) -> Option<Complaint> {
     let node = surroundings.node_addresses.iter().find(|node| cidr.contains(*node))?;
-    let problem = format!("{cidr} contains {node}, a node's address: what goes to that node would go to the BIG-IP");
+    let problem = format!("{cidr} contains {node}, a node's address: traffic to that node would go to the BIG-IP");
     let remedy = "write the BIG-IP's tunnel network, not the one that nodes and BIG-IP share";
     Some(Complaint::new(Rule::VtepCidrContainsNode, problem, remedy))
 }
@@ -36,7 +36,7 @@ pub(super) fn nodes(cidr: Ipv4Net, surroundings: &Surroundings) -> Option<Compla
 pub(super) fn pod_pool(cidr: Ipv4Net, pools: &[Ipv4Net]) -> Option<Complaint> {
     let pool = pools.iter().find(|pool| overlaps(**pool, cidr))?;
     let problem = format!(
-        "{cidr} {} {pool}, the pool of pod networks: free today, but Cilium may give it to a node one day",
+        "{cidr} {} {pool}, the pool of pod networks: it is free now, but Cilium may assign it to a node later",
         relation(cidr, *pool)
     );
     let remedy = "move it, or narrow cluster-pool-ipv4-cidr where no node uses that part";

@@ -1,4 +1,4 @@
-//! What is around a VTEP, and an endpoint inside a network.
+//! Overlaps of a VTEP with its surroundings, and an endpoint inside a network.
 
 use super::*;
 use crate::config::surroundings::Fact;
@@ -33,7 +33,7 @@ fn clashes_with_the_cluster() {
         (None, around("10.169.72.32/31", "", ""), &[]),
         (None, around("", "", "10.169.72.36"), &[(Rule::VtepEndpointIsNode, Some(1))]),
         (Some("10.1.6.0/23"), around("", "", ""), &[(Rule::VtepCidrInPodPool, Some(0))]),
-        // In use today is worse than in use one day, and said alone.
+        // A network in use is worse than one that may be used later, and is reported alone.
         (Some("10.1.6.0/23"), around("10.1.6.0/24", "", ""), &[(Rule::VtepCidrOverlapsPodCidr, Some(0))]),
         (Some("10.1.6.0/23"), around("10.1.7.0/24", "", ""), &[(Rule::VtepCidrInPodPool, Some(0))]),
         (Some("10.2.0.0/16"), around("10.2.1.0/24", "", ""), &[]),
@@ -46,14 +46,14 @@ fn clashes_with_the_cluster() {
     assert_eq!(vteps, [false, true], "an error concerns its own VTEP alone");
 }
 
-/// What this node needs, by each fact; and who may still be in force.
+/// Each need of this node, and whether the VTEP may still take effect.
 #[test]
 fn clashes_with_the_node() {
     type Change = fn(&mut Surroundings);
     let connected: Change = |s| s.connected.extend([(net("10.1.6.0/24"), "eth0".to_owned())]);
     let ipcache: Change = |s| s.ipcache.extend([(net("10.1.6.0/24"), vec!["10.1.6.77/32 (identity 4711)".to_owned()])]);
     let error = Some(Severity::Error);
-    // With each: as it is, with the CIDR allowed, and with it in force already.
+    // The severities: as it is, with the CIDR allowed, and with the VTEP already in effect.
     let cases: [(&str, Change, Rule, [Option<Severity>; 3]); 12] = [
         ("its network", connected, Rule::VtepCidrOverlapsConnected, [error, Some(Severity::Warning), error]),
         (
@@ -145,7 +145,7 @@ fn clashes_with_the_node() {
     assert!(message.contains("cannot be known") && message.contains("netlink: EPERM"), "{message}");
 }
 
-/// Of an endpoint and a network that contains it, the one that does not fit is to blame.
+/// If a network contains an endpoint, the value that does not match the others is in error.
 #[test]
 fn an_endpoint_in_a_network() {
     const RULE: Rule = Rule::VtepEndpointInVtepCidr;
@@ -185,7 +185,7 @@ fn an_endpoint_in_a_network() {
     let message = &parsed.findings[0].message;
     assert!(message.contains("contains the endpoint 10.169.72.34 of the 1st VTEP"), "{message}");
 
-    // This node's own network is to blame, also where its endpoint looks like a self IP.
+    // A network of this node is in error, even if the endpoint looks like a self IP.
     let connected = Surroundings { connected: [(net("10.1.5.0/24"), "eth0".to_owned())].into(), ..Default::default() };
     for endpoints in ["10.1.5.34 10.169.72.36", "10.169.72.34 10.1.5.36"] {
         let parsed = parse_within(&keys(&[("vtep-endpoint", Some(endpoints))]), &connected);

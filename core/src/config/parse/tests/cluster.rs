@@ -1,4 +1,4 @@
-//! The rest of `cilium-config`: the switch, the tunnel, the features, and what Cilium dies of.
+//! The other keys of `cilium-config`: the switch, the tunnel, the features, and values at which Cilium exits.
 
 use super::*;
 use crate::config::spec::TunnelProtocol;
@@ -12,7 +12,7 @@ fn the_switch() {
         expect("enable-vtep", off, &[(Rule::VtepDisabled, None)]);
     }
     assert_eq!(fired(&parse(&Keys::new())), [(Rule::VtepDisabled, None)]);
-    // Nothing is known to be off, so that the last good state stays, and the rest of the document is read.
+    // An unreadable switch is not off: the last good state remains, and the rest of the document is parsed.
     for unreadable in ["", "yes", "on", "ture", "tRUE", "\"true\""] {
         expect("enable-vtep", unreadable, &[(Rule::BoolInvalid, None)]);
         let parsed = parse(&keys(&[("enable-vtep", Some(unreadable)), ("vtep-mac", Some("x 00:50:56:86:6b:28"))]));
@@ -21,7 +21,7 @@ fn the_switch() {
     }
 }
 
-/// Cilium 1.19 and newer ends at its start with any of these.
+/// Cilium 1.19 and newer exits at its start with any of these values.
 #[test]
 fn scalars_that_end_cilium() {
     type Case = (&'static str, &'static [&'static str], &'static [&'static str], Rule, Scope);
@@ -54,15 +54,15 @@ fn scalars_that_end_cilium() {
             assert_eq!(fired(&parsed), [(rule, None)], "{key}: {value:?}");
             let finding = &parsed.findings[0];
             assert_eq!((finding.scope, finding.severity), (scope, Severity::Error), "{key}: {value:?}");
-            // Where the key says nothing of VTEPs, those of the document may be in force.
+            // If no VTEP depends on the key, the document's VTEPs may take effect.
             assert_eq!(parsed.list_error(), scope == Scope::List, "{key}: {value:?}");
             assert!(parsed.lines.iter().all(|line| line.vtep.is_some()), "{key}: {value:?}");
-            for words in [key, "ends at its start", "Incorrect config-map flag value"] {
+            for words in [key, "exits at its start", "Incorrect config-map flag value"] {
                 assert!(finding.message.contains(words), "{}", finding.message);
             }
         }
     }
-    // Cilium reads them while VTEP is off, too. Nothing of VTEPs hangs on them then.
+    // Cilium also reads them while VTEP is off, but no VTEP depends on them then.
     for (key, _, bad, rule, _) in cases {
         for value in bad {
             let off = parse(&keys(&[("enable-vtep", Some("false")), (key, Some(value))]));

@@ -1,4 +1,4 @@
-//! What holds for any document, and for any sequence of them.
+//! Properties of any document, and of any sequence of documents.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
@@ -17,7 +17,7 @@ use crate::config::{
     view::{Observed, Sight, Truth, View},
 };
 
-/// Documents near the ones people write, right and wrong.
+/// Documents similar to those that people write, right and wrong.
 fn document() -> impl Strategy<Value = Keys> {
     let one_of = |values: &'static [&'static str]| prop::sample::select(values).prop_map(str::to_owned);
     let cidr = prop_oneof![
@@ -63,7 +63,7 @@ fn document() -> impl Strategy<Value = Keys> {
     )
 }
 
-/// A last good configuration, by a release that may have known fewer rules.
+/// A last good configuration from a release that may have had fewer rules.
 fn last_good() -> impl Strategy<Value = Spec> {
     let vtep = (
         0..6_u8,
@@ -82,7 +82,7 @@ fn last_good() -> impl Strategy<Value = Spec> {
     })
 }
 
-/// A node and a cluster that are near.
+/// A node and a cluster whose networks may overlap those of the documents.
 fn surroundings() -> impl Strategy<Value = Surroundings> {
     let net = || {
         (0..6_u8, 20..=32_u8)
@@ -111,7 +111,7 @@ fn surroundings() -> impl Strategy<Value = Surroundings> {
     )
 }
 
-/// What no view may say, whatever came before.
+/// Checks the invariants of every view, whatever came before.
 fn is_sound(view: &View, around: &Surroundings) -> Result<(), TestCaseError> {
     let vteps = view.in_force.iter().flat_map(|spec| &spec.vteps).collect::<Vec<_>>();
     for spec in view.in_force.iter().chain(&view.last_good) {
@@ -133,7 +133,7 @@ fn is_sound(view: &View, around: &Surroundings) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Why a VTEP that was in force is not any more.
+/// Whether a VTEP that was in effect may be absent now.
 fn may_be_gone(before: &Vtep, keys: &Keys, view: &View) -> bool {
     let parsed = parse(keys);
     let good = || parsed.lines.iter().filter_map(|line| line.vtep);
@@ -141,7 +141,7 @@ fn may_be_gone(before: &Vtep, keys: &Keys, view: &View) -> bool {
     let kept = view.last_good.as_ref().map_or(&[][..], |spec| &spec.vteps);
     let held = kept.iter().filter(|kept| !good().any(|good| good == **kept)).count();
     let switched_off = !parsed.enabled || view.truth == Truth::None;
-    // With the facts of the node more lines may be in error than by themselves: those are held to their own values.
+    // Because of facts about the node, more lines may be in error than by parsing alone. Their own last good values replace them.
     let removed = !parsed.list_error() && held >= in_error;
     let overlapped = good().any(|good| overlaps(good.cidr, before.cidr));
     let fits = view.in_force.as_ref().is_some_and(|spec| spec.mask == Ipv4Addr::new(255, 255, 255, 0));
@@ -165,7 +165,7 @@ proptest! {
         for vtep in before.in_force.iter().flat_map(|spec| &spec.vteps).filter(|vtep| !left.contains(&vtep.cidr)) {
             prop_assert!(may_be_gone(vtep, &keys, &after), "{} is lost: {:#?}", vtep.cidr, after);
         }
-        // The node's needs hold also where there is no document any more.
+        // The needs of the node apply even when the document is gone.
         let missing = Observed::from(Sight::Missing("gone".to_owned()));
         is_sound(&View::next_on(&around, "test", &missing, Some(&before), observed_at), &around)?;
         is_sound(&View::next_on(&around, "test", &Observed::nothing("refused"), Some(&before), observed_at), &around)?;
@@ -196,7 +196,7 @@ proptest! {
             let parsed = parse(&keys);
             let Some(now) = in_force(&parsed, last_good.as_ref()) else { continue };
             prop_assert_eq!(now.stale, parsed.enabled && parsed.holds_back());
-            // A new mask counts once no line is in error.
+            // A new mask takes effect once no line is in error.
             if parsed.enabled && !parsed.list_error() && (now.spec.mask == parsed.mask || !parsed.holds_back()) {
                 for vtep in parsed.lines.iter().filter_map(|line| line.vtep) {
                     prop_assert!(now.spec.vteps.contains(&vtep));
