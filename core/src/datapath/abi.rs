@@ -1,4 +1,4 @@
-//! The bytes of Cilium's maps. Their byte order and layout are decided here and nowhere else.
+//! The bytes of Cilium's maps. Only this module knows their byte order and layout.
 //!
 //! Source: `pkg/maps/{vtep,ipcache}` and `bpf/lib/{common,eps}.h` of Cilium 1.12 to 1.20; `tests/fixtures` holds dumps of a running 1.18.
 
@@ -16,7 +16,7 @@ pub struct VtepKey([u8; 4]);
 impl VtepKey {
     #[must_use]
     pub fn new(cidr: Ipv4Net) -> Self {
-        // As it is: an entry with host bits is found under them.
+        // Not truncated: the datapath finds an entry with host bits only under these bits.
         Self(cidr.addr().octets())
     }
 
@@ -34,7 +34,7 @@ impl fmt::Debug for VtepKey {
 
 /// Value of `cilium_vtep_map`: MAC (6 bytes in order, 2 zero), endpoint (network order), 4 bytes of padding.
 ///
-/// Values are compared as bytes, so that padding somebody scribbled on counts as drift.
+/// Values are compared as bytes, so that changed padding counts as drift.
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VtepValue([u8; 16]);
@@ -77,13 +77,13 @@ impl fmt::Debug for VtepValue {
 /// Key of an LPM trie (`struct bpf_lpm_trie_key_u8` of `linux/bpf.h`): prefix length in bits, then the bytes that it counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LpmKey<const N: usize> {
-    /// In the machine's order.
+    /// In host byte order.
     pub prefix_len: u32,
     pub data: [u8; N],
 }
 
 impl<const N: usize> LpmKey<N> {
-    /// Bytes of the key as the kernel counts them.
+    /// The size of the key as the kernel counts it.
     pub const SIZE: usize = size_of::<u32>() + N;
 }
 
@@ -118,7 +118,7 @@ pub fn ipcache_key(prefix: Ipv4Net) -> IpcacheKey {
     LpmKey { prefix_len: IPCACHE_STATIC_BITS + u32::from(prefix.prefix_len()), data }
 }
 
-/// `None` for what is no IPv4 prefix of this cluster.
+/// `None` if the key is not an IPv4 prefix of this cluster.
 #[must_use]
 pub fn prefix_of_ipcache_key(key: IpcacheKey) -> Option<Ipv4Net> {
     let [0, 0, _, IPCACHE_FAMILY_IPV4, a, b, c, d, ..] = key.data else { return None };
@@ -126,22 +126,22 @@ pub fn prefix_of_ipcache_key(key: IpcacheKey) -> Option<Ipv4Net> {
     Ipv4Net::new([a, b, c, d].into(), length).ok()
 }
 
-/// What the ipcache says of a prefix.
+/// The ipcache's entry for a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IpcacheEntry {
     /// Security identity.
     pub identity: u32,
-    /// The node or VTEP to tunnel to; none for what is local or outside the cluster.
+    /// The node or VTEP to tunnel to; `None` for a local prefix, or one outside the cluster.
     pub endpoint: Option<Ipv4Addr>,
 }
 
-/// Cilium's identities of what is outside the cluster: `world`, and `world-ipv4` of dual stack.
+/// Cilium's identities of everything outside the cluster: `world`, and `world-ipv4` with dual stack.
 const WORLD: [u32; 2] = [2, 9];
-/// Identities of CIDRs (`IdentityScopeLocal`); those behind are of remote nodes.
+/// Identities of CIDRs (`IdentityScopeLocal`); the next range belongs to remote nodes.
 const CIDR_IDENTITIES: Range<u32> = 1 << 24..2 << 24;
 
 impl IpcacheEntry {
-    /// As F5's document writes it: the world, behind a tunnel.
+    /// The entry that F5's document creates: the world, behind a tunnel.
     #[must_use]
     pub fn of_vtep(endpoint: Ipv4Addr) -> Self {
         Self { identity: WORLD[0], endpoint: Some(endpoint) }
@@ -152,7 +152,7 @@ impl IpcacheEntry {
         WORLD.contains(&self.identity)
     }
 
-    /// The world, or a CIDR that some policy names.
+    /// Whether this is the world, or a CIDR that a policy names.
     #[must_use]
     pub fn is_outside(self) -> bool {
         self.is_world() || CIDR_IDENTITIES.contains(&self.identity)
@@ -169,8 +169,8 @@ impl fmt::Display for IpcacheEntry {
     }
 }
 
-/// Value of `cilium_ipcache` (up to Cilium 1.17): identity (4, the machine's order), tunnel endpoint (4, network order), padding (2),
-/// key (1), flags (1).
+/// Value of `cilium_ipcache` (up to Cilium 1.17): identity (4, host byte order), tunnel endpoint (4, network order), padding (2), key (1),
+/// flags (1).
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct IpcacheV1([u8; 12]);
@@ -191,15 +191,15 @@ impl IpcacheV1 {
     }
 }
 
-/// Value of `cilium_ipcache_v2` (Cilium 1.18 and newer): identity (4, the machine's order), tunnel endpoint (16; IPv4 in the first
-/// four), padding (2), key (1), flags (1).
+/// Value of `cilium_ipcache_v2` (Cilium 1.18 and newer): identity (4, host byte order), tunnel endpoint (16; IPv4 in the first four),
+/// padding (2), key (1), flags (1).
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct IpcacheV2([u8; 24]);
 
-/// There is a tunnel endpoint (`flag_has_tunnel_ep`).
+/// The entry has a tunnel endpoint (`flag_has_tunnel_ep`).
 const FLAG_HAS_TUNNEL: u8 = 1 << 1;
-/// It is IPv6 (`flag_ipv6_tunnel_ep`).
+/// The tunnel endpoint is IPv6 (`flag_ipv6_tunnel_ep`).
 const FLAG_IPV6_TUNNEL: u8 = 1 << 2;
 
 impl IpcacheV2 {
@@ -214,7 +214,7 @@ impl IpcacheV2 {
         Self(bytes)
     }
 
-    /// An IPv6 endpoint counts as none: it is no VTEP's.
+    /// An IPv6 endpoint counts as none: no VTEP has one.
     #[must_use]
     pub fn entry(self) -> IpcacheEntry {
         let [i, j, k, l, a, b, c, d, ..] = self.0;
@@ -228,7 +228,7 @@ fn entry(identity: [u8; 4], endpoint: [u8; 4]) -> IpcacheEntry {
     IpcacheEntry { identity: u32::from_ne_bytes(identity), endpoint: (!endpoint.is_unspecified()).then_some(endpoint) }
 }
 
-/// Bytes as the map API takes them and gives them.
+/// Conversions between a type and the bytes that the map API uses.
 macro_rules! bytes {
     ($($name:ident: $size:literal;)+) => {$(
         const _: () = assert!(size_of::<$name>() == $size);
@@ -264,7 +264,7 @@ mod tests {
     /// `bpftool -j map dump` of a running Cilium 1.18: `[{"key":["0x0a",…],"value":["0x00",…]},…]`.
     const DUMP: &str = include_str!("../../../tests/fixtures/cilium-1.18/map-dump-vtep.json");
 
-    /// As above, of `cilium_ipcache_v2`; each entry has a decoded form behind its bytes.
+    /// The same for `cilium_ipcache_v2`; each entry also has a decoded form.
     const IPCACHE_DUMP: &str = include_str!("../../../tests/fixtures/cilium-1.18/map-dump-ipcache-v2.json");
 
     fn entries(dump: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn ipcache_bytes_are_those_of_a_real_cilium() {
-        // As `cilium bpf ipcache list` printed them in the same second.
+        // The output of `cilium bpf ipcache list` in the same second.
         let expected = [
             ("10.0.0.15/32", 14142, None),
             ("10.0.0.126/32", 1, None),

@@ -1,5 +1,6 @@
-//! Who else writes an entry. Some repairs of one key in a row are told, until the entry was left in peace for a minute. More than ten
-//! within a minute are a fight, and a fight is left alone for a minute.
+//! Detects entries that somebody else keeps overwriting. From the third repair in a row on, a key is contended, until its entry has been
+//! correct for about a minute. After more than ten repairs within a minute, the agent backs off from the key for a minute, so that two
+//! writers do not fight without end. A function of repairs and of `now`.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -10,42 +11,43 @@ use ipnet::Ipv4Net;
 
 use super::abi::VtepValue;
 
-/// So many repairs, none long after the one before, are no accident.
+/// This many repairs in a row are contention, if each one comes soon after the one before.
 const TOLD: usize = 3;
-/// An entry that was as wanted for so long is contended no more.
+/// An entry that has been correct for this long is no longer contended.
 const PEACE: Duration = Duration::from_secs(60);
-/// Repairs that came at least so far apart may be Cilium's sync, one a minute.
+/// Repairs at least this far apart may be caused by Cilium's sync, which runs once a minute.
 const SYNC_AT_LEAST: Duration = Duration::from_secs(45);
-/// The sync is sometimes late: peace takes so long where repairs came as it comes. Repairs farther apart have nothing in common.
+/// Replaces `PEACE` if repairs come as far apart as the sync, because the sync is sometimes late. Repairs farther apart are unrelated.
 const SYNC_AT_MOST: Duration = Duration::from_secs(75);
+/// More repairs than this within `FIGHT_WINDOW` are a fight. The agent then backs off for as long.
 const FIGHT: usize = 10;
 const FIGHT_WINDOW: Duration = Duration::from_secs(60);
-/// More repairs than any rule here looks back to.
+/// Remembered repairs per key: more than any rule here counts.
 const KEPT: usize = 16;
 
 /// The repairs of the last minutes, per key.
 #[derive(Clone, Debug, Default)]
 pub struct Contention {
     repairs: BTreeMap<Ipv4Net, Repairs>,
-    /// Until when.
+    /// The keys that the agent backs off from, each with the end of that time.
     left_alone: BTreeMap<Ipv4Net, Instant>,
 }
 
 #[derive(Clone, Debug)]
 struct Repairs {
     at: VecDeque<Instant>,
-    /// What somebody else had put there the last time; `None` where it had been deleted.
+    /// The value that somebody else last wrote; `None` if the entry was deleted.
     found: Option<VtepValue>,
-    /// When the entry last differed from what is wanted: repaired then, or left alone.
+    /// When the entry last differed from the desired value, whether it was repaired or not.
     disturbed: Instant,
 }
 
 /// An entry that somebody else keeps writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contended {
-    /// What had been put there last; `None` where it had been deleted.
+    /// The value that somebody else last wrote; `None` if the entry was deleted.
     pub found: Option<VtepValue>,
-    /// When that was put right last.
+    /// The time of the last repair.
     pub repaired: Instant,
 }
 
@@ -54,7 +56,8 @@ impl Repairs {
         Self { at: VecDeque::new(), found: None, disturbed: now }
     }
 
-    /// How long the entry must be as wanted until this is over. Cilium writes values and deletes none.
+    /// How long the entry must be correct until the contention is over. Cilium's sync writes values and deletes none, so it explains no
+    /// deletion.
     fn peace(&self) -> Duration {
         let gaps = self.at.iter().zip(self.at.iter().skip(1)).map(|(a, b)| b.saturating_duration_since(*a));
         let syncs = self.found.is_some() && gaps.max().is_some_and(|gap| gap >= SYNC_AT_LEAST);
@@ -67,7 +70,7 @@ impl Repairs {
 }
 
 impl Contention {
-    /// Counts a repair of a key that held `found`, or nothing. True when this one is one too many: from now on the key is left alone.
+    /// Counts a repair of a key whose entry was `found`, or deleted. Returns true if this repair is one too many: the agent then backs off.
     pub fn on_repair(&mut self, key: Ipv4Net, found: Option<VtepValue>, now: Instant) -> bool {
         self.forget(now);
         let repairs = self.repairs.entry(key).or_insert_with(|| Repairs::new(now));
@@ -78,7 +81,7 @@ impl Contention {
         repairs.found = found;
         repairs.disturbed = now;
         let last = self.left_alone.get(&key).copied();
-        // Those before the key was left alone have been counted.
+        // Only repairs since the end of the last back-off count.
         let counts = |at: &&Instant| now.duration_since(**at) < FIGHT_WINDOW && last.is_none_or(|last| **at >= last);
         let fight = repairs.at.iter().filter(counts).count() > FIGHT;
         if fight {
@@ -87,7 +90,7 @@ impl Contention {
         fight
     }
 
-    /// What is over no longer counts, and takes no memory. Two repairs do not prove anything yet: a third may come with the next sync.
+    /// Removes ended contention, which bounds memory. One or two repairs are not contention, but a third may come with the next sync.
     fn forget(&mut self, now: Instant) {
         self.repairs.retain(|_, repairs| {
             let patience = if repairs.at.len() >= TOLD { repairs.peace() } else { SYNC_AT_MOST };
@@ -96,7 +99,7 @@ impl Contention {
         self.left_alone.retain(|_, until| now.saturating_duration_since(*until) < FIGHT_WINDOW);
     }
 
-    /// Whether the key, whose entry differs now, is to be left alone: then this is no peace.
+    /// Whether the agent backs off from this key, whose entry differs now. If so, the entry is not yet left in peace.
     pub fn holds_back(&mut self, key: Ipv4Net, now: Instant) -> bool {
         let held = self.is_left_alone(key, now);
         if let (true, Some(repairs)) = (held, self.repairs.get_mut(&key)) {
@@ -105,12 +108,12 @@ impl Contention {
         held
     }
 
-    /// The minute of this key is not over.
+    /// Whether the agent still backs off from this key.
     fn is_left_alone(&self, key: Ipv4Net, now: Instant) -> bool {
         self.left_alone.get(&key).is_some_and(|until| now < *until)
     }
 
-    /// The keys left alone now.
+    /// The keys that the agent backs off from now.
     #[must_use]
     pub fn left_alone(&self, now: Instant) -> BTreeSet<Ipv4Net> {
         self.left_alone.keys().copied().filter(|key| self.is_left_alone(*key, now)).collect()
@@ -133,7 +136,7 @@ mod tests {
         "10.1.6.0/24".parse().expect("a CIDR")
     }
 
-    /// Repairs `count` times, `gap` apart; true when any of them was one too many.
+    /// Repairs `count` times, `gap` apart; returns true if any repair was one too many.
     fn fights(count: u32, gap: Duration) -> bool {
         let start = Instant::now();
         let mut contention = Contention::default();
@@ -191,7 +194,7 @@ mod tests {
         assert!(contention.contended(after(70)).is_empty(), "one more, later, is one");
     }
 
-    /// Left alone is no peace while the entry differs, and peace where it does not.
+    /// A back-off ends the contention only if the entry does not differ meanwhile.
     #[test]
     fn a_fight_is_over_when_the_entry_stays_right() {
         let start = Instant::now();

@@ -1,7 +1,7 @@
-//! What the kernel should hold, and what to do about the difference: for the maps and for the routes apart.
+//! Computes the desired state of the kernel and the operations that lead to it, separately for maps and for routes.
 //!
-//! The configuration says what is wanted; the node's facts, the layout of the map and the records say what of it may be written, and what
-//! may be removed.
+//! The configuration determines the desired state. The node's facts, the layout of the map and the records determine which part of it may
+//! be written, and what may be removed.
 
 pub mod maps;
 pub mod routes;
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// What a pass is about.
+/// The inputs of a pass.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
     pub settings: &'a Settings,
@@ -31,30 +31,30 @@ pub struct Inputs<'a> {
 }
 
 impl Inputs<'_> {
-    /// The VTEPs to program. `ipcache_seen`: there is an ipcache, readable or not.
+    /// The VTEPs to program. `ipcache_seen`: an ipcache exists, readable or not.
     fn vteps(&self, ipcache_seen: bool) -> Vec<Vtep> {
         let mut vteps = self.view.in_force.as_ref().map(|spec| spec.vteps.clone()).unwrap_or_default();
         if ipcache_seen {
-            // It came after the configuration: what it has inside is known in a moment, or not at all.
+            // The ipcache appeared after these VTEPs took effect. They wait until it has been searched for conflicts.
             vteps.retain(|vtep| !self.view.unlooked.contains(&vtep.cidr));
         }
         vteps
     }
 }
 
-/// What is not stale although nothing in force names it: the document mentions it, if only in error, it was vetoed, or Cilium was started
-/// with it and would write it again. With VTEP disabled the map is Cilium's alone.
+/// Entries and routes that are not stale although no effective VTEP needs them: the document mentions their CIDR (even in error), the CIDR
+/// is vetoed, or Cilium was started with it and would write it again. With VTEP disabled, only Cilium changes the map.
 fn kept(view: &View, facts: &Facts) -> Keep {
     let enabled = view.in_force.as_ref().is_some_and(|spec| spec.enabled);
     let running = facts.running.config().into_iter().flat_map(RunningConfig::networks);
     let named = view.mentioned.iter().chain(&view.vetoed).map(Ipv4Net::network);
     let entries = match &facts.running {
-        // It may name any of them.
+        // The unreadable file of Cilium may name any entry.
         Running::Unreadable => KeepEntries::All,
         Running::Absent | Running::Known(_) if !enabled => KeepEntries::All,
         Running::Absent | Running::Known(_) => KeepEntries::Networks(named.chain(running).collect()),
     };
-    // A route to what the node needs otherwise goes at once.
+    // Routes to vetoed CIDRs are not kept: the node needs these networks now.
     let cidrs = if enabled { &view.mentioned - &view.vetoed } else { BTreeSet::new() };
     Keep { entries, cidrs }
 }

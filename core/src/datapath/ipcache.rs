@@ -1,4 +1,5 @@
-//! Entries of Cilium's ipcache: which layout they have, which lie inside a VTEP CIDR, and which this agent wrote.
+//! Entries of Cilium's ipcache: their layout, the entries inside a VTEP CIDR, and the entries that this agent wrote. Reading and writing
+//! the map is not part of this module.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::abi::IpcacheEntry;
 
-/// Which layout is pinned.
+/// The layout of the pinned ipcache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Version {
@@ -34,7 +35,7 @@ impl fmt::Display for Inside {
     }
 }
 
-/// Prefixes, each with the endpoints that it was given.
+/// The prefixes that this agent wrote, each with the endpoints that it wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owned(BTreeMap<Ipv4Net, BTreeSet<Ipv4Addr>>);
 
@@ -43,13 +44,13 @@ impl Owned {
         self.0.keys().copied()
     }
 
-    /// Whether this agent gave the prefix this endpoint.
+    /// Whether this agent wrote this endpoint for the prefix.
     #[must_use]
     pub fn has(&self, prefix: Ipv4Net, endpoint: Ipv4Addr) -> bool {
         self.0.get(&prefix).is_some_and(|endpoints| endpoints.contains(&endpoint))
     }
 
-    /// The same with a prefix that is given this endpoint.
+    /// The same with this endpoint for the prefix.
     #[must_use]
     pub fn with(&self, prefix: Ipv4Net, endpoint: Ipv4Addr) -> Self {
         let mut next = self.clone();
@@ -57,7 +58,7 @@ impl Owned {
         next
     }
 
-    /// The same without a prefix.
+    /// The same without the prefix.
     #[must_use]
     pub fn without(&self, prefix: Ipv4Net) -> Self {
         let mut next = self.clone();

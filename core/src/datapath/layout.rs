@@ -1,4 +1,4 @@
-//! The layouts of Cilium's datapath that this agent tells apart.
+//! The layouts of Cilium's datapath that this agent distinguishes.
 
 /// The layout that is pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -8,18 +8,18 @@ pub enum Model {
     VtepHash,
     /// `cilium_vtep_map` as an LPM trie (cilium/cilium #46602).
     VtepLpm,
-    /// No VTEP map: the ipcache has the VTEPs (candidates of Cilium 1.12, and what is older).
+    /// No VTEP map: the ipcache contains the VTEPs (release candidates of Cilium 1.12, and older releases).
     Ipcache,
     /// Nothing is pinned.
     None,
-    /// The kernel does not let us open or read it.
+    /// The kernel refuses to open or read it.
     Unreadable,
-    /// Something that this agent does not know: it writes nothing.
+    /// A layout that this agent does not know: it writes nothing.
     Unsupported,
 }
 
 impl Model {
-    /// There is something to write to.
+    /// Whether the agent knows how to use this layout.
     #[must_use]
     pub const fn is_known(self) -> bool {
         match self {

@@ -1,6 +1,6 @@
-//! The node's datapath: Cilium's BPF maps and the host routes beside them, as values.
+//! The node's datapath as values: Cilium's BPF maps, and the host routes beside them. Nothing here touches the kernel.
 //!
-//! `decide` says what the kernel should hold and plans the difference; `abi` is the one place that knows bytes.
+//! `decide` computes the desired state of the kernel and plans the difference. Only `abi` knows the bytes of maps.
 
 pub mod abi;
 pub mod contention;

@@ -1,4 +1,4 @@
-//! The difference between two states, as an ordered list of operations.
+//! The difference between two states, as an ordered list of operations. Applying them is not part of this module.
 
 use std::{collections::BTreeSet, fmt, net::Ipv4Addr};
 
@@ -34,7 +34,7 @@ pub enum Op {
         cidr: Ipv4Net,
         found: Ipv4Addr,
     },
-    /// `found`: the route of ours that it takes the place of.
+    /// `found`: our route that this one replaces.
     PutRoute {
         cidr: Ipv4Net,
         found: Option<HostRoute>,
@@ -49,7 +49,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// The CIDR of the map entry that it is about, if it is about one.
+    /// The CIDR of the map entry that the operation changes, if it changes one.
     #[must_use]
     pub const fn entry(&self) -> Option<Ipv4Net> {
         match self {
@@ -62,7 +62,7 @@ impl Op {
         }
     }
 
-    /// It is about an entry of the VTEP map.
+    /// Whether it changes an entry of the VTEP map.
     #[must_use]
     pub const fn is_of_vtep_map(&self) -> bool {
         match self {
@@ -76,7 +76,7 @@ impl Op {
         }
     }
 
-    /// It is about a route or a rule.
+    /// Whether it changes a route or a rule.
     #[must_use]
     pub const fn is_of_route(&self) -> bool {
         self.entry().is_none()
@@ -97,7 +97,7 @@ impl Op {
         }
     }
 
-    /// What the VTEP map's entry held before; `None` where there was none, or where it is about no such entry.
+    /// The previous value of the VTEP map's entry; `None` if there was none, or if the operation does not change such an entry.
     #[must_use]
     pub const fn found(&self) -> Option<VtepValue> {
         match self {
@@ -152,27 +152,27 @@ impl fmt::Display for HostRule {
     }
 }
 
-/// What is not stale although nothing in force wants it: left as it is.
+/// State that is not stale although nothing effective needs it: the plan leaves it as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keep {
     pub entries: KeepEntries,
-    /// CIDRs whose ipcache entries, routes and rules stay.
+    /// CIDRs whose ipcache entries, routes and rules remain.
     pub cidrs: BTreeSet<Ipv4Net>,
 }
 
 impl Keep {
-    /// Every entry of the VTEP map; of the rest, what a plan that aims at nothing does not even look at.
+    /// Keeps every entry of the VTEP map. It names no CIDRs for the rest, because its callers compare nothing there.
     #[must_use]
     pub const fn all() -> Self {
         Self { entries: KeepEntries::All, cidrs: BTreeSet::new() }
     }
 }
 
-/// Entries of the VTEP map that stay.
+/// Entries of the VTEP map that remain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeepEntries {
     All,
-    /// Those of these networks.
+    /// Only the entries of these networks.
     Networks(BTreeSet<Ipv4Addr>),
 }
 
@@ -192,8 +192,8 @@ impl KeepEntries {
     }
 }
 
-/// The operations that turn `actual` into `desired`, in an order that leaves no gap in traffic: replace in place, add, delete.
-/// Only where the VTEP map, which holds `capacity` entries, would overflow do deletions come first.
+/// The operations that turn `actual` into `desired`, in an order that leaves no gap in traffic: replace in place, add, delete. Deletions
+/// come before additions only if the VTEP map with its `capacity` entries would overflow.
 #[must_use]
 pub fn plan(actual: &State, desired: &State, keep: &Keep, capacity: usize) -> Vec<Op> {
     let mut ops = entry_ops(actual, desired, &keep.entries, capacity);
@@ -230,8 +230,8 @@ fn ipcache_ops(actual: &State, desired: &State, keep: &BTreeSet<Ipv4Net>) -> Vec
     put.chain(stale.map(|(&cidr, &found)| Op::DeleteIpcache { cidr, found })).collect()
 }
 
-/// A rule is added after its route and removed before it: a rule whose table is empty is harmless, a route that no rule
-/// reaches is, too, but in this order no packet meets a half-made path.
+/// Adds a rule after its route, and removes it before its route. A rule whose table is empty is harmless, and so is a route without a rule,
+/// but in this order no packet meets a half-made path.
 fn route_ops(actual: &State, desired: &State, keep: &BTreeSet<Ipv4Net>) -> Vec<Op> {
     let put = desired.routes.iter().filter(|(cidr, route)| actual.routes.get(cidr) != Some(route));
     let put = put.map(|(&cidr, &route)| Op::PutRoute { cidr, found: actual.routes.get(&cidr).copied(), route });

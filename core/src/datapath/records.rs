@@ -1,7 +1,7 @@
-//! The routes and rules that this agent added: it removes no others.
+//! The record of the routes and rules that this agent added. The agent removes no others.
 //!
-//! A route or rule is ours when it carries the protocol number that is on record for it: a mark alone could be anybody's, and a record
-//! alone would claim what somebody put there after ours was gone.
+//! A route or rule is ours if it is on record and carries the protocol number of its record. The number alone is not enough, because others
+//! may use it. The record alone is not enough either: after our route is gone, it would claim a route that somebody else added.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,20 +18,20 @@ use super::{
 };
 use crate::config::spec::Spec;
 
-/// `rtm_protocol` and `FRA_PROTOCOL` of what this agent adds: a number that no routing daemon has in `linux/rtnetlink.h`.
+/// `rtm_protocol` and `FRA_PROTOCOL` of our routes and rules: a number that `linux/rtnetlink.h` gives to no routing daemon.
 pub const PROTOCOL: u8 = 113;
-/// What routes of version 0.1.0 carry (`RTPROT_STATIC`), which kept no journal.
+/// The protocol of routes of version 0.1.0 (`RTPROT_STATIC`), which wrote no journal.
 const PROTOCOL_0_1_0: u8 = 4;
 
-/// What was added and not taken back.
+/// The routes and rules that were added and not removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Records {
     routes: BTreeSet<RouteRecord>,
     rules: BTreeSet<RuleRecord>,
-    /// What cut the node off when it was added.
+    /// The VTEPs whose routes cut the node off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// What was added last, until it is known that the node can still be corrected.
+    /// The last addition, until it is certain that the node can still be reached and corrected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial: Option<Trial>,
 }
@@ -40,15 +40,15 @@ pub struct Records {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
     pub cidrs: BTreeSet<Ipv4Net>,
-    /// Where the API server was before; empty where it is not the API server that is asked.
+    /// The addresses of the API server before the change; empty if something other than the API server is probed.
     pub sockets: Vec<SocketAddr>,
 }
 
-/// VTEPs whose routes and rules were taken back because they cut the node off.
+/// VTEPs whose routes and rules were withdrawn because they cut the node off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     pub cidrs: BTreeSet<Ipv4Net>,
-    /// The configuration that it is about: another may have another reason.
+    /// The configuration of the refusal: with another one, the agent tries again.
     pub spec: Spec,
 }
 
@@ -57,7 +57,7 @@ struct RouteRecord {
     cidr: Ipv4Net,
     table: u32,
     protocol: u8,
-    /// Index of the device; `None` where it is not known, of 0.1.0.
+    /// Index of the device; `None` if it is unknown, for routes of 0.1.0.
     device: Option<u32>,
     /// Bytes of the inner packet.
     mtu: Option<u32>,
@@ -77,7 +77,8 @@ impl RouteRecord {
         Self { cidr, table, protocol, device: Some(device), mtu: Some(mtu) }
     }
 
-    /// The MTU may have been changed since: that is mended. Another device is another route.
+    /// Whether the route found is the recorded one. Its MTU may differ, because a repair corrects that. A route with another device is
+    /// another route.
     fn is_of(&self, found: &Found) -> bool {
         let Found { cidr, route, protocol, like_ours, in_the_way: _ } = found;
         let device = self.device.is_none_or(|device| device == route.device);
@@ -91,23 +92,23 @@ impl RuleRecord {
     }
 }
 
-/// What the kernel holds of host routes, told apart by owner.
+/// The host routes and rules of the kernel, sorted by owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owned {
     pub routes: BTreeMap<Ipv4Net, HostRoute>,
     pub rules: BTreeSet<HostRule>,
-    /// Removes what is ours and not of the table in use: a rule before its route.
+    /// Operations that remove our routes and rules from tables that are no longer in use, each rule before its route.
     pub elsewhere: Vec<Op>,
-    /// Routes that are in our table and not ours.
+    /// Routes in our table that are not ours.
     pub foreign_routes: Vec<Found>,
-    /// Rules just like ours that are not on record, each with its protocol.
+    /// Rules identical to ours that are not on record, each with its protocol.
     pub foreign_rules: BTreeMap<HostRule, u8>,
     /// Rules to Cilium's table that this agent restored.
     pub restored: BTreeSet<HostRule>,
 }
 
 impl Records {
-    /// What 0.1.0 had added for these CIDRs, where it left no journal.
+    /// The routes and rules that 0.1.0 had added for these CIDRs, as it kept no journal.
     #[must_use]
     pub fn of_0_1_0(cidrs: impl IntoIterator<Item = Ipv4Net>) -> Self {
         let mut records = Self::default();
@@ -120,7 +121,7 @@ impl Records {
         records
     }
 
-    /// Tables of ours that hold, or held, something.
+    /// Our tables that contain, or contained, routes of ours.
     #[must_use]
     pub fn tables(&self) -> BTreeSet<u32> {
         let of_rules = self.rules.iter().filter(|rule| rule.table != Table::Cilium.id()).map(|rule| rule.table);
@@ -137,7 +138,7 @@ impl Records {
         self.rules.contains(&RuleRecord::new(rule, protocol))
     }
 
-    /// Tells what is ours from what is not. `table` is the one in use.
+    /// Sorts routes and rules by owner. `table` is the one in use.
     #[must_use]
     pub fn sort(&self, routes: &[Found], rules: &[(HostRule, u8)], table: u32) -> Owned {
         let mut owned = Owned::default();
@@ -166,25 +167,27 @@ impl Records {
         owned
     }
 
-    /// The protocols to delete a route with: two where one of 0.1.0 was to be replaced, and perhaps was not.
+    /// The protocols with which to delete a route: two, if a route of 0.1.0 may or may not have been replaced.
     #[must_use]
     pub fn route_protocols(&self, cidr: Ipv4Net, table: u32) -> BTreeSet<u8> {
         let of = |record: &&RouteRecord| (record.cidr, record.table) == (cidr, table);
         self.routes.iter().filter(of).map(|record| record.protocol).collect()
     }
 
-    /// The protocol to delete a rule with: that of its record.
+    /// The protocol with which to delete a rule: that of its record.
     #[must_use]
     pub fn rule_protocol(&self, rule: HostRule) -> Option<u8> {
         let of = |record: &&RuleRecord| **record == RuleRecord::new(rule, record.protocol);
         self.rules.iter().find(of).map(|record| record.protocol)
     }
 
-    /// Before `op` is done: what it adds is ours from now on.
+    /// Records the addition of `op`. This comes before the change: after a crash in between, a record too many does no harm, while a route
+    /// without a record would never be removed.
     pub fn claim(&mut self, op: &Op) {
         match op {
             Op::PutRoute { cidr, found, route } => {
-                // What is not in the kernel any more went with its device; what is replaced may be of 0.1.0, until it is.
+                // If no route was found, the recorded one went with its device. A record of 0.1.0 remains, because its replacement may
+                // fail.
                 let stays = |record: &RouteRecord| found.is_some() && record.protocol != PROTOCOL;
                 self.routes.retain(|record| (record.cidr, record.table) != (*cidr, route.table) || stays(record));
                 self.routes.insert(RouteRecord::new(*cidr, *route, PROTOCOL));
@@ -192,7 +195,7 @@ impl Records {
             Op::AddRule(rule @ HostRule { table: Table::Ours(_), .. }) => {
                 self.rules.insert(RuleRecord::new(*rule, PROTOCOL));
             }
-            // It stays Cilium's, and as Cilium makes it: only where it cuts the node off is it taken back.
+            // The rule remains Cilium's and looks like Cilium's own. The agent removes it only if it cuts the node off.
             Op::AddRule(rule @ HostRule { table: Table::Cilium, .. }) => {
                 self.rules.insert(RuleRecord::new(*rule, 0));
             }
@@ -206,7 +209,7 @@ impl Records {
         }
     }
 
-    /// After `op` was done: what it removed is nobody's.
+    /// Removes the record of a deletion. This comes after the change: until then, the route or rule is still ours.
     pub fn release(&mut self, op: &Op) {
         match op {
             Op::DeleteRoute { cidr, route } => {

@@ -1,31 +1,31 @@
-//! Tells a repair, of what somebody else changed, from a change that the configuration asks for.
+//! Distinguishes repairs, which undo a change by somebody else, from changes that the configuration requires.
 
 use super::{
     plan::{Keep, Op},
     state::State,
 };
 
-/// What the last pass wanted, and what it left to do.
+/// The desired state of the last pass, and the operations that it left undone.
 #[derive(Debug, Default)]
 pub struct Repairs {
     wanted: Option<(State, Keep)>,
-    /// To do these later is no repair.
+    /// Applying these later is not a repair.
     unfinished: Vec<Op>,
 }
 
 impl Repairs {
-    /// Those of `done` that were repairs: the pass before wanted the same, and had not left them to do.
+    /// The repairs among `done`: the previous pass had the same desired state, and had not left these operations undone.
     pub fn among<'o>(&self, desired: &State, keep: &Keep, done: &'o [Op]) -> impl Iterator<Item = &'o Op> {
         let is_same = self.wanted.as_ref().is_some_and(|(state, kept)| (state, kept) == (desired, keep));
         done.iter().filter(move |op| is_same && !self.unfinished.contains(op))
     }
 
-    /// At the end of a pass that wanted this, did `done`, and found `pending` afterwards.
+    /// Call this at the end of a pass with this desired state, which applied `done` and found `pending` afterwards.
     pub fn on_pass(&mut self, desired: &State, keep: &Keep, done: &[Op], pending: &[Op]) {
         if self.wanted.as_ref().is_none_or(|(state, kept)| (state, kept) != (desired, keep)) {
             self.wanted = Some((desired.clone(), keep.clone()));
         }
-        // What was done and differs again already, somebody else has undone.
+        // If an entry differs again right after it was written, somebody else has undone the write.
         let is_undone =
             |op: &&Op| done.iter().any(|done| done == *op || (op.entry().is_some() && done.entry() == op.entry()));
         self.unfinished = pending.iter().filter(|op| !is_undone(op)).copied().collect();

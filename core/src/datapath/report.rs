@@ -1,4 +1,4 @@
-//! What a pass found and did, and how the datapath stands because of it. Values only.
+//! The result of a pass, and the state of the datapath after it. Values only.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,12 +19,12 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Looks and probes; writes nothing.
+    /// Reads and probes, but writes nothing.
     Observe,
     Enforce,
 }
 
-/// Why a pass was made.
+/// The reason for a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
@@ -33,7 +33,7 @@ pub enum Reason {
     PinsChanged,
     RoutesChanged,
     Tick,
-    /// The API server was lost after a change of ours.
+    /// The node lost the API server after a change by this agent.
     CutOff,
     /// `run --once`.
     Once,
@@ -53,11 +53,11 @@ impl std::fmt::Display for Reason {
     }
 }
 
-/// What the last pass found and did.
+/// The result of the last pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pass {
     pub at: Timestamp,
-    /// The configuration that it was about.
+    /// The hash of its configuration.
     pub config_hash: String,
     pub reason: Reason,
     pub took: Duration,
@@ -65,31 +65,31 @@ pub struct Pass {
     pub failed: usize,
 }
 
-/// How the datapath stands.
+/// The state of the datapath.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatapathReport {
     pub model: Model,
-    /// Operations that are still to do: all of them in observe mode, those that failed otherwise.
+    /// Operations that are not applied: all of them in observe mode, otherwise those that failed.
     pub pending: Vec<Op>,
-    /// The ipcache's layout; `None` where there is none to read.
+    /// The ipcache's layout; `None` if no ipcache is readable.
     pub ipcache: Option<Version>,
-    /// VTEP CIDR → what of it Cilium's ipcache gives to something else.
+    /// VTEP CIDR → the entries inside it that Cilium's ipcache maps to something else.
     pub intruders: BTreeMap<Ipv4Net, Vec<Inside>>,
-    /// VTEPs that the map has no room for.
+    /// VTEPs over capacity: the map has no room for them.
     pub left_out: BTreeSet<Ipv4Net>,
-    /// Why nothing is written although it should be, in words.
+    /// Why the agent writes nothing in spite of enforce mode, in words.
     pub observing: Option<String>,
-    /// Why there is no map to write to, in words.
+    /// Why no map can be written, in words.
     pub map_problem: Option<String>,
     /// Why the ipcache could not be read, in words.
     pub ipcache_problem: Option<String>,
     /// Why routes could not be compared, in words.
     pub route_problem: Option<String>,
-    /// VTEPs whose host route was taken back because it cut the node off, in words.
+    /// VTEPs whose host route was withdrawn because it cut the node off, in words.
     pub refused: Vec<String>,
-    /// The VTEP map is somebody else's: it is compared and not written.
+    /// The VTEP map belongs to somebody else: the agent compares it and never writes it.
     pub verify_only: bool,
-    /// Routes of somebody else in our table, in words.
+    /// Foreign routes in our table, in words.
     pub foreign_routes: Vec<String>,
     /// Operations that the kernel refused; they are pending, too.
     pub failures: Vec<Failure>,
@@ -99,12 +99,12 @@ pub struct DatapathReport {
     pub repairs_total: u64,
     /// Entries that somebody keeps overwriting.
     pub contended: BTreeMap<Ipv4Net, Contended>,
-    /// Those of them that are left alone for now.
+    /// The contended entries that the agent backs off from now.
     pub left_alone: BTreeSet<Ipv4Net>,
     pub last_pass: Option<Pass>,
 }
 
-/// An operation that the kernel refused, and its words.
+/// An operation that the kernel refused, and the error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub op: Op,
@@ -143,7 +143,7 @@ impl DatapathReport {
         self.last_pass.is_some() && nothing_open
     }
 
-    /// What could not be read or written, in words.
+    /// All problems of reading and writing, in words.
     pub fn problems(&self) -> impl Iterator<Item = &String> {
         let Self { observing, map_problem, ipcache_problem, route_problem, refused, failures, .. } = self;
         let failures = failures.iter().map(|failure| &failure.error);
@@ -157,7 +157,7 @@ impl DatapathReport {
         self.failures.iter().find(|failure| failure.op.entry() == Some(key)).map(|failure| failure.error.as_str())
     }
 
-    /// Differs in more than the time of the last pass.
+    /// Whether the reports differ in more than the time of the last pass.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {
         self.without_time() != other.without_time()

@@ -1,7 +1,8 @@
-//! When a change of routes is taken back because the node lost its API server by it. A function of `now`.
+//! The dead man's switch: decides when to withdraw a change of routes because the node lost the API server after it. A function of probe
+//! results and of `now`; the caller connects to the API server.
 //!
-//! Rules know the networks that a node needs; this is for those that nobody knew of. The API server is where a correction would come from:
-//! a node that has lost it could not be helped.
+//! The rules protect the networks that are known to be needed. This module protects the unknown ones. Corrections arrive through the API
+//! server, so nobody could help a node that has lost it.
 
 use std::{
     collections::BTreeSet,
@@ -13,40 +14,40 @@ use ipnet::Ipv4Net;
 use super::records::Refusal;
 use crate::config::spec::Spec;
 
-/// How long after a change the API server is watched.
+/// The API server is watched for this long after a change.
 const WINDOW: Duration = Duration::from_secs(30);
-/// The first answer proves most: it is asked for at once.
+/// The delay before the first probe. It is short, because the first answer proves the most.
 const FIRST: Duration = Duration::from_millis(100);
-/// How often it is asked for then.
+/// The interval of the probes after the first.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Losses in a row that take the change back.
+/// After this many losses in a row, the change is withdrawn.
 const LOSSES: u32 = 3;
-/// So many refusals count as one loss: an API server that restarts refuses for some seconds, and so may a BIG-IP that gets what was meant
-/// for the API server.
+/// This many refused connections count as one loss. An API server that restarts refuses connections for some seconds. A BIG-IP that
+/// receives the packets meant for the API server may refuse them, too, so refusals cannot be ignored.
 const REFUSALS: u32 = 8;
-/// An API server that stays lost for so long after the change was taken back was not lost by it.
+/// If the API server stays lost for this long after the withdrawal, the change was not the reason.
 const PROBATION: Duration = Duration::from_secs(30);
 
-/// What came of asking for the API server.
+/// The result of probing the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     Answered,
-    /// Somebody at its address refused the connection.
+    /// A host at its address refused the connection.
     Refused,
     Lost,
 }
 
-/// What follows from it.
+/// The consequence of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Nothing,
-    /// What was added last is to be taken back.
+    /// The last change must be withdrawn.
     Withdraw,
-    /// What was taken back may be added again.
+    /// The withdrawn change may be added again.
     Restore,
 }
 
-/// What was added lately, and what is refused since.
+/// The recent additions, and the refused ones.
 #[derive(Clone, Debug, Default)]
 pub struct RouteGuard {
     watched: Option<Watched>,
@@ -59,11 +60,11 @@ struct Watched {
     cidrs: BTreeSet<Ipv4Net>,
     until: Instant,
     due: Instant,
-    /// In refusals.
+    /// Counted in refusals.
     failures: u32,
 }
 
-/// The time after a change was taken back.
+/// The time after a withdrawal.
 #[derive(Clone, Debug)]
 struct Probation {
     cidrs: BTreeSet<Ipv4Net>,
@@ -72,34 +73,35 @@ struct Probation {
 }
 
 impl RouteGuard {
-    /// What was refused before a restart still is.
+    /// A refusal from before a restart remains.
     pub fn new(refusal: Option<Refusal>) -> Self {
         Self { refusal, ..Self::default() }
     }
 
-    /// Another configuration may have another reason: what was refused is tried again. Keys that VTEPs do not depend on change nothing.
+    /// Ends the refusal if the configuration differs, because its routes may be harmless. Changes to keys that VTEPs do not depend on have
+    /// no effect.
     pub fn on_config(&mut self, good: &Spec) {
         self.refusal.take_if(|refusal| refusal.spec != *good);
     }
 
-    /// Routes or rules for these CIDRs were added while the API server could be reached: what was added before is not to blame for a loss
-    /// from now on.
+    /// Routes or rules for these CIDRs were added while the API server was reachable. Earlier additions are therefore not the reason for a
+    /// later loss.
     pub fn on_added(&mut self, cidrs: BTreeSet<Ipv4Net>, now: Instant) {
         self.watched = Some(Watched { cidrs, until: now + WINDOW, due: now + FIRST, failures: 0 });
     }
 
-    /// When to ask for the API server next, if it is watched.
+    /// When to probe the API server next, if it is watched.
     pub fn due(&self) -> Option<Instant> {
         let watched = self.watched.as_ref().map(|watched| watched.due);
         watched.or(self.probation.as_ref().map(|probation| probation.due))
     }
 
-    /// What was added and is not proven yet.
+    /// The additions that are not proven harmless yet.
     pub fn on_trial(&self) -> Option<&BTreeSet<Ipv4Net>> {
         self.watched.as_ref().map(|watched| &watched.cidrs)
     }
 
-    /// `good` is the configuration that a refusal is about.
+    /// Evaluates a probe. `good` is the configuration that a refusal would be recorded with.
     pub fn on_probe(&mut self, reach: Reach, good: &Spec, now: Instant) -> Outcome {
         let Some(watched) = &mut self.watched else { return self.on_probation(reach, now) };
         watched.due = now + INTERVAL;
@@ -112,7 +114,7 @@ impl RouteGuard {
             self.withdraw(good, now);
             return Outcome::Withdraw;
         }
-        // A loss that began in time is looked at to its end.
+        // A loss that began within the window is watched to its end.
         if now >= watched.until && watched.failures == 0 {
             self.watched = None;
         }
@@ -127,7 +129,8 @@ impl RouteGuard {
         self.probation = Some(Probation { cidrs, since: now, due: now + INTERVAL });
     }
 
-    /// An API server that comes back with the routes' end was lost by them; one that stays away has a reason of its own.
+    /// If the API server comes back soon after the withdrawal, the routes had cut it off. If it stays lost for longer, the loss has another
+    /// reason.
     fn on_probation(&mut self, reach: Reach, now: Instant) -> Outcome {
         let Some(probation) = &mut self.probation else { return Outcome::Nothing };
         probation.due = now + INTERVAL;
@@ -146,7 +149,7 @@ impl RouteGuard {
         Outcome::Restore
     }
 
-    /// VTEPs whose routes and rules were taken back, until the configuration changes.
+    /// VTEPs whose routes and rules were withdrawn, until the configuration changes.
     pub fn refused(&self) -> BTreeSet<Ipv4Net> {
         self.refusal.as_ref().map(|refusal| refusal.cidrs.clone()).unwrap_or_default()
     }
@@ -169,7 +172,7 @@ mod tests {
         [Ipv4Net::new([10, 1, n, 0].into(), 24).expect("24 is a prefix length")].into()
     }
 
-    /// Asks when it is due; `+` answers, `r` refuses, `-` is lost. What followed, but for nothing.
+    /// Probes when due; `+` answers, `r` refuses, `-` is lost. Returns all outcomes other than nothing.
     fn run(guard: &mut RouteGuard, script: &str) -> Vec<Outcome> {
         let outcome = |answer| {
             let reach = match answer {
@@ -189,7 +192,7 @@ mod tests {
             ("---", true),
             ("--+--+--", false),
             ("++++++++++---", true),
-            // A restart of the server, and one that does not end.
+            // First a server that restarts, then one that never comes back.
             (&format!("{}++", "r".repeat(20)), false),
             (&"r".repeat(24), true),
             // The loss begins in the 29th second.

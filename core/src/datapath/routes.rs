@@ -1,4 +1,4 @@
-//! The routes and rules that the kernel holds, ours and others'.
+//! The routes and rules of the kernel, ours and foreign ones.
 
 use std::fmt;
 
@@ -6,16 +6,16 @@ use ipnet::Ipv4Net;
 
 use super::state::{CiliumRoutes, HostRoute, HostRule};
 
-/// A route of a table that may be ours.
+/// A route in a table that may be ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     pub cidr: Ipv4Net,
     pub route: HostRoute,
     /// `rtm_protocol`.
     pub protocol: u8,
-    /// Of the scope, type and metric that we write. No delete of ours would find another.
+    /// It has the scope, type and metric that we write. Our delete requests match no other route.
     pub like_ours: bool,
-    /// It keeps ours out: the kernel has one route to a network for each metric and type of service.
+    /// It prevents ours: the kernel has only one route to a network for each metric and type of service.
     pub in_the_way: bool,
 }
 
@@ -25,10 +25,10 @@ impl fmt::Display for Found {
     }
 }
 
-/// What the kernel holds of host routes.
+/// The host routes and rules of the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostRoutes {
-    /// All routes of the tables that were asked for.
+    /// All routes of the requested tables.
     pub routes: Vec<Found>,
     /// Rules `to CIDR lookup <table>` to those tables and to Cilium's, each with its protocol.
     pub rules: Vec<(HostRule, u8)>,

@@ -1,4 +1,4 @@
-//! What a person decides about the datapath.
+//! The settings of the datapath that a person chooses.
 
 use std::path::PathBuf;
 
@@ -12,9 +12,9 @@ pub enum HostRoutes {
 /// Whether the agent writes the ipcache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IpcacheMode {
-    /// Only where the datapath knows VTEPs by nothing else (candidates of Cilium 1.12, and what is older).
+    /// Only if the datapath finds VTEPs nowhere else (release candidates of Cilium 1.12, and older releases).
     Auto,
-    /// In any case.
+    /// Always.
     On,
     Off,
 }
@@ -25,6 +25,6 @@ pub struct Settings {
     pub bpffs: PathBuf,
     pub ipcache: IpcacheMode,
     pub host_routes: HostRoutes,
-    /// `--route-table`: where our routes are.
+    /// `--route-table`: the table of our routes.
     pub route_table: u32,
 }

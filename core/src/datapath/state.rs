@@ -1,4 +1,4 @@
-//! What the kernel holds, or should hold: one type for both, so that a plan is a difference and verifying is planning again.
+//! The actual or desired state of the kernel. Both have one type, so that a plan is their difference, and planning again verifies it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,14 +13,14 @@ use crate::config::spec::Vtep;
 /// Everything this agent programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    /// `cilium_vtep_map`, whole: everything in it comes from a configuration. A hash has no prefix lengths: there it is the mask's, and
-    /// a key with host bits keeps them.
+    /// All of `cilium_vtep_map`: every entry in it comes from a configuration. A hash has no prefix lengths: its entries get the length of
+    /// the mask, and a key with host bits keeps them.
     pub entries: BTreeMap<Ipv4Net, VtepValue>,
-    /// Our entries of the ipcache: prefix → tunnel endpoint, behind which the world is.
+    /// Our entries of the ipcache: prefix → tunnel endpoint. The identity is always the world.
     pub ipcache: BTreeMap<Ipv4Net, Ipv4Addr>,
-    /// Our routes: VTEP CIDR → how it leaves the node.
+    /// Our routes: VTEP CIDR → its route.
     pub routes: BTreeMap<Ipv4Net, HostRoute>,
-    /// Routing rules that send a VTEP CIDR to our table or to Cilium's; of those to our table, only ours.
+    /// Routing rules that send a VTEP CIDR to our table or to Cilium's. Of the rules to our table, only ours are included.
     pub rules: BTreeSet<HostRule>,
 }
 
@@ -31,7 +31,7 @@ pub struct HostRoute {
     pub device: u32,
     /// Bytes of the inner packet.
     pub mtu: u32,
-    /// The routing table that it is in.
+    /// The routing table that contains it.
     pub table: u32,
 }
 
@@ -42,15 +42,16 @@ pub struct HostRule {
     pub table: Table,
 }
 
-/// The routing table of ours, unless `--route-table` names another.
+/// Our routing table, unless `--route-table` names another.
 pub const ROUTE_TABLE: u32 = 2021;
 
-/// Whose routing table a rule points to.
+/// The owner of the routing table that a rule points to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
-    /// A table of ours, by its number; rules have priority 113. What we put there is ours to remove.
+    /// A table of ours, by its number; its rules have priority 113. We remove only routes and rules that we added.
     Ours(u32),
-    /// Table 202, priority 112: Cilium's. A missing rule is restored where Cilium's route is there; nothing is ever removed.
+    /// Cilium's table 202; its rules have priority 112. A missing rule is restored if Cilium's route exists.
+    /// The agent removes none, unless a rule that it restored cut the node off.
     Cilium,
 }
 
@@ -73,7 +74,7 @@ impl Table {
     }
 }
 
-/// What Cilium itself holds about host routes; read, never planned.
+/// Cilium's own host routes: the agent reads them and never plans them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CiliumRoutes {
     /// Prefixes routed in Cilium's table 202.
@@ -86,8 +87,8 @@ pub fn entries(vteps: &[Vtep]) -> BTreeMap<Ipv4Net, VtepValue> {
     vteps.iter().map(|vtep| (vtep.cidr, VtepValue::new(vtep.mac, vtep.endpoint))).collect()
 }
 
-/// Those of `wanted` that the map has room for beside `reserved` other entries, and those that it has not. What is `known` – in the map,
-/// or by Cilium, which writes it anyway – goes first.
+/// Splits `wanted` into the entries that fit into the map beside `reserved` other entries, and the CIDRs over capacity. Entries that are
+/// `known` fit first: they are in the map already, or Cilium writes them anyway.
 #[must_use]
 pub fn fit(
     wanted: BTreeMap<Ipv4Net, VtepValue>,
@@ -102,9 +103,9 @@ pub fn fit(
     (wanted.into_iter().filter(|(cidr, _)| !left_out.contains(cidr)).collect(), left_out)
 }
 
-/// The routes and rules that these VTEPs need, given what Cilium has routed itself.
+/// The routes and rules that these VTEPs need, given the routes that Cilium has.
 ///
-/// A CIDR that Cilium routes needs Cilium's rule and nothing of ours; any other needs a route and a rule of ours.
+/// A CIDR with a route of Cilium's needs only Cilium's rule. Any other needs a route and a rule of ours.
 #[must_use]
 pub fn host_routes(
     vteps: &[Vtep],

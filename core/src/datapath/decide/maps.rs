@@ -1,4 +1,4 @@
-//! What the VTEP map and the ipcache should hold.
+//! The desired state of the VTEP map and the ipcache.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,65 +21,65 @@ use crate::{
     node::{facts::Facts, running::RunningConfig, version::CiliumVersion},
 };
 
-/// What the maps hold.
+/// The content of the maps.
 #[derive(Clone, Debug)]
 pub struct Maps {
     pub model: Model,
-    /// Entries that the VTEP map can hold.
+    /// The number of entries that the VTEP map can hold.
     pub capacity: usize,
     pub entries: BTreeMap<Ipv4Net, VtepValue>,
-    /// `None` where there is no ipcache to read.
+    /// `None` if no ipcache is readable.
     pub ipcache: Option<IpcacheFound>,
-    /// There is one, and this process may not open it.
+    /// An ipcache exists, but this process may not open it.
     pub ipcache_denied: bool,
 }
 
 impl Maps {
-    /// No map was seen.
+    /// The content if no map exists.
     #[must_use]
     pub const fn none() -> Self {
         let entries = BTreeMap::new();
         Self { model: Model::None, capacity: 0, entries, ipcache: None, ipcache_denied: false }
     }
 
-    /// There is an ipcache, whether it can be read or not.
+    /// Whether an ipcache exists, readable or not.
     #[must_use]
     pub const fn has_ipcache(&self) -> bool {
         self.ipcache.is_some() || self.ipcache_denied
     }
 }
 
-/// What of the ipcache concerns VTEPs.
+/// The part of the ipcache that concerns VTEPs.
 #[derive(Clone, Debug, Default)]
 pub struct IpcacheFound {
-    /// VTEP CIDR → what it resolves to as a whole.
+    /// VTEP CIDR → the entry that the whole CIDR resolves to.
     pub resolved: BTreeMap<Ipv4Net, IpcacheEntry>,
-    /// Those of our entries that are still as we put them.
+    /// Our entries that are still as we wrote them.
     pub ours: BTreeMap<Ipv4Net, Ipv4Addr>,
 }
 
-/// What to do about the maps, and what cannot be done.
+/// The operations for the maps, and the obstacles.
 #[derive(Clone, Debug, Default)]
 pub struct Decision {
     pub plan: Vec<Op>,
-    /// The state that the plan leads to, and what it spares.
+    /// The state that the plan leads to, and the entries that it leaves alone.
     pub desired: State,
     pub keep: Keep,
-    /// The VTEP map is somebody else's: operations on it are reported, and not carried out.
+    /// The VTEP map belongs to somebody else: operations on it are reported, but not applied.
     pub verify_only: bool,
-    /// VTEPs that the map has no room for.
+    /// VTEPs over capacity: the map has no room for them.
     pub left_out: BTreeSet<Ipv4Net>,
-    /// VTEPs whose CIDR the ipcache gives to something else, and to what.
+    /// VTEPs whose CIDR the ipcache maps to something else, each with that entry.
     pub taken: BTreeMap<Ipv4Net, IpcacheEntry>,
 }
 
-/// The operations that bring the maps to what the configuration says, as far as they may be carried out. `owned`: the ipcache entries that
-/// this agent wrote.
+/// The operations that bring the maps to the configured state, as far as they are permitted. `owned`: the ipcache entries that this agent
+/// wrote.
 #[must_use]
 pub fn decide(inputs: Inputs<'_>, owned: &Owned, found: &Maps) -> Decision {
     let mut decision = Decision { verify_only: found.model == Model::VtepLpm, ..Decision::default() };
     if inputs.view.truth == Truth::None {
-        // Somebody else decides about VTEPs here, and it is not known who.
+        // Somebody unknown decides the VTEPs here.
         decision.keep = Keep::all();
         return decision;
     }
@@ -98,8 +98,8 @@ pub fn decide(inputs: Inputs<'_>, owned: &Owned, found: &Maps) -> Decision {
     decision
 }
 
-/// The entries that fit into the map beside what stays there and what Cilium will write: were the map full, Cilium's own sync would
-/// fail, and its routes with it.
+/// The entries that fit into the map beside those that remain and those that Cilium will write. If the map were full, Cilium's own sync
+/// would fail, and Cilium would then add no routes.
 fn room_for(
     vteps: &[Vtep],
     actual: &BTreeMap<Ipv4Net, VtepValue>,
@@ -127,8 +127,8 @@ pub fn writes_ipcache(mode: IpcacheMode, model: Model, facts: &Facts) -> bool {
     }
 }
 
-/// This Cilium has VTEPs in the ipcache and nowhere else. One that has a VTEP map for them would take an entry there for a node: so
-/// it has to be known.
+/// Whether this Cilium looks for VTEPs only in the ipcache. A Cilium with a VTEP map would take an ipcache entry of a VTEP for a node, so
+/// the version must be known.
 fn ipcache_alone(facts: &Facts) -> bool {
     let old = facts.version.is_some_and(|version| version <= CiliumVersion::new(1, 12, 0));
     let disabled = facts.running.config().is_some_and(|running| running.vtep_enabled == Some(false));
@@ -145,7 +145,7 @@ fn decide_ipcache(
 ) {
     let Some(IpcacheFound { resolved, ours }) = &found.ipcache else { return };
     let written = writes_ipcache(settings.ipcache, found.model, facts);
-    // What is off is left as it is, also what was written when it was on.
+    // With `off`, the agent leaves all entries as they are, even those that it wrote with `on`.
     let manages = settings.ipcache != IpcacheMode::Off;
     if manages {
         actual.ipcache.clone_from(ours);

@@ -1,4 +1,4 @@
-//! What routes and rules there should be.
+//! The desired routes and rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,47 +16,47 @@ use crate::{
     node::{devices::TUNNEL_OVERHEAD, facts::Facts},
 };
 
-/// What to do about routes and rules, and what cannot be done.
+/// The operations for routes and rules, and the obstacles.
 #[derive(Clone, Debug, Default)]
 pub struct Decision {
     pub plan: Vec<Op>,
-    /// The state that the plan leads to, and what it spares.
+    /// The state that the plan leads to, and the routes and rules that it leaves alone.
     pub desired: State,
     pub keep: Keep,
     pub conflict: Option<RouteConflict>,
-    /// Routes and rules that are just as wanted and carry our mark, but are not on record: the journal was lost.
+    /// Routes and rules that are exactly as desired and carry our protocol, but are not on record, because the journal was lost.
     pub adopt: Vec<Op>,
-    /// Routes in our table that are somebody else's.
+    /// Foreign routes in our table.
     pub foreign: Vec<Found>,
 }
 
-/// Why a host route cannot be.
+/// Why a host route cannot be added.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteConflict {
-    #[error("no host routes: the device cilium_host is not there")]
+    #[error("no host routes: the device cilium_host does not exist")]
     NoCiliumHost,
-    #[error("no host route: not this agent's and in the way: {}; remove it, or choose another table with --route-table", .0.join(", "))]
+    #[error("no host route: a foreign route is in the way: {}; remove it, or choose another table with --route-table", .0.join(", "))]
     Foreign(Vec<String>),
 }
 
-/// What this agent did to routes and rules before.
+/// The earlier changes of this agent to routes and rules.
 #[derive(Clone, Copy)]
 pub struct Past<'a> {
-    /// What it added.
+    /// The routes and rules that it added.
     pub records: &'a Records,
-    /// VTEPs whose routes and rules were taken back after the API server was lost: none is added again.
+    /// VTEPs whose routes and rules were withdrawn after the loss of the API server: none of them is added again.
     pub refused: &'a BTreeSet<Ipv4Net>,
 }
 
-/// The operations that bring routes and rules to what the configuration says, as far as they may be carried out. `ipcache_seen`: there is
-/// an ipcache, readable or not.
+/// The operations that bring routes and rules to the configured state, as far as they are permitted. `ipcache_seen`: an ipcache exists,
+/// readable or not.
 #[must_use]
 pub fn decide(inputs: Inputs<'_>, past: Past<'_>, found: &HostRoutes, ipcache_seen: bool) -> Decision {
     let Inputs { view, facts, settings } = inputs;
     let Past { records, refused } = past;
     let table = settings.route_table;
     if view.truth == Truth::None {
-        // Somebody else decides about VTEPs here; a route of ours that cuts the node off goes all the same.
+        // Somebody else decides the VTEPs here, but our routes that cut the node off must go all the same.
         let plan = withdraw(records, found, table, &(&view.vetoed | refused));
         return Decision { keep: Keep::all(), plan, ..Decision::default() };
     }
@@ -71,13 +71,13 @@ pub fn decide(inputs: Inputs<'_>, past: Past<'_>, found: &HostRoutes, ipcache_se
     decision.keep.cidrs = &decision.keep.cidrs - refused;
     if !wanted.is_empty() {
         let Some(route) = host_route(facts, table) else {
-            // The kernel removes routes with their device: there is nothing to compare with, so nothing is changed.
+            // The kernel removes routes together with their device: nothing is left to compare with, so nothing is changed.
             return Decision { conflict: Some(RouteConflict::NoCiliumHost), ..decision };
         };
         let (routes, rules) = state::host_routes(&wanted, &found.cilium, route);
         decision.adopt = adoptable(&routes, &rules, &decision.foreign, &foreign_rules);
         (decision.desired.routes, decision.desired.rules) = (routes, rules);
-        // A rule just like ours does the same, and stays whose it is.
+        // A foreign rule that is identical to ours has the same effect. It remains, and remains foreign.
         decision.desired.rules.retain(|rule| !foreign_rules.contains_key(rule));
         decision.give_way();
     }
@@ -87,7 +87,7 @@ pub fn decide(inputs: Inputs<'_>, past: Past<'_>, found: &HostRoutes, ipcache_se
 }
 
 impl Decision {
-    /// Takes out what somebody else's routes keep out.
+    /// Drops desired routes that foreign routes prevent.
     fn give_way(&mut self) {
         let mut conflicts = BTreeMap::new();
         for foreign in self.foreign.iter().filter(|foreign| foreign.in_the_way) {
@@ -95,7 +95,7 @@ impl Decision {
                 conflicts.insert(foreign.cidr, foreign.to_string());
             }
         }
-        // No rule of ours leads to somebody else's route.
+        // No rule of ours may lead to a foreign route.
         self.desired.rules.retain(|rule| !conflicts.contains_key(&rule.cidr));
         self.keep.cidrs.retain(|cidr| !conflicts.contains_key(cidr));
         if !conflicts.is_empty() {
@@ -104,7 +104,7 @@ impl Decision {
     }
 }
 
-/// Takes back what is ours and leads to these CIDRs.
+/// Removes our routes and rules to these CIDRs.
 fn withdraw(records: &Records, found: &HostRoutes, table: u32, cidrs: &BTreeSet<Ipv4Net>) -> Vec<Op> {
     let Owned { routes, rules, .. } = records.sort(&found.routes, &found.rules, table);
     let actual = State {
@@ -115,7 +115,7 @@ fn withdraw(records: &Records, found: &HostRoutes, table: u32, cidrs: &BTreeSet<
     plan(&actual, &State::default(), &Keep::default(), 0)
 }
 
-/// What an agent whose journal was lost takes for its own: with our mark, and just as it would make it.
+/// The routes and rules that an agent adopts after the journal was lost: they carry our protocol and are exactly as it would make them.
 fn adoptable(
     routes: &BTreeMap<Ipv4Net, HostRoute>,
     rules: &BTreeSet<HostRule>,
@@ -130,7 +130,7 @@ fn adoptable(
     routes.chain(rules).collect()
 }
 
-/// The smallest underlay decides how large an inner packet may be.
+/// Our route. The smallest MTU of all underlay devices limits the inner packet.
 fn host_route(facts: &Facts, table: u32) -> Option<HostRoute> {
     let host = facts.cilium.host.as_ref()?;
     let underlay = facts.underlay.values().map(|underlay| underlay.device.mtu).min().unwrap_or(host.mtu);

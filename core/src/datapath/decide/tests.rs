@@ -1,5 +1,5 @@
-//! Any node and any configuration: the plan never touches what the node needs, never removes what is not on record, and never leaves a
-//! VTEP that was in force without its entry.
+//! For any node and any configuration: the plan never overlaps a need of the node, never removes a route that is not on record, and never
+//! leaves an effective VTEP without its entry.
 
 use std::net::Ipv4Addr;
 
@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// Networks that VTEPs, nodes and pods may have; few, so that they meet.
+/// Networks that VTEPs, nodes and pods may have. There are few of them, so that they often overlap.
 const NETWORKS: [&str; 9] = [
     "10.1.1.0/24",
     "10.1.2.0/24",
@@ -59,7 +59,7 @@ fn address() -> impl Strategy<Value = Ipv4Addr> {
     (network(), 1_u8..255).prop_map(|(net, host)| (u32::from(net.network()) + u32::from(host)).into())
 }
 
-/// The keys of a document: right as a whole, or wrong in any way.
+/// The keys of a document, right or wrong in any way.
 fn keys() -> impl Strategy<Value = Keys> {
     let value = |of: &'static [&'static str]| prop::sample::select(of);
     let line = (value(&NETWORKS), value(&ENDPOINTS), value(&MACS));
@@ -75,7 +75,7 @@ fn keys() -> impl Strategy<Value = Keys> {
     })
 }
 
-/// What a node needs.
+/// The needs of a node.
 fn needs() -> impl Strategy<Value = Surroundings> {
     (
         prop::collection::btree_set(network(), 0..3),
@@ -94,7 +94,7 @@ fn needs() -> impl Strategy<Value = Surroundings> {
         })
 }
 
-/// Routes and rules that the kernel has, each ours, somebody else's, or ours without a record.
+/// Routes and rules in the kernel: each is ours, foreign, or ours without a record.
 #[derive(Clone, Debug)]
 struct Routes {
     found: FoundRoutes,
@@ -175,7 +175,7 @@ fn facts(running: &BTreeSet<Ipv4Net>) -> Facts {
     }
 }
 
-/// Why a node does not bear routes to this CIDR.
+/// Whether routes to this CIDR would harm the node.
 fn hurts(cidr: Ipv4Net, Surroundings { connected, gateways, api_servers, pod_cidrs, .. }: &Surroundings) -> bool {
     let reserved = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4"].map(net);
     let networks = connected.keys().chain(pod_cidrs).chain(&reserved);
@@ -183,7 +183,7 @@ fn hurts(cidr: Ipv4Net, Surroundings { connected, gateways, api_servers, pod_cid
         || gateways.iter().chain(api_servers).any(|address| cidr.contains(address))
 }
 
-/// What is written by an operation.
+/// The CIDR that an operation writes.
 fn written(op: &Op) -> Option<Ipv4Net> {
     match op {
         Op::ReplaceEntry { cidr, .. } | Op::AddEntry { cidr, .. } | Op::PutIpcache { cidr, .. } => Some(*cidr),
@@ -227,7 +227,7 @@ proptest! {
         let stood = vteps(before.in_force.as_ref());
 
         for op in &plan {
-            // What the node needs is never touched; nor is what Cilium has given to somebody, unless the VTEP was first.
+            // The plan writes nothing that overlaps a need of the node, nor an ipcache entry, unless the VTEP took effect first.
             if let Some(cidr) = written(op) {
                 prop_assert!(!hurts(cidr, &case.needs), "{op}");
                 let taken = case.needs.ipcache.keys().any(|other| overlaps(*other, cidr));
@@ -235,7 +235,7 @@ proptest! {
                 let endpoints = now.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.endpoint);
                 prop_assert!(!endpoints.into_iter().any(|endpoint| cidr.contains(&endpoint)), "{op}");
             }
-            // Nothing goes that is not on record with the mark that it carries.
+            // The plan removes nothing that is not on record with the protocol that it carries.
             match op {
                 Op::DeleteRoute { cidr, .. } => {
                     let ours = |found: &&Found| found.cidr == *cidr && found.like_ours && found.protocol == PROTOCOL;
@@ -262,7 +262,7 @@ proptest! {
                 | Op::AddRule(_) => {}
             }
         }
-        // What was in force and is not removed has its entry afterwards, unless the node's needs speak against writing it.
+        // A VTEP that was in effect and is not removed has its entry afterwards, unless a need of the node rules that out.
         let deleted = |cidr: &Ipv4Net| plan.iter().any(|op| matches!(op, Op::DeleteEntry { cidr: of, .. } if of == cidr));
         let added = |cidr: &Ipv4Net| plan.iter().any(|op| matches!(op, Op::AddEntry { cidr: of, .. } if of == cidr));
         for cidr in stood.iter().filter(|cidr| !is_removed(**cidr, &case, &before, &now)) {
@@ -270,7 +270,7 @@ proptest! {
             let is_elsewhere = now.truth == Truth::None;
             prop_assert!(has_entry || is_elsewhere || now.vetoed.contains(cidr), "{cidr} has no entry");
         }
-        // A route that came to be in the way of what the node needs goes, if it is ours.
+        // If the node now needs a network, our route to it is removed.
         let keeps = |cidr: Ipv4Net| plan.iter().all(|op| !matches!(op, Op::DeleteRule(rule) if rule.cidr == cidr));
         let ours = records.sort(&case.routes.found.routes, &case.routes.found.rules, ROUTE_TABLE);
         for rule in ours.rules.iter().filter(|rule| now.vetoed.contains(&rule.cidr) && hurts(rule.cidr, &case.needs)) {
@@ -279,13 +279,13 @@ proptest! {
     }
 }
 
-/// What a good line of the document asks for.
+/// The CIDRs of the document's good lines.
 fn good(keys: &Keys, needs: &Surroundings) -> BTreeSet<Ipv4Net> {
     parse_within(keys, needs).lines.iter().filter_map(|line| line.vtep).map(|vtep| vtep.cidr).collect()
 }
 
-/// Whether a document may take a VTEP out of force: one that switches VTEPs off, or lists others, and has no line in error that may stand
-/// for it. Told from the documents and the views, never from the plan.
+/// Whether a document may end the effect of a VTEP: it switches VTEPs off, or lists others and has no line in error that may belong to it.
+/// This is computed from the documents and the views, never from the plan.
 fn is_removed(cidr: Ipv4Net, case: &Case, before: &View, now: &View) -> bool {
     let parsed = parse_within(&case.now, &case.needs);
     if parsed.list_error() || now.truth == Truth::None {
@@ -293,7 +293,7 @@ fn is_removed(cidr: Ipv4Net, case: &Case, before: &View, now: &View) -> bool {
     }
     let good = good(&case.now, &case.needs);
     let in_error = parsed.lines.iter().filter(|line| line.vtep.is_none()).count();
-    // Each line in error stands for one last good VTEP at most.
+    // Each line in error retains at most one last good VTEP.
     let held = (&vteps(before.last_good.as_ref()) & &vteps(now.last_good.as_ref())).difference(&good).count();
     !parsed.enabled || (!good.contains(&cidr) && in_error <= held)
 }

@@ -6,7 +6,7 @@ use super::*;
 
 const CAPACITY: usize = 8;
 
-/// What a key may be, in the kernel and in the configuration.
+/// The state of a key in the kernel and in the configuration.
 #[derive(Clone, Copy, Debug)]
 enum Case {
     OnlyActual,
@@ -94,7 +94,7 @@ fn states(
     (actual, desired, Keep { entries: KeepEntries::Networks(kept), cidrs })
 }
 
-/// The kernel's part: fails as the kernel would.
+/// Applies operations like the kernel, and fails as the kernel would.
 fn apply(state: &mut State, ops: &[Op]) {
     for op in ops {
         match *op {
