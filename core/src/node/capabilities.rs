@@ -1,4 +1,4 @@
-//! The capabilities this process has, against those it needs.
+//! Compares the capabilities of this process with those that it needs.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Capability {
     pub name: &'static str,
     bit: u8,
-    /// What the agent cannot do without it.
+    /// The work that the agent cannot do without it.
     pub needed_for: &'static str,
 }
 
@@ -23,7 +23,7 @@ pub const NET_ADMIN: Capability =
 pub const NET_RAW: Capability =
     Capability { name: "CAP_NET_RAW", bit: 13, needed_for: "probing through the tunnel, and the tap on the underlay" };
 
-/// What `run` cannot work without.
+/// The capabilities that `run` needs.
 pub const NEEDED: [Capability; 3] = [BPF, NET_ADMIN, NET_RAW];
 
 impl fmt::Display for Capability {
@@ -32,8 +32,8 @@ impl fmt::Display for Capability {
     }
 }
 
-/// Those of [`NEEDED`] that a process with this `/proc/<pid>/status` lacks; `None` where it has no `CapEff` line. `CAP_SYS_ADMIN` includes
-/// `CAP_BPF`, as it did before Linux 5.8.
+/// The capabilities of [`NEEDED`] that a process with this `/proc/<pid>/status` lacks; `None` if the text has no `CapEff` line.
+/// `CAP_SYS_ADMIN` includes `CAP_BPF`, as it did before Linux 5.8.
 #[must_use]
 pub fn missing(status: &str) -> Option<Vec<Capability>> {
     let effective = parse_effective(status)?;

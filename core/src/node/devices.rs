@@ -14,7 +14,7 @@ pub struct Device {
     pub index: u32,
     pub name: String,
     pub mac: Mac,
-    /// Bytes of the packet behind the link-layer header.
+    /// Bytes of the largest packet, without the link-layer header.
     pub mtu: u32,
 }
 
@@ -32,10 +32,10 @@ pub struct CiliumDevices {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Underlay {
     pub device: Device,
-    /// The source address the kernel chooses.
+    /// The source address that the kernel chooses.
     pub source: Option<Ipv4Addr>,
-    /// The gateway, or the endpoint itself where it is on-link.
+    /// The gateway, or the endpoint itself if it is on-link.
     pub next_hop: Ipv4Addr,
-    /// Nobody answers ARP for the next hop.
+    /// The next hop does not answer ARP.
     pub unresolved: bool,
 }

@@ -1,4 +1,4 @@
-//! Where the running Cilium differs from the configuration: what only a restart of Cilium brings in line. Pure.
+//! Compares the configuration that Cilium runs with and the effective one. Only a restart of Cilium ends such a difference.
 
 use std::{fmt, net::Ipv4Addr};
 
@@ -8,25 +8,25 @@ use crate::config::spec::{Spec, Vtep};
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The ConfigMap key it is about.
+    /// The ConfigMap key that differs.
     pub key: &'static str,
     pub effect: Effect,
     problem: String,
 }
 
-/// What a difference does while it lasts.
+/// The effect of a difference while it lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Cilium's programs work otherwise than configured, for all VTEPs: no map entry makes that good.
+    /// Cilium's programs do not work as configured, for all VTEPs: no map entry can correct that.
     Programs,
-    /// Cilium writes an older value for this network every 60 s, and the agent writes it back.
+    /// Every 60 s Cilium writes an older value for this network, and the agent corrects it.
     Overwrites(Ipv4Addr),
-    /// Cilium does not know of this network, or knows one that is configured no more: its next start sets that right.
+    /// Cilium does not know this network, or knows one that is no longer configured. Its next start corrects that.
     Listing(Ipv4Addr),
 }
 
 impl Effect {
-    /// Whether the VTEP of this network has less than it should.
+    /// Whether the difference harms the VTEP of this network.
     #[must_use]
     pub fn harms(self, of: Ipv4Addr) -> bool {
         match self {
@@ -43,7 +43,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What Cilium does not tell does not differ.
+/// All differences. A value that Cilium does not disclose counts as equal.
 #[must_use]
 pub fn differences(spec: &Spec, running: &RunningConfig) -> Vec<Difference> {
     let Spec { enabled, vteps, mask, tunnel } = spec;
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_both_values() {
+    fn a_difference_names_both_values() {
         let mut spec = spec();
         spec.vteps[0].endpoint = [10, 9, 9, 9].into();
         let found = differences(&spec, &running());

@@ -1,4 +1,4 @@
-//! What is known of this node at one moment.
+//! The known facts about this node at one moment.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -13,27 +13,27 @@ use crate::config::spec::{Spec, Tunnel};
 /// The node at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// The tunnel that these facts are about.
+    /// The tunnel that these facts apply to.
     pub tunnel: Tunnel,
     pub cilium: CiliumDevices,
-    /// How each VTEP endpoint is reached; one without a route is missing.
+    /// The path to each VTEP endpoint; an endpoint without a route is absent.
     pub underlay: BTreeMap<Ipv4Addr, Underlay>,
-    /// What Cilium was started with.
+    /// The configuration that Cilium was started with.
     pub running: Running,
-    /// Why that cannot be read now, if it cannot.
+    /// Why that configuration is unreadable now, if it is.
     pub running_problem: Option<String>,
-    /// Cilium's version, where it is known.
+    /// Cilium's version, if it is known.
     pub version: Option<CiliumVersion>,
 }
 
 impl Facts {
-    /// Where the running Cilium differs from what is in force, as far as it tells.
+    /// The differences between the running Cilium and the effective configuration, as far as Cilium discloses its values.
     #[must_use]
     pub fn differences(&self, spec: &Spec) -> Vec<Difference> {
         self.running.config().map(|running| differences(spec, running)).unwrap_or_default()
     }
 
-    /// Bytes of the largest inner packet: what the smallest underlay leaves room for, and the tunnel device takes.
+    /// Bytes of the largest inner packet: the smallest underlay and the tunnel device both limit it.
     #[must_use]
     pub fn inner_mtu(&self) -> Option<u32> {
         let underlay =

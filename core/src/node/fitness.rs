@@ -1,5 +1,5 @@
-//! Whether VTEPs can work on this node at all, and this agent on it. An unfit node is left as it is: the agent writes nothing there,
-//! and says why.
+//! Judges whether VTEPs, and this agent, can work on this node. On an unsupported node, the agent writes nothing and reports the reasons.
+//! The agent reads the kernel's features; this module only judges them.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,33 +9,33 @@ use super::{
     version::CiliumVersion,
 };
 
-/// The kernel of this node, and what it lets this agent do.
+/// The kernel of this node, and whether it supports this agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
-    /// As `uname -r` prints it.
+    /// The output of `uname -r`.
     pub release: String,
     pub supported: bool,
-    /// Why not, each a sentence.
+    /// The reasons why it does not, each a sentence.
     pub reasons: Vec<String>,
 }
 
-/// One look at what the node has to have.
+/// The result of checking one requirement of the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     pub name: String,
     pub ok: bool,
-    /// What was found; where that is not enough, what to do.
+    /// The result; if the check failed, also the remedy.
     pub detail: String,
 }
 
-/// What does not change while this process runs.
+/// Facts that do not change while this process runs.
 #[derive(Clone, Debug, Default)]
 pub struct Fitness {
     pub release: String,
-    /// `--ignore-kernel-check`: the release is not judged; features are.
+    /// `--ignore-kernel-check`: do not judge the release, only the features.
     pub ignore_release: bool,
     pub missing: Vec<Capability>,
-    /// What is lacking, each a sentence.
+    /// The missing features, each a sentence.
     pub lacking: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ impl Fitness {
         self.missing.contains(&capability)
     }
 
-    /// What is known, given the version of the Cilium that runs here.
+    /// All checks, given the version of the Cilium that runs here.
     #[must_use]
     pub fn checks(&self, cilium: Option<CiliumVersion>) -> [Check; 3] {
         [
@@ -64,7 +64,7 @@ impl Fitness {
         ]
     }
 
-    /// The same, summed up.
+    /// A summary of the checks.
     #[must_use]
     pub fn kernel(&self, cilium: Option<CiliumVersion>) -> Kernel {
         let reasons: Vec<_> =
@@ -90,7 +90,7 @@ impl Fitness {
 
     fn judge_features(&self) -> Result<String, String> {
         match self.lacking.as_slice() {
-            [] if self.missing.contains(&capabilities::BPF) => Err("not tried out without CAP_BPF".to_owned()),
+            [] if self.missing.contains(&capabilities::BPF) => Err("not tested, because CAP_BPF is missing".to_owned()),
             [] => Ok("hash and LPM trie maps, socket filters, large programs".to_owned()),
             lacking => Err(lacking.join("; ")),
         }
@@ -117,7 +117,7 @@ mod tests {
             ),
             (
                 Fitness { missing: vec![capabilities::BPF], ..fit() },
-                &["missing CAP_BPF (reading and writing Cilium's BPF maps", "not tried out without CAP_BPF"],
+                &["missing CAP_BPF (reading and writing Cilium's BPF maps", "not tested, because CAP_BPF is missing"],
             ),
             (Fitness { release: String::new(), ..fit() }, &["cannot read a version from the kernel release \"\""]),
         ];

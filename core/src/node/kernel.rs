@@ -1,16 +1,16 @@
-//! The kernel's release, against what VTEP needs.
+//! Compares the kernel's release with the release that VTEP needs.
 
 use super::version::CiliumVersion;
 
-/// RHEL 8.6's kernel is the first 4.18 that Cilium counts as equal to the newer ones it asks for.
+/// The kernel of RHEL 8.6 is the first 4.18 that Cilium accepts instead of a newer release.
 const RHEL_8_6_BUILD: u32 = 372;
 
-/// What the running version of Cilium asks for where it is known; otherwise what F5's document does: 5.4, or 4.18 as RHEL 8 and its kin
-/// ship it.
+/// Requires the kernel that the running version of Cilium requires. If that version is unknown, it requires what F5's document does: 5.4,
+/// or 4.18 of RHEL 8 and its derivatives.
 ///
 /// # Errors
 ///
-/// When that is too old, or no version can be read from it; in words.
+/// If the release is too old, or contains no version; in words.
 pub fn judge(release: &str, cilium: Option<CiliumVersion>) -> Result<(), String> {
     let needed = Needed::by(cilium);
     match version(release) {
@@ -20,7 +20,7 @@ pub fn judge(release: &str, cilium: Option<CiliumVersion>) -> Result<(), String>
             let (needed_major, needed_minor) = needed.version;
             let by = cilium.map_or("VTEP".to_owned(), |version| format!("VTEP in Cilium {version}"));
             Err(format!(
-                "kernel {major}.{minor} is older than {needed_major}.{needed_minor}, which {by} needs ({} is enough, too)",
+                "kernel {major}.{minor} is older than {needed_major}.{needed_minor}, which {by} needs ({} is also sufficient)",
                 needed.rhel()
             ))
         }
@@ -29,7 +29,7 @@ pub fn judge(release: &str, cilium: Option<CiliumVersion>) -> Result<(), String>
 
 struct Needed {
     version: (u32, u32),
-    /// The build number of RHEL 8's 4.18 that is enough.
+    /// The lowest sufficient build number of RHEL 8's 4.18.
     rhel_build: u32,
 }
 
@@ -51,7 +51,11 @@ impl Needed {
     }
 
     fn rhel(&self) -> &'static str {
-        if self.rhel_build == 0 { "4.18 on RHEL 8 or its kin" } else { "4.18 on RHEL 8.6 or newer, or its kin" }
+        if self.rhel_build == 0 {
+            "4.18 on RHEL 8 or a derivative"
+        } else {
+            "4.18 on RHEL 8.6 or newer, or a derivative"
+        }
     }
 }
 
@@ -66,7 +70,7 @@ mod tests {
 
     #[test]
     fn judges_releases_of_the_field() {
-        // Unknown Cilium, 1.14, 1.17, 1.18.
+        // The columns: an unknown Cilium, 1.14, 1.17, 1.18.
         let table = [
             ("5.14.0-503.11.1.el9_5.x86_64", [true, true, true, true]),
             ("4.18.0-553.el8_10.x86_64", [true, true, true, true]),

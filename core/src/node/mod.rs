@@ -1,4 +1,5 @@
-//! Facts about a node: its devices and networks, its kernel, its rights, and what Cilium runs with.
+//! Facts about a node: its devices and networks, its kernel, its capabilities, and the configuration that Cilium runs with. The agent reads
+//! them; this module only interprets them.
 
 pub mod capabilities;
 pub mod devices;

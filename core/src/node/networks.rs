@@ -1,4 +1,4 @@
-//! The networks that a node cannot do without: what it is connected to, and where it sends the rest.
+//! The networks that a node needs: its connected networks, and the next hops of its routes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,12 +9,12 @@ use ipnet::Ipv4Net;
 
 use crate::config::surroundings::Surroundings;
 
-/// What the node needs, as the kernel lists it.
+/// The needs of the node, as the kernel lists them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks {
-    /// Connected networks and own addresses (as /32), each with its device; Cilium's own devices apart.
+    /// Connected networks and own addresses (as /32), each with its device; without Cilium's own devices.
     pub connected: BTreeMap<Ipv4Net, String>,
-    /// Next hops of all routes, those by Cilium's own devices apart.
+    /// Next hops of all routes, except those through Cilium's own devices.
     pub gateways: BTreeSet<Ipv4Addr>,
     /// Next hops of default routes, each with the index of its device.
     pub default_gateways: BTreeSet<(u32, Ipv4Addr)>,
@@ -22,7 +22,7 @@ pub struct Networks {
     pub pods: BTreeSet<Ipv4Net>,
 }
 
-/// Networks as they are put together.
+/// Builds [`Networks`] from addresses and routes.
 pub struct Builder {
     pub networks: Networks,
     /// Names of devices by their index.
@@ -33,7 +33,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// `name`: the name of a device by its index.
+    /// `name` returns the name of a device by its index.
     #[must_use]
     pub fn new(addresses: &[Address], name: fn(u32) -> String) -> Self {
         let mut built = Self { networks: Networks::default(), names: BTreeMap::new(), name, routers: BTreeSet::new() };
@@ -59,7 +59,7 @@ impl Builder {
         let name = route.device.map(|device| self.name_of(device)).unwrap_or_default();
         let Networks { connected, gateways, default_gateways, pods } = &mut self.networks;
         if is_ciliums(&name) {
-            // Without a next hop it may be a person's route to a VTEP, as documents tell to add.
+            // A route without a next hop may be a person's route to a VTEP, which some documents recommend.
             let to_router = route.gateways.iter().any(|(_, gateway)| self.routers.contains(gateway));
             pods.extend(route.destination.filter(|_| to_router));
             return;
@@ -82,7 +82,7 @@ pub struct Address {
     pub network: Ipv4Net,
 }
 
-/// A way out of this node.
+/// A route of this node.
 pub struct Route {
     pub device: Option<u32>,
     pub table: u32,
@@ -93,7 +93,7 @@ pub struct Route {
 }
 
 impl Networks {
-    /// What of it vetoes VTEPs.
+    /// The facts that can veto VTEPs.
     #[must_use]
     pub fn surroundings(self) -> Surroundings {
         let Self { connected, gateways, default_gateways: _, pods } = self;
@@ -101,7 +101,8 @@ impl Networks {
     }
 }
 
-/// `cilium_host`, `cilium_vxlan`, …, and the pods' ends: `lxc_health`, or `lxc` and digits. `lxcbr0` is the bridge of LXC.
+/// Whether the device is Cilium's: `cilium_host`, `cilium_vxlan`, …, or a pod's end, which is `lxc_health`, or `lxc` and hexadecimal
+/// digits. `lxcbr0` is the bridge of LXC.
 fn is_ciliums(device: &str) -> bool {
     let of_pod = |end: &str| end == "_health" || (!end.is_empty() && end.bytes().all(|byte| byte.is_ascii_hexdigit()));
     device.starts_with("cilium_") || device.strip_prefix("lxc").is_some_and(of_pod)
@@ -163,7 +164,7 @@ mod tests {
             route(ETH0, "169.254.1.1/32", None),
             route(CILIUM_HOST, "10.0.0.0/24", Some([10, 0, 0, 126])),
             route(CILIUM_HOST, "10.0.0.126/32", None),
-            // As F5's document tells to add: a way to a VTEP, and none to pods.
+            // F5's document recommends this route: it leads to a VTEP, and not to pods.
             route(CILIUM_HOST, "10.1.6.0/24", None),
             route(LXC, "10.0.0.130/32", None),
         ];

@@ -1,4 +1,5 @@
-//! What the running Cilium was started with, as its files say it. A value that a file does not give is `None`.
+//! The configuration that the running Cilium was started with, parsed from its files. A value that no file contains is `None`. The agent
+//! reads the files.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -7,24 +8,24 @@ use serde_json::value::RawValue;
 
 use crate::{config::spec::TunnelProtocol, types::mac::Mac};
 
-/// What is known of Cilium's start-time configuration.
+/// The knowledge about Cilium's start-time configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Running {
-    /// Cilium left no file.
+    /// Cilium has written no file.
     #[default]
     Absent,
-    /// There is a file, and it cannot be read: Cilium may be writing it, or it is none that Cilium wrote.
+    /// A file exists but is unreadable: Cilium may be writing it, or did not write it at all.
     Unreadable,
     Known(RunningConfig),
 }
 
-/// Cilium's start-time configuration, as far as VTEPs go.
+/// The part of Cilium's start-time configuration that concerns VTEPs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunningConfig {
     pub vtep_enabled: Option<bool>,
-    /// The mask that its programs were compiled or loaded with.
+    /// The mask with which its programs were compiled or loaded.
     pub vtep_mask: Option<Ipv4Addr>,
-    /// What it writes into the VTEP map every 60 s, by network. `None`: it does not tell (Cilium 1.19 and newer).
+    /// The VTEPs, by network, that Cilium writes into the VTEP map every 60 s. `None`: Cilium does not disclose them (1.19 and newer).
     pub vteps: Option<BTreeMap<Ipv4Addr, RunningVtep>>,
     pub tunnel_protocol: Option<TunnelProtocol>,
     pub tunnel_port: Option<u16>,
@@ -38,7 +39,7 @@ pub struct RunningVtep {
 }
 
 impl Running {
-    /// Cilium replaces its files when it starts: what was known stays known until they can be read again.
+    /// Retains the last known configuration until the files are readable again, because Cilium replaces them when it starts.
     #[must_use]
     pub fn or_known(self, before: &Self) -> Self {
         match (&self, before) {
@@ -57,12 +58,12 @@ impl Running {
 }
 
 impl RunningConfig {
-    /// Networks that Cilium writes into the VTEP map, as far as it tells.
+    /// Networks that Cilium writes into the VTEP map, as far as it discloses them.
     pub fn networks(&self) -> impl Iterator<Item = Ipv4Addr> {
         self.vteps.iter().flat_map(|vteps| vteps.keys().copied())
     }
 
-    /// What this does not know, from `other`.
+    /// Takes values that are unknown here from `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -75,7 +76,7 @@ impl RunningConfig {
     }
 }
 
-/// The keys of Cilium's `DaemonConfig` that matter here (Cilium 1.12 to 1.20), as they are written; no other key costs memory.
+/// The relevant keys of Cilium's `DaemonConfig` (Cilium 1.12 to 1.20), as written. Other keys cost no memory.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct DaemonConfig<'a> {
@@ -98,11 +99,11 @@ struct IpNet {
     ip: Ipv4Addr,
 }
 
-/// Each key by itself: a surprise in one is none in the others.
+/// Parses each key separately: an unexpected value in one does not affect the others.
 ///
 /// # Errors
 ///
-/// When the text is not a JSON object.
+/// If the text is not a JSON object.
 pub fn parse_runtime_config(text: &str) -> serde_json::Result<RunningConfig> {
     let config: DaemonConfig<'_> = serde_json::from_str(text)?;
     let (cidrs, endpoints, macs) = (
@@ -132,7 +133,7 @@ fn list(raw: Option<&RawValue>) -> Option<Vec<&RawValue>> {
     value(raw?)
 }
 
-/// What the header defines. What it lacks says nothing: newer releases moved it elsewhere.
+/// Parses the definitions in the header. A missing one proves nothing, because newer releases moved it elsewhere.
 #[must_use]
 pub fn parse_header(text: &str) -> RunningConfig {
     let define = |name: &str| {
@@ -147,7 +148,7 @@ pub fn parse_header(text: &str) -> RunningConfig {
     let is = |name: &str| protocol.is_some() && protocol == number(name);
     RunningConfig {
         vtep_enabled: define("ENABLE_VTEP").map(|_| true),
-        // The mask's bytes in network order, read as a number of the machine's order.
+        // The number has the mask's bytes in network order, but was printed in host order.
         vtep_mask: number("VTEP_MASK").map(|mask| Ipv4Addr::from(mask.to_ne_bytes())),
         vteps: None,
         tunnel_protocol: match () {
@@ -164,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_known_outlives_a_restart_of_cilium() {
+    fn a_known_configuration_outlives_a_restart_of_cilium() {
         let known = Running::Known(RunningConfig { vtep_enabled: Some(true), ..RunningConfig::default() });
         let newer = Running::Known(RunningConfig::default());
         assert_eq!(Running::Absent.or_known(&known), known);

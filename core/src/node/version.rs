@@ -1,10 +1,10 @@
-//! Cilium's version, and what is known to be broken in some.
+//! Cilium's version, and the releases whose VTEP support is broken.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// A release of Cilium. What follows the numbers is ignored: a build of a release behaves like it.
+/// A release of Cilium. Text after the numbers is ignored, because a build of a release behaves like the release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct CiliumVersion {
@@ -28,7 +28,7 @@ impl fmt::Display for BrokenRelease {
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no version: write e.g. 1.18.8")]
+#[error("not a version: write e.g. 1.18.8")]
 pub struct NoVersion;
 
 impl CiliumVersion {
@@ -41,7 +41,7 @@ impl CiliumVersion {
     #[must_use]
     pub fn find(text: &str) -> Option<Self> {
         let starts = text.match_indices(|c: char| c.is_ascii_digit()).map(|(at, _)| at);
-        // A digit inside a word, such as a hash or a host name, starts no version.
+        // A digit inside a word, such as a hash or a host name, does not start a version.
         let starts = starts.filter(|&at| {
             let before = text.get(..at).unwrap_or_default();
             let before = before.strip_suffix('v').unwrap_or(before);
@@ -58,10 +58,10 @@ impl CiliumVersion {
         Some(Self { major, minor, patch })
     }
 
-    /// cilium/cilium #31023 and #44453.
+    /// The defect of this release, if it has one (cilium/cilium #31023 and #44453).
     #[must_use]
     pub fn broken(self) -> Option<BrokenRelease> {
-        const INGRESS: &str = "it drops all that BIG-IP sends as \"Incorrect VNI\"";
+        const INGRESS: &str = "it drops everything that BIG-IP sends, as \"Incorrect VNI\"";
         const ZERO_MAC: &str =
             "it answers BIG-IP's ARP requests with the MAC 00:00:00:00:00:00, so that BIG-IP does not reach pods";
         let (what, fixed) = match (self.major, self.minor, self.patch) {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_releases_have_borders() {
+    fn only_broken_releases_are_reported() {
         let table = [
             ("1.14.99", None),
             ("1.15.0", Some("1.15.2")),

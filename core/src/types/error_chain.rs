@@ -1,8 +1,8 @@
-//! Errors with all their causes, in one line.
+//! Prints errors with all their causes on one line.
 
 use std::{error::Error, fmt};
 
-/// Prints an error with all its causes: `what we were doing: why it failed`.
+/// Prints an error with all its causes: `the failed action: the reason`.
 #[must_use]
 pub fn chain(error: &dyn Error) -> Chain<'_> {
     Chain(error)

@@ -1,4 +1,4 @@
-//! Types that all others use.
+//! Types that all other modules use.
 
 pub mod digest;
 pub mod error_chain;
