@@ -1,4 +1,4 @@
-//! Puts the status together from what the loops published last.
+//! Assembles the status from the latest values that the loops have published.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// What the loops published last.
+/// The latest values that the loops have published.
 #[derive(Clone, Debug)]
 pub struct Parts<'a> {
     pub identity: &'a Identity,
@@ -45,7 +45,7 @@ pub struct Parts<'a> {
 }
 
 impl Status {
-    /// Puts the parts together as they are at `now`, which is `at` on the clock.
+    /// Assembles the status at `now`, which is `at` on the wall clock.
     #[must_use]
     pub fn assemble(parts: &Parts<'_>, now: Instant, at: Timestamp) -> Self {
         let Parts { identity, view, facts, datapath, probes, diagnoses, events } = parts;
@@ -125,7 +125,7 @@ fn cilium(facts: Option<&Facts>, spec: Option<&Spec>) -> Cilium {
     }
 }
 
-/// In sync with the document that was seen last, not with one before it.
+/// The datapath counts as in sync only if the last pass used the current document, not an earlier one.
 fn datapath(report: &DatapathReport, view: Option<&View>) -> Datapath {
     let pass = report.last_pass.as_ref();
     let is_current = pass.zip(view).is_some_and(|(pass, view)| pass.config_hash == view.hash);
@@ -293,7 +293,7 @@ fn distinct<T: Ord>(flows: &[Flow], of: impl Fn(&Flow) -> T) -> Vec<T> {
     flows.iter().map(of).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// The address that BIG-IP reaches this node at: the source towards it.
+/// The address at which BIG-IP reaches this node: the source address of packets to BIG-IP.
 fn node_address(facts: Option<&Facts>) -> Option<Ipv4Addr> {
     facts?.underlay.values().find_map(|underlay| underlay.source)
 }

@@ -1,5 +1,5 @@
-//! What was told lately, and how much more may be: the same again is counted in the Event that is there, and a flood ends. A function of
-//! notes and of `now`.
+//! Merges equal Events into one with a count, and limits their rate with a token bucket, as client-go's correlator does. A function of
+//! notes and of `now`; it writes no Event.
 
 use std::{
     collections::BTreeMap,
@@ -9,15 +9,15 @@ use std::{
 use super::event::{About, Note};
 use crate::types::digest;
 
-/// The same within this time of the last is one Event, counted.
+/// An equal note within this time after the last one increases the count of the same Event.
 const SERIES: Duration = Duration::from_secs(600);
-/// So many may be written at once, and then one for each `PAUSE` that passed.
+/// The size of the token bucket: this many Events may be written at once. It gains one token for each `PAUSE`.
 const BURST: u32 = 25;
 const PAUSE: Duration = Duration::from_secs(30);
-/// Longest name of an object (a DNS subdomain), less what comes behind the node's.
+/// The longest name of an object (a DNS subdomain), less the suffix that follows the node's name.
 const NAME_MAX: usize = 253 - 17;
 
-/// What to do about a note.
+/// The action for a note.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     New { name: String },
@@ -27,7 +27,7 @@ pub enum Entry {
 
 #[derive(Debug)]
 pub struct Book {
-    /// Of the Events on the Node: those on the ConfigMap are other agents', too, and nobody counts them.
+    /// The Events on the Node. Events on the ConfigMap are shared with other agents, so no agent counts them.
     series: BTreeMap<(&'static str, String), Series>,
     left: u32,
     refilled: Instant,
@@ -45,7 +45,7 @@ impl Book {
         Self { series: BTreeMap::new(), left: BURST, refilled: now }
     }
 
-    /// Enters a note about an object of this name.
+    /// Registers a note about the object with this name.
     pub fn enter(&mut self, note: &Note, object: &str, now: Instant) -> Entry {
         if !self.spend(now) {
             return Entry::TooMany;
@@ -65,7 +65,7 @@ impl Book {
         Entry::New { name }
     }
 
-    /// The Event is not there, or not any more: the next of its kind is a new one.
+    /// The Event does not exist any more: the next equal note creates a new one.
     pub fn forget(&mut self, note: &Note) {
         self.series.remove(&(note.reason, note.text.clone()));
     }
@@ -84,7 +84,7 @@ impl Book {
     }
 }
 
-/// The object's name and a number for the rest, as `kubectl` and others name Events.
+/// The object's name and a hash of the parts, as `kubectl` and others name Events.
 fn name(object: &str, parts: &[&str]) -> String {
     let number = digest::hex_of_parts(parts.iter().copied());
     let object = object.get(..NAME_MAX).unwrap_or(object).trim_end_matches(['.', '-']);

@@ -1,4 +1,4 @@
-//! What an Event says: a change of verdict, or a finding.
+//! The content of an Event: a change of a verdict, or a finding.
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
@@ -8,27 +8,27 @@ use crate::{
     diagnosis::{Cause, Diagnosis, Verdict},
 };
 
-/// What an Event is about.
+/// The object that an Event is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum About {
     Node,
     ConfigMap,
 }
 
-/// One thing to tell.
+/// One thing to report as an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     pub about: About,
-    /// `Warning`, or else `Normal`.
+    /// The type of the Event: `Warning` if true, or else `Normal`.
     pub is_warning: bool,
-    /// CamelCase, from the id of the cause or of the rule.
+    /// The id of the cause or of the rule in CamelCase.
     pub reason: &'static str,
     pub text: String,
     pub at: Timestamp,
 }
 
 impl Note {
-    /// A cause that holds now, or that the VTEP is healthy again.
+    /// The note for a VTEP that has this verdict now.
     #[must_use]
     pub fn verdict(cidr: Ipv4Net, diagnosis: &Diagnosis, runbook: &str, at: Timestamp) -> Self {
         let Diagnosis { verdict, cause, hint, .. } = diagnosis;
@@ -47,7 +47,7 @@ impl Note {
         Self { about: About::Node, is_warning: true, reason: "VtepRestless", text, at }
     }
 
-    /// What is wrong with the configuration; none of what is only worth a note.
+    /// The note for a finding; `None` if the finding is only informational.
     #[must_use]
     pub fn finding(finding: &Finding, at: Timestamp) -> Option<Self> {
         let Finding { rule, severity, message, .. } = finding;

@@ -1,22 +1,22 @@
-//! Bounds how often changes are told: a link that flaps all night is told as one that flaps, not a thousand times. A function of
-//! changes and of `now`.
+//! Flap damping: limits how often changes are reported. A link that flaps all night is reported once as flapping, and not a thousand times.
+//! A function of changes and of `now`.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-/// So many changes are told within `WINDOW`.
+/// At most this many changes are reported within `WINDOW`.
 const TOLD: usize = 10;
 const WINDOW: Duration = Duration::from_secs(600);
-/// What has held so long is told again.
+/// Stable time after which reporting resumes.
 const CALM: Duration = Duration::from_secs(60);
 
-/// What to do about a change.
+/// The action for a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
     Tell,
-    /// Tell that it changes too often to be told.
+    /// Report that it is flapping, and that further changes are suppressed.
     TellOften,
     Keep,
 }
@@ -24,9 +24,9 @@ pub enum Word {
 /// The changes of one thing.
 #[derive(Clone, Debug, Default)]
 pub struct Damper {
-    /// When changes were told, oldest first.
+    /// When changes were reported, oldest first.
     told: VecDeque<Instant>,
-    /// The last change of those that are kept back.
+    /// The time of the last suppressed change.
     kept: Option<Instant>,
 }
 
@@ -47,7 +47,7 @@ impl Damper {
         }
     }
 
-    /// Whether what holds now is to be told, because it has held for a while.
+    /// Whether the current state must be reported now, because it has been stable for long enough.
     pub fn settles(&mut self, now: Instant) -> bool {
         let settled = self.deadline().is_some_and(|deadline| now >= deadline);
         if settled {
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_changes_are_told_then_that_there_are_many_then_what_remains() {
+    fn ten_changes_are_reported_then_that_it_flaps_then_the_stable_state() {
         let (mut damper, start) = (Damper::default(), Instant::now());
         let second = |n| start + Duration::from_secs(n);
         let words: Vec<_> = (0..20).map(|n| damper.on_change(second(n))).collect();
@@ -76,9 +76,9 @@ mod tests {
         assert_eq!(words[10], Word::TellOften);
         assert!(words[11..].iter().all(|word| *word == Word::Keep), "{words:?}");
         assert!(!damper.settles(second(19 + 59)));
-        assert!(damper.settles(second(19 + 60)), "it has held for a minute");
-        assert!(!damper.settles(second(19 + 61)), "and that was told");
-        assert_eq!(damper.on_change(second(90)), Word::TellOften, "ten in ten minutes are told as before");
+        assert!(damper.settles(second(19 + 60)), "it has been stable for a minute");
+        assert!(!damper.settles(second(19 + 61)), "and that was reported");
+        assert_eq!(damper.on_change(second(90)), Word::TellOften, "the limit of ten in ten minutes still applies");
         assert_eq!(damper.deadline(), Some(second(150)));
         assert!(damper.settles(second(150)));
         assert_eq!(damper.on_change(second(700)), Word::Tell);

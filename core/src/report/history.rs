@@ -1,4 +1,5 @@
-//! What became of each VTEP lately: round-trip time and loss of the last ten minutes, and the last changes. In memory alone, and bounded.
+//! The recent history of each VTEP: round-trip times and loss of the last ten minutes, and the last changes. It is in memory only, and
+//! bounded.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -9,14 +10,14 @@ use serde::Serialize;
 use super::status::{Status, VtepStatus};
 use crate::diagnosis::{Cause, Verdict};
 
-/// Between two points.
+/// The time between two points.
 pub const STEP: Duration = Duration::from_secs(5);
-/// Ten minutes.
+/// Points per VTEP: ten minutes of them.
 const POINTS: usize = 120;
-/// Of all VTEPs together.
+/// Changes of all VTEPs together.
 const CHANGES: usize = 50;
 
-/// What `/history` tells.
+/// The content of `/history`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct History {
     /// Newest first.
@@ -30,20 +31,20 @@ pub struct Change {
     pub at: Timestamp,
     pub cidr: Ipv4Net,
     pub from: State,
-    /// The same where the entry was but repaired.
+    /// Equal to `from` if the entry was only repaired.
     pub to: State,
-    /// Repairs of the map entry since the change before.
+    /// Repairs of the map entry since the previous change.
     pub repairs: u64,
 }
 
-/// How a VTEP is.
+/// The state of a VTEP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct State {
     pub verdict: Verdict,
     pub cause: Option<Cause>,
 }
 
-/// One VTEP's last ten minutes.
+/// The last ten minutes of one VTEP.
 #[derive(Clone, Debug, Serialize)]
 pub struct Track {
     pub cidr: Ipv4Net,
@@ -57,13 +58,13 @@ pub struct Track {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Point {
     pub at: Timestamp,
-    /// Mean of the answers; `null` where there was none.
+    /// Mean of the round-trip times; `null` if nothing was answered.
     pub rtt_us: Option<u64>,
     pub received: u64,
     pub lost: u64,
 }
 
-/// As the last point left them: all only grow.
+/// The counters at the last point. They only grow.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counters {
     answered: u64,
@@ -74,13 +75,13 @@ struct Counters {
 }
 
 impl History {
-    /// Takes what differs from the last time.
+    /// Records the changes since the last call.
     pub fn note_changes(&mut self, status: &Status, at: Timestamp) {
         self.vteps.retain(|track| status.vteps.iter().any(|vtep| vtep.cidr == track.cidr));
         for vtep in &status.vteps {
             let track = track(&mut self.vteps, vtep.cidr);
             let to = State { verdict: vtep.verdict, cause: vtep.cause };
-            // That a VTEP is seen for the first time is no change.
+            // The first sight of a VTEP is not a change.
             let from = track.last.state.replace(to).unwrap_or(to);
             let repairs = vtep.datapath.repairs.saturating_sub(track.last.repairs);
             track.last.repairs = vtep.datapath.repairs;
@@ -131,7 +132,7 @@ impl Track {
 mod tests {
     use super::*;
 
-    /// One VTEP that never was probed.
+    /// One VTEP that was never probed.
     fn status(verdict: Verdict, cause: Option<Cause>, repairs: u64) -> Status {
         let mut status = Status::sample();
         status.vteps.truncate(1);
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_is_what_came_since_the_one_before_and_ten_minutes_are_kept() {
+    fn a_point_counts_since_the_one_before_and_ten_minutes_are_kept() {
         let mut history = History::default();
         let at = Timestamp::now();
         let mut status = status(Verdict::Healthy, None, 0);

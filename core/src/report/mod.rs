@@ -1,4 +1,5 @@
-//! What the agent reports: the status, its history, Events, and how often a change is worth a line.
+//! The agent's reports: the status, its history, Events, and the limits on how often a change is reported. Writing them out is the agent's
+//! part.
 
 pub mod assembly;
 pub mod correlator;

@@ -1,6 +1,6 @@
-//! What anyone may know of this agent: one serialisable type, the contract of `/status`.
+//! The status of this agent as one serialisable type: the contract of `/status`. Fields are added, but never renamed.
 //!
-//! [`assembly`](vtep_agent::assembly) puts it together from what the loops published.
+//! [`assembly`](super::assembly) fills it from the values that the loops publish.
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
@@ -28,14 +28,14 @@ use crate::{
     types::mac::Mac,
 };
 
-/// What does not change while the agent runs.
+/// Values that do not change while the agent runs.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub node: String,
     pub mode: Mode,
     pub started_at: Timestamp,
     pub fitness: Arc<Fitness>,
-    /// Where people find the runbook: a URL or a path.
+    /// The place of the runbook: a URL or a path.
     pub runbook: String,
 }
 
@@ -45,7 +45,7 @@ pub struct Status {
     pub version: String,
     pub mode: Mode,
     pub started_at: Timestamp,
-    /// Of the whole: what `/healthz`, the page and exit statuses go by.
+    /// The verdict of the node: `/healthz`, the page and exit statuses use it.
     #[serde(default = "Status::unknown")]
     pub verdict: Verdict,
     pub config: Config,
@@ -62,20 +62,20 @@ pub struct Status {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Config {
     pub source: String,
-    /// Where the VTEPs of this node are decided. `none`: not known, so that nothing is written or deleted.
+    /// The place that decides the VTEPs of this node. `none`: unknown, so the agent writes and deletes nothing.
     #[serde(default)]
     pub truth: Truth,
     pub hash: Option<String>,
     pub observed_at: Option<Timestamp>,
     /// Why the source does not answer, if it does not.
     pub source_error: Option<String>,
-    /// The document was seen, and has no error.
+    /// The document is known and has no error.
     pub valid: bool,
-    /// Some of what is in force is an earlier value.
+    /// Some effective values are earlier ones.
     pub stale: bool,
-    /// VTEP is enabled in what is in force; `null` before the first valid configuration.
+    /// VTEP is enabled in the effective configuration; `null` before the first valid configuration.
     pub enabled: Option<bool>,
-    /// The object that set a key's value, for each key that the ConfigMap itself does not decide.
+    /// The object that set a key's value, for each key that the ConfigMap itself does not set.
     #[serde(default)]
     pub overrides: BTreeMap<String, String>,
     pub findings: Vec<Finding>,
@@ -83,23 +83,23 @@ pub struct Config {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cilium {
-    /// Where it is known.
+    /// `null` while it is unknown.
     #[serde(default)]
     pub version: Option<CiliumVersion>,
-    /// Its devices are there.
+    /// Cilium's devices exist.
     pub running: bool,
     pub tunnel_protocol: Option<String>,
     pub tunnel_port: Option<u16>,
-    /// What its programs were loaded with, where it tells.
+    /// The mask with which its programs were loaded, if Cilium discloses it.
     pub vtep_mask: Option<Ipv4Addr>,
     pub router: Option<Ipv4Addr>,
-    /// It was started with another configuration than the one in force.
+    /// Cilium was started with another configuration than the effective one.
     #[serde(default)]
     pub restart_required: bool,
-    /// What differs, each a sentence that begins with the key.
+    /// The differences, each a sentence that begins with the key.
     #[serde(default)]
     pub reasons: Vec<String>,
-    /// Why what it was started with cannot be read now, if it cannot; what was known stays.
+    /// Why the configuration that Cilium was started with is unreadable now, if it is. The last known values remain valid.
     #[serde(default)]
     pub config_error: Option<String>,
 }
@@ -107,19 +107,19 @@ pub struct Cilium {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Datapath {
     pub model: Model,
-    /// The ipcache's layout; `null` where there is none to read.
+    /// The ipcache's layout; `null` if no ipcache is readable.
     #[serde(default)]
     pub ipcache: Option<Version>,
-    /// What of the VTEP CIDRs Cilium's ipcache gives to something else.
+    /// The parts of VTEP CIDRs that Cilium's ipcache maps to something else.
     #[serde(default)]
     pub intruders: Vec<Intruder>,
     pub in_sync: bool,
-    /// Operations still to do, in words.
+    /// Operations that are not applied, in words.
     pub pending: Vec<String>,
-    /// What could not be read or written, in words.
+    /// Problems of reading and writing, in words.
     pub problems: Vec<String>,
     pub last_pass: Option<LastPass>,
-    /// Drift repaired since the start.
+    /// Repairs since the start.
     pub repairs_total: u64,
     /// Entries that somebody keeps overwriting.
     pub contended: Vec<Ipv4Net>,
@@ -132,7 +132,7 @@ pub struct Intruder {
     pub vtep: Ipv4Net,
     pub prefix: Ipv4Net,
     pub identity: u32,
-    /// The node that Cilium tunnels to.
+    /// The node that Cilium tunnels packets to.
     pub endpoint: Option<Ipv4Addr>,
 }
 
@@ -155,12 +155,12 @@ pub struct Tap {
     pub malformed: u64,
 }
 
-/// Kubernetes Events, since the start.
+/// Counts of Kubernetes Events since the start.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Events {
     pub enabled: bool,
     pub written: u64,
-    /// Too many, or not taken by the API server.
+    /// Events over the limit, or refused by the API server.
     pub dropped: u64,
 }
 
@@ -174,10 +174,10 @@ pub struct VtepStatus {
     pub also: Vec<Cause>,
     pub since: Option<Timestamp>,
     pub hint: Option<String>,
-    /// What the hint, or another cause that holds, rests on, where that was seen longer than 15 s ago.
+    /// The observations behind the hint, or behind another cause, that are older than 15 s.
     #[serde(default)]
     pub evidence: Vec<Observation>,
-    /// Where the runbook says more of the cause.
+    /// The section of the runbook about the cause.
     #[serde(default)]
     pub runbook: Option<String>,
     pub datapath: VtepDatapath,
@@ -185,7 +185,7 @@ pub struct VtepStatus {
     pub seen: Seen,
 }
 
-/// Something that was seen some time ago, and what follows from it.
+/// Something that the agent saw some time ago, and the cause that follows from it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Observation {
     pub cause: Cause,
@@ -200,10 +200,10 @@ pub struct Observation {
 #[serde(rename_all = "kebab-case")]
 pub enum EntryState {
     InSync,
-    /// The kernel differs, and the difference could not be written or may not be.
+    /// The kernel differs, and the write failed or is not permitted.
     Pending,
     Contended,
-    /// There is no map to look into.
+    /// No map is readable.
     Unknown,
 }
 
@@ -232,7 +232,7 @@ pub struct Probes {
     pub icmp: Probe,
     #[serde(default)]
     pub path_mtu: PathMtu,
-    /// Rounds of probes left out because BIG-IP's own traffic showed that the tunnel lives.
+    /// Rounds of probes skipped because BIG-IP's own traffic showed that the tunnel works.
     #[serde(default)]
     pub skipped: u64,
 }
@@ -268,7 +268,7 @@ pub struct Probe {
     pub duplicates: u64,
     /// Share of the last probes that were lost, 0 to 1.
     pub loss: f64,
-    /// Of all answers, for `/metrics` alone.
+    /// Round-trip times of all answers, only for `/metrics`.
     #[serde(skip)]
     pub rtts: RttHistogram,
     /// Why the last probe could not be sent.
@@ -276,7 +276,7 @@ pub struct Probe {
     pub error: Option<String>,
 }
 
-/// Tunnel frames that came from this endpoint, asked for or not.
+/// Tunnel frames from this endpoint, answers to probes included.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seen {
     pub packets: u64,
@@ -294,13 +294,13 @@ pub struct Bigip {
 }
 
 impl Status {
-    /// Every VTEP is healthy, and there is one unless VTEP is off.
+    /// Whether every VTEP is healthy, and at least one exists unless VTEP is off.
     #[must_use]
     pub fn healthy(&self) -> bool {
         self.verdict == Verdict::Healthy
     }
 
-    /// The worst of all VTEPs. None at all is well only where VTEP is off.
+    /// The worst verdict of all VTEPs. Without any VTEP, the node is healthy only if VTEP is off.
     #[must_use]
     pub fn overall(enabled: Option<bool>, vteps: &[VtepStatus]) -> Verdict {
         match enabled {
@@ -310,7 +310,7 @@ impl Status {
         }
     }
 
-    /// Where nothing is told.
+    /// The verdict if a status lacks one.
     fn unknown() -> Verdict {
         Verdict::Unknown
     }
@@ -326,7 +326,7 @@ impl Status {
 mod tests {
     use super::*;
 
-    /// `/healthz`, the page, exit statuses: all by this.
+    /// `/healthz`, the page and exit statuses all depend on this.
     #[test]
     fn the_worst_vtep_decides_for_all() {
         use Verdict::{Degraded, Healthy, Misconfigured, Unknown, Unreachable};
