@@ -1,11 +1,11 @@
-//! What the tap counted: streams of tunnel frames, and frames from addresses that send none.
+//! The counts of the tap: streams of tunnel frames, and frames from unexpected sources.
 
 use std::{net::Ipv4Addr, time::Instant};
 
 use super::frames::VTEP_VNI;
 use crate::{config::spec::Tunnel, types::mac::Mac};
 
-/// One stream of tunnel frames, all CPUs together.
+/// One stream of tunnel frames, summed over all CPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// Outer source.
@@ -22,7 +22,7 @@ pub struct Flow {
     pub inner_source: Option<Ipv4Addr>,
     /// Sender of the last inner ARP packet.
     pub arp_sender: Option<Ipv4Addr>,
-    /// The last inner source outside every VTEP CIDR, and when.
+    /// The last inner source outside every VTEP CIDR, and when it was seen.
     pub foreign: Option<(Instant, Ipv4Addr)>,
 }
 
@@ -40,12 +40,12 @@ impl Flow {
     }
 }
 
-/// VTEP traffic from an address that is no endpoint.
+/// VTEP traffic from an outer source that is not an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stray {
     /// Outer source.
     pub source: Ipv4Addr,
-    /// Source inside, in a VTEP CIDR.
+    /// Inner source, in a VTEP CIDR.
     pub inner_source: Ipv4Addr,
     pub last_seen: Instant,
 }

@@ -1,6 +1,6 @@
-//! Tunnel frames as bytes: what the probes send, and what the tap hands up.
+//! Encodes the frames that probes send, and decodes the frames that the tap delivers. Only this module knows their bytes.
 //!
-//! Strict: a frame that is short, has the wrong lengths or carries anything but what is looked for decodes to `None`.
+//! Decoding is strict: a short frame, one with wrong lengths, or one with any other content decodes to `None`.
 
 use std::net::Ipv4Addr;
 
@@ -22,7 +22,7 @@ const VXLAN_FLAG_VNI: u8 = 0x08;
 /// Geneve protocol type of an Ethernet frame (RFC 8926, section 3.4).
 const GENEVE_ETHERNET: u16 = 0x6558;
 
-/// An ARP packet as it matters here (RFC 826).
+/// The relevant fields of an ARP packet (RFC 826).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arp {
     pub sender_mac: Mac,
@@ -68,9 +68,9 @@ fn tunnel_header(protocol: TunnelProtocol) -> [u8; TUNNEL_HEADER] {
     }
 }
 
-/// Reads an outer IPv4 packet on the tunnel's port that carries an ARP reply.
+/// Decodes an outer IPv4 packet on the tunnel's port that carries an ARP reply.
 ///
-/// `packet` may be cut behind the ARP packet: the lengths of the outer headers are not held against it.
+/// `packet` may end after the ARP packet, so the lengths in the outer headers are not compared with its size.
 #[must_use]
 pub fn tunnel_arp_reply(packet: &[u8], tunnel: Tunnel) -> Option<TunnelArpReply> {
     let outer = Ipv4Slice::from_slice(packet).ok()?;
@@ -85,7 +85,7 @@ pub fn tunnel_arp_reply(packet: &[u8], tunnel: Tunnel) -> Option<TunnelArpReply>
     Some(TunnelArpReply { endpoint: outer.header().source_addr(), vni, arp: arp_reply(frame)? })
 }
 
-/// Reads an Ethernet frame that carries an ARP reply, as Cilium sends it into its tunnel device.
+/// Decodes an Ethernet frame that carries an ARP reply, as Cilium sends it into its tunnel device.
 #[must_use]
 pub fn arp_reply(frame: &[u8]) -> Option<Arp> {
     let ethernet = Ethernet2Slice::from_slice_without_fcs(frame).ok()?;
@@ -118,7 +118,7 @@ fn open_tunnel(payload: &[u8], protocol: TunnelProtocol) -> Option<(u32, &[u8])>
     }
 }
 
-/// An ICMP echo, as sent and as answered (RFC 792).
+/// The identity of an ICMP echo, the same in request and reply (RFC 792).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Echo {
     pub id: u16,
@@ -135,7 +135,7 @@ pub fn echo_request(echo: Echo, payload: usize) -> Vec<u8> {
     bytes
 }
 
-/// Reads an IPv4 packet, as a raw socket delivers it, that is an echo reply: its source and its identity.
+/// Decodes an echo reply in an IPv4 packet, as a raw socket delivers it: its source and its identity.
 #[must_use]
 pub fn echo_reply(packet: &[u8]) -> Option<(Ipv4Addr, Echo)> {
     let ip = Ipv4Slice::from_slice(packet).ok()?;

@@ -1,4 +1,4 @@
-//! The tunnel: the frames in it, and what probes and BIG-IP's own frames say about it.
+//! The tunnel: its frames, and the evidence from probes and from BIG-IP's own frames. Sockets and the tap are the agent's part.
 
 pub mod flow;
 pub mod frames;

@@ -1,22 +1,22 @@
-//! Passive first: where BIG-IP's own frames show that the tunnel lives, most probes can stay at home. A function of counts.
+//! Passive first: while BIG-IP's own frames show that the tunnel works, most probes can be skipped. A function of counts.
 
-/// One probe in so many goes out all the same: only an answer tells that the way to BIG-IP works, too.
+/// One probe in this many is sent all the same, because only an answer shows that the path to BIG-IP works, too.
 const ONE_IN: u32 = 10;
 
-/// What one VTEP's tunnel carried, as of the last probe that was due.
+/// The frames that one VTEP's tunnel has carried, up to the last due probe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Passive {
     seen: u64,
     answers: u64,
-    /// Left out in a row.
+    /// Probes skipped in a row.
     skipped: u32,
-    /// Left out since the start.
+    /// Probes skipped since the start.
     pub skipped_total: u64,
 }
 
 impl Passive {
-    /// Whether the probe that is due may be left out. `seen` frames came from BIG-IP since the start, `answers` of them to our own
-    /// probes; a lane that is not `sound` is in doubt.
+    /// Whether to skip the due probe. Since the start, `seen` frames came from BIG-IP, and `answers` of them answered our own probes. If
+    /// the VTEP is not `sound`, every probe is sent.
     pub fn skips(&mut self, seen: u64, answers: u64, sound: bool) -> bool {
         let unasked = seen.saturating_sub(self.seen) > answers.saturating_sub(self.answers);
         (self.seen, self.answers) = (seen, answers);
@@ -31,7 +31,8 @@ impl Passive {
 mod tests {
     use super::*;
 
-    /// Runs intervals: `t` with BIG-IP's own traffic, `.` without, `!` in doubt. `P` where the probe goes out, and is answered.
+    /// Runs intervals: `t` with BIG-IP's own traffic, `.` without, `!` in doubt. Returns `P` for a probe that is sent and answered, `_` for
+    /// a skipped one.
     fn run(script: &str) -> String {
         let (mut passive, mut seen, mut answers) = (Passive::default(), 0, 0);
         let interval = |step| {

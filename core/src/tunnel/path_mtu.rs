@@ -1,5 +1,5 @@
-//! The largest packet that passes the tunnel: a full-size echo now and then, and a search by bisection when those are lost while small
-//! ones pass. A function of events and of `now`.
+//! Finds the largest packet that passes the tunnel: it sends a full-size echo now and then, and searches by bisection if those are lost
+//! while small ones pass. A function of events and of `now`; the caller sends.
 //!
 //! Sizes are bytes of the inner IPv4 packet.
 
@@ -12,20 +12,20 @@ use super::window::{Answers, Health, Thresholds};
 
 /// Every IPv4 path passes this much (RFC 791, section 3.1).
 const SMALLEST: u16 = 576;
-/// How long the result of a search holds.
+/// The result of a search is valid for this long.
 const SEARCH_AGAIN: Duration = Duration::from_secs(600);
-/// The shortest patience in a search, whatever the round-trip time.
+/// The shortest time to wait for an answer in a search, even if the round-trip time is very short.
 const SOONEST: Duration = Duration::from_millis(200);
-/// A size has to be lost this often to count as too large: one loss is an accident.
+/// A size counts as too large after this many losses: a single loss is an accident.
 const TRIES: u8 = 2;
 
-/// What to send now.
+/// The size of the echo to send now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
     pub size: u16,
 }
 
-/// The record of one VTEP.
+/// The state of one VTEP.
 #[derive(Clone, Debug)]
 pub struct PathMtu {
     /// Echoes of the full size.
@@ -33,10 +33,10 @@ pub struct PathMtu {
     interval: Duration,
     timeout: Duration,
     due: Instant,
-    /// The full size that the record is about.
+    /// The full size that these results belong to.
     size: u16,
     search: Option<Search>,
-    /// The largest that passes, as far as it was found.
+    /// The largest size that passes, if it was found.
     found: Option<u16>,
     searched: Option<Instant>,
 }
@@ -52,7 +52,7 @@ impl PartialEq for PathMtu {
     }
 }
 
-/// Between what passes and what does not.
+/// A search between a size that passes and one that does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Search {
     passes: u16,
@@ -62,7 +62,7 @@ struct Search {
 }
 
 impl PathMtu {
-    /// Checks every `interval`; what is not answered within `timeout` is lost.
+    /// Checks every `interval`; an echo that is not answered within `timeout` is lost.
     #[must_use]
     pub fn new(thresholds: Thresholds, interval: Duration, timeout: Duration, now: Instant) -> Self {
         Self {
@@ -77,7 +77,7 @@ impl PathMtu {
         }
     }
 
-    /// What to send now, given the full size. With `alive` false nothing passes at all, and the size is not why.
+    /// The echo to send now, given the full size. If `alive` is false, nothing passes at all, so the size is not the reason.
     pub fn turn(&mut self, full: u16, alive: bool, now: Instant) -> Option<Due> {
         if full != self.size {
             *self = Self { size: full, ..Self::new(self.full.thresholds(), self.interval, self.timeout, now) };
@@ -97,13 +97,13 @@ impl PathMtu {
         if now < self.due {
             return None;
         }
-        // After a loss the next ones come sooner: they decide.
+        // After a loss, the next echoes come sooner, because they decide about the state.
         let interval = if self.full.last_lost() { self.interval / 2 } else { self.interval };
         self.due = now + interval;
         Some(Due { size: full })
     }
 
-    /// Nothing can be learned now: a search is given up, and the next look is an interval away.
+    /// Gives up a search, because it can learn nothing now. The next check is an interval away.
     pub fn rest(&mut self, now: Instant) {
         self.search = None;
         self.due = self.due.max(now + self.interval);
@@ -116,7 +116,7 @@ impl PathMtu {
         }
     }
 
-    /// The kernel knows already that it is too large.
+    /// The kernel refused to send: it already knows that the size is too large.
     pub fn on_send_error(&mut self, error: &io::Error, now: Instant) {
         match &mut self.search {
             Some(_) => self.lost(now),
@@ -124,7 +124,7 @@ impl PathMtu {
         }
     }
 
-    /// Whether this is the answer to one of ours.
+    /// Processes an answer. Returns whether it answers one of these echoes.
     pub fn on_reply(&mut self, sequence: u16, now: Instant) -> bool {
         if let Some(search) = &mut self.search {
             match search.awaited {
@@ -154,7 +154,7 @@ impl PathMtu {
         }
     }
 
-    /// When there is something to do next.
+    /// The time of the next action.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         let searching =
@@ -162,7 +162,7 @@ impl PathMtu {
         searching.into_iter().chain(self.full.deadline()).fold(self.due, Instant::min)
     }
 
-    /// In a search: many times what an answer takes.
+    /// The time to wait for an answer in a search: many round-trip times.
     fn patience(&self) -> Duration {
         self.full.rtt.map_or(self.timeout, |rtt| (rtt * 20).clamp(SOONEST.min(self.timeout), self.timeout))
     }
@@ -182,33 +182,34 @@ impl PathMtu {
         let nothing_passes = search.passes == 0 && search.fails <= SMALLEST;
         if nothing_passes || search.passes + 1 >= search.fails {
             self.found = (search.passes > 0).then_some(search.passes);
-            // Small ones pass, or there would have been no search: a busy moment, and the next may tell more.
+            // If nothing was found, a busy moment is the reason, because a search begins only while small packets pass. The next search may
+            // find more.
             self.searched = self.found.map(|_| now);
             self.search = None;
             self.due = now + self.interval;
         }
     }
 
-    /// How full-size packets fare.
+    /// The state of full-size echoes.
     #[must_use]
     pub fn state(&self) -> Answers {
         self.full.state()
     }
 
-    /// The full size is lost, or was the last time, or has still to show.
+    /// Full-size echoes are lost, the last one was lost, or their result is still unknown.
     #[must_use]
     pub fn is_in_doubt(&self) -> bool {
         let can_be_known = self.size != 0;
         (can_be_known && self.full.state() != Answers::Ok) || self.full.last_lost()
     }
 
-    /// The largest inner packet that passes, as far as it was found.
+    /// The largest inner packet that passes, if it was found.
     #[must_use]
     pub fn inner_mtu(&self) -> Option<u16> {
         self.found
     }
 
-    /// The largest that should pass.
+    /// The largest size that should pass.
     #[must_use]
     pub fn full_size(&self) -> u16 {
         self.size
@@ -228,7 +229,7 @@ mod tests {
     const FULL: u16 = 1450;
     const TICK: Duration = Duration::from_millis(100);
 
-    /// Runs for some seconds over a path that passes so much.
+    /// Runs for some seconds over a path with this MTU. Returns the number of echoes.
     fn run(mtu: &mut PathMtu, passes: u16, now: &mut Instant, seconds: u32) -> u32 {
         let mut sent = 0;
         let end = *now + Duration::from_secs(seconds.into());
@@ -299,6 +300,6 @@ mod tests {
         assert_eq!(mtu.inner_mtu(), None);
         mtu.on_time(now);
         assert_eq!(mtu.turn(FULL, false, now), None);
-        assert!(mtu.deadline() > now, "and nobody waits for it in a hurry");
+        assert!(mtu.deadline() > now, "and the next action is not due at once");
     }
 }

@@ -1,4 +1,4 @@
-//! What the probes know.
+//! The results of all probes, as the prober publishes them.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,22 +7,22 @@ use ipnet::Ipv4Net;
 use super::vtep_probes::Lane;
 use crate::config::spec::Vtep;
 
-/// Counters of the tap, in the order of `vtep_agent_ebpf::Counter`.
+/// The number of the tap's counters, in the order of `vtep_agent_ebpf::Counter`.
 pub const COUNTERS: usize = 3;
 
-/// What the probes know.
+/// The results of all probes.
 #[derive(Clone, Debug, Default)]
 pub struct ProbeReport {
     pub lanes: BTreeMap<Ipv4Net, Arc<Lane>>,
     pub tap_loaded: bool,
-    /// Why the tap is not there, if it should be.
+    /// Why the tap is unavailable, if it should be loaded.
     pub tap_error: Option<String>,
-    /// Streams that did not fit into the tap's map, fragments, malformed frames.
+    /// Streams that did not fit into the tap's map, fragments, and malformed frames.
     pub tap_counters: [u64; COUNTERS],
 }
 
 impl ProbeReport {
-    /// The record of this VTEP; one with other values is of an earlier configuration, and says nothing of this one.
+    /// The probes of this VTEP. Probes with another endpoint or MAC belong to an earlier configuration and are ignored.
     #[must_use]
     pub fn lane(&self, vtep: &Vtep) -> Option<&Lane> {
         self.lanes.get(&vtep.cidr).filter(|lane| lane.vtep == *vtep).map(Arc::as_ref)

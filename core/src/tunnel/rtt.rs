@@ -1,15 +1,15 @@
-//! How long answers took since the start: a histogram, as Prometheus counts.
+//! A histogram of round-trip times since the start, in the form that Prometheus uses.
 
 use std::time::Duration;
 
-/// Upper bounds in microseconds, from a BIG-IP in the same rack to one on another continent with a full queue between.
+/// Upper bounds in microseconds. They range from a BIG-IP in the same rack to one on another continent behind a full queue.
 const BOUNDS_US: [u64; 15] =
     [50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000];
 
-/// Round-trip times by their size. It only grows.
+/// Counts of round-trip times. They only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RttHistogram {
-    /// By the smallest bound that is not exceeded; the last is of what exceeds all.
+    /// One count for each bound: the round-trip times up to it and above the previous bound. The last one counts those above all bounds.
     counts: [u64; BOUNDS_US.len() + 1],
     sum: Duration,
 }
@@ -31,7 +31,7 @@ impl RttHistogram {
         self.sum
     }
 
-    /// Each upper bound in seconds, the last infinite, with how many are between the one before it and itself.
+    /// Each upper bound in seconds, the last infinite, with the count between the previous bound and this one.
     pub fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
         let bounds = BOUNDS_US.into_iter().map(|bound| bound as f64 / 1e6).chain([f64::INFINITY]);
         bounds.zip(self.counts)

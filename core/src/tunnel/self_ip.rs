@@ -1,4 +1,4 @@
-//! The tunnel self IPs that have answered, as they are remembered.
+//! The tunnel self IPs that have answered, in the form of the state file. The agent reads and writes the file.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::mac::Mac;
 
-/// What has answered.
+/// A self IP that has answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
     pub self_ip: Ipv4Addr,
-    /// What answered ARP last; `None` where only echoes were answered.
+    /// The MAC that last answered ARP; `None` if only echoes were answered.
     #[serde(default)]
     pub mac: Option<Mac>,
-    /// Echoes were answered: the self IP lets them in, and there was a way back.
+    /// Echoes were answered: the self IP accepts them, and BIG-IP had a path back.
     #[serde(default)]
     pub echo: bool,
 }

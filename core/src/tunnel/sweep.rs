@@ -1,6 +1,6 @@
-//! The last way to a tunnel self IP: asks for one address of a VTEP CIDR after the other. A function of `now`.
+//! The last way to find a tunnel self IP: asks by ARP for each address of a VTEP CIDR in turn. A function of `now`; the caller sends.
 //!
-//! Slow, one CIDR at a time, and not again within an hour: each question may be flooded by BIG-IP.
+//! It is slow, takes one CIDR at a time, and repeats none within an hour, because BIG-IP may flood each request.
 
 use std::{
     collections::BTreeMap,
@@ -10,25 +10,26 @@ use std::{
 
 use ipnet::{Ipv4AddrRange, Ipv4Net};
 
-/// At most fifty questions a second.
+/// The time between two requests: at most fifty a second.
 const PACE: Duration = Duration::from_millis(20);
+/// A CIDR is not swept again within this time.
 const AGAIN: Duration = Duration::from_secs(3600);
-/// BIG-IP's own frames may tell it sooner.
+/// The wait before a sweep begins: BIG-IP's own frames may show the self IP sooner.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Which address to ask for next.
+/// The state of the sweep.
 #[derive(Debug, Default)]
 pub struct Sweep {
-    /// Since when nothing is known of a CIDR.
+    /// The CIDRs without a known self IP, each with the time since when.
     unknown: BTreeMap<Ipv4Net, Instant>,
     current: Option<(Ipv4Net, Ipv4AddrRange)>,
-    /// When each CIDR was begun last.
+    /// When the last sweep of each CIDR began.
     begun: BTreeMap<Ipv4Net, Instant>,
     due: Option<Instant>,
 }
 
 impl Sweep {
-    /// What to ask now, given the CIDRs of which no self IP is known.
+    /// The address to ask for now, given the CIDRs without a known self IP.
     pub fn turn(&mut self, unknown: &[Ipv4Net], now: Instant) -> Option<(Ipv4Net, Ipv4Addr)> {
         self.unknown.retain(|cidr, _| unknown.contains(cidr));
         for &cidr in unknown {
@@ -54,7 +55,7 @@ impl Sweep {
         asked
     }
 
-    /// Every address of this CIDR was asked for, lately or some time ago.
+    /// Whether a sweep of this CIDR is complete, no matter how long ago.
     #[must_use]
     pub fn is_done(&self, cidr: Ipv4Net) -> bool {
         self.begun.contains_key(&cidr) && self.current.as_ref().is_none_or(|(current, _)| *current != cidr)
@@ -66,7 +67,7 @@ impl Sweep {
         patient.map(|(cidr, _)| *cidr).find(rested)
     }
 
-    /// When to turn next, while one is under way.
+    /// The time of the next request, while a sweep is under way.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.current.as_ref().and(self.due)
@@ -77,7 +78,7 @@ impl Sweep {
 mod tests {
     use super::*;
 
-    /// Asks for so many seconds; gives what was asked, and when.
+    /// Runs for this many seconds. Returns the requests, each with its time.
     fn run(
         sweep: &mut Sweep,
         unknown: &[Ipv4Net],
@@ -107,7 +108,7 @@ mod tests {
         assert!(sweep.is_done(cidr(6)) && !sweep.is_done(cidr(5)));
         assert_eq!(asked.len(), 254);
         assert_eq!((asked[0].2, asked[253].2), ([10, 1, 6, 1].into(), [10, 1, 6, 254].into()));
-        assert!(asked[0].0 - start >= GRACE, "BIG-IP may tell by itself");
+        assert!(asked[0].0 - start >= GRACE, "BIG-IP's own frames may show it");
         assert!(asked.windows(2).all(|pair| pair[1].0 - pair[0].0 >= PACE));
         assert!(run(&mut sweep, &[cidr(6)], &mut now, 3500).is_empty(), "not again within an hour");
         assert!(!run(&mut sweep, &[cidr(6)], &mut now, 120).is_empty());

@@ -1,4 +1,4 @@
-//! The probes of one VTEP: targets, records, and what they say. A function of events and of `now`.
+//! The probes of one VTEP: targets, results, and the evidence from them. A function of events and of `now`; the prober owns the sockets.
 
 use std::{
     net::Ipv4Addr,
@@ -18,16 +18,17 @@ use crate::{
     types::mac::Mac,
 };
 
-/// So many times the pace where something was lost.
+/// After a loss, probes are sent this many times as often.
 const HASTE: u32 = 4;
-/// An interval is shorter or longer by up to this share of it, at random.
+/// Each interval is randomly shorter or longer by up to this share.
 const JITTER: f64 = 0.05;
-/// What is due within this share of the interval can go out with what is due now: one turn of the loop serves all.
+/// Probes that are due within this fraction of the interval are sent together with those due now, so that one turn of the loop serves all
+/// VTEPs.
 const SLACK: u32 = 10;
-/// One probe in so many has the full size.
+/// One probe in this many has the full size.
 const FULL_SIZE_EVERY: u32 = 2;
 
-/// How often and how patiently to probe.
+/// The timing of probes.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     pub interval: Duration,
@@ -35,7 +36,7 @@ pub struct Pace {
     pub thresholds: Thresholds,
 }
 
-/// How the address to probe became known.
+/// How the agent learned the address to probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
@@ -43,9 +44,9 @@ pub enum Origin {
     Configured,
     /// From BIG-IP's own frames.
     Learned,
-    /// It answered when every address was asked for.
+    /// It answered during a sweep.
     Swept,
-    /// It answered this agent before it was restarted.
+    /// It answered before the agent was restarted.
     Remembered,
 }
 
@@ -56,17 +57,17 @@ pub struct Target {
     pub origin: Origin,
 }
 
-/// How a probe stands.
+/// The state of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProbeState {
-    /// No answer is in yet, and not enough were missed to say more.
+    /// Nothing was answered yet, but not enough probes were lost to count as failed.
     Pending,
     Ok,
     Failed,
     /// No address to probe is known.
     NoTarget,
-    /// It cannot run here; `tap.error` says why.
+    /// The probe cannot run here; `tap.error` gives the reason.
     Unsupported,
 }
 
@@ -85,39 +86,39 @@ impl From<Answers> for ProbeState {
 pub struct Lane {
     pub vtep: Vtep,
     pub target: Option<Target>,
-    /// What has answered last, in this life of the agent or one before.
+    /// The self IP that answered last, before or after a restart of the agent.
     pub known: Option<Known>,
-    /// Since when this VTEP is probed.
+    /// When the agent began to probe this VTEP.
     pub began: Instant,
-    /// Every address of its CIDR was asked for.
+    /// A sweep of its CIDR is complete.
     pub swept: bool,
     pub underlay: Health,
     pub arp: Health,
     pub icmp: Health,
     pub path_mtu: PathMtu,
     pub passive: Passive,
-    /// BIG-IP's own frames take the place of probes just now.
+    /// BIG-IP's own frames replace probes at the moment.
     pub rests: bool,
-    /// Another VTEP has the same endpoint: its frames do not tell whose they are.
+    /// Another VTEP has the same endpoint: a frame does not show to which of them it belongs.
     pub shares_endpoint: bool,
-    /// Frames that answered our probes, asked for or not.
+    /// Answers from this endpoint, solicited or not.
     answers: u64,
-    /// When the last of them came.
+    /// When the last of these answers came.
     last_answer: Option<Instant>,
-    /// The tap hears this endpoint's answers to ARP.
+    /// The tap receives this endpoint's answers to ARP.
     pub heard: bool,
-    /// The MAC that answered ARP last.
+    /// The MAC that last answered ARP.
     pub observed_mac: Option<Mac>,
-    /// When that was.
+    /// When it answered.
     pub observed_at: Option<Instant>,
     /// Answers in a row with another MAC than the configured one.
     foreign_macs: u32,
     thresholds: Thresholds,
-    /// Streams from this endpoint.
+    /// The tap's streams from this endpoint.
     pub flows: Vec<Flow>,
-    /// Frames from inside this VTEP's CIDR that came from another address last.
+    /// The last frames with an inner source in this VTEP's CIDR but an outer source that is another address.
     pub stray: Option<Stray>,
-    /// When Cilium last answered this VTEP's ARP, and with which MAC.
+    /// When Cilium last answered an ARP request from this VTEP, and with which MAC.
     pub answered: Option<(Instant, Mac)>,
     /// When to probe next.
     pub due: Instant,
@@ -154,19 +155,19 @@ impl Lane {
         }
     }
 
-    /// Takes in what was known of this VTEP before: a place to ask at, where no other was told.
+    /// Restores the knowledge from before a restart. The remembered self IP becomes the target only if there is no other.
     pub fn recall(&mut self, known: Known) {
         self.known = Some(known);
         self.target.get_or_insert(Target { address: known.self_ip, origin: Origin::Remembered });
     }
 
-    /// The target has answered once, in this life of the agent or one before: it is the right one.
+    /// Whether the target has ever answered, before or after a restart: then it is the right one.
     #[must_use]
     pub fn has_answered(&self) -> bool {
         self.arp.received + self.icmp.received > 0 || self.known_target().is_some()
     }
 
-    /// Echoes to the target were answered once.
+    /// Whether the target has ever answered an echo.
     #[must_use]
     pub fn has_echoed(&self) -> bool {
         self.icmp.received > 0 || self.known_target().is_some_and(|known| known.echo)
@@ -176,47 +177,47 @@ impl Lane {
         self.known.as_ref().filter(|known| self.target.is_some_and(|target| target.address == known.self_ip))
     }
 
-    /// Nobody told where to ask, or what is remembered does not answer.
+    /// Whether a sweep is needed: no target is known, or the remembered one does not answer.
     #[must_use]
     pub fn wants_target(&self) -> bool {
         self.target.is_none() || (self.is_doubted() && self.arp.state() == Answers::Failed)
     }
 
-    /// The target is from before, and has not answered in this life.
+    /// Whether the target is from before the restart and has not answered since.
     fn is_doubted(&self) -> bool {
         let is_remembered = self.target.is_some_and(|target| target.origin == Origin::Remembered);
         is_remembered && self.observed_at.is_none() && self.icmp.received == 0
     }
 
-    /// The target has answered.
+    /// Remembers that the target has answered.
     fn note_answer(&mut self, echo: bool) {
         let Some(Target { address: self_ip, .. }) = self.target else { return };
         let before = self.known_target().copied().unwrap_or(Known { self_ip, mac: None, echo: false });
         self.known = Some(Known { self_ip, mac: self.observed_mac.or(before.mac), echo: echo || before.echo });
     }
 
-    /// Plans the next probe: a fleet of agents that started together drifts apart.
+    /// Schedules the next probe. `random` (0 to 1) varies the interval, so that agents that started together drift apart.
     ///
-    /// While some of the last are lost, the next come sooner: they tell loss from an outage, and both soon. An outage that is known
-    /// brings the usual pace back.
+    /// While some of the last probes are lost, the next ones come sooner, to distinguish loss from an outage quickly. During a known
+    /// outage, the usual interval applies again.
     pub fn schedule(&mut self, pace: Pace, now: Instant, random: f64) {
         let hasty = || (pace.interval / HASTE).max(pace.timeout.min(pace.interval) / 2);
         let interval = if self.is_doubtful() { hasty() } else { pace.interval };
         self.due = now + interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * random);
     }
 
-    /// Whether to probe now, given that some lane is probed now.
+    /// Whether to probe now, given that another VTEP is probed now.
     #[must_use]
     pub fn joins(&self, pace: Pace, now: Instant) -> bool {
         now + pace.interval / SLACK >= self.due
     }
 
-    /// Some of the last were lost, and not all.
+    /// Some of the last probes were lost, but not all.
     fn is_doubtful(&self) -> bool {
         self.icmp.state() == Answers::Ok && self.icmp.lost() > 0
     }
 
-    /// Whether BIG-IP's own frames make the probe that is due superfluous. It rests until the next is due.
+    /// Whether to skip the due probe because of BIG-IP's own frames. The result applies until the next probe is due.
     pub fn rest(&mut self, tunnel: Tunnel) -> bool {
         let (mut seen, mut from_its_mac) = (0, true);
         for flow in self.flows_of(tunnel) {
@@ -224,7 +225,7 @@ impl Lane {
             from_its_mac &= flow.inner_mac == self.vtep.mac;
         }
         let is_sound = |health: &Health| health.state() == Answers::Ok && health.lost() == 0;
-        // Where the full size is lost, the next ones tell when that is over.
+        // While the full size is lost, probes are not skipped: they show when the loss ends.
         let sound = is_sound(&self.icmp)
             && is_sound(&self.arp)
             && !self.path_mtu.is_in_doubt()
@@ -236,8 +237,8 @@ impl Lane {
         self.rests
     }
 
-    /// An ARP answer came from this lane's endpoint. It counts when it answers what `asker` asked, inside the right tunnel:
-    /// BIG-IP also announces itself unasked.
+    /// Processes an ARP reply from this VTEP's endpoint. It counts only if it answers a request of `asker` and carries the right VNI,
+    /// because BIG-IP also announces itself unasked.
     pub fn on_arp_reply(&mut self, reply: &TunnelArpReply, asker: Ipv4Addr, now: Instant) {
         self.answers += 1;
         self.last_answer = Some(now);
@@ -258,14 +259,15 @@ impl Lane {
         self.arp.on_reply_to_newest(now);
     }
 
-    /// The MAC that BIG-IP's tunnel answers with, where it is not the configured one: after as many answers as any cause takes.
+    /// The MAC of BIG-IP's tunnel, if it is not the configured one. It needs as many answers in a row as a failure needs losses.
     #[must_use]
     pub fn foreign_mac(&self) -> Option<Mac> {
         self.observed_mac.filter(|_| self.foreign_macs >= self.thresholds.raise)
     }
 
-    /// When the last frame of this endpoint's tunnel came in, if that was after the probes through it began to be unanswered; where there
-    /// is nobody to probe through it, those beside it. The first answers after an outage are its end, and no frames of BIG-IP's own.
+    /// When the last frame of this endpoint's tunnel came, if that was after the probes through the tunnel began to go unanswered. Without
+    /// such probes, the probes on the underlay count. The first answers after an outage show its end, so they do not count as frames that
+    /// BIG-IP sent by itself.
     #[must_use]
     pub fn seen_since_unanswered(&self, tunnel: Tunnel) -> Option<Instant> {
         let through = self.arp.unanswered_since().max(self.icmp.unanswered_since());
@@ -280,17 +282,17 @@ impl Lane {
         self.flows.iter().filter(move |flow| flow.belongs_to(tunnel))
     }
 
-    /// What the tap has counted so far.
+    /// Replaces the counts of the tap.
     pub fn on_flows(&mut self, flows: &[Flow]) {
         self.flows = flows.iter().filter(|flow| flow.source == self.vtep.endpoint).cloned().collect();
-        // Its answers to our own questions teach nothing new.
+        // Answers to our own requests contain nothing new.
         let known = self.target.map(|target| target.address);
         if self.target.is_none_or(|target| target.origin != Origin::Configured) {
             self.target = self.learn().filter(|learned| Some(learned.address) != known).or(self.target);
         }
     }
 
-    /// What the tap has counted so far of one stream.
+    /// Updates the counts of one stream.
     pub fn on_flow(&mut self, flow: Flow) {
         let is_same = |other: &&mut Flow| (other.vni, other.port) == (flow.vni, flow.port);
         match self.flows.iter_mut().find(is_same) {
@@ -299,20 +301,21 @@ impl Lane {
         }
     }
 
-    /// What came from elsewhere as if it were this VTEP's.
+    /// Processes frames from unexpected sources.
     pub fn on_strays(&mut self, strays: &[Stray]) {
         let mine = strays.iter().filter(|stray| self.vtep.cidr.contains(&stray.inner_source));
         self.stray = mine.max_by_key(|stray| stray.last_seen).copied();
     }
 
-    /// Cilium answered an ARP request that came through the tunnel.
+    /// Processes Cilium's answer to an ARP request that came through the tunnel.
     pub fn on_own_reply(&mut self, reply: &Arp, now: Instant) {
         if self.vtep.cidr.contains(&reply.target) {
             self.answered = Some((now, reply.sender_mac));
         }
     }
 
-    /// Who speaks ARP is a self IP; the source of other packets may be a client behind BIG-IP, and takes no place that has answered.
+    /// Learns a target from frames. The sender of an ARP packet is a self IP. The source of another packet may be a client behind BIG-IP,
+    /// so it never replaces a target that has answered.
     fn learn(&self) -> Option<Target> {
         let inside = |address: &Ipv4Addr| self.vtep.cidr.contains(address);
         let flows = || self.flows.iter().filter(|flow| flow.is_vtep_traffic());
@@ -328,13 +331,13 @@ impl Lane {
             health.on_time(now);
         }
         self.path_mtu.on_time(now);
-        // The first loss is looked into at once.
+        // After the first loss, the next probe is due at once.
         if self.is_doubtful() && !doubted {
             self.due = self.due.min(now);
         }
     }
 
-    /// When this lane has something to do next.
+    /// The time of the next action for this VTEP.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         let timeouts = [&self.underlay, &self.arp, &self.icmp].into_iter().filter_map(Health::deadline);
@@ -356,7 +359,7 @@ impl Lane {
         }
     }
 
-    /// An echo came back through the tunnel.
+    /// Processes an echo reply that came through the tunnel.
     pub fn on_echo(&mut self, sequence: u16, now: Instant) {
         self.answers += 1;
         self.last_answer = Some(now);

@@ -1,4 +1,4 @@
-//! One probe's record: what was sent, what came back, and whether that counts as health. A function of events and of `now`.
+//! The window of one kind of probe: its counts, and the state that follows from the last results. A function of events and of `now`.
 
 use std::{
     collections::VecDeque,
@@ -8,16 +8,16 @@ use std::{
 
 use super::rtt::RttHistogram;
 
-/// What the answers say.
+/// The state that follows from the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answers {
-    /// None is in yet, and not enough were missed to say more.
+    /// Nothing was answered yet, but not enough probes were lost to count as failed.
     Pending,
     Ok,
     Failed,
 }
 
-/// How many results in a row change a state.
+/// How many results in a row change the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
     /// Failures that turn `ok` or `pending` into `failed`.
@@ -29,7 +29,7 @@ pub struct Thresholds {
 /// "No buffer space available" (`asm-generic/errno.h`).
 const ENOBUFS: i32 = 105;
 
-/// Why a probe could not be sent: nothing was asked, so that silence says nothing.
+/// Why a probe could not be sent. The far end was asked nothing, so its silence proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SendError {
@@ -38,7 +38,7 @@ pub struct SendError {
 }
 
 impl SendError {
-    /// A program on the device dropped it (`ENOBUFS`).
+    /// Whether a program on the device dropped the probe (`ENOBUFS`).
     #[must_use]
     pub fn is_drop(&self) -> bool {
         self.errno == Some(ENOBUFS)
@@ -51,12 +51,12 @@ impl From<&io::Error> for SendError {
     }
 }
 
-/// So many answers in a row end what was lost before: it is over.
+/// This many answers in a row end an earlier loss: the losses leave the window.
 const CALM: u32 = 30;
-/// Results kept to compute the loss.
+/// The number of results from which the loss is computed.
 const WINDOW: usize = 100;
 
-/// The record of one probe of one VTEP.
+/// The window of one kind of probe of one VTEP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     thresholds: Thresholds,
@@ -64,24 +64,24 @@ pub struct Health {
     state: Answers,
     /// Results in a row that contradict `state`.
     contrary: u32,
-    /// Sequence number and time of each probe that is still awaited, oldest first.
+    /// Sequence number and time of each probe whose answer is awaited, oldest first.
     awaited: VecDeque<(u16, Instant)>,
     window: VecDeque<bool>,
     /// Answers in a row.
     answered_in_a_row: u32,
-    /// When the first probe of those left that were not answered since, or the first of the outage.
+    /// When the first probe after the last answer was sent; during an outage, the first probe of the outage.
     unanswered_since: Option<Instant>,
-    /// When the last loss was known.
+    /// When the last loss was noticed.
     lost_at: Option<Instant>,
     pub sent: u64,
     pub received: u64,
     /// Not answered in time, or not sent.
     pub lost_total: u64,
-    /// Answers to something already answered, or given up: flooded frames reach several nodes, and each may forward them.
+    /// Answers to probes that were already answered or given up. Flooded frames reach several nodes, and each of them may forward them.
     pub duplicates: u64,
-    /// Of the last answer.
+    /// Round-trip time of the last answer.
     pub rtt: Option<Duration>,
-    /// Of all answers.
+    /// Round-trip times of all answers.
     pub rtts: RttHistogram,
     /// Why the last probe could not be sent.
     pub send_error: Option<SendError>,
@@ -126,7 +126,7 @@ impl Health {
         self.window.back() == Some(&false)
     }
 
-    /// The answer to the probe `sequence` would be its first.
+    /// Whether the probe `sequence` still awaits its first answer.
     #[must_use]
     pub fn awaits(&self, sequence: u16) -> bool {
         self.awaited.iter().any(|(awaited, _)| *awaited == sequence)
@@ -144,19 +144,19 @@ impl Health {
         self.window.iter().filter(|answered| !**answered).count()
     }
 
-    /// When the first probe left of those that were not answered since the last answer; in an outage, its first.
+    /// When the first probe after the last answer was sent; during an outage, the first probe of the outage.
     #[must_use]
     pub fn unanswered_since(&self) -> Option<Instant> {
         self.unanswered_since
     }
 
-    /// When a probe was given up last.
+    /// When the last loss was noticed.
     #[must_use]
     pub fn lost_at(&self) -> Option<Instant> {
         self.lost_at
     }
 
-    /// A probe left.
+    /// A probe was sent.
     pub fn on_sent(&mut self, sequence: u16, now: Instant) {
         self.sent += 1;
         self.send_error = None;
@@ -164,7 +164,7 @@ impl Health {
         self.awaited.push_back((sequence, now));
     }
 
-    /// A probe could not leave: it failed without waiting.
+    /// A probe could not be sent. It counts as lost at once.
     pub fn on_send_error(&mut self, error: &io::Error, now: Instant) {
         self.sent += 1;
         self.unanswered_since.get_or_insert(now);
@@ -183,7 +183,7 @@ impl Health {
                 self.rtt = Some(rtt);
                 self.rtts.observe(rtt);
                 self.record(true);
-                // An outage ends with the state: its first answer does not begin another.
+                // An outage ends only when the state changes: its first answer does not end it.
                 if self.state != Answers::Failed {
                     self.unanswered_since = None;
                 }
@@ -192,7 +192,7 @@ impl Health {
         }
     }
 
-    /// An answer that carries no sequence number came (ARP): it is taken for the newest probe's.
+    /// An answer without a sequence number came (ARP). It counts for the newest probe.
     pub fn on_reply_to_newest(&mut self, now: Instant) {
         match self.awaited.back() {
             Some(&(sequence, _)) => self.on_reply(sequence, now),
@@ -200,7 +200,7 @@ impl Health {
         }
     }
 
-    /// Gives up what has been awaited for too long.
+    /// Gives up probes that have waited for longer than the timeout.
     pub fn on_time(&mut self, now: Instant) {
         while let Some(&(_, sent_at)) = self.awaited.front() {
             if now.duration_since(sent_at) < self.timeout {
@@ -212,7 +212,7 @@ impl Health {
         }
     }
 
-    /// When [`Self::on_time`] has something to do next.
+    /// When [`Self::on_time`] next gives up a probe.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.awaited.front().map(|(_, sent_at)| *sent_at + self.timeout)
@@ -231,14 +231,14 @@ impl Health {
         let (agrees, threshold, other) = match self.state {
             Answers::Ok => (answered, self.thresholds.raise, Answers::Failed),
             Answers::Failed => (!answered, self.thresholds.clear, Answers::Ok),
-            // The first answer says all; silence needs as many misses as it takes to lose health.
+            // One answer proves that the path works, but a failure needs as many losses as in the state `ok`.
             Answers::Pending if answered => (false, 1, Answers::Ok),
             Answers::Pending => (false, self.thresholds.raise, Answers::Failed),
         };
         self.contrary = if agrees { 0 } else { self.contrary + 1 };
         if self.contrary >= threshold {
             if other == Answers::Ok {
-                // An outage that is over is not loss.
+                // A past outage does not count as loss.
                 self.window.clear();
                 self.window.push_back(true);
             }
@@ -254,7 +254,7 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_millis(500);
 
-    /// Runs one probe a second: `+` answered after 1 ms, `-` never, `x` could not be sent. Gives the state after each.
+    /// Runs one probe a second: `+` is answered after 1 ms, `-` never, `x` cannot be sent. Returns the state after each.
     fn states(script: &str) -> (Health, String) {
         let mut health = Health::new(Thresholds { raise: 3, clear: 3 }, TIMEOUT);
         let mut now = Instant::now();

@@ -62,10 +62,10 @@ fn a_configured_target_stays_and_a_learned_one_follows() {
         assert_eq!(lane.target.map(|target| target.address), Some(self_ip.into()));
     }
     lane.on_flows(&[]);
-    assert!(lane.target.is_some(), "silence does not make forget");
+    assert!(lane.target.is_some(), "without frames, the target remains");
 }
 
-/// What an agent knew before it was restarted.
+/// The probes of an agent that remembers a self IP after a restart.
 fn remembering(now: Instant) -> Lane {
     let mut lane = Lane::new(vtep(), None, PACE, now);
     lane.recall(Known { self_ip: [10, 1, 6, 34].into(), mac: None, echo: true });
@@ -83,7 +83,7 @@ fn a_remembered_target_is_asked_and_gives_way_to_what_is_seen() {
     assert!(lane.has_answered() && lane.has_echoed() && !lane.wants_target());
     lane.on_flows(&[flow([10, 169, 72, 34], 2, None, Some(other))]);
     assert_eq!(of(&lane), Some((other.into(), Origin::Learned)), "by BIG-IP's own frames");
-    assert!(!lane.has_answered(), "another address has another past");
+    assert!(!lane.has_answered(), "the history of one address does not apply to another");
 
     let mut lane = remembering(now);
     for _ in 0..3 {
