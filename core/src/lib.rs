@@ -6,7 +6,7 @@
 //! ```text
 //! Document ─→ config::parse ─→ config::effective ─→ View ─┬─→ datapath::decide ─→ Plan
 //!                                                         │        ▲
-//!                                            state of the kernel ─────┘
+//!                                         state of the kernel ─────┘
 //!                                                         │
 //!            frames ─→ tunnel ─→ Evidence ─→ diagnosis ─→ report::status
 //! ```

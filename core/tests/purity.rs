@@ -1,8 +1,9 @@
-//! The core stays pure: no runtime, no API client, no kernel interface among its dependencies, and no clock, file or socket in its source.
+//! The core must be pure: its dependencies include no runtime, API client or kernel interface, and its source uses no clock, file or
+//! socket.
 
 use std::{collections::BTreeSet, env, fs, path::Path, process::Command};
 
-/// What each of these crates, or any that begins like it, would bring in.
+/// The beginnings of the names of forbidden crates, each with the thing that such a crate would bring in.
 const FORBIDDEN: &[(&str, &str)] = &[
     ("aya", "BPF maps"),
     ("axum", "an HTTP server"),
@@ -23,7 +24,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("tracing", "logging"),
 ];
 
-/// Words that only a file outside of the core may hold.
+/// Words that no source file of the core may contain.
 const WORDS: &[&str] = &[
     "Instant::now",
     "SystemTime",
@@ -72,10 +73,10 @@ fn no_source_reads_a_clock_a_file_or_a_socket() {
     let mut files = 0;
     each_source(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut |path, text| {
         files += 1;
-        // Tests stand at a file's end, or in files of their own.
+        // Tests may use a clock. They are at the end of a file, or in files of their own.
         let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         for word in WORDS {
-            assert!(!text.contains(word), "{} holds {word}", path.display());
+            assert!(!text.contains(word), "{} contains {word}", path.display());
         }
     });
     assert!(files > 50, "{files} files were read");

@@ -83,7 +83,7 @@ impl Finding {
         Self { scope, ..self }
     }
 
-    /// Whether this is an error because of which part of the document has no effect.
+    /// Whether this is an error that keeps part of the document from taking effect.
     #[must_use]
     pub fn holds_back(&self) -> bool {
         self.severity == Error && self.scope != Start

@@ -16,7 +16,7 @@ pub struct VtepKey([u8; 4]);
 impl VtepKey {
     #[must_use]
     pub fn new(cidr: Ipv4Net) -> Self {
-        // Not truncated: the datapath finds an entry with host bits only under these bits.
+        // Not truncated: an entry with host bits is in the map under exactly these bits.
         Self(cidr.addr().octets())
     }
 

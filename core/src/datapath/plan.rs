@@ -152,7 +152,7 @@ impl fmt::Display for HostRule {
     }
 }
 
-/// State that is not stale although nothing effective needs it: the plan leaves it as it is.
+/// State that is not stale although no effective VTEP needs it: the plan leaves it as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keep {
     pub entries: KeepEntries,

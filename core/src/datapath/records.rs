@@ -186,8 +186,8 @@ impl Records {
     pub fn claim(&mut self, op: &Op) {
         match op {
             Op::PutRoute { cidr, found, route } => {
-                // If no route was found, the recorded one went with its device. A record of 0.1.0 remains, because its replacement may
-                // fail.
+                // If no route was found, the recorded one went with its device. If a route of 0.1.0 is being replaced, its record remains,
+                // because the replacement may fail.
                 let stays = |record: &RouteRecord| found.is_some() && record.protocol != PROTOCOL;
                 self.routes.retain(|record| (record.cidr, record.table) != (*cidr, route.table) || stays(record));
                 self.routes.insert(RouteRecord::new(*cidr, *route, PROTOCOL));

@@ -22,7 +22,7 @@ use crate::{
 const HASTE: u32 = 4;
 /// Each interval is randomly shorter or longer by up to this share.
 const JITTER: f64 = 0.05;
-/// Probes that are due within this fraction of the interval are sent together with those due now, so that one turn of the loop serves all
+/// Probes that are due within the interval divided by this are sent together with those due now, so that one turn of the loop serves all
 /// VTEPs.
 const SLACK: u32 = 10;
 /// One probe in this many has the full size.

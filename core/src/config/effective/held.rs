@@ -30,7 +30,7 @@ pub fn keep(last_good: &Spec, lines: &[Line], around: Around<'_>) -> InForce {
     InForce { spec, last_good: last_good.clone(), vetoed, findings, stale: true }
 }
 
-/// No known fact rules the value out, and all facts that can do so are known.
+/// Whether the value passes all checks: no known fact rules it out, and every fact that could do so is known.
 pub(super) fn passes(vtep: Vtep, around: Around<'_>) -> bool {
     complaints(vtep, around).is_empty()
 }

@@ -257,7 +257,7 @@ fn a_line_that_is_vetoed_itself_is_told_once() {
     assert_eq!(now.findings, []);
 }
 
-/// Saved by a release that let one VTEP's network contain the other's endpoint.
+/// A configuration from a release that let one VTEP's network contain the other's endpoint.
 #[test]
 fn an_endpoint_in_a_network_held_over() {
     const GOOD: &str = "10.1.6.0/24 10.169.72.34 00:50:56:00:00:01";

@@ -28,8 +28,8 @@ pub(super) fn check(lists: &Lists<'_>, lines: &[Line], mask: Option<Ipv4Addr>, f
     containment::check(lists, lines, length, findings);
 }
 
-/// If no CIDR matches the mask, the mask is wrong, and the error concerns the whole list. As errors of single lines, no last good value
-/// would match the mask either, and all of them would be dropped.
+/// If no CIDR matches the mask, the mask is wrong, and the error concerns the whole list. If it were an error of
+/// each line, no last good value would match the mask either, and all of them would be dropped.
 fn mismatch_scope(lines: &[Line], length: Option<u8>) -> Scope {
     let fits =
         lines.iter().filter_map(|line| line.cidr).any(|cidr| length.is_none_or(|length| cidr.prefix_len() == length));
