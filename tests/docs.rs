@@ -195,6 +195,74 @@ mod links {
     }
 }
 
+/// Documents name files and functions of the source: they have to be there.
+mod sources {
+    use super::*;
+
+    /// The code spans of a document that are paths of its source, `{a,b}` spelled out.
+    fn paths(text: &str) -> Vec<String> {
+        let spans = text.split('`').skip(1).step_by(2);
+        let is_path = |span: &&str| {
+            let begins = ["src/", "core/", "ebpf/", "tests/", "docs/", "deploy/", "scripts/"];
+            begins.iter().any(|begin| span.starts_with(begin)) && !span.contains(['*', ' ', '<', '…'])
+        };
+        spans.filter(is_path).flat_map(spelled_out).collect()
+    }
+
+    fn spelled_out(span: &str) -> Vec<String> {
+        match span.split_once('{').zip(span.split_once('}')) {
+            Some(((before, _), (braced, after))) => {
+                let names = braced.split_once('{').map_or("", |(_, names)| names);
+                names.split(',').map(|name| format!("{before}{name}{after}")).collect()
+            }
+            None => vec![span.to_owned()],
+        }
+    }
+
+    #[test]
+    fn are_where_documents_say() -> Result<()> {
+        let mut found = 0;
+        for document in documents()? {
+            for path in paths(&read(&document)?) {
+                // A README's paths may begin at its own folder.
+                let beside = document.parent().unwrap_or(Path::new("")).join(&path);
+                let is_there = [Path::new(&path), &beside].iter().any(|path| Path::new(ROOT).join(path).exists());
+                ensure!(is_there, "{}: there is no {path}", document.display());
+                found += 1;
+            }
+        }
+        ensure!(found > 50, "{found} paths were found");
+        Ok(())
+    }
+
+    /// The first table of the architecture answers where things are: each function that it names is in a file that it names.
+    #[test]
+    fn hold_what_the_first_table_says() -> Result<()> {
+        let text = read("docs/architecture.md")?;
+        let rows = text.lines().skip_while(|line| !line.starts_with("| question")).skip(2);
+        let mut checked = 0;
+        for row in rows.take_while(|line| line.starts_with('|')) {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            let [_, _, _, functions, _] = cells[..] else { anyhow::bail!("{row} has not three cells") };
+            let source: String = paths(row).iter().map(read).collect::<Result<_>>()?;
+            for name in
+                functions.split('`').skip(1).step_by(2).filter(|name| !name.ends_with('!') && !name.contains('/'))
+            {
+                let name = name.rsplit("::").next().unwrap_or(name);
+                let is_there = ["fn ", "const ", "enum ", "struct "].iter().any(|kind| {
+                    source.match_indices(&format!("{kind}{name}")).any(|(at, found)| {
+                        !source[at + found.len()..].starts_with(|next: char| next.is_alphanumeric() || next == '_')
+                    })
+                });
+                ensure!(is_there, "{row}: there is no {name}");
+                checked += 1;
+            }
+        }
+        ensure!(checked >= 12, "{checked} names were checked");
+        Ok(())
+    }
+}
+
 /// Lines that are no code.
 fn prose(document: &str) -> impl Iterator<Item = &str> {
     let mut is_code = false;
