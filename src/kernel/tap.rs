@@ -15,6 +15,7 @@ use aya::{
     programs::{ProgramError, SocketFilter},
 };
 use ipnet::Ipv4Net;
+use nix::time::{ClockId, clock_gettime};
 use tokio::{sync::mpsc, task::JoinHandle};
 use vtep_agent_ebpf::{COUNTERS, Network, SNAP_LEN, TARGETS_MAX, Targets};
 use vtep_core::{
@@ -282,6 +283,13 @@ async fn listen_to_replies(socket: EventSocket, replies: mpsc::Sender<OwnReply>)
             let _ = replies.try_send((Instant::now(), arp));
         }
     }
+}
+
+/// `CLOCK_MONOTONIC`, which the tap stamps its records with.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |now| now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
 }
 
 /// None when they do not fit.

@@ -13,7 +13,6 @@ use std::{
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
-use nix::time::{ClockId, clock_gettime};
 use tokio::{
     sync::{mpsc, watch},
     time,
@@ -41,7 +40,7 @@ use self::{
 use crate::{
     kernel::{
         icmp::ORDINARY,
-        tap::{Answer, OwnReply, Tap},
+        tap::{Answer, OwnReply, Tap, monotonic_ns},
     },
     liveness::Beat,
 };
@@ -395,10 +394,4 @@ impl Prober {
             tap_counters: self.tap_counters,
         }));
     }
-}
-
-/// `CLOCK_MONOTONIC`, which the tap stamps its records with.
-fn monotonic_ns() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |now| now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
 }
