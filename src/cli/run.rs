@@ -68,8 +68,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (stop, stopped) = watch::channel(false);
     let server = http::start(listener.into_std()?, sources, stopped).context("failed to start the HTTP server")?;
     tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM: stopping, the kernel stays as it is"),
-        _ = interrupt.recv() => info!("SIGINT: stopping, the kernel stays as it is"),
+        _ = terminate.recv() => info!("SIGTERM: stopping; kernel state remains in place"),
+        _ = interrupt.recv() => info!("SIGINT: stopping; kernel state remains in place"),
     }
     stop.send_replace(true);
     // A client that holds its connection does not hold the agent.
@@ -84,16 +84,16 @@ async fn once(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let view = Arc::new(view);
     let fitness = Arc::new(args.source.node.fitness()?);
-    fitness.kernel(facts.version).reasons.iter().for_each(|reason| warn!(reason, "this node is not fit"));
+    fitness.kernel(facts.version).reasons.iter().for_each(|reason| warn!(reason, "node unsupported; writing nothing"));
     let (_config, config) = watch::channel(Some(Arc::clone(&view)));
     let (_facts, facts) = watch::channel(Some(Arc::new(facts)));
     let (report, _) = watch::channel(Arc::new(DatapathReport::default()));
     let settings = args.reconcile(fitness, args.source.lifeline(&args.source.config().await?, netlink.clone()));
     let reconciler = Reconciler::new(settings, netlink, config, facts, args.source.state.memory(), report);
     let report = reconciler.once().await;
-    report.pending.iter().for_each(|op| warn!(change = %op, "not done"));
+    report.pending.iter().for_each(|op| warn!(change = %op, "change still pending"));
     let in_sync = report.in_sync();
-    info!(in_sync, "one pass");
+    info!(in_sync, "pass complete");
     Ok(snapshot::exit(&view, in_sync))
 }
 
@@ -134,7 +134,7 @@ async fn start_events(args: &Args, source: &source::Config) -> events::Queue {
             queue
         }
         Err(error) => {
-            info!(%error, "no Events: there is no way to the API server");
+            info!(%error, "Events disabled: no API server credentials");
             events::Queue::default()
         }
     }

@@ -96,7 +96,7 @@ pub async fn keep(client: Client, node: String, mut diagnoses: watch::Receiver<A
                             Ok(Err(error)) => sentence(&error),
                             Ok(Ok(())) | Err(_) => format!("no answer within {PATIENCE:?}"),
                         };
-                        warn!(error, "the Node's condition cannot be written");
+                        warn!(error, "cannot write the Node's condition");
                     }
                 }
             }

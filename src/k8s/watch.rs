@@ -259,11 +259,11 @@ where
 
     fn log(&self, missing: Option<&Unknown>) {
         match missing {
-            Some(Unknown::Withheld(reason)) => warn!(reason, "going on without a part of what the API server knows"),
+            Some(Unknown::Withheld(reason)) => warn!(reason, "continuing without optional data from the API server"),
             Some(Unknown::Failed(reason)) => {
-                warn!(reason, "the API server fails to tell a part: no VTEP is added that is not in force");
+                warn!(reason, "cannot read optional data from the API server; no new VTEP takes effect");
             }
-            None => info!(part = self.described(), "the API server tells this part now"),
+            None => info!(part = self.described(), "optional data from the API server is readable now"),
         }
     }
 

@@ -145,7 +145,7 @@ pub fn recall(file: &StateFile<LastGood>) -> Option<View> {
             Some(view)
         }
         Err(error) => {
-            warn!(%error, "the last good configuration is none, and ignored");
+            warn!(%error, "ignoring the saved configuration: it is not valid");
             None
         }
     }

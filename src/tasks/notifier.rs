@@ -73,7 +73,7 @@ impl Herald {
             let word = if is_news { damper.on_change(now) } else { Word::Keep };
             let tells = word == Word::Tell || damper.settles(now);
             if word == Word::TellOften {
-                warn!(%cidr, "the verdict changes too often: it is told again once it has held for a minute; until then see /status");
+                warn!(%cidr, "verdict is flapping; suppressed until stable for 60 s; see /status");
                 self.events.tell(Note::restless(cidr, Timestamp::now()));
             }
             if tells {
@@ -104,9 +104,9 @@ impl Herald {
         let Some(View { source, source_error, in_force, .. }) = view else { return };
         match (source_error, self.source_fails) {
             (Some(reason), false) if in_force.is_some() => {
-                warn!(source, reason, "the configuration cannot be read: what was seen last stays in force");
+                warn!(source, reason, "cannot read the configuration; the last one read remains in effect");
             }
-            (Some(reason), false) => warn!(source, reason, "the configuration cannot be read yet"),
+            (Some(reason), false) => warn!(source, reason, "cannot read the configuration yet"),
             (None, true) => info!(source, "the configuration can be read again"),
             (Some(_), true) | (None, false) => {}
         }
@@ -129,10 +129,10 @@ impl Herald {
     /// Each reason why nothing is written, and that none is left.
     pub fn fitness(&mut self, reasons: Vec<String>) {
         for reason in reasons.iter().filter(|reason| !self.unfit.contains(reason)) {
-            warn!(reason, "this node is not fit: nothing is written");
+            warn!(reason, "node unsupported; running read-only");
         }
         if reasons.is_empty() && !self.unfit.is_empty() {
-            info!("this node is fit");
+            info!("node supported again");
         }
         self.unfit = reasons;
     }
@@ -144,7 +144,7 @@ impl Herald {
             let Finding { rule, severity, key, index, message: detail, .. } = finding;
             match severity {
                 Severity::Error if view.stale => {
-                    warn!(%rule, key, index, detail, "configuration error: last good values stay");
+                    warn!(%rule, key, index, detail, "configuration error; last good values remain in effect");
                 }
                 Severity::Error => warn!(%rule, key, index, detail, "configuration error"),
                 Severity::Warning => warn!(%rule, key, index, detail, "configuration warning"),

@@ -243,7 +243,7 @@ impl Prober {
         let idle: BTreeSet<_> =
             self.settings.targets.keys().filter(|cidr| !self.lanes.contains_key(cidr)).copied().collect();
         if idle != self.idle_targets && !self.lanes.is_empty() {
-            idle.iter().for_each(|cidr| warn!(%cidr, "--probe-target is for no VTEP CIDR that is in force"));
+            idle.iter().for_each(|cidr| warn!(%cidr, "--probe-target matches no active VTEP CIDR"));
             self.idle_targets = idle;
         }
     }
@@ -299,7 +299,7 @@ impl Prober {
             }
         }
         if let (Some(error), true) = (&error, error != self.tap_error) {
-            warn!(%error, "the tap is deaf: no ARP probe, nothing seen of what BIG-IP sends by itself");
+            warn!(%error, "eBPF tap unavailable; ARP probes and passive diagnosis are off");
         }
         let heard = self.tap.is_some() && error.is_none();
         self.lanes.values_mut().for_each(|lane| lane.heard = heard);

@@ -180,7 +180,7 @@ impl Reconciler {
             return None;
         }
         if !self.settings.fitness.kernel(facts.version).supported {
-            return Some("this node is not fit: nothing is written".to_owned());
+            return Some("node unsupported; running read-only".to_owned());
         }
         if self.lock.is_none() {
             match NodeLock::take() {

@@ -52,7 +52,7 @@ fn over_ciliums_sync_the_configuration_wins() -> Result<()> {
         "{:?}",
         status.vteps[0]
     );
-    ensure!(agent.lines("somebody keeps overwriting").is_empty(), "a sync is no fight: {}", agent.log().join("\n"));
+    ensure!(agent.lines("keeps overwriting").is_empty(), "a sync is no fight: {}", agent.log().join("\n"));
     Ok(())
 }
 
@@ -120,7 +120,7 @@ fn a_fight_is_named_and_left_alone() -> Result<()> {
         fighter.join().ok().context("the fighter ended")??;
         left_alone
     })?;
-    ensure!(agent.lines("somebody keeps overwriting").len() == 1, "said once: {}", agent.log().join("\n"));
+    ensure!(agent.lines("keeps overwriting").len() == 1, "said once: {}", agent.log().join("\n"));
     Ok(())
 }
 

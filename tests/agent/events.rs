@@ -119,7 +119,7 @@ fn refused_events_are_counted_and_said_once() -> Result<()> {
     agent.wait_for("it is dropped", NOTICED_WITHIN, |status| status.events.dropped == 1)?;
     bigip(&lab).up()?;
     agent.wait_for("so is the next", NOTICED_WITHIN, |status| status.events.dropped == 2)?;
-    let said = agent.log().iter().filter(|line| line.contains("Events cannot be written")).count();
+    let said = agent.log().iter().filter(|line| line.contains("cannot write Events")).count();
     ensure!(said == 1, "{:#?}", agent.log());
     Ok(())
 }

@@ -30,7 +30,7 @@ use crate::{
 
 /// What the agent may take more than it had, in KB: it has 48 MiB in the DaemonSet, and some 15 are taken.
 const MORE_KB: u64 = 16 << 10;
-const LINE: &str = "cannot tell what Cilium was started with";
+const LINE: &str = "cannot read Cilium's running configuration";
 
 fn runtime_config() -> PathBuf {
     Path::new(CILIUM_RUN).join("state/agent-runtime-config.json")
@@ -88,7 +88,7 @@ fn a_runtime_config_of_60_mb_costs_a_line_and_no_memory() -> Result<()> {
     fs::OpenOptions::new().append(true).open(runtime_config())?.write_all(filler.as_bytes())?;
     lab.cilium.write_running_config()?;
     agent.wait_for("it can be read again", NOTICED_WITHIN, |status| status.cilium.config_error.is_none())?;
-    let lines = (agent.lines(LINE).len(), agent.lines("what Cilium was started with can be read again").len());
+    let lines = (agent.lines(LINE).len(), agent.lines("Cilium's running configuration can be read again").len());
     ensure!(lines == (1, 1), "one line each way:\n{}", agent.log().join("\n"));
     memory.did_not_grow()
 }

@@ -97,7 +97,7 @@ pub(crate) fn lives_and_writes_nothing(lab: &Lab, agent: &Agent, reason: &str) -
         ensure!(code == 503 && body.contains(reason), "{path}: {body}");
     }
     ensure!(agent.code("/livez")? == 200, "a restart would not help");
-    let lines = agent.lines("this node is not fit");
+    let lines = agent.lines("node unsupported; running read-only");
     ensure!(lines.iter().filter(|line| line.contains(reason)).count() == 1, "{lines:#?}");
     let status = agent.status()?.context("a status")?;
     ensure!(status.vteps.iter().all(|vtep| vtep.cause == Some(Cause::NodeKernelUnsupported)), "{:#?}", status.vteps);

@@ -154,7 +154,7 @@ fn without_a_right_that_it_can_do_without_it_says_so_once_and_goes_on() -> Resul
     let agent = start(&lab, &server, &[])?;
     let status = agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
     ensure!(status.config.source_error.is_none() && status.config.valid, "{:?}", status.config);
-    let lines = agent.lines("going on without a part of what the API server knows");
+    let lines = agent.lines("continuing without optional data from the API server");
     ensure!(lines.len() == 2 && lines.iter().all(|line| line.contains(" WARN ")), "{lines:#?}");
     for words in [
         "forbids to get ciliumnodes.cilium.io \\\"worker-1\\\": give this agent's ServiceAccount a ClusterRole",
@@ -183,7 +183,7 @@ fn a_server_that_is_away_at_the_start_leaves_the_last_good() -> Result<()> {
     let status = agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
     ensure!(status.config.stale && status.config.source_error.is_some(), "{:?}", status.config);
     ensure!(agent.code("/readyz")? == 200, "ready");
-    ensure!(agent.lines("what was seen last stays in force").len() == 1, "{:?}", agent.log());
+    ensure!(agent.lines("the last one read remains in effect").len() == 1, "{:?}", agent.log());
     server.resume()?;
     agent.wait_for("the server is found", NOTICED_WITHIN, |status| {
         status.config.source_error.is_none() && !status.config.stale && status.config.valid
@@ -238,7 +238,7 @@ fn a_server_that_goes_changes_nothing_and_is_found_again() -> Result<()> {
     })?;
     let said = |text: &str| agent.lines(text).len();
     eventually("both are said once", HEALTHY_WITHIN, || {
-        Ok((said("the configuration cannot be read: ") == 1 && said("the configuration can be read again") == 1)
+        Ok((said("cannot read the configuration; ") == 1 && said("the configuration can be read again") == 1)
             .then_some(()))
     })
 }
@@ -282,7 +282,7 @@ fn an_absence_is_two_lines_in_plain_words() -> Result<()> {
     agent.wait_for("all is as before", HEALTHY_WITHIN, all_healthy)?;
 
     let log = agent.log();
-    let absence = |line: &&String| line.contains("the configuration can");
+    let absence = |line: &&String| line.contains("read the configuration;") || line.contains("the configuration can");
     let lines: Vec<_> = log.iter().filter(absence).collect();
     ensure!(lines.len() == 2 && lines[0].contains(&reason), "{lines:#?}");
     ensure!(lines[1].contains("the configuration can be read again"), "{lines:#?}");
@@ -381,7 +381,7 @@ fn each_misbehaviour_is_survived() -> Result<()> {
     }
     let said = |text: &str| agent.lines(text).len();
     ensure!(
-        said("the configuration cannot be read: ") == said("the configuration can be read again"),
+        said("cannot read the configuration; ") == said("the configuration can be read again"),
         "one line for each change of state:\n{}",
         agent.log().join("\n")
     );

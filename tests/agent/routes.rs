@@ -193,7 +193,7 @@ fn a_journal_that_was_lost_is_written_anew() -> Result<()> {
     add_foreign(&lab)?;
 
     let agent = Agent::healthy(&lab)?;
-    ensure!(agent.lines("on record again").len() == 4, "two routes and two rules:\n{}", agent.log().join("\n"));
+    ensure!(agent.lines("recorded again").len() == 4, "two routes and two rules:\n{}", agent.log().join("\n"));
     lab.config.write(&Config::keys_for(&lab.topology.vteps()[..1]))?;
     eventually("the second is gone", HEALTHY_WITHIN, || Ok((!mentions(&lab, "10.1.5.0/24", 2021)?).then_some(())))?;
     ensure!(has_ours(&lab, "10.1.6.0/24", 2021)?, "{:?}", kernel(&lab, 2021)?);

@@ -113,7 +113,7 @@ impl Writer {
 
     fn say(&mut self, note: &Note, error: &str) {
         if !std::mem::replace(&mut self.fails, true) {
-            warn!(reason = note.reason, error, "Events cannot be written; the log tells all the same");
+            warn!(reason = note.reason, error, "cannot write Events; the log has the same changes");
         }
     }
 

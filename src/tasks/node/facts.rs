@@ -84,7 +84,7 @@ pub async fn follow(
             }
             Err(error) if !failing => {
                 failing = true;
-                warn!(error = %vtep_core::types::error_chain::chain(&error), "cannot read this node's devices; the last known stay");
+                warn!(error = %vtep_core::types::error_chain::chain(&error), "cannot read this node's devices; keeping the last known state");
             }
             Err(_) => {}
         }
@@ -119,9 +119,9 @@ fn tell_problem(before: Option<&Facts>, now: &Facts) {
     let before = before.and_then(|facts| facts.running_problem.as_deref());
     match now.running_problem.as_deref() {
         Some(reason) if before != Some(reason) => {
-            warn!(reason, "cannot tell what Cilium was started with; what was known stays");
+            warn!(reason, "cannot read Cilium's running configuration; keeping the last known values");
         }
-        None if before.is_some() => info!("what Cilium was started with can be read again"),
+        None if before.is_some() => info!("Cilium's running configuration can be read again"),
         Some(_) | None => {}
     }
 }

@@ -71,7 +71,7 @@ pub async fn follow(
         let read = read(&netlink, &own_tables).await;
         match &read {
             Err(reason) if !failing => {
-                warn!(reason, "this node's networks cannot be read: no VTEP is added that is not in force");
+                warn!(reason, "cannot read this node's networks; no new VTEP takes effect");
             }
             Ok(_) if failing => info!("this node's networks can be read again"),
             Ok(_) | Err(_) => {}

@@ -25,7 +25,7 @@ impl Ledger {
     #[must_use]
     pub fn load(file: StateFile<Owned>) -> Self {
         let owned = file.load().unwrap_or_else(|error| {
-            warn!(error = %chain(&error), "cannot tell which ipcache entries are this agent's: those of before stay");
+            warn!(error = %chain(&error), "ipcache ownership file unreadable; existing entries will not be removed");
             None
         });
         Self { file, owned: owned.unwrap_or_default() }

@@ -39,7 +39,7 @@ impl Journal {
         let loaded = match file.load() {
             Ok(loaded) => loaded,
             Err(error) => {
-                warn!(error = %chain(&error), "route journal unreadable; routes and rules of before will not be removed");
+                warn!(error = %chain(&error), "route journal unreadable; existing routes and rules will not be removed");
                 Some(Records::default())
             }
         };
@@ -95,7 +95,7 @@ impl Journal {
     fn on_failure(&mut self, error: &str) {
         self.retry_at = Some(Instant::now() + RETRY);
         if !std::mem::replace(&mut self.failing, true) {
-            warn!(error, "route journal not written: after a restart, routes and rules of now will not be removed");
+            warn!(error, "cannot write the route journal; after a restart, current routes will not be removed");
         }
     }
 }

@@ -185,7 +185,7 @@ impl MapsReconciler {
     fn note_repair(&mut self, op: &Op, now: Instant) {
         let Some(cidr) = op.entry() else { return };
         if self.contention.on_repair(cidr, op.found(), now) {
-            warn!(%cidr, "somebody keeps overwriting this VTEP entry; leaving it alone for a minute");
+            warn!(%cidr, "another writer keeps overwriting this VTEP entry; no repair for one minute");
         }
     }
 

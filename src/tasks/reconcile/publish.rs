@@ -79,11 +79,11 @@ impl Reconciler {
     /// One line for each thing that somebody should know, not one for every pass that it lasts.
     fn say_changes(&self, report: &DatapathReport) {
         if report.verify_only && !self.current.verify_only {
-            info!("VTEP map is an LPM trie, kept from custom resources: compared, not written");
+            info!("VTEP map is an LPM trie, maintained from custom resources; comparing it, not writing");
         }
         if !report.foreign_routes.is_empty() && report.foreign_routes != self.current.foreign_routes {
             let (table, routes) = (self.settings.survey.route_table, report.foreign_routes.join("; "));
-            warn!(table, routes, "route table is shared: foreign routes stay; see --route-table");
+            warn!(table, routes, "route table is shared; routes of others remain; see --route-table");
         }
     }
 
@@ -94,7 +94,7 @@ impl Reconciler {
             warn!(%problem, "datapath not as configured");
         }
         for cidr in report.left_out.difference(&self.current.left_out) {
-            warn!(%cidr, "no room for this VTEP: the map is full of what Cilium was started with; restart the cilium DaemonSet");
+            warn!(%cidr, "no room for this VTEP: entries from Cilium's start fill the map; restart the cilium DaemonSet");
         }
         for (cidr, inside) in report.intruders.iter().filter(|(cidr, _)| !self.current.intruders.contains_key(cidr)) {
             let inside = inside.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

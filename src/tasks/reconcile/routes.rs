@@ -158,7 +158,7 @@ impl RoutesReconciler {
     /// The journal was lost, and these are just as this agent makes them, with its mark.
     fn adopt(&mut self, ops: &[Op]) {
         for op in ops {
-            info!(change = %op, "found as this agent makes it, with its mark: on record again");
+            info!(change = %op, "found unrecorded with this agent's mark and values; recorded again");
         }
         self.journal.claim(ops);
     }

@@ -128,7 +128,7 @@ impl Switch {
                 }
             }
             Outcome::Restore => {
-                info!(lost = %self.lifeline, "host routes were not the reason of the loss: adding them again");
+                info!(lost = %self.lifeline, "host routes did not cause the loss; adding them again");
             }
             Outcome::Nothing => {}
         }
