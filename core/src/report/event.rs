@@ -39,12 +39,11 @@ impl Note {
         Self { about: About::Node, is_warning: *verdict != Verdict::Healthy, reason, text, at }
     }
 
-    /// A verdict that changes too often to be told each time.
+    /// A verdict that changes too often for an Event each time.
     #[must_use]
     pub fn restless(cidr: Ipv4Net, at: Timestamp) -> Self {
-        let text =
-            format!("VTEP {cidr}: the verdict changes too often; it is told again once it has held for a minute");
-        Self { about: About::Node, is_warning: true, reason: "VtepRestless", text, at }
+        let text = format!("VTEP {cidr}: verdict is flapping; suppressed until stable for 60 s");
+        Self { about: About::Node, is_warning: true, reason: "VtepFlapping", text, at }
     }
 
     /// The note for a finding; `None` if the finding is only informational.
