@@ -1,6 +1,6 @@
-//! Reads what others wrote, never more of it than its limit, and never waits for it.
+//! Reads files that other programs wrote, with a size limit, and never blocks on one.
 //!
-//! The agent has 48 MiB in its DaemonSet: a file that grew beyond all measure must cost an error, not the agent.
+//! The DaemonSet limits the agent to 48 MiB: an oversized file must cause an error, not an out-of-memory kill.
 
 use std::{
     fs::{self, Metadata, OpenOptions},
@@ -15,31 +15,31 @@ use nix::libc::O_NONBLOCK;
 ///
 /// # Errors
 ///
-/// When it cannot be read, is longer, or is something else than a file: a directory, or a pipe, which could keep us waiting for ever.
+/// The file cannot be read, is longer than `limit`, or is not a regular file. A pipe, for example, could block the agent for ever.
 pub fn read_file(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    // Before it is opened: to open a device may do something.
+    // This check comes before the open, because opening a device can have side effects.
     check(&fs::metadata(path)?, limit)?;
-    // What is there may have changed in between; opening a pipe would wait for its writer.
+    // Another program may have replaced the file since that check. O_NONBLOCK keeps the open of a pipe from waiting for its writer.
     let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path)?;
     check(&file.metadata()?, limit)?;
     read(file, limit)
 }
 
-/// As [`read_file`], for a file that holds text.
+/// Like [`read_file`], for a text file.
 ///
 /// # Errors
 ///
-/// As [`read_file`], and when it is not UTF-8.
+/// Those of [`read_file`]; also if the content is not UTF-8.
 pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     let not_text = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8");
     String::from_utf8(read_file(path, limit)?).map_err(not_text)
 }
 
-/// What a source holds to its end, which comes after at most `limit` bytes.
+/// Reads a source to its end, which must come within `limit` bytes.
 ///
 /// # Errors
 ///
-/// When it cannot be read, or has more.
+/// The source cannot be read, or has more than `limit` bytes.
 pub fn read(source: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     source.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -53,12 +53,12 @@ fn check(metadata: &Metadata, limit: u64) -> io::Result<()> {
     if metadata.len() > limit { Err(too_long(limit)) } else { Ok(()) }
 }
 
-/// The same words at every look, so that a file that goes on growing is told once.
+/// The message does not contain the file's length, so that the log reports a growing file once and not after every read.
 fn too_long(limit: u64) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {limit} bytes, the most that is read"))
 }
 
-/// What is there, with its article.
+/// The file type in words, with an article.
 #[must_use]
 pub fn kind(metadata: &Metadata) -> &'static str {
     let kind = metadata.file_type();
@@ -91,10 +91,10 @@ mod tests {
         assert_eq!(read(&b"1234"[..], 3).expect_err("longer").kind(), io::ErrorKind::FileTooLarge);
         fs::write(&path, b"\xff").expect("a file");
         assert_eq!(read_text(&path, 8).expect_err("no text").to_string(), "it is not text in UTF-8");
-        // Larger than any memory, and without a byte on the disk.
+        // A sparse file: larger than any memory, but without blocks on the disk.
         fs::File::create(&path).and_then(|file| file.set_len(1 << 40)).expect("a file with a hole");
         assert_eq!(read_file(&path, 8).expect_err("longer").kind(), io::ErrorKind::FileTooLarge);
-        // The kernel's own say that they are empty.
+        // Files in /proc report a length of 0.
         assert!(read_text(Path::new("/proc/self/status"), 1 << 16).expect("a status").contains("CapEff"));
     }
 

@@ -1,6 +1,6 @@
 //! vtep-agent keeps BIG-IP tunnels into Cilium's pods working, and names the cause when one does not.
 //!
-//! What it decides is in [`vtep_core`], as functions of values. This crate observes, asks the core, and writes:
+//! [`vtep_core`] makes every decision, in functions of values. This crate observes, calls the core, and writes:
 //!
 //! ```text
 //!          k8s, a directory ─→ tasks::config ─→ View ──┬─→ tasks::reconcile ⇄ kernel: maps, routes
@@ -13,7 +13,7 @@
 //! - [`kernel`]: maps, routes, devices, sockets and the tap
 //! - [`k8s`]: the API server: watches, Events, the Node's condition
 //! - [`http`]: health endpoints, `/status`, metrics and the page
-//! - [`state_file`]: what outlives a restart; [`bounded`]: reads with a limit; [`watch_dir`]: inotify on one directory
+//! - [`state_file`]: files that survive a restart; [`bounded`]: reads with a size limit; [`watch_dir`]: inotify on one directory
 //! - [`liveness`]: heartbeats of the loops; [`logging`]: the log's format
 
 pub mod bounded;

@@ -1,4 +1,4 @@
-//! Whether our own loops make progress: all that `/livez` asks.
+//! Heartbeats of the agent's loops. `/livez` checks these and nothing else.
 
 use std::{
     sync::{
@@ -8,17 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A loop that has not turned for this long hangs: each turns at least once a second.
+/// A loop without a heartbeat for this long counts as hung. Healthy loops beat at least every few seconds.
 const HANGS: Duration = Duration::from_secs(15);
 
-/// The heart beats of the named loops.
+/// The last heartbeat of each named loop.
 #[derive(Clone, Debug)]
 pub struct Progress {
     start: Instant,
     beats: Vec<(&'static str, Arc<AtomicU64>)>,
 }
 
-/// One loop's hold on its heart beat.
+/// The handle with which one loop records its heartbeat.
 #[derive(Clone, Debug)]
 pub struct Beat {
     start: Instant,
@@ -31,7 +31,7 @@ impl Progress {
         Self { start, beats: Vec::new() }
     }
 
-    /// A new loop, counted as turning from now on.
+    /// Registers a loop. Its first heartbeat is now, so a loop that never starts is reported, too.
     pub fn register(&mut self, name: &'static str) -> Beat {
         let beat = Beat { start: self.start, last_ms: Arc::default() };
         beat.now();
@@ -39,7 +39,7 @@ impl Progress {
         beat
     }
 
-    /// Each loop, and why it counts as hanging if it does.
+    /// Each loop, with an error if it counts as hung.
     #[must_use]
     pub fn check(&self, now: Instant) -> Vec<(&'static str, Result<(), String>)> {
         let age = |last_ms: u64| now.duration_since(self.start).saturating_sub(Duration::from_millis(last_ms));
@@ -59,7 +59,7 @@ impl Progress {
 }
 
 impl Beat {
-    /// The loop turned.
+    /// Records a heartbeat.
     pub fn now(&self) {
         let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_ms.store(elapsed, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Log output: text for people, JSON for machines, and how errors are printed in either.
+//! Log output: text for people, JSON for programs, and the filter for the lines of libraries.
 
 use std::{fmt, io::IsTerminal};
 
@@ -11,15 +11,15 @@ pub enum Format {
     Json,
 }
 
-/// What the client of the API server and its libraries log of a failure is in this agent's own lines, as a reason in plain words; theirs
-/// stay out unless a directive names them. Of a certificate that cannot be loaded or is not looked at, nobody else would tell.
+/// The agent logs each failure of the API server's client itself, with a plain reason. The libraries' own lines are therefore off unless a
+/// directive names them. The exception is `client::tls`: only that module reports a certificate that cannot be loaded or is not verified.
 const LIBRARIES: &str = "kube=off,kube_client::client::tls=warn,hyper=off,tower=off,rustls=off";
 
-/// Starts logging to standard output. `RUST_LOG`-style directives in `level` are understood: `info`, `vtep_agent=debug`.
+/// Starts logging to standard output. `level` takes directives in the form of `RUST_LOG`: `info`, `vtep_agent=debug`.
 ///
 /// # Errors
 ///
-/// When `level` cannot be read, or logging was started before.
+/// `level` is not valid, or logging was started before.
 pub fn init(format: Format, level: &str) -> anyhow::Result<()> {
     let filter = filter(level)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_timer(Utc).with_target(false);
@@ -30,17 +30,17 @@ pub fn init(format: Format, level: &str) -> anyhow::Result<()> {
     result.map_err(|error| anyhow::anyhow!("failed to start logging: {error}"))
 }
 
-/// A directive in `level` for one of the libraries, or for a part of it, is stronger than ours.
+/// Directives in `level` come last, so they override `LIBRARIES` for a library or for one of its modules.
 fn filter(level: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse(format!("{LIBRARIES},{level}"))
 }
 
-/// On a terminal, unless `NO_COLOR` says otherwise.
+/// Colours are on if standard output is a terminal and `NO_COLOR` is unset or empty.
 fn in_colour() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// RFC 3339 in UTC, as everywhere in the interface.
+/// Timestamps in RFC 3339 and UTC, like all others in the interface.
 struct Utc;
 
 impl FormatTime for Utc {
@@ -55,7 +55,7 @@ mod tests {
 
     use super::*;
 
-    /// Which of some events pass.
+    /// The events that pass the filter.
     fn passing(level: &str) -> Vec<&'static str> {
         let filter = filter(level).expect("directives");
         let subscriber = tracing_subscriber::registry().with(tracing_subscriber::fmt::layer().with_filter(filter));

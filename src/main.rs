@@ -1,17 +1,17 @@
-//! The start-up: reads the command line, and runs the command on one thread.
+//! The entry point: parses the command line, and runs the command on one thread.
 
 use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 use vtep_agent::cli::Cli;
 
-/// One thread is enough, and keeps the agent small: every loop waits for events, and a pass takes microseconds.
+/// One thread is enough and saves memory: every loop waits for events, and a pass takes microseconds.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match Cli::parse().run().await {
         Ok(code) => code,
         Err(error) => {
-            // Nowhere else to say it if this fails.
+            // If standard error is closed, the exit status still reports the failure.
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }

@@ -1,10 +1,11 @@
-//! What the agent remembers over its own restart: small files in the state directory, each replaced as a whole.
+//! Files in the state directory: the agent's memory across restarts. Each write replaces a whole file. This module knows the envelope, not
+//! the content.
 //!
-//! A file holds `{"format": 1, "sha256": "…", "content": …}`; the checksum is over the bytes of the content. One that is damaged, or of
-//! a newer format, is an error and never half a value, and is put aside before it is replaced.
+//! A file contains `{"format": 1, "sha256": "…", "content": …}`; the checksum covers the bytes of the content. Loading a damaged file, or
+//! one of another format, is an error and never yields part of a value. Before such a file is replaced, it is renamed.
 //!
-//! Agents of all versions read each other's files, for updates and for the way back: a field that is added has a default for the files
-//! that lack it, and fields that are not known are passed over. The format changes only where an older agent would misunderstand the file.
+//! Agents of all versions read each other's files, for upgrades and downgrades: a new field has a default for files without it, and readers
+//! ignore unknown fields. The format number changes only if an older agent would misread the file.
 
 use std::{
     fs,
@@ -20,7 +21,7 @@ use vtep_core::types::digest;
 use crate::bounded;
 
 const FORMAT: u32 = 1;
-/// More than any of our files needs.
+/// Far larger than any state file becomes.
 const MAX_BYTES: u64 = 1 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +34,7 @@ pub enum StateError {
     Write { path: PathBuf, source: io::Error },
 }
 
-/// A file that holds one `T`.
+/// A file with one value of type `T`.
 #[derive(Clone, Debug)]
 pub struct StateFile<T> {
     path: PathBuf,
@@ -56,11 +57,11 @@ impl<T> StateFile<T> {
 }
 
 impl<T: DeserializeOwned> StateFile<T> {
-    /// What was saved last; `None` where nothing was.
+    /// Loads the value that was saved last; `None` if the file does not exist.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or is not what was written.
+    /// The file cannot be read, or is damaged.
     pub fn load(&self) -> Result<Option<T>, StateError> {
         let fail = |source| StateError::Read { path: self.path.clone(), source };
         let bytes = match bounded::read_file(&self.path, MAX_BYTES) {
@@ -85,11 +86,11 @@ impl<T: DeserializeOwned> StateFile<T> {
 }
 
 impl<T: DeserializeOwned + Serialize> StateFile<T> {
-    /// Replaces what was saved before; after a crash there is the one or the other.
+    /// Replaces the saved value atomically: after a crash, the file has either the old or the new value.
     ///
     /// # Errors
     ///
-    /// When the directory cannot be made or written to.
+    /// The directory cannot be created or written to.
     pub fn save(&self, value: &T) -> Result<(), StateError> {
         self.replace(value).map_err(|source| StateError::Write { path: self.path.clone(), source })
     }
@@ -104,12 +105,11 @@ impl<T: DeserializeOwned + Serialize> StateFile<T> {
         file.flush()?;
         file.as_file().sync_all()?;
         if matches!(self.load(), Err(StateError::Damaged { .. })) {
-            // Another agent's, or the remains of one of ours: somebody may still want it.
-            // Not copied: it may have any length.
+            // The file may be of a newer agent, or damaged; a person may still need it. A rename, unlike a copy, works for any length.
             fs::rename(&self.path, self.path.with_extension("json.unread"))?;
         }
         file.persist(&self.path)?;
-        // The new name, too, shall outlive a crash.
+        // Without a sync of the directory, a crash could lose the new name.
         fs::File::open(dir)?.sync_all()
     }
 }

@@ -1,4 +1,4 @@
-//! `vtep-agent bigip`: the tmsh commands for each BIG-IP of a configuration, and the FDB records it must hold.
+//! `vtep-agent bigip`: prints the tmsh commands for each BIG-IP of a configuration, with the FDB records that it needs.
 
 use std::{io::Write, net::Ipv4Addr, process::ExitCode};
 
@@ -37,14 +37,14 @@ pub(super) struct Args {
 
 /// # Errors
 ///
-/// When the configuration cannot be read, or asks for nothing.
+/// The configuration cannot be read, or has no valid VTEP.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let surroundings = args.surroundings.surroundings();
     let Given { document, node_configs } = args.input.read(surroundings.clone())?;
     for note in node_configs.iter().filter_map(Applied::note) {
         writeln!(std::io::stderr(), "{note}")?;
     }
-    // Nodes and pods are told for BIG-IP, and compared with the configuration all the same.
+    // The nodes and pod networks serve two purposes: BIG-IP's commands contain them, and the configuration must not overlap them.
     let parsed = parse_within(&document.keys, &surroundings);
     let Some(spec) = in_force(&parsed, None).map(|in_force| in_force.spec).filter(|spec| !spec.vteps.is_empty()) else {
         bail!("no VTEP of this configuration would be in force: see `vtep-agent check`");

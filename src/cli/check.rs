@@ -1,6 +1,6 @@
 //! `vtep-agent check`: lints a `cilium-config` before Cilium reads it.
 //!
-//! Reads one input, prints findings, changes nothing and talks to nobody.
+//! It reads one input and prints findings. It changes nothing, and opens no connection.
 
 mod text;
 
@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> ExitCode {
     let Given { document, node_configs } = match input.read(surroundings.surroundings()) {
         Ok(given) => given,
         Err(error) => {
-            // Nobody is left to tell when standard error is gone; the status says it.
+            // If standard error is closed, the exit status still reports the failure.
             let _ = writeln!(io::stderr(), "vtep-agent check: {error:#}");
             return ExitCode::from(2);
         }
@@ -60,13 +60,13 @@ pub fn run(args: &Args) -> ExitCode {
         Format::Text => render(&document.keys, &parsed) + &text::notes(&node_configs),
         Format::Json => json(&parsed, &node_configs) + "\n",
     };
-    // A reader that has seen enough (`| head`) is no failure of the check.
+    // A reader that closes the pipe early (`| head`) is not a failure of the check.
     let _ = anstream::stdout().write_all(report.as_bytes());
     let count = Count::of(&parsed);
     ExitCode::from(u8::from(count.errors > 0 || (*strict && count.warnings > 0)))
 }
 
-/// The VTEPs a node without any earlier configuration would have.
+/// The VTEPs that take effect on a node without an earlier configuration.
 fn vteps(parsed: &Parsed) -> Vec<Vtep> {
     in_force(parsed, None).map(|in_force| in_force.spec.vteps).unwrap_or_default()
 }
@@ -99,6 +99,6 @@ fn json(parsed: &Parsed, node_configs: &[Applied]) -> String {
     let Count { errors, warnings, infos: _ } = Count::of(parsed);
     let (vteps, truth) = (vteps(parsed), Truth::of(parsed));
     let report = Report { findings: &parsed.findings, errors, warnings, vteps, truth, node_configs };
-    // Strings and numbers under fixed names: there is nothing in it that JSON could not say.
+    // The report has only strings, numbers and booleans under fixed names, so serialization cannot fail.
     serde_json::to_string_pretty(&report).unwrap_or_default()
 }

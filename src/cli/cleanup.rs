@@ -1,4 +1,4 @@
-//! `vtep-agent cleanup`: takes back what this agent put beside Cilium's own: routes, rules, ipcache entries. The VTEP map stays.
+//! `vtep-agent cleanup`: removes the agent's routes, rules and ipcache entries. It leaves the VTEP map as it is.
 
 use std::{collections::BTreeSet, io::Write, process::ExitCode};
 
@@ -41,13 +41,13 @@ pub struct Args {
 struct Report {
     done: Vec<String>,
     failed: Vec<String>,
-    /// What looks like this agent's and is not on record: somebody has to decide.
+    /// Routes and rules with this agent's protocol but without a record: a person has to decide about them.
     left: Vec<String>,
 }
 
 /// # Errors
 ///
-/// When another agent runs on this node, or the kernel cannot be read.
+/// An agent runs on this node, or the kernel cannot be read.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Some(_lock) = NodeLock::take().context("failed to look for another vtep-agent")? else {
         bail!("a vtep-agent runs on this node and would put everything back: end it first");
@@ -82,12 +82,12 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if nothing_is_left { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What takes back the routes and rules that are on record.
+/// The operations that remove all recorded routes and rules.
 fn route_ops(records: &Records, found: &HostRoutes) -> Vec<Op> {
     let mut ops = Vec::new();
     for table in records.tables() {
         let Owned { routes, rules, .. } = records.sort(&found.routes, &found.rules, table);
-        // Cilium's rules stay, also those that this agent restored.
+        // Cilium's rules remain, including those that this agent restored.
         let rules = rules.into_iter().filter(|HostRule { table: of, .. }| *of == Table::Ours(table)).collect();
         let actual = State { routes, rules, ..State::default() };
         ops.extend(plan(&actual, &State::default(), &Keep::default(), 0));
@@ -95,8 +95,9 @@ fn route_ops(records: &Records, found: &HostRoutes) -> Vec<Op> {
     ops
 }
 
-/// Rules and routes with this agent's mark and without a record. The record may have been lost, or somebody else may use the same number:
-/// they are named, each with the command that removes it, and stay. A rule comes before its route, as they are to be removed.
+/// Describes rules and routes with this agent's protocol but without a record, each with the command that removes it. Cleanup does not
+/// remove them: either the record was lost, or another program uses the same protocol number. Rules come before routes, the order in which
+/// a person should remove them.
 fn left(records: &Records, found: &HostRoutes) -> Vec<String> {
     let advice = |what: String, command: String| {
         format!(
@@ -124,13 +125,13 @@ fn left(records: &Records, found: &HostRoutes) -> Vec<String> {
 fn open_ipcache(args: &Args) -> anyhow::Result<Option<Ipcache>> {
     match Ipcache::open(&args.node.bpffs) {
         Ok(ipcache) => Ok(Some(ipcache)),
-        // Without it, nothing of ours is in it.
+        // Without an ipcache there are no entries to remove.
         Err(MapError::Absent { .. } | MapError::NoBpffs { .. }) => Ok(None),
         Err(error) => bail!("{}", chain(&error)),
     }
 }
 
-/// What takes back the entries of the ipcache that are on record.
+/// The operations that remove all recorded entries of the ipcache.
 fn ipcache_ops(ipcache: &Ipcache, memory: &Memory) -> anyhow::Result<Vec<Op>> {
     let ours = ipcache.of(memory.ledger.owned()).context("failed to read the ipcache")?;
     let actual = State { ipcache: ours, ..State::default() };
@@ -157,7 +158,7 @@ async fn apply(
             let protocol = journal.records().rule_protocol(rule).context("it is not on record")?;
             routes::delete_rule(netlink, rule, protocol).await?;
         }
-        // A plan towards nothing deletes, and the VTEP map is not part of it.
+        // A plan with an empty goal only deletes, and this one does not cover the VTEP map.
         Op::ReplaceEntry { .. }
         | Op::AddEntry { .. }
         | Op::DeleteEntry { .. }

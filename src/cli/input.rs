@@ -1,4 +1,4 @@
-//! A `cilium-config` that a person hands over: what `check` and `bigip` read.
+//! The input of `check` and `bigip`: a `cilium-config` as a file, a directory or standard input.
 
 use std::{
     fs::{self, File},
@@ -46,14 +46,14 @@ impl FromStr for Label {
     }
 }
 
-/// What a person hands over, as a node would have it.
+/// The input, merged as a node would merge it.
 #[derive(Debug)]
 pub struct Given {
     pub document: Document,
     pub node_configs: Vec<Applied>,
 }
 
-/// Whether a `CiliumNodeConfig` of the input is applied, and if not, why.
+/// Whether a `CiliumNodeConfig` of the input is applied, and if not, the reason.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Applied {
     name: String,
@@ -74,7 +74,7 @@ impl Applied {
         Self { name: config.name.clone(), applied: reason.is_none(), reason }
     }
 
-    /// For a person, where it is not applied.
+    /// The sentence for a person if it is not applied.
     #[must_use]
     pub fn note(&self) -> Option<String> {
         let Self { name, reason, .. } = self;
@@ -85,7 +85,7 @@ impl Applied {
 impl Input {
     /// # Errors
     ///
-    /// When it cannot be read, or holds no `cilium-config`.
+    /// The input cannot be read, or contains no `cilium-config`.
     pub fn read(&self, surroundings: Surroundings) -> anyhow::Result<Given> {
         let Self { input, namespace, node_labels } = self;
         let path = input.as_deref().filter(|path| *path != Path::new("-"));

@@ -56,7 +56,7 @@ enum Command {
 impl Cli {
     /// # Errors
     ///
-    /// When the command cannot do its work; the message says what to do.
+    /// The command cannot do its work; the message names the remedy.
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Run(args) => run::run(args).await,

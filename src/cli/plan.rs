@@ -1,4 +1,4 @@
-//! `vtep-agent plan`: what `run` would change in the kernel now. Writes nothing.
+//! `vtep-agent plan`: prints the changes that `run` would make in the kernel now. Writes nothing.
 
 use std::{collections::BTreeSet, io::Write, process::ExitCode};
 
@@ -40,7 +40,7 @@ struct Plan {
 
 /// # Errors
 ///
-/// When the kernel cannot be read.
+/// The kernel cannot be read.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Some(Moment { view, facts, netlink }) = Moment::look(&args.source).await? else {
         return Ok(ExitCode::from(NO_CONFIGURATION));

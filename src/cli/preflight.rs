@@ -1,4 +1,4 @@
-//! `vtep-agent preflight`: whether this node is fit for VTEPs and for this agent. Writes nothing.
+//! `vtep-agent preflight`: checks whether this node supports VTEPs and this agent. Writes nothing.
 
 use std::{io::Write, process::ExitCode};
 
@@ -38,7 +38,7 @@ struct Report {
 
 /// # Errors
 ///
-/// When the kernel does not answer.
+/// The kernel does not answer.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let netlink = netlink::connect().context("failed to open a netlink socket")?;
     let version = args.node.version().read().await;
@@ -70,7 +70,7 @@ impl Report {
     }
 }
 
-/// A version that is not known is no reason to call a node unfit.
+/// An unknown version does not fail the check.
 fn judge_version(version: Option<CiliumVersion>) -> Result<String, String> {
     let Some(version) = version else {
         return Ok("not known: Cilium's socket does not tell, and there is no --cilium-version".to_owned());
@@ -81,7 +81,7 @@ fn judge_version(version: Option<CiliumVersion>) -> Result<String, String> {
     }
 }
 
-/// Without a configuration it is not known which tunnel it shall be: either will do.
+/// Without a configuration the tunnel protocol is unknown, so the device of either protocol passes the check.
 async fn look_at_devices(netlink: &Handle) -> anyhow::Result<Result<String, String>> {
     let read = |protocol| async move {
         devices::cilium_devices(netlink, protocol).await.context("failed to read this node's devices")

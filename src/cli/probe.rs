@@ -1,6 +1,6 @@
 //! `vtep-agent probe`: one round of every probe now, without a running agent. Writes nothing.
 //!
-//! Prints a ladder from the node outwards as it goes: the first rung that does not hold is where to look.
+//! It prints a ladder from the node outwards while the probes run: the first failed rung is the place to look.
 
 mod ladder;
 
@@ -42,9 +42,9 @@ use crate::{
     },
 };
 
-/// A round is over when every probe has told, or after this.
+/// A round ends when every probe has a result, or after this time.
 const PATIENCE: Duration = Duration::from_secs(6);
-/// Quick: a person waits.
+/// Shorter than the defaults of `run`, because a person waits for the result.
 const PACE: Pace = Pace {
     interval: Duration::from_millis(250),
     timeout: Duration::from_millis(200),
@@ -68,7 +68,7 @@ pub struct Args {
 
 /// # Errors
 ///
-/// When the kernel cannot be read, or the sockets cannot be opened.
+/// The kernel cannot be read, or the sockets cannot be opened.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let Some(moment) = Moment::look(&args.source).await? else {
         return Ok(ExitCode::from(NO_CONFIGURATION));
@@ -77,7 +77,7 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut out = anstream::stdout().lock();
     let mut ladder = Ladder::default();
     let status = match args.output {
-        // As it goes: a person waits.
+        // Print each rung as soon as it is decided, because a person waits.
         Format::Text => {
             let status = round(args, moment, |status| ladder.climb(&mut out, status)).await?;
             ladder.finish(&mut out, &status)?;
@@ -92,14 +92,14 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(snapshot::exit(&view, status.healthy()))
 }
 
-/// The tasks of `run`, observing, until each probe has a result; `on_news` gets each state on the way.
+/// Runs the loops of `run` in observe mode until each probe has a result. `on_news` gets every intermediate status.
 async fn round(
     args: &Args,
     moment: Moment,
     mut on_news: impl FnMut(&Status) -> io::Result<()>,
 ) -> anyhow::Result<Status> {
     let fitness = Arc::new(args.source.node.fitness()?);
-    // Without the capability, its absence is the diagnosis, and no probe has a result.
+    // Without CAP_NET_RAW no probe can run, and the missing capability is the diagnosis.
     let can_probe = !fitness.lacks(capabilities::NET_RAW);
     let Observers { board, diagnoses, _inputs } = observe(args, moment, fitness, can_probe).await?;
     let mut news = board.probes.clone();

@@ -1,4 +1,4 @@
-//! `vtep-agent run`: reads the settings, wires the tasks together, and ends them on SIGTERM or SIGINT.
+//! `vtep-agent run`: reads the settings, connects the tasks, and stops on SIGTERM or SIGINT.
 
 use std::{
     process::ExitCode,
@@ -42,7 +42,7 @@ use crate::{
     },
 };
 
-/// How long a person waits at most for a stop.
+/// A stop takes at most this long.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 /// The latest configuration, and the latest facts of this node.
@@ -51,7 +51,7 @@ type NodeFacts = watch::Receiver<Option<Arc<Facts>>>;
 
 /// # Errors
 ///
-/// When the agent cannot start: the HTTP address is taken, or there are no credentials for the API server.
+/// The agent cannot start, for example because the HTTP address is in use or there are no credentials for the API server.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     logging::init(args.log_format, &args.log_level)?;
     if args.once {
@@ -72,12 +72,12 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         _ = interrupt.recv() => info!("SIGINT: stopping; kernel state remains in place"),
     }
     stop.send_replace(true);
-    // A client that holds its connection does not hold the agent.
+    // A client that keeps its connection open must not delay the stop beyond this timeout.
     let _ = tokio::time::timeout(STOP_WITHIN / 2, server.ended()).await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the loop does at the start, for jobs and scripts: no probes, no endpoints.
+/// `--once`, for jobs and scripts: the loop's first pass, without probes and HTTP endpoints.
 async fn once(args: &Args) -> anyhow::Result<ExitCode> {
     let Some(Moment { view, facts, netlink }) = Moment::look(&args.source).await? else {
         return Ok(ExitCode::from(NO_CONFIGURATION));
@@ -97,7 +97,7 @@ async fn once(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(snapshot::exit(&view, in_sync))
 }
 
-/// Source → view → { facts, reconciler, prober } → monitor: each a task, joined by channels that hold the latest value.
+/// Starts the tasks: source → view → { facts, reconciler, prober } → monitor. Channels with the latest value connect them.
 async fn start(args: &Args) -> anyhow::Result<http::Sources> {
     let mut progress = Progress::new(Instant::now());
     let source = args.source.config().await?;
@@ -122,7 +122,7 @@ async fn start(args: &Args) -> anyhow::Result<http::Sources> {
     Ok(http::Sources::new(board, progress, history_rx))
 }
 
-/// Without the API server, the log reports the same.
+/// The queue for Events; disabled without access to the API server, because the log reports the same changes.
 async fn start_events(args: &Args, source: &source::Config) -> events::Queue {
     if args.events == EventsMode::Off {
         return events::Queue::default();

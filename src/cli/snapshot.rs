@@ -1,4 +1,4 @@
-//! The configuration and the node at one moment, for commands that look once: `plan`, `probe`, `run --once`.
+//! One snapshot of the configuration and the node, for commands without a loop: `plan`, `probe`, `run --once`.
 
 use std::{
     io::{self, Write},
@@ -31,15 +31,16 @@ pub struct Moment {
     pub netlink: Handle,
 }
 
-/// Exit status where there is no usable configuration.
+/// The exit status if there is no usable configuration.
 pub const NO_CONFIGURATION: u8 = 2;
 
 impl Moment {
-    /// `None`, and said on standard error, where nothing is in force: no valid configuration was seen, now or before.
+    /// Reads everything once. `None`, with a message on standard error, if no configuration is in effect: none is valid now, and none was
+    /// saved before.
     ///
     /// # Errors
     ///
-    /// When the kernel cannot be read.
+    /// The kernel cannot be read.
     pub async fn look(source: &Source) -> anyhow::Result<Option<Self>> {
         let config = match source.config().await {
             Ok(config) => config,
@@ -71,7 +72,8 @@ impl Moment {
     }
 }
 
-/// The exit status of a command that has looked at this view: a script must not take what was seen last for what is so.
+/// The exit status of a command that used this view. A saved configuration never yields success, because a script must not mistake it for
+/// the current one.
 #[must_use]
 pub fn exit(view: &View, is_well: bool) -> ExitCode {
     match is_well {
@@ -81,12 +83,12 @@ pub fn exit(view: &View, is_well: bool) -> ExitCode {
     }
 }
 
-/// Whether the source answered, and has a configuration.
+/// Whether the source answered and has a configuration.
 fn is_there(view: &View) -> bool {
     view.source_error.is_none() && !view.findings.iter().any(|finding| finding.rule == Rule::ConfigmapMissing)
 }
 
-/// Why the configuration is not as it should be, each reason once.
+/// The configuration's errors, each once.
 fn errors(view: &View) -> Vec<&str> {
     let is_error = |finding: &&Finding| finding.severity == Severity::Error;
     let findings = view.findings.iter().filter(is_error).map(|finding| finding.message.as_str());

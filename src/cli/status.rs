@@ -1,4 +1,4 @@
-//! `vtep-agent status`: a table from the running agent.
+//! `vtep-agent status`: prints the status of the running agent as a table.
 
 use std::{
     fmt::{self, Write as _},
@@ -24,15 +24,15 @@ use super::{
     style::{BAD, BOLD, GOOD, SOFT, WARNING, fold, paint},
 };
 
-/// How long the agent may take to answer.
+/// The timeout of one request.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Bytes of the largest answer taken.
+/// The maximum length of an answer, in bytes.
 const LIMIT: usize = 4 << 20;
-/// Between two looks of `--watch`.
+/// The interval of `--watch`.
 const WATCH: Duration = Duration::from_secs(1);
-/// Home, and nothing left on the screen; taken away where there is none.
+/// Moves the cursor home and clears the screen. `anstream` removes the sequence if the output is not a terminal.
 const CLEAR: &str = "\x1b[H\x1b[2J";
-/// What `/status` and `-o json` look like.
+/// The JSON Schema of `/status` and `-o json`.
 const SCHEMA: &str = include_str!("../../docs/status.schema.json");
 
 #[derive(Clone, Debug, clap::Args)]
@@ -56,7 +56,7 @@ pub struct Args {
 
 /// # Errors
 ///
-/// When the answer cannot be printed. An agent that does not answer is exit status 2.
+/// The answer cannot be printed. If the agent does not answer, the exit status is 2.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.schema {
         std::io::stdout().write_all(SCHEMA.as_bytes())?;
@@ -166,7 +166,7 @@ fn header(out: &mut String, status: &Status) -> fmt::Result {
     below(out, &datapath.problems)
 }
 
-/// What a line of the header needs to say more.
+/// Indented sentences below a line of the header.
 fn below(out: &mut String, sentences: &[String]) -> fmt::Result {
     const INDENT: &str = "          ";
     sentences.iter().try_for_each(|sentence| writeln!(out, "{}", fold(&format!("{INDENT}{sentence}"), INDENT)))
@@ -192,14 +192,14 @@ fn row(out: &mut String, vtep: &VtepStatus) -> fmt::Result {
     match (&vtep.cause, &vtep.hint) {
         (Some(cause), Some(hint)) => {
             writeln!(out, "{}", fold(&format!("  {cause}: {hint}"), "  "))?;
-            // Whole, for a terminal to open.
+            // The link is not folded, so that a terminal can open it.
             vtep.runbook.iter().try_for_each(|runbook| writeln!(out, "  {}", paint(SOFT, runbook)))
         }
         (None, _) | (_, None) => Ok(()),
     }
 }
 
-/// The round-trip time where the probe is answered, the state where it is not: six columns.
+/// The round-trip time of an answered probe, or else its state; at most six columns.
 fn rtt(probe: &Probe) -> String {
     match (probe.state, probe.rtt_us) {
         (ProbeState::Ok, Some(rtt_us)) => milliseconds(rtt_us),
@@ -211,7 +211,7 @@ fn rtt(probe: &Probe) -> String {
     }
 }
 
-/// Three digits that matter.
+/// Three significant digits.
 fn milliseconds(us: u64) -> String {
     let ms = us as f64 / 1e3;
     let digits = if ms < 10.0 { 2 } else { usize::from(ms < 100.0) };
@@ -228,7 +228,7 @@ mod tests {
         Ok(())
     }
 
-    /// An empty table alone would look as if something were wrong.
+    /// An empty table alone would look like a failure.
     #[test]
     fn vteps_that_are_decided_elsewhere_are_said_to_be() -> fmt::Result {
         let mut status = Status::sample();

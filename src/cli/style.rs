@@ -1,4 +1,4 @@
-//! How commands print to a terminal. Colours reach terminals alone: `anstream` takes them away elsewhere, and where NO_COLOR is set.
+//! Colours and line folding of commands. Only terminals get colours: `anstream` removes them elsewhere, and if NO_COLOR is set.
 
 use std::fmt::Display;
 
@@ -11,20 +11,21 @@ pub(super) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 pub(super) const BOLD: Style = Style::new().bold();
 pub(super) const SOFT: Style = Style::new().dimmed();
 
-/// Columns of a terminal that nobody made larger.
+/// The default width of a terminal.
 const COLUMNS: usize = 80;
 
 pub(super) fn paint(style: Style, text: impl Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// Lines of at most 80 columns; those after the first begin with `indent`. Words longer than that stay whole, for they are what people copy.
+/// Folds text into lines of at most 80 columns; those after the first begin with `indent`. Longer words remain whole, because people copy
+/// them.
 pub(super) fn fold(text: &str, indent: &str) -> String {
     let options = Options::new(COLUMNS).word_splitter(WordSplitter::NoHyphenation).break_words(false);
     textwrap::fill(text, options.subsequent_indent(indent))
 }
 
-/// Without the colours that we give; what a value brings along stays.
+/// Removes this module's colours, but no escape sequences that a value contains.
 #[cfg(test)]
 pub(crate) fn colourless(text: &str) -> String {
     let ours = [GOOD, BAD, WARNING, BOLD, SOFT].map(|style| style.render().to_string());
@@ -32,7 +33,7 @@ pub(crate) fn colourless(text: &str) -> String {
     ours.iter().chain([&reset]).fold(text.to_owned(), |text, code| text.replace(code, ""))
 }
 
-/// As it is where there are no colours, and within its columns.
+/// The text without colours; checks that every line fits the columns.
 #[cfg(test)]
 pub(super) fn plain(text: &str) -> String {
     let text = colourless(text);

@@ -1,4 +1,4 @@
-//! Choices that flags name, as the command line spells them.
+//! Values of flags as the command line spells them, and their conversion to the core's types.
 
 use vtep_core::datapath::{report, settings};
 

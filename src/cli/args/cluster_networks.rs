@@ -1,4 +1,4 @@
-//! What a person tells of the cluster around a configuration.
+//! Flags that describe the cluster's networks: pods, Services and nodes.
 
 use std::net::IpAddr;
 

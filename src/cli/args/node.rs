@@ -1,4 +1,4 @@
-//! This node, as far as it is told rather than found: the settings that `run`, `plan` and `preflight` share.
+//! Settings about this node that `run`, `plan`, `preflight` and others share: paths, Cilium's version, the kernel check.
 
 use std::path::PathBuf;
 
@@ -32,7 +32,7 @@ impl Flags {
 
     /// # Errors
     ///
-    /// When this process's capabilities cannot be read.
+    /// This process's capabilities cannot be read.
     pub fn fitness(&self) -> anyhow::Result<Fitness> {
         fitness::probe(self.ignore_kernel_check).context("failed to read this process's capabilities")
     }

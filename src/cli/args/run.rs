@@ -105,7 +105,8 @@ impl Args {
     pub fn probing(&self) -> prober::Settings {
         let thresholds = Thresholds { raise: self.probe_failures, clear: self.probe_successes };
         prober::Settings {
-            // ARP's answers carry no number: an older one must be given up before the next is asked for.
+            // ARP replies have no sequence number. The timeout is shorter than the interval, so that a late reply is not taken for the
+            // answer to the next request.
             pace: Pace {
                 interval: self.probe_interval,
                 timeout: self.probe_timeout.min(self.probe_interval.mul_f64(0.8)),
@@ -129,7 +130,7 @@ impl Args {
     }
 }
 
-/// As [`logging::init`] understands it.
+/// Checks the directives for [`logging::init`].
 fn log_level(text: &str) -> Result<String, String> {
     EnvFilter::builder().parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }

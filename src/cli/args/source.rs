@@ -1,4 +1,4 @@
-//! Where the configuration comes from: the settings that `run` and `plan` share.
+//! The source of the configuration, and the settings that `run`, `plan` and `probe` share.
 
 use std::{collections::BTreeSet, fmt, path::PathBuf};
 
@@ -75,7 +75,7 @@ pub struct Source {
     pub state: state::Flags,
 }
 
-/// Where the configuration comes from, ready to be read.
+/// A source that is ready to read.
 pub enum Config {
     Dir { dir: PathBuf, surroundings: Surroundings },
     Kube(k8s::source::Source),
@@ -84,7 +84,7 @@ pub enum Config {
 impl Source {
     /// # Errors
     ///
-    /// When there are no credentials for the API server.
+    /// There are no credentials for the API server.
     pub async fn config(&self) -> anyhow::Result<Config> {
         let surroundings = self.surroundings();
         match (self.config_source, &self.config_dir) {
@@ -114,7 +114,7 @@ impl Source {
         }
     }
 
-    /// Tables whose routes are this agent's, and no needs of the node.
+    /// Routing tables of this agent. Their routes do not count as networks that the node needs.
     #[must_use]
     pub fn own_tables(&self) -> BTreeSet<u32> {
         let mut tables = self.state.route_tables();
@@ -122,18 +122,18 @@ impl Source {
         tables
     }
 
-    /// What a person tells of the cluster and the node.
+    /// The cluster's and the node's networks as given by flags.
     fn surroundings(&self) -> Surroundings {
         let allow_overlap = self.allow_overlap.iter().map(Ipv4Net::trunc).collect();
         Surroundings { allow_overlap, ..self.surroundings.surroundings() }
     }
 
-    /// What speaks against VTEPs on this node, given its networks.
+    /// The inputs for the rules about networks that this node needs.
     pub fn needs(&self, config: &Config, networks: watch::Receiver<Option<Surroundings>>) -> Needs {
         Needs { given: Box::pin(self.given(config)), networks, ipcache: self.ipcache_look() }
     }
 
-    /// What is known of the cluster without an answer of the API server: what a person tells, and where it is.
+    /// Knowledge about the cluster that needs no answer of the API server: the flags, and the API server's own addresses.
     pub fn given(&self, config: &Config) -> impl Future<Output = Surroundings> + use<> {
         let surroundings = self.surroundings();
         let server = match config {
@@ -149,7 +149,7 @@ impl Source {
         }
     }
 
-    /// Looks into the ipcache on a thread of its own.
+    /// Searches the ipcache on tokio's blocking pool.
     #[must_use]
     pub fn ipcache_look(&self) -> IpcacheLook {
         let (bpffs, owned) = (self.node.bpffs.clone(), self.state.owned());
@@ -166,7 +166,7 @@ impl Source {
         })
     }
 
-    /// What no route may cut off.
+    /// The connection that no route may cut off.
     #[must_use]
     pub fn lifeline(&self, config: &Config, netlink: Handle) -> Lifeline {
         match config {
@@ -177,11 +177,11 @@ impl Source {
 }
 
 impl Config {
-    /// The API server, to write to.
+    /// A client for writing to the API server.
     ///
     /// # Errors
     ///
-    /// When there are no credentials.
+    /// There are no credentials.
     pub async fn client(&self) -> kube::Result<Client> {
         match self {
             Self::Dir { .. } => k8s::source::client().await,
@@ -189,7 +189,7 @@ impl Config {
         }
     }
 
-    /// One look.
+    /// Reads the source once.
     pub async fn read(self) -> Observed {
         match self {
             Self::Dir { dir, surroundings } => dir::read(&dir, &surroundings),
@@ -197,7 +197,7 @@ impl Config {
         }
     }
 
-    /// Sends what is there, now and after each change.
+    /// Sends the content of the source now and after each change.
     pub async fn follow(self, updates: mpsc::Sender<Observed>) {
         match self {
             Self::Dir { dir, surroundings } => dir::follow(dir, surroundings, updates).await,
@@ -206,7 +206,7 @@ impl Config {
     }
 }
 
-/// As `/status` names it.
+/// The source's name in `/status`.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -218,7 +218,7 @@ impl fmt::Display for Config {
     }
 }
 
-/// The kernel's own tables, and Cilium's, are not to be had.
+/// Refuses the tables of the kernel and of Cilium.
 fn route_table(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(0 | 202 | 253..=255 | 2004 | 2005) => Err("it is the kernel's or Cilium's: choose another".to_owned()),
@@ -227,7 +227,7 @@ fn route_table(text: &str) -> Result<u32, String> {
     }
 }
 
-/// The library's chain of causes has each of them twice.
+/// Takes only the inner message, because the library's error chain repeats each cause.
 fn no_credentials(error: &kube::Error) -> String {
     if let kube::Error::InferConfig(error) = error { error.to_string() } else { error.to_string() }
 }

@@ -1,4 +1,4 @@
-//! Where the agent keeps what it must know after a restart.
+//! The files in `--state-dir`.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -40,20 +40,20 @@ impl Flags {
         StateFile::new(self.state_dir.join(learned::FILE))
     }
 
-    /// What this agent put into the ipcache.
+    /// The ipcache entries that this agent wrote.
     #[must_use]
     pub fn owned(&self) -> StateFile<Owned> {
         StateFile::new(self.state_dir.join(ipcache_ledger::FILE))
     }
 
-    /// What this agent wrote, so that it removes nothing else.
+    /// The records of this agent's own entries, routes and rules, so that it removes no others.
     #[must_use]
     pub fn memory(&self) -> Memory {
         let journal = Journal::load(self.journal(), || self.of_0_1_0());
         Memory { ledger: Ledger::load(self.owned()), journal }
     }
 
-    /// Routing tables that this agent has, or had, routes in.
+    /// Routing tables in which this agent has, or had, routes.
     #[must_use]
     pub fn route_tables(&self) -> BTreeSet<u32> {
         self.journal().load().ok().flatten().map(|records| records.tables()).unwrap_or_default()

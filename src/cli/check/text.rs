@@ -1,4 +1,4 @@
-//! Findings the way a good compiler prints them: what, where, the text itself, and what to write instead.
+//! The text form of findings, like a compiler's messages: the problem, its place, the offending text, and the remedy.
 
 use vtep_core::config::{
     Keys,
@@ -42,14 +42,14 @@ fn render_finding(keys: &Keys, finding: &Finding) -> String {
     text
 }
 
-/// A line of a value, and the part of it that a finding is about, in characters.
+/// A line of a value, and the marked part of it, in characters.
 struct Excerpt {
     line: String,
     column: usize,
     width: usize,
 }
 
-/// Shows the line with the value at `index` of the list, or with the beginning of the whole value.
+/// Extracts the line with the list's element at `index`, or without an index the first line of the value.
 fn excerpt(raw: &str, index: Option<usize>) -> Option<Excerpt> {
     const LONGEST: usize = 100;
     let whole = || Some((raw.len() - raw.trim_start().len(), raw.trim().lines().next().unwrap_or_default()));
@@ -64,7 +64,7 @@ fn excerpt(raw: &str, index: Option<usize>) -> Option<Excerpt> {
     let line = raw.get(line_start..)?.lines().next().unwrap_or_default();
     let before = raw.get(line_start..start)?.chars().count();
     let width = part.trim_end().chars().count();
-    // A long line is cut so that the part is in view.
+    // Cut a long line so that the marked part remains visible.
     let skipped = if before + width > LONGEST { before.saturating_sub(LONGEST / 4) } else { 0 };
     let shown: String = line.chars().skip(skipped).take(LONGEST).collect();
     let column = before - skipped;
@@ -72,16 +72,16 @@ fn excerpt(raw: &str, index: Option<usize>) -> Option<Excerpt> {
     Some(Excerpt { line: printable(shown.trim_end()), column, width })
 }
 
-/// One character for one: no value can move a terminal's cursor.
+/// Replaces each control character by one space, so that no value can move a terminal's cursor and columns remain correct.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// What lists that are gone say.
+/// The summary if all three lists are absent.
 const ELSEWHERE: &str = "no VTEP in force: vtep-endpoint, vtep-cidr and vtep-mac are absent, so VTEPs are decided elsewhere, \
                          perhaps by a CiliumVTEPConfig\n";
 
-/// What the input has that is not applied, one line each.
+/// One line for each `CiliumNodeConfig` of the input that is not applied.
 pub(super) fn notes(node_configs: &[Applied]) -> String {
     node_configs.iter().filter_map(Applied::note).map(|note| printable(&note) + "\n").collect()
 }

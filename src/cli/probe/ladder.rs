@@ -1,4 +1,4 @@
-//! The ladder that `probe` prints for each VTEP: rungs from the node outwards, each once it is decided.
+//! The ladder that `probe` prints for each VTEP: rungs from the node outwards. Each rung is printed as soon as it is decided.
 
 use std::io::{self, Write};
 
@@ -10,7 +10,7 @@ use vtep_core::{
 
 use crate::cli::style::{BAD, BOLD, GOOD, SOFT, fold, paint};
 
-/// What was printed so far: whole VTEPs, and rungs of the next.
+/// The position of the output: the number of complete VTEPs, and of printed rungs of the next one.
 #[derive(Default)]
 pub(super) struct Ladder {
     vteps: usize,
@@ -19,25 +19,25 @@ pub(super) struct Ladder {
 
 struct Rung {
     name: &'static str,
-    /// `None`: it tells nothing.
+    /// `None` if the rung has no result.
     holds: Option<bool>,
     detail: String,
-    /// It will not change by waiting.
+    /// Waiting longer will not change it.
     is_decided: bool,
 }
 
-/// Every rung is decided.
+/// Whether every rung is decided.
 pub(super) fn has_told(vtep: &VtepStatus) -> bool {
     rungs(vtep).iter().all(|rung| rung.is_decided)
 }
 
 impl Ladder {
-    /// Prints the rungs that are decided and follow on those that are printed.
+    /// Prints the next rungs, up to the first that is not decided.
     pub(super) fn climb(&mut self, out: &mut impl Write, status: &Status) -> io::Result<()> {
         self.print(out, status, false)
     }
 
-    /// Prints what is left, decided or not.
+    /// Prints all remaining rungs, decided or not.
     pub(super) fn finish(&mut self, out: &mut impl Write, status: &Status) -> io::Result<()> {
         self.print(out, status, true)
     }
@@ -94,7 +94,7 @@ fn rungs(vtep: &VtepStatus) -> [Rung; 6] {
         detail: datapath.error.clone().unwrap_or_else(|| datapath.state.to_string()),
         is_decided: true,
     };
-    // Without a target, BIG-IP's own frames may still bring one.
+    // A probe without a target is not decided: the agent may still learn the target from BIG-IP's own frames.
     let is_decided = |state: ProbeState| !matches!(state, ProbeState::Pending | ProbeState::NoTarget);
     let probe = |name, probe: &Probe| Rung {
         name,
@@ -109,7 +109,7 @@ fn rungs(vtep: &VtepStatus) -> [Rung; 6] {
         name: "path mtu",
         holds: holds(probes.path_mtu.state),
         detail: inner_mtu.map_or_else(|| "not known".to_owned(), |mtu| format!("{mtu} bytes inside")),
-        // Where no ping passes, no size is looked for.
+        // The agent measures the path MTU only while ping passes.
         is_decided: inner_mtu.is_some() || probes.icmp.state == ProbeState::Failed,
     };
     let vnis: Vec<_> = seen.vnis.iter().map(ToString::to_string).collect();
@@ -162,7 +162,7 @@ mod tests {
         Ok(())
     }
 
-    /// What is printed on the way is what is printed in the end, and each rung once.
+    /// Step by step, the ladder prints the same lines as at once, and each rung once.
     #[test]
     fn a_rung_is_printed_when_it_is_decided() -> io::Result<()> {
         let end = Status::sample();
