@@ -1,4 +1,4 @@
-//! No answer of the API server costs more memory than it may: an object has 1.5 MiB at most, and the agent 48.
+//! Limits the length of the API server's answers, because the agent has only 48 MiB of memory. An object has at most 1.5 MiB.
 
 use std::{
     error::Error,
@@ -14,7 +14,7 @@ use hyper::{
 use kube::client::Body as RequestBody;
 use tower::{Layer, Service};
 
-/// Bytes of an answer, or of one event of a watch.
+/// The maximum length of an answer, or of one event of a watch, in bytes.
 const LIMIT: usize = 4 << 20;
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -23,7 +23,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 #[error("the API server's answer has more than {LIMIT} bytes, the most that is read")]
 struct TooLong;
 
-/// Bounds what a client takes in.
+/// The layer that limits the answers of a client.
 #[derive(Clone, Copy)]
 pub(super) struct Bounded;
 
@@ -65,17 +65,17 @@ fn watched<B>(response: Response<B>) -> Response<Answer<B>> {
     response.map(|inner| Answer { inner, is_watch: true, taken: 0 })
 }
 
-/// The body of an answer, which ends with an error where it has too much.
+/// The body of an answer. It ends with an error beyond the limit.
 pub(super) struct Answer<B> {
     inner: B,
-    /// A watch goes on for ever, an event a line: each is bounded by itself.
+    /// A watch is endless and has one event per line, so the limit applies to each line.
     is_watch: bool,
-    /// Bytes of the answer, or of the line, so far.
+    /// The length of the answer, or of the current line, so far.
     taken: usize,
 }
 
 impl<B> Answer<B> {
-    /// Whether there is still room after these bytes.
+    /// Counts these bytes; false if they exceed the limit.
     fn takes(&mut self, bytes: &[u8]) -> bool {
         let lines: &mut dyn Iterator<Item = &[u8]> =
             if self.is_watch { &mut bytes.split(|byte| *byte == b'\n') } else { &mut std::iter::once(bytes) };

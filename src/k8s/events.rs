@@ -1,7 +1,7 @@
-//! Kubernetes Events (`events.k8s.io/v1`): what the log says of a change, where `kubectl describe` and `kubectl events` look.
+//! Kubernetes Events (`events.k8s.io/v1`): the same changes as in the log, for `kubectl describe` and `kubectl events`.
 //!
-//! A change of verdict is told on the Node. A finding is told on the ConfigMap, under a name that every agent of the cluster arrives at:
-//! five hundred nodes make one Event of one slip. Telling never waits: what does not fit into the queue is dropped and counted.
+//! A change of verdict is an Event of the Node. A finding is an Event of the ConfigMap, and its name is a function of the finding: five
+//! hundred nodes that find the same error write one Event. The queue never blocks a loop: if it is full, it drops the note and counts that.
 
 mod writer;
 
@@ -15,26 +15,26 @@ use vtep_core::report::{event::Note, status};
 
 pub use self::writer::Writer;
 
-/// Notes that may wait for the API server: some changes of each VTEP.
+/// The length of the queue: enough for several changes of each VTEP.
 const WAITING: usize = 64;
 
-/// What became of the notes since the start.
+/// Counters of written and dropped notes since the start.
 #[derive(Debug, Default)]
 struct Tally {
     written: AtomicU64,
     dropped: AtomicU64,
 }
 
-/// Where notes are left. Clones are one queue.
+/// The sending end for notes. All clones share one queue.
 #[derive(Clone, Debug, Default)]
 pub struct Queue {
-    /// None: there are to be no Events.
+    /// `None` if Events are disabled.
     notes: Option<mpsc::Sender<Note>>,
     tally: Arc<Tally>,
 }
 
 impl Queue {
-    /// A queue, and what a [`Writer`] takes from it.
+    /// A queue, and the receiving end for a [`Writer`].
     #[must_use]
     pub fn new() -> (Self, Waiting) {
         let (sender, notes) = mpsc::channel(WAITING);
@@ -48,7 +48,7 @@ impl Queue {
         }
     }
 
-    /// What became of the notes since the start.
+    /// The counters since the start, as `/status` reports them.
     #[must_use]
     pub fn tally(&self) -> status::Events {
         status::Events { enabled: self.notes.is_some(), written: self.written(), dropped: self.dropped() }
@@ -59,14 +59,14 @@ impl Queue {
         self.tally.written.load(Ordering::Relaxed)
     }
 
-    /// Notes that no Event came of: too many, or the API server did not take them.
+    /// The number of notes without an Event: the queue was full, the rate limit applied, or the API server refused the Event.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.tally.dropped.load(Ordering::Relaxed)
     }
 }
 
-/// The other end of a [`Queue`].
+/// The receiving end of a [`Queue`].
 #[derive(Debug)]
 pub struct Waiting {
     notes: mpsc::Receiver<Note>,

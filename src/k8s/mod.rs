@@ -1,4 +1,5 @@
-//! The API server: the watches that the configuration comes from, Events, and the Node's condition.
+//! The API server: the watches that the configuration comes from, Events, and the Node's condition. This module decides nothing: the core
+//! merges the objects and chooses the Events.
 
 mod bounded_body;
 pub mod events;

@@ -1,6 +1,7 @@
-//! The Node's condition `VtepTunnelsHealthy`, by server-side apply of that condition alone. Off unless asked for.
+//! The Node's condition `VtepTunnelsHealthy`, written by server-side apply of that one condition. Off by default (`--node-condition`).
 //!
-//! It informs; nothing follows from it. It is no taint and never touches `Ready`: a BIG-IP that is down would otherwise empty every node.
+//! The condition only informs. The agent sets no taint and never changes `Ready`: otherwise one failed BIG-IP would evict the pods of every
+//! node.
 
 use std::{
     collections::BTreeMap,
@@ -23,17 +24,17 @@ use vtep_core::diagnosis::{Cause, Diagnosis, Verdict};
 use super::words::sentence;
 
 const TYPE: &str = "VtepTunnelsHealthy";
-/// Server-side apply owns fields by this name.
+/// The field manager of the server-side apply.
 const MANAGER: &str = "vtep-agent";
-/// As often as the kubelet renews its own.
+/// The kubelet renews its own conditions at the same interval.
 const HEARTBEAT: Duration = Duration::from_secs(300);
-/// What has changed is written when it has held for so long.
+/// The pause after a change before the condition is written, so that a burst of changes causes one write.
 const SETTLE: Duration = Duration::from_secs(10);
-/// For one answer.
+/// The timeout of one request.
 const PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(30);
 
-/// What the condition says, without its times.
+/// The condition without its timestamps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
     /// `True`, `False` or `Unknown`.
@@ -52,7 +53,7 @@ impl Condition {
         };
         let is_trouble = |(_, diagnosis): &(&Ipv4Net, &Diagnosis)| diagnosis.verdict != Verdict::Healthy;
         let message = diagnoses.iter().filter(is_trouble).map(told).collect::<Vec<_>>().join("; ");
-        // What is known decides before what is not.
+        // A known cause takes precedence over an unknown verdict.
         let worst = diagnoses.iter().filter(is_trouble).map(|(_, diagnosis)| diagnosis);
         let worst = worst.min_by_key(|diagnosis| (diagnosis.verdict == Verdict::Unknown, diagnosis.cause));
         match worst {
@@ -70,7 +71,7 @@ impl Condition {
     }
 }
 
-/// Keeps the condition as the diagnoses are, until their sender is gone.
+/// Keeps the condition in line with the diagnoses, until their sender is dropped.
 pub async fn keep(client: Client, node: String, mut diagnoses: watch::Receiver<Arc<BTreeMap<Ipv4Net, Diagnosis>>>) {
     let nodes = Api::<Node>::all(client);
     let mut written = None;
@@ -101,7 +102,7 @@ pub async fn keep(client: Client, node: String, mut diagnoses: watch::Receiver<A
                 }
             }
         }
-        // The heart beats of a fleet that started together drift apart.
+        // Jitter spreads the heartbeats of a fleet that started at the same time.
         let next = next.mul_f64(0.9 + 0.2 * fastrand::f64());
         tokio::select! {
             changed = diagnoses.changed() => if changed.is_err() { return },

@@ -1,4 +1,4 @@
-//! Kubernetes' objects, reduced to what matters here.
+//! Converts Kubernetes objects into the core's values, and drops all other fields.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
@@ -19,7 +19,7 @@ use vtep_core::config::{
 
 use super::watch::Objects;
 
-/// The keys of the ConfigMap; `None` where there is none.
+/// The keys of the ConfigMap; `None` if it does not exist.
 #[expect(clippy::unnecessary_wraps, reason = "the others can fail")]
 pub(super) fn keys(objects: &Objects<ConfigMap>) -> Result<Option<Keys>, Unknown> {
     Ok(objects.values().next().map(|object| object.data.clone().unwrap_or_default()))
@@ -30,7 +30,7 @@ pub(super) fn node(objects: &Objects<NodeObject>) -> Result<Node, Unknown> {
     let object = objects.values().next().ok_or_else(none)?;
     let spec = object.spec.as_ref();
     let pod_cidrs = spec.and_then(|spec| spec.pod_cidrs.as_ref()).into_iter().flatten();
-    // Nodes of before Kubernetes 1.16 have but one.
+    // Kubernetes before 1.16 sets only the singular field.
     let pod_cidrs = pod_cidrs.chain(spec.and_then(|spec| spec.pod_cidr.as_ref()));
     let addresses = object.status.as_ref().and_then(|status| status.addresses.as_ref()).into_iter().flatten();
     Ok(Node {
@@ -43,7 +43,7 @@ pub(super) fn node(objects: &Objects<NodeObject>) -> Result<Node, Unknown> {
     })
 }
 
-/// `spec` of a `CiliumNode`, as far as it matters.
+/// The fields of a `CiliumNode`'s `spec` that the agent uses.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct CiliumNodeSpec {
@@ -67,7 +67,7 @@ struct Ipam {
     pools: Pools,
 }
 
-/// Of multi-pool IPAM.
+/// The pod networks of multi-pool IPAM.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Pools {
@@ -97,8 +97,10 @@ pub(super) fn cilium_node(objects: &Objects<DynamicObject>) -> Result<CiliumNode
     })
 }
 
-/// The addresses of a Service's endpoints, ready or not: one that is starting is needed in a moment. An API server that answers has an
-/// endpoint, so that a list without one is not complete: the only API server takes its own out when it stops, and enters it after its start.
+/// The addresses of a Service's endpoints. Endpoints that are not ready count, too, because one that starts will be needed soon.
+///
+/// A list without endpoints counts as incomplete, because an API server that answers has one. A single API server removes its own endpoint
+/// when it stops, and adds it only after its start.
 pub(super) fn endpoints(objects: &Objects<EndpointSlice>) -> Result<BTreeSet<Ipv4Addr>, Unknown> {
     let endpoints = objects.values().flat_map(|slice| slice.endpoints.iter().flatten());
     let addresses: Vec<&String> = endpoints.flat_map(|endpoint| &endpoint.addresses).collect();
@@ -112,7 +114,7 @@ fn withheld(reason: &str) -> Unknown {
     Unknown::Withheld(reason.to_owned())
 }
 
-/// `spec` of a `CiliumNodeConfig`.
+/// The fields of a `CiliumNodeConfig`'s `spec`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct NodeConfigSpec {
@@ -121,7 +123,7 @@ struct NodeConfigSpec {
     defaults: Keys,
 }
 
-/// One that cannot be read spoils all: which keys it sets for which nodes is not known.
+/// One unreadable object fails the whole list, because it may set any key for this node.
 pub(super) fn node_configs(objects: &Objects<DynamicObject>) -> Result<Vec<NodeConfig>, Unknown> {
     let configs = objects.iter().map(|(name, object)| node_config(name, object));
     configs.collect::<Result<_, _>>().map_err(Unknown::Failed)

@@ -1,9 +1,9 @@
-//! When an agent that lost its API server asks it again, so that a fleet that lost it in one moment does not come back in one.
+//! Schedules the attempts of an agent that lost its API server, so that a fleet that lost it at once does not reconnect at once.
 //!
-//! Time is cut into cycles from the agent's start on, and each agent has its place in the cycle, by its node's name. After a loss it asks at
-//! its place of a cycle and at no other time, and the place never depends on when or how the server was lost: so no second sees more than its
-//! share of the fleet, however often and for whatever reason the attempts fail, and a server that is back is found within one cycle, by half
-//! of the fleet within half of one.
+//! Time is divided into cycles from the agent's start on, and the node's name gives each agent a fixed place in the cycle. After a loss the
+//! agent makes attempts only at that place. The place does not depend on the time or the kind of the loss. So each second gets only its
+//! share of the fleet, however often the attempts fail and for whatever reason. After the server's return, half of the fleet finds it
+//! within half a cycle, and all of it within one.
 
 use std::{sync::PoisonError, time::Duration};
 
@@ -16,21 +16,21 @@ use vtep_core::config::cached::Unknown;
 
 use super::server::Server;
 
-/// The time in which each agent of a fleet asks once: in any second, less than a seventh of them. What is left to a fifth is for chance, for
-/// names are not spread quite evenly.
+/// The time in which each agent of a fleet makes one attempt. In any second, fewer than a seventh of the agents do. The limit is a fifth;
+/// the margin is for names that are not spread evenly.
 const CYCLE: Duration = Duration::from_millis(7500);
-/// The time between a loss or a failure and the next attempt, at least: a server that only restarts is back by then.
+/// The minimum time between a loss or a failure and the next attempt. A server that only restarts is back by then.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// How many answers in a row may be no success before cycles are left out: a server that is starting gives some, and one that keeps giving
-/// them suffers.
+/// The number of consecutive refusals before the agent skips cycles. A server that starts refuses a few times; one that keeps refusing is
+/// overloaded.
 const FREE_REFUSALS: u32 = 2;
 
-/// Why the API server does not tell what is there, in words.
+/// A failed request to the API server, with the reason in plain words.
 #[derive(Debug)]
 pub(super) enum Lost {
-    /// It cannot be reached.
+    /// The server cannot be reached.
     Away(String),
-    /// It answers, but not with what was asked for. The code is 0 where an answer of success cannot be read.
+    /// The server refused the request, or its answer cannot be read. The code of an unreadable answer is 0.
     Answered { code: u16, reason: String },
 }
 
@@ -43,17 +43,17 @@ impl From<Lost> for Unknown {
     }
 }
 
-/// Lets through one attempt at a time, and after a loss at this agent's place in the cycle alone: watches that lost one API server together
-/// ask it no more often than one would.
+/// Permits one attempt at a time, and after a loss only at this agent's place in the cycle. All watches of the agent share it, so together
+/// they make no more attempts than one watch would.
 pub(super) struct Gate {
     turn: Mutex<()>,
     opening: std::sync::Mutex<Opening>,
-    /// The cycles are counted from here.
+    /// The start of the first cycle.
     origin: Instant,
     /// This agent's place in each cycle, 0 to 1.
     place: f64,
     server: Server,
-    /// Why the API server could not be reached the last time.
+    /// The reason why the last attempt did not reach the API server.
     trouble: watch::Sender<Option<String>>,
 }
 
@@ -62,23 +62,23 @@ pub(super) struct Gate {
 struct Opening {
     /// A watch was lost, and none has worked since.
     lost: bool,
-    /// When to look whether anybody is there: long before the attempt.
+    /// The time of a quick TCP check whether the server is there, well before the attempt.
     check_at: Option<Instant>,
     not_before: Option<Instant>,
     refusals: u32,
 }
 
-/// Why the gate closes.
+/// The reason for closing the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Closed {
-    /// A watch ended before its time.
+    /// A watch ended early.
     Ended,
     Away,
     Answered,
 }
 
 impl Gate {
-    /// The place is by the node's name: the names of a fleet are spread evenly.
+    /// A hash of the node's name gives the place, which spreads the nodes of a fleet over the cycle.
     pub(super) fn new(node: &str, server: Server) -> Self {
         let number = Sha256::digest(node).first_chunk().copied().map_or(0, u32::from_be_bytes);
         let place = f64::from(number) / (f64::from(u32::MAX) + 1.0);
@@ -86,12 +86,12 @@ impl Gate {
         Self { turn, opening, origin: Instant::now(), place, server, trouble }
     }
 
-    /// Why the API server cannot be reached; `None` while it can.
+    /// The reason why the API server cannot be reached; `None` while it can.
     pub(super) fn trouble(&self) -> watch::Receiver<Option<String>> {
         self.trouble.subscribe()
     }
 
-    /// Waits for its turn, and makes the attempt.
+    /// Waits until the gate opens, then makes the attempt.
     pub(super) async fn pass<T>(&self, attempt: impl Future<Output = Result<T, Lost>>) -> Result<T, Lost> {
         let _turn = self.turn.lock().await;
         self.check().await;
@@ -112,8 +112,8 @@ impl Gate {
         outcome
     }
 
-    /// Right after a loss, a TCP connection tells whether the server is gone; it costs the server nothing, and the fleet need not wait for
-    /// its attempts to know.
+    /// Shortly after a loss, opens a TCP connection to learn whether the server is gone. This costs the server almost nothing, and the
+    /// agent reports the loss long before its next attempt.
     async fn check(&self) {
         let due = self.opening().check_at.take();
         let Some(due) = due else { return };
@@ -123,7 +123,7 @@ impl Gate {
         }
     }
 
-    /// An attempt failed, or a watch was lost: the next waits, unless it waits already.
+    /// Closes the gate after a failed attempt or a lost watch. A gate that is closed already keeps its time.
     pub(super) fn close(&self, why: Closed) {
         let mut opening = self.opening();
         let now = Instant::now();
@@ -133,7 +133,7 @@ impl Gate {
         if why == Closed::Ended && self.trouble.borrow().is_none() {
             opening.check_at = Some(now + FIRST_PAUSE.mul_f64(self.place));
         }
-        // A watch that is opened and ends at once, again and again, is no success either.
+        // A watch that opens and ends at once, again and again, counts as refused.
         if why == Closed::Answered || (why == Closed::Ended && opening.lost) {
             opening.refusals = opening.refusals.saturating_add(1);
         }
@@ -141,14 +141,14 @@ impl Gate {
         opening.not_before = Some(self.origin + next(now - self.origin, self.place, opening.refusals));
     }
 
-    /// A watch works: what fails next is the first to fail.
+    /// A watch works: resets the count of refusals.
     pub(super) fn works(&self) {
         let mut opening = self.opening();
         opening.lost = false;
         opening.refusals = 0;
     }
 
-    /// A long time, spread over the fleet.
+    /// Lengthens a long interval by up to half of it, by this agent's place, so that a fleet does not act at once.
     pub(super) fn spread(&self, time: Duration) -> Duration {
         time.mul_f64(1.0 + self.place / 2.0)
     }
@@ -158,13 +158,12 @@ impl Gate {
     }
 
     fn opening(&self) -> std::sync::MutexGuard<'_, Opening> {
-        // Whoever panicked held nothing half done.
+        // A panic cannot leave the value half changed, so a poisoned lock is safe to use.
         self.opening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// When the agent at this place may ask next, counted from the origin as `now` is: at its place of a cycle, or of a later one after many
-/// refusals.
+/// The time of the next attempt of the agent at this place; it and `now` count from the origin. After many refusals, cycles are skipped.
 fn next(now: Duration, place: f64, refusals: u32) -> Duration {
     let first = CYCLE.mul_f64(place);
     let begun = (now + FIRST_PAUSE).saturating_sub(first).div_duration_f64(CYCLE).ceil();
@@ -177,10 +176,10 @@ mod tests {
     use super::*;
 
     const FLEET: u32 = 1000;
-    /// The loss, after some time and at some point of a cycle.
+    /// The time of the loss: after several cycles, and in the middle of one.
     const LOSS: Duration = Duration::from_millis(100_300);
 
-    /// When an agent asks within five minutes of the loss, if all attempts fail in this way.
+    /// The attempts of an agent within five minutes of the loss, if all of them fail in this way.
     fn attempts(agent: u32, answered: bool) -> Vec<Duration> {
         let (mut at, mut attempts) = (LOSS, Vec::new());
         for failed in 0.. {
@@ -200,7 +199,7 @@ mod tests {
         assert_eq!(seconds(true), [4.7, 12.2, 19.7, 34.7, 57.2, 79.7]);
     }
 
-    /// However long the API server was away, and with every attempt of every agent.
+    /// This counts every attempt of every agent over five minutes.
     #[test]
     fn less_than_a_seventh_of_a_fleet_asks_in_any_second() {
         for answered in [false, true] {
@@ -212,7 +211,7 @@ mod tests {
         }
     }
 
-    /// Whenever it returns: promised are 5 s.
+    /// This holds for any time of the return. The documents promise 5 s.
     #[test]
     fn half_of_a_fleet_finds_a_server_that_is_back_within_four_and_a_half_seconds() {
         let fleet: Vec<_> = (0..FLEET).map(|agent| attempts(agent, false)).collect();

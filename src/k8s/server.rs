@@ -1,4 +1,4 @@
-//! Where the API server is: what the client connects to, as addresses.
+//! The location of the API server: host, port and proxy of the client's configuration, and their addresses.
 
 use std::{
     collections::BTreeSet,
@@ -40,7 +40,7 @@ impl Server {
         Self(Arc::new(Hosts { host, proxy }))
     }
 
-    /// The TCP addresses that the client connects to: the proxy's where there is one. Empty while the name cannot be resolved.
+    /// The TCP addresses that the client connects to: those of the proxy if there is one. Empty while the name cannot be resolved.
     pub async fn tcp_addresses(&self) -> Vec<SocketAddr> {
         let target = self.0.proxy.as_ref().or(self.0.host.as_ref());
         match target {
@@ -54,10 +54,11 @@ impl Server {
         self.locate().await.addresses
     }
 
-    /// The same, and whether the client's own target is among them. Behind a proxy the API server's name may be the proxy's to resolve.
+    /// Like [`Self::addresses`], and whether the client's own target could be resolved. Behind a proxy, only the proxy may be able to
+    /// resolve the API server's name.
     pub(super) async fn locate(&self) -> Located {
         let mut located = Located::default();
-        // What the client connects to comes last.
+        // The client's target comes last, so that `unresolved` is about it.
         for host in [&self.0.host, &self.0.proxy].into_iter().flatten() {
             let resolved = host.resolve().await;
             located.unresolved = resolved.as_ref().err().map(|error| self.unreachable(&error.to_string()));
@@ -66,16 +67,16 @@ impl Server {
         located
     }
 
-    /// Whether the addresses may change: a name can be resolved to others tomorrow.
+    /// Whether the addresses can change: a name may resolve to other addresses later.
     pub(super) fn is_named(&self) -> bool {
         [&self.0.host, &self.0.proxy].into_iter().flatten().any(|host| host.name.parse::<IpAddr>().is_err())
     }
 
-    /// Opens a TCP connection to one of its addresses, and closes it: the least that tells whether anybody is there.
+    /// Opens a TCP connection to one of the addresses, and closes it. This is the cheapest check whether the server is there.
     ///
     /// # Errors
     ///
-    /// In plain words, when no address accepts.
+    /// No address accepts a connection; the error is a reason in plain words.
     pub(super) async fn reach(&self) -> Result<(), String> {
         let Some(host) = self.0.proxy.as_ref().or(self.0.host.as_ref()) else { return Ok(()) };
         let addresses = host.resolve().await.map_err(|error| words::of_io(&error))?;
@@ -90,13 +91,13 @@ impl Server {
         Err(last)
     }
 
-    /// The sentence for a connection that failed for this reason.
+    /// The sentence that reports a failed connection with its reason.
     pub(super) fn unreachable(&self, reason: &str) -> String {
         format!("the API server{self} cannot be reached: {reason}")
     }
 }
 
-/// ` at 10.0.0.1:6443`; nothing where it is not known.
+/// ` at 10.0.0.1:6443`; empty if the location is unknown.
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(Host { name, port }) = &self.0.host {
@@ -111,7 +112,7 @@ impl fmt::Display for Server {
 
 impl Host {
     fn of(uri: &Uri) -> Option<Self> {
-        // An IPv6 address stands in brackets.
+        // A URI has an IPv6 address in brackets.
         let name = uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
         let by_scheme = if uri.scheme_str() == Some("http") { 80 } else { 443 };
         Some(Self { name, port: uri.port_u16().unwrap_or(by_scheme) })
@@ -125,7 +126,7 @@ impl Host {
     }
 }
 
-/// Also of an IPv4 address in IPv6 form.
+/// The IPv4 address, also of one that is mapped into IPv6.
 fn ipv4(address: IpAddr) -> Option<Ipv4Addr> {
     match address.to_canonical() {
         IpAddr::V4(address) => Some(address),
@@ -178,7 +179,7 @@ mod tests {
         assert_eq!(known.clone().and(unknown.clone()), known, "it was known before");
         assert_eq!(unknown.clone().and(known.clone()), known, "it is known now");
         assert_eq!(unknown.clone().and(unknown.clone()), unknown);
-        // The proxy resolves the API server's name; its own is this node's to resolve.
+        // The proxy resolves the API server's name; this node resolves the proxy's name.
         let behind = server("https://nobody.invalid:6443", Some("http://127.0.0.1:3128")).locate().await;
         assert_eq!(behind, known);
         let no_proxy = server("https://127.0.0.1:6443", Some("http://nobody.invalid:3128")).locate().await;
@@ -187,7 +188,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_there_is_said_in_plain_words() {
-        // The port is taken and nobody listens on it.
+        // The socket holds the port, but does not listen.
         let socket = net::TcpSocket::new_v4().expect("a socket");
         socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port");
         let address = socket.local_addr().expect("an address");

@@ -1,7 +1,7 @@
-//! The configuration from the API server: one watch each on the ConfigMap, on the `CiliumNodeConfig`s beside it, on this Node and its
-//! `CiliumNode`, and on the API server's own endpoints, and no polling.
+//! The configuration from the API server: one watch each on the ConfigMap, on the `CiliumNodeConfig`s of its namespace, on this Node, on
+//! its `CiliumNode`, and on the API server's own endpoints. Nothing is polled.
 //!
-//! An API server that is slow, gone or refuses changes nothing in the kernel: what was seen last stays in force.
+//! If the API server is slow, unreachable or refuses, nothing changes in the kernel: the last configuration remains in effect.
 
 use std::{collections::BTreeSet, future, net::Ipv4Addr, time::Duration};
 
@@ -29,28 +29,28 @@ use super::{bounded_body::Bounded, objects, retry_gate::Gate, server::Server, wa
 
 /// The timeout of a connection to the API server, TLS included: less than a cycle of [`gate`].
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a name of the API server is looked up again.
+/// The interval of look-ups of the API server's name.
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(60);
-/// The same while it has never been resolved.
+/// The interval until the first look-up succeeds.
 const LOOKUP_RETRY: Duration = Duration::from_secs(5);
 
-/// A client by the pod's ServiceAccount, or by KUBECONFIG.
+/// A client with the credentials of the pod's ServiceAccount, or of KUBECONFIG.
 ///
 /// # Errors
 ///
-/// When there are no credentials.
+/// There are no credentials.
 pub async fn client() -> kube::Result<Client> {
     connect().await.map(|(client, _)| client)
 }
 
-/// The same, and where it connects to.
+/// Like [`client`], with the server that it connects to.
 ///
 /// # Errors
 ///
-/// When there are no credentials.
+/// There are no credentials.
 pub async fn connect() -> kube::Result<(Client, Server)> {
     let mut config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
-    // The client's own retries would hide what the API server says, and are faster than once a second.
+    // The client's own retries would hide the API server's answers, and come more often than once a second.
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     let server = Server::of(&config);
@@ -61,15 +61,15 @@ pub async fn connect() -> kube::Result<(Client, Server)> {
 #[derive(Clone)]
 pub struct Source {
     pub client: Client,
-    /// Where the client connects to.
+    /// The server that the client connects to.
     pub server: Server,
     pub names: Names,
-    /// What is known of the cluster without the API server.
+    /// Knowledge about the cluster from elsewhere, for example from flags.
     pub surroundings: Surroundings,
 }
 
 impl Source {
-    /// One look.
+    /// Reads everything once, without a watch.
     pub async fn read(&self) -> Observed {
         let (configmap, node_configs, node) = (self.configmap(), self.node_configs(), self.node());
         let (cilium_node, endpoints) = (self.cilium_node(), self.endpoints());
@@ -82,7 +82,7 @@ impl Source {
         self.observed(&seen, None).unwrap_or_else(|| Observed::nothing("it was not asked"))
     }
 
-    /// Sends what is there, now and after each change, until the receiver is gone.
+    /// Sends the configuration now and after each change, until the receiver is dropped.
     pub async fn follow(self, updates: mpsc::Sender<Observed>) {
         let gate = Gate::new(&self.names.node, self.server.clone());
         let (senders, watches) = Watches::new(&gate);
@@ -100,7 +100,7 @@ impl Source {
         }
     }
 
-    /// Puts together what the watches see.
+    /// Merges the results of the watches, and sends the result if it differs from the last.
     async fn join(&self, mut watches: Watches, updates: mpsc::Sender<Observed>) {
         let mut last: Option<Observed> = None;
         loop {
@@ -120,7 +120,7 @@ impl Source {
         }
     }
 
-    /// Tells the addresses of the API server as this node reaches it.
+    /// Publishes the addresses under which this node reaches the API server.
     async fn look_up(&self, out: watch::Sender<Option<Located>>) {
         loop {
             let found = self.server.locate().await;
@@ -157,7 +157,7 @@ impl Source {
 
     fn node_configs(&self) -> Selection<DynamicObject, Vec<NodeConfig>> {
         let Names { namespace, .. } = &self.names;
-        // v2 since Cilium 1.16.
+        // Cilium serves v2 since 1.16.
         let apis = ["v2", "v2alpha1"].map(|version| {
             let kind = GroupVersionKind::gvk("cilium.io", version, "CiliumNodeConfig");
             let resource = ApiResource::from_gvk_with_plural(&kind, "ciliumnodeconfigs");
@@ -203,7 +203,7 @@ impl Source {
         }
     }
 
-    /// The API server says itself where it is, behind the Service that pods reach it by.
+    /// The API server publishes its own endpoints, for the Service through which pods reach it.
     fn endpoints(&self) -> Selection<EndpointSlice, BTreeSet<Ipv4Addr>> {
         Selection {
             apis: vec![Api::namespaced(self.client.clone(), "default")],

@@ -1,7 +1,7 @@
-//! Keeps in view what a selection of objects holds, by a watch that is opened again whenever it ends.
+//! Follows a selection of objects with a watch, and opens the watch again whenever it ends. `retry_gate` decides the time of each attempt.
 //!
-//! The loop is our own, because kube's watcher resumes a watch that ends at once without any pause, never looks again after HTTP 410, and
-//! needs the right to list even one object.
+//! The agent does not use kube's watcher, which resumes a watch that ends at once without a pause, never lists again after HTTP 410, and
+//! needs the right to list even for a single object.
 
 use std::{collections::BTreeMap, fmt::Debug, mem, pin::pin, time::Duration};
 
@@ -24,15 +24,16 @@ use super::{
     words,
 };
 
-/// How long the API server may take to answer.
+/// The timeout of one request.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// A watch that lived so long works.
+/// A watch that has been open for this long counts as working.
 const YOUTH: Duration = Duration::from_secs(1);
-/// A watch ends by itself after 290 s; one that lived so long may be opened again at once, one that ended sooner was not alone.
+/// A watch ends by itself after 290 s. A watch of at least this age may be reopened at once. One that ended sooner was probably cut for
+/// the whole fleet, so the agent waits for its turn.
 const FULL_LIFE: Duration = Duration::from_secs(270);
-/// One that is silent for longer than its life is dead.
+/// A watch without an event for longer than its lifetime is dead.
 const SILENCE: Duration = Duration::from_secs(300);
-/// How often to look for a resource that the API server does not serve, or does not show.
+/// The interval of attempts to read a resource that the API server does not serve, or forbids to read.
 const SELDOM: Duration = Duration::from_secs(300);
 
 /// The objects of a selection, by their names.
@@ -40,30 +41,31 @@ pub(super) type Objects<K> = BTreeMap<String, K>;
 
 /// One object by its name, or all of a namespace, or those with a label.
 pub(super) struct Selection<K, V> {
-    /// The same resource in each of its versions, the best first: the first that is served is used, and none is no objects.
+    /// The same resource in each of its versions, the preferred first. The first version that is served is used; if none is, there are no
+    /// objects.
     pub(super) apis: Vec<Api<K>>,
-    /// As RBAC names it.
+    /// The resource's name in RBAC rules.
     pub(super) resource: &'static str,
     pub(super) namespace: Option<String>,
     pub(super) name: Option<String>,
     pub(super) label: Option<&'static str>,
-    /// The configuration is complete without: that it is not there, not to be seen, or cannot be read is logged and holds nothing up.
+    /// The configuration is complete without it: if it is absent, forbidden or unreadable, the agent logs that and continues.
     pub(super) optional: bool,
-    /// For the error's text.
+    /// The server that error messages name.
     pub(super) server: Server,
     pub(super) read: fn(&Objects<K>) -> Result<V, Unknown>,
 }
 
-/// Where a selection tells what is known of it.
+/// The output of a selection.
 struct Out<V> {
     part: watch::Sender<Part<V>>,
-    /// What is missing, as the log says.
+    /// The failure that the log reported last.
     warned: Option<Unknown>,
 }
 
-/// What was there when the API server was asked, and from where to watch on.
+/// The objects that a read found, and the version from which to watch.
 struct Found<'s, K> {
-    /// `None`: the resource is not served.
+    /// `None` if the resource is not served.
     api: Option<&'s Api<K>>,
     objects: Objects<K>,
     version: String,
@@ -83,21 +85,21 @@ impl<K: ResourceExt> Found<'_, K> {
 
 /// How a watch ended.
 enum End {
-    /// As watches do.
+    /// The watch reached its normal lifetime.
     OfAge,
-    /// Before its time: the API server goes, and others end with it.
+    /// The watch ended early without an error: the API server probably stops, and ends other watches, too.
     Clean,
-    /// From where it was is not known any more.
+    /// The server no longer knows the version, or the watch fell silent: the next attempt reads the objects again.
     Stale,
-    /// There is nothing to watch for now: the resource is not served or, where this is said, not to be seen.
+    /// There is nothing to watch for now: the resource is not served, or, with a reason, forbidden.
     Absent(Option<String>),
 }
 
-/// What became of an attempt to open a watch.
+/// The outcome of an attempt to open a watch.
 enum Opened<S> {
     Watch(S),
     Unserved,
-    /// The right is missing, and the rest goes on without.
+    /// The agent lacks the right, and continues without the optional resource.
     Forbidden(String),
 }
 
@@ -106,7 +108,7 @@ where
     K: Clone + DeserializeOwned + Debug + ResourceExt,
     V: PartialEq,
 {
-    /// One look.
+    /// Reads the selection once, without a watch.
     pub(super) async fn read_once(&self) -> Part<V> {
         let found = self.look().await.map_err(Unknown::from);
         match found.and_then(|found| self.value(&found)) {
@@ -115,7 +117,7 @@ where
         }
     }
 
-    /// Tells what is there, now and after each change, until nobody listens.
+    /// Publishes the selection now and after each change, until all receivers are dropped.
     pub(super) async fn follow(&self, gate: &Gate, out: watch::Sender<Part<V>>) {
         let mut out = Out { part: out, warned: None };
         let mut found = None;
@@ -134,7 +136,7 @@ where
                     time::sleep(gate.spread(SELDOM)).await;
                     continue;
                 }
-                // The gate knows, and says so once it is sure.
+                // The gate checks the connection and then publishes the reason.
                 Err(Lost::Away(_)) => gate.close(Closed::Ended),
                 Err(lost @ Lost::Answered { .. }) => {
                     gate.close(Closed::Answered);
@@ -145,7 +147,7 @@ where
         }
     }
 
-    /// Looks, unless it is known from where to watch on, and watches until the watch ends.
+    /// Reads the objects unless a version to watch from is known, and watches until the watch ends.
     async fn attempt<'s>(
         &'s self,
         gate: &Gate,
@@ -163,14 +165,14 @@ where
         let opened = Instant::now();
         loop {
             let event = time::timeout(SILENCE, events.next()).await;
-            // What comes at once says little, a watch may end right behind it; a change says that it works.
+            // The first `Added` events prove little, because the watch may end right after them; a change proves that it works.
             let is_change = matches!(event, Ok(Some(Ok(WatchEvent::Modified(_) | WatchEvent::Deleted(_)))));
             if is_change || opened.elapsed() > YOUTH {
                 gate.works();
             }
             let event = match event {
                 Ok(Some(event)) => event.map_err(|error| self.explain("watch", &error))?,
-                // Without a version to go on from, the look comes first again.
+                // Without a version to continue from, the next attempt reads the objects first.
                 Ok(None) if found.version.is_empty() => return Ok(End::Stale),
                 Ok(None) if opened.elapsed() > FULL_LIFE => return Ok(End::OfAge),
                 Ok(None) => return Ok(End::Clean),
@@ -183,7 +185,7 @@ where
                     found.version = bookmark.metadata.resource_version;
                     continue;
                 }
-                // The version is too old: the next look begins anew.
+                // The version is too old: the next attempt reads the objects again.
                 WatchEvent::Error(status) if status.code == 410 => return Ok(End::Stale),
                 WatchEvent::Error(status) => return Err(self.explain("watch", &kube::Error::Api(status))),
             }
@@ -191,8 +193,8 @@ where
         }
     }
 
-    /// Opens a watch. What was found is only told once the watch is open, so that a right to look without the right to watch is one lasting
-    /// error, and no flicker.
+    /// Opens a watch. The caller publishes the objects only once the watch is open: with the right to read but not to watch, the agent thus
+    /// reports one lasting error instead of alternating between success and error.
     async fn open<'s>(
         &'s self,
         found: &mut Option<Found<'s, K>>,
@@ -213,13 +215,14 @@ where
         match self.answer("watch", api.watch(&params, version)).await {
             Ok(events) => Ok(Opened::Watch(events)),
             Err(Lost::Answered { code: 403, reason }) if self.optional => Ok(Opened::Forbidden(reason)),
-            // An object that is not there and a resource that is not served look the same until it is watched.
+            // A read cannot distinguish an absent object from a resource that is not served; only the watch can.
             Err(Lost::Answered { code: 404, .. }) if self.optional => Ok(Opened::Unserved),
             Err(lost) => Err(lost),
         }
     }
 
-    /// An object by its name is looked at without the right to list; a watch that names no version then begins with what is there.
+    /// Reads the objects. A single object needs only the right to get, not to list; a watch without a version then begins with the current
+    /// state.
     async fn look(&self) -> Result<Found<'_, K>, Lost> {
         for api in &self.apis {
             let found = match &self.name {
@@ -228,7 +231,7 @@ where
                         let objects = object.into_iter().map(|object| (object.name_any(), object)).collect();
                         Some(Found { api: Some(api), objects, version: String::new() })
                     }
-                    // A path that is not served is answered by a page, which the client does not take for "there is none".
+                    // For a path that is not served, the server answers with a page of text, which `get_opt` does not turn into `None`.
                     Err(Lost::Answered { code: 404, .. }) if self.optional => None,
                     Err(lost) => return Err(lost),
                 },
@@ -245,8 +248,8 @@ where
         Ok(Found { api: None, objects: Objects::new(), version: String::new() })
     }
 
-    /// Tells what there is; of what is optional, the log says once why there is nothing. What was known before and cannot be read now
-    /// stays, and needs no line.
+    /// Publishes a value or a failure. For an optional resource, the log reports each failure once. A failed read keeps the known value,
+    /// and then needs no line.
     fn tell(&self, out: &mut Out<V>, value: Result<V, Unknown>) {
         let stays = matches!(value, Err(Unknown::Failed(_))) && out.part.borrow().known.is_some();
         let missing = value.as_ref().err().filter(|_| self.optional).cloned();
@@ -275,19 +278,20 @@ where
         value.map_err(|unknown| unknown.about(&self.described()))
     }
 
-    /// Waits for an answer, but not for ever.
+    /// Waits for an answer, with a timeout.
     async fn answer<T>(&self, verb: &str, asked: impl Future<Output = kube::Result<T>>) -> Result<T, Lost> {
         match time::timeout(PATIENCE, asked).await {
             Ok(answer) => answer.map_err(|error| self.explain(verb, &error)),
             Err(_) => {
                 let reason = self.server.unreachable(&format!("no answer within {} s", PATIENCE.as_secs()));
-                // Nothing waits for ever for what is optional.
+                // A timeout on an optional resource counts as an answered failure: `Away` publishes nothing, and the configuration
+                // would wait for this resource for ever.
                 Err(if self.optional { Lost::Answered { code: 0, reason } } else { Lost::Away(reason) })
             }
         }
     }
 
-    /// A refusal as what is missing, any other failure in plain words.
+    /// Turns an error into a plain reason; a refusal names the missing right or object.
     fn explain(&self, verb: &str, error: &kube::Error) -> Lost {
         let what = self.described();
         if words::is_unreadable(error) {
@@ -314,7 +318,7 @@ where
         format!("{}{name}{}", self.resource, namespace.unwrap_or_default())
     }
 
-    /// `None` where this version of the resource is not served.
+    /// `None` if this version of the resource is not served.
     async fn list(&self, api: &Api<K>) -> kube::Result<Option<kube::api::ObjectList<K>>> {
         let params = ListParams { label_selector: self.label.map(str::to_owned), ..ListParams::default() };
         match api.list(&params).await {

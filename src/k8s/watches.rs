@@ -1,4 +1,4 @@
-//! What the watches of one source tell, each in its channel, and all of it at one moment.
+//! The channels of a source's watches, and a snapshot of the latest values of all of them.
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
@@ -12,7 +12,7 @@ use vtep_core::config::{
 
 use super::retry_gate::Gate;
 
-/// The ends that the watches tell by.
+/// The sending ends, one for each watch.
 pub(super) struct Senders {
     pub(super) configmap: Sender<Part<Option<Keys>>>,
     pub(super) node_configs: Sender<Part<Vec<NodeConfig>>>,
@@ -22,7 +22,7 @@ pub(super) struct Senders {
     pub(super) server: Sender<Option<Located>>,
 }
 
-/// The ends that are read.
+/// The receiving ends.
 pub(super) struct Watches {
     configmap: Receiver<Part<Option<Keys>>>,
     node_configs: Receiver<Part<Vec<NodeConfig>>>,
@@ -53,7 +53,7 @@ impl Watches {
         (Senders { configmap, node_configs, node, cilium_node, endpoints, server }, watches)
     }
 
-    /// What all of them told last.
+    /// The latest value of each watch.
     pub(super) fn seen(&mut self) -> Seen {
         let Self { configmap, node_configs, node, cilium_node, endpoints, server, trouble } = self;
         Seen {
@@ -67,7 +67,7 @@ impl Watches {
         }
     }
 
-    /// Waits until one of them tells something; false when there is nobody left.
+    /// Waits until one of them changes; false if a sender was dropped.
     pub(super) async fn changed(&mut self) -> bool {
         let Self { configmap, node_configs, node, cilium_node, endpoints, server, trouble } = self;
         let changed = tokio::select! {

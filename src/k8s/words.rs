@@ -1,14 +1,14 @@
-//! What the client's errors mean, in plain words. The libraries' own texts nest debug output, repeat themselves, and name their own parts.
+//! Turns the client's errors into plain words. The libraries' own texts nest debug output, repeat themselves, and name internal types.
 
 use std::{
     error::Error,
     io::{self, ErrorKind},
 };
 
-/// No longer than a line of the log bears; what a proxy answers can be a whole page.
+/// The maximum length of a quoted message, in characters. A proxy may answer with a whole page.
 const LONGEST: usize = 300;
 
-/// Why a request failed, as a whole sentence.
+/// The reason of a failed request, as a whole sentence.
 #[must_use]
 pub fn sentence(error: &kube::Error) -> String {
     if is_unreadable(error) {
@@ -18,7 +18,7 @@ pub fn sentence(error: &kube::Error) -> String {
     format!("the API server {what}: {}", plain(error))
 }
 
-/// It answered, and the answer is not what was asked for. Such a line in a watch is taken for a status without any content.
+/// Whether the server answered with something unreadable. The client turns an unreadable line of a watch into an empty status.
 pub(super) fn is_unreadable(error: &kube::Error) -> bool {
     if let kube::Error::Api(status) = error {
         return status.message.is_empty() && status.code == 0;
@@ -26,12 +26,12 @@ pub(super) fn is_unreadable(error: &kube::Error) -> bool {
     matches!(error, kube::Error::SerdeError(_) | kube::Error::FromUtf8(_))
 }
 
-/// The end of such a sentence.
+/// The reason without the subject: the end of [`sentence`].
 pub(super) fn plain(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error { refusal(status) } else { cause(error) }
 }
 
-/// An answer that is no success: `503 Service Unavailable: apiserver not ready`.
+/// Describes an answer that is an error: `it answered 503 Service Unavailable: apiserver not ready`.
 pub(super) fn refusal(status: &kube::core::Status) -> String {
     let code = hyper::StatusCode::from_u16(status.code).ok();
     let name = code.and_then(|code| code.canonical_reason()).unwrap_or("without a name");
@@ -47,32 +47,32 @@ pub(super) fn refusal(status: &kube::core::Status) -> String {
     format!("it answered {} {name}{meaning}{told}", status.code)
 }
 
-/// Of an answer that is no success; empty where there is nothing to read.
+/// The server's own message in an error answer; empty if there is none.
 pub(super) fn message(status: &kube::core::Status) -> String {
     let text = status.message.trim();
-    // A proxy's page.
+    // HTML is a proxy's page, not a message of the API server.
     if text.starts_with('<') { String::new() } else { line(text) }
 }
 
-/// Why a connection failed.
+/// The reason of a failed connection.
 pub(super) fn of_io(error: &io::Error) -> String {
     cause(error)
 }
 
-/// The deepest cause that says something.
+/// The deepest cause with a known meaning, or else the deepest cause.
 fn cause(error: &(dyn Error + 'static)) -> String {
     let causes = causes(error);
     let known = causes.iter().rev().find_map(|cause| known(*cause));
     known.unwrap_or_else(|| causes.last().map(|cause| line(&cause.to_string())).unwrap_or_default())
 }
 
-/// The error and all its causes, those inside an [`io::Error`] among them.
+/// The error and all its causes, including errors inside an [`io::Error`].
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> Vec<&'e (dyn Error + 'static)> {
     let mut causes = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
         causes.push(error);
-        // The source of an I/O error is that of the error inside it, which would be skipped.
+        // `source` of an I/O error skips the error inside it, so take that one explicitly.
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         next = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
     }
@@ -107,7 +107,7 @@ fn of_http(error: &hyper::Error) -> Option<String> {
 }
 
 fn of_kind(kind: ErrorKind) -> Option<&'static str> {
-    // The standard library's enum: most kinds cannot come of a connection.
+    // No `match`: the enum is the standard library's, and a connection cannot cause most of its kinds.
     Some(if kind == ErrorKind::ConnectionRefused {
         "connection refused"
     } else if kind == ErrorKind::TimedOut {
@@ -140,7 +140,7 @@ fn of_tls(text: &str) -> String {
     format!("TLS: {}", meaning.unwrap_or_else(|| line(text)))
 }
 
-/// One line, without what looks like debug output, and not too long.
+/// Reduces text to one line without debug output, of limited length.
 fn line(text: &str) -> String {
     let plain = text.split(" { ").next().unwrap_or_default();
     let words = plain.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
 
-    /// What is made of a fault, at the very end of the chain that the real client makes of it.
+    /// The words for a fault, made from the error chain of the real client.
     async fn told(fault: Fault) -> String {
         let server = ApiServer::start().expect("a server");
         server.apply(Resource::ConfigMaps, objects::config_map("ns", "name", [])).expect("an object");
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(told_at(&server.url()).await, "connection refused");
         let name = told_at("http://nobody.invalid").await;
         assert!(name.starts_with("failed to lookup address information"), "{name}");
-        // TLS to a server that speaks none.
+        // A TLS client connects to a server that speaks plain HTTP.
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.expect("a listener");
         let address = listener.local_addr().expect("an address");
         tokio::spawn(async move {

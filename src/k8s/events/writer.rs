@@ -1,4 +1,4 @@
-//! Writes what is told, one after the other, for as long as the API server takes.
+//! Writes the queued notes as Events, one at a time, and retries while the API server does not answer.
 
 use std::{
     sync::atomic::Ordering,
@@ -32,14 +32,14 @@ use super::Waiting;
 use crate::k8s::words::sentence;
 
 const CONTROLLER: &str = "vtep-agent";
-/// Namespace of Events on what has none.
+/// The namespace of Events about objects without a namespace.
 const DEFAULT_NAMESPACE: &str = "default";
-/// For one answer.
+/// The timeout of one request.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A note that cannot be written for so long is old news.
+/// After this time of retries, the note is out of date and is dropped.
 const GIVE_UP: Duration = Duration::from_secs(300);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// Longest note and longest reporter that the API takes, in bytes.
+/// The API's limits for `note` and `reportingInstance`, in bytes.
 const NOTE_MAX: usize = 1024;
 const REPORTER_MAX: usize = 128;
 
@@ -47,9 +47,9 @@ pub struct Writer {
     client: Client,
     names: Names,
     book: Book,
-    /// Of the ConfigMap, as far as it was asked for: `kubectl describe` looks for it.
+    /// The ConfigMap's uid once it is known: `kubectl describe` selects Events by it.
     configmap_uid: Option<String>,
-    /// The last attempt failed, and that was said.
+    /// The last attempt failed, and the log has a line about it.
     fails: bool,
 }
 
@@ -59,7 +59,7 @@ impl Writer {
         Self { client, names, book: Book::new(now()), configmap_uid: None, fails: false }
     }
 
-    /// Runs until the queue is gone.
+    /// Runs until all senders of the queue are dropped.
     pub async fn run(mut self, mut waiting: Waiting) {
         while let Some(note) = waiting.notes.recv().await {
             let written = self.write(&note).await;
@@ -68,7 +68,7 @@ impl Writer {
         }
     }
 
-    /// Whether it could be written.
+    /// Writes one note; false if it was dropped.
     async fn write(&mut self, note: &Note) -> bool {
         let object = match note.about {
             About::Node => &self.names.node,
@@ -87,13 +87,13 @@ impl Writer {
                     self.fails = false;
                     return true;
                 }
-                // It expired meanwhile.
+                // The Event to be counted up has expired: create a new one.
                 Ok(Err(kube::Error::Api(status))) if status.code == 404 && matches!(entry, Entry::Again { .. }) => {
                     self.book.forget(note);
                     entry = self.book.enter(note, &self.names.node, now());
                     continue;
                 }
-                // Refused: asked again, it would be refused again.
+                // A refusal is final: a retry would be refused again.
                 Ok(Err(kube::Error::Api(status))) if (400..500).contains(&status.code) && status.code != 429 => {
                     self.say(note, &status.message);
                     return false;
@@ -121,7 +121,7 @@ impl Writer {
         if note.about == About::ConfigMap && self.configmap_uid.is_none() {
             let Names { namespace, configmap, .. } = &self.names;
             let configmaps = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
-            // Without it the Event is found by name.
+            // A failure is harmless: without the uid, `kubectl events` still finds the Event by the object's name.
             self.configmap_uid = configmaps.get(configmap).await.ok().and_then(|object| object.metadata.uid);
         }
         let namespace = match note.about {
@@ -133,7 +133,7 @@ impl Writer {
             Entry::New { name } => {
                 let event = self.event(note, name, namespace);
                 match events.create(&PostParams::default(), &event).await {
-                    // Another agent told it, or this one did and did not hear the answer.
+                    // Another agent has written this Event, or an earlier attempt succeeded and its answer was lost.
                     Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
                     other => other.map(drop),
                 }
@@ -149,7 +149,7 @@ impl Writer {
     fn regarding(&self, about: About) -> ObjectReference {
         let Names { namespace, configmap, node } = &self.names;
         match about {
-            // `kubectl describe node` finds Events by this uid: the kubelet's have it, too.
+            // `kubectl describe node` selects Events with the Node's name as uid, the form that the kubelet uses.
             About::Node => ObjectReference {
                 api_version: Some("v1".into()),
                 kind: Some("Node".into()),
@@ -192,12 +192,12 @@ impl Writer {
     }
 }
 
-/// By the runtime's clock, which tests can stop.
+/// The time of the runtime's clock, which tests can pause.
 fn now() -> Instant {
     time::Instant::now().into_std()
 }
 
-/// At most so many bytes, in whole characters.
+/// Truncates text to at most `most` bytes, between characters.
 fn cut(text: &str, most: usize) -> String {
     let ends = text.char_indices().map(|(at, letter)| at + letter.len_utf8());
     let end = ends.take_while(|end| *end <= most).last().unwrap_or(0);
@@ -219,7 +219,7 @@ mod tests {
         Writer::new(client, names)
     }
 
-    /// The clock runs as fast as nobody waits for anything else; a note a second for an hour, each another.
+    /// One distinct note per second for an hour. The paused clock jumps ahead whenever all tasks wait for it.
     #[tokio::test(start_paused = true)]
     async fn an_hour_without_an_answer_fills_nothing() {
         let server = ApiServer::start().expect("a server");
@@ -234,7 +234,7 @@ mod tests {
             time::sleep(Duration::from_secs(1)).await;
         }
         assert!(begin.elapsed() >= Duration::from_secs(3600));
-        // All but those that wait and the one that is being tried.
+        // All notes are dropped except those in the queue and the one that is being retried.
         assert!((3500..3600).contains(&queue.dropped()), "{}", queue.dropped());
         assert_eq!(queue.written(), 0);
         assert!(server.requests().len() < 3600 / 30 * 2, "{} requests", server.requests().len());

@@ -1,4 +1,4 @@
-//! Sources at a real server, over real HTTP.
+//! Tests of the source with the API server for tests, over real HTTP.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -14,10 +14,10 @@ use vtep_core::config::{
 use super::*;
 
 const NODE: &str = "worker-1";
-/// For what takes milliseconds, on a machine that has other things to do.
+/// Generous for an act of milliseconds, because the machine may be busy.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A server that knows a configuration, and each of these nodes.
+/// A server with a configuration and these nodes.
 fn server(nodes: &[String]) -> ApiServer {
     let server = ApiServer::start().expect("a server");
     let apply = |resource, object| server.apply(resource, object).expect("an object");
@@ -40,14 +40,14 @@ fn source(server: &ApiServer, node: &str) -> Source {
     Source { client, server: at, names, surroundings: Surroundings::default() }
 }
 
-/// What a source tells, from now on.
+/// The updates of a source from now on.
 fn followed(source: Source) -> mpsc::Receiver<Observed> {
     let (sender, updates) = mpsc::channel(16);
     tokio::spawn(source.follow(sender));
     updates
 }
 
-/// Waits for something told that is as wanted.
+/// Waits for the first update for which `wanted` returns a value.
 async fn told<T>(updates: &mut mpsc::Receiver<Observed>, wanted: impl Fn(&Observed) -> Option<T>) -> T {
     let find = async {
         loop {
@@ -60,7 +60,7 @@ async fn told<T>(updates: &mut mpsc::Receiver<Observed>, wanted: impl Fn(&Observ
     timeout(DEADLINE, find).await.expect("it is told in time")
 }
 
-/// Of a document that nothing is doubtful about.
+/// The surroundings of a document that was read without a failure.
 fn surroundings(observed: &Observed) -> Option<Surroundings> {
     match observed {
         Observed { sight: Sight::Document(document), doubt: None } => Some(document.surroundings.clone()),
@@ -99,7 +99,7 @@ async fn the_first_document_knows_what_the_cluster_says_of_the_node_and_of_itsel
     .await;
 }
 
-/// A name, what is done to the server first, and the API server's addresses that are known all the same.
+/// A name, the preparation of the server, and the expected addresses of the API server.
 type Case<'c> = (&'c str, &'c dyn Fn(&ApiServer), &'c str);
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn neither_a_missing_right_nor_a_missing_crd_takes_the_configuration() {
     }
 }
 
-/// The configuration of one VTEP that is in force already, and of a new one with an endpoint of the API server in it.
+/// A configuration of three VTEPs: the first is in effect already, the second contains an endpoint of the API server.
 fn grown(server: &ApiServer) {
     let lists = [
         ("enable-vtep", "true"),
@@ -141,7 +141,7 @@ fn grown(server: &ApiServer) {
     server.apply(Resource::ConfigMaps, objects::config_map("ns", "cm", lists)).expect("a ConfigMap");
 }
 
-/// The view of the first VTEP alone.
+/// The view with only the first VTEP.
 fn before() -> View {
     let keys = [
         ("enable-vtep", "true"),
@@ -154,7 +154,7 @@ fn before() -> View {
     View::next("test", &Sight::Document(document).into(), None, Timestamp::UNIX_EPOCH)
 }
 
-/// What of a configuration is in force after that, and the rules that keep the rest out.
+/// The VTEPs that take effect after `before`, and the rules that exclude the others.
 fn in_force(observed: &Observed) -> (String, String) {
     let view = View::next("test", observed, Some(&before()), Timestamp::UNIX_EPOCH);
     let spec = view.in_force.expect("a configuration");
@@ -163,7 +163,7 @@ fn in_force(observed: &Observed) -> (String, String) {
     (words(spec.vteps.iter().map(|vtep| vtep.cidr)), words(rules))
 }
 
-/// A part that the configuration is complete without, and what keeps new VTEPs out while it cannot be read.
+/// An optional resource, the fact that it provides, and the rule that excludes new VTEPs while it cannot be read.
 const PARTS: [(&str, Fact, &str); 2] = [
     ("endpointslices", Fact::ApiServer, "vtep-cidr-contains-apiserver"),
     ("ciliumnodes", Fact::PodNetworks, "vtep-cidr-overlaps-pod-cidr"),
@@ -194,7 +194,7 @@ async fn what_the_api_server_fails_to_tell_keeps_new_vteps_out_until_it_does() {
     futures::join(follow(endpoints), follow(cilium_node)).await;
 }
 
-/// One look, and each way in which a part may fail.
+/// Each way in which one read of an optional resource may fail.
 #[tokio::test]
 async fn a_failure_is_no_answer() {
     let faults = [
@@ -219,7 +219,7 @@ async fn a_failure_is_no_answer() {
     futures::join_all(cases.map(look)).await;
 }
 
-/// The only API server takes its own endpoint out when it stops: what was known of it stays.
+/// A single API server removes its own endpoint when it stops; the agent keeps the known address.
 #[tokio::test]
 async fn an_endpoint_that_was_known_stays_while_there_is_none() {
     let server = server(&[NODE.into()]);
@@ -235,7 +235,7 @@ async fn an_endpoint_that_was_known_stays_while_there_is_none() {
     assert_eq!((words(&around.api_servers).as_str(), around.unreadable), ("10.169.73.10 127.0.0.1", BTreeMap::new()));
 }
 
-/// Promised: told within a second, found by half of a fleet within 5 s.
+/// The documents promise that an agent reports the loss within a second, and that half of a fleet is connected again within 5 s.
 #[tokio::test]
 async fn a_fleet_notices_at_once_that_its_server_goes_and_finds_it_soon() {
     let nodes: Vec<_> = (0..40).map(|n| format!("worker-{n}")).collect();
