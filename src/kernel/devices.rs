@@ -1,4 +1,4 @@
-//! Devices, addresses and routes of this node that tunnels depend on, read over rtnetlink.
+//! Reads over rtnetlink the devices, addresses and routes of this node that tunnels depend on.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -42,7 +42,7 @@ pub enum DeviceError {
 ///
 /// # Errors
 ///
-/// When the kernel does not answer.
+/// The kernel does not answer.
 pub async fn cilium_devices(netlink: &Handle, protocol: TunnelProtocol) -> Result<CiliumDevices, DeviceError> {
     let tunnel = device(netlink, protocol.device()).await?;
     let host = device(netlink, CILIUM_HOST).await?;
@@ -57,11 +57,11 @@ pub async fn cilium_devices(netlink: &Handle, protocol: TunnelProtocol) -> Resul
 ///
 /// # Errors
 ///
-/// When the kernel does not answer.
+/// The kernel does not answer.
 pub async fn underlay(netlink: &Handle, address: Ipv4Addr) -> Result<Option<Underlay>, DeviceError> {
     let fail = |source| DeviceError::Route { address, source };
     let mut query = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(address, 32).build();
-    // A look-up, not a listing: strict checking wants a header that is empty but for family and length.
+    // For a look-up of one route, strict checking accepts only family and length in the header, and refuses the builder's other values.
     query.header.protocol = 0.into();
     query.header.scope = 0.into();
     query.header.kind = 0.into();
@@ -85,7 +85,7 @@ pub async fn underlay(netlink: &Handle, address: Ipv4Addr) -> Result<Option<Unde
     let Some(index) = index else { return Ok(None) };
     let link = match netlink.link().get().match_index(index).execute().try_next().await {
         Ok(link) => link,
-        // It went between the two questions.
+        // The device disappeared between the two requests.
         Err(error) if is_absent(&error) => None,
         Err(error) => return Err(fail(error)),
     };
@@ -93,7 +93,7 @@ pub async fn underlay(netlink: &Handle, address: Ipv4Addr) -> Result<Option<Unde
     Ok(link.and_then(|link| parse_link(&link)).map(|device| Underlay { device, source, next_hop, unresolved }))
 }
 
-/// No route, or one that says unreachable, blackhole or prohibit: there is no way, whatever the reason.
+/// Whether there is no route, or one of type unreachable, blackhole or prohibit.
 fn is_unroutable(error: &NetlinkError) -> bool {
     use nix::errno::Errno;
     const NO_WAY: [Errno; 4] = [Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EINVAL, Errno::EACCES];
@@ -128,7 +128,7 @@ fn parse_link(message: &LinkMessage) -> Option<Device> {
         if let LinkAttribute::IfName(value) = attribute {
             name = Some(value.clone());
         } else if let LinkAttribute::Address(value) = attribute {
-            // Not six bytes: a device without Ethernet addresses.
+            // An address of another length belongs to a device without Ethernet addresses.
             mac = <[u8; 6]>::try_from(value.as_slice()).map(Mac::from).unwrap_or_default();
         } else if let LinkAttribute::Mtu(value) = attribute {
             mtu = *value;

@@ -1,5 +1,5 @@
-//! What the kernel's BPF can do, tried out rather than derived from its release: vendors bring features to older kernels, and take
-//! some away from newer ones.
+//! Tests the kernel's BPF features by using them. The release is no proof, because vendors backport features to older kernels, and remove
+//! some from newer ones.
 
 use aya::{
     EbpfError, EbpfLoader, include_bytes_aligned,
@@ -12,15 +12,15 @@ use super::malloc;
 
 static LARGE_PROGRAM: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/large"));
 
-/// One feature, and what trying it out showed.
+/// One feature, and the result of its test.
 #[derive(Debug)]
 pub struct Feature {
     pub name: &'static str,
-    /// Whether it is there.
+    /// Whether the kernel has it.
     pub found: Result<bool, FeatureError>,
 }
 
-/// The kernel did not let us try.
+/// The test itself failed, so its result is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum FeatureError {
     #[error(transparent)]
@@ -33,7 +33,7 @@ pub enum FeatureError {
     Incomplete,
 }
 
-/// Tries out what VTEPs and this agent need. Whatever is created for it is dropped at once.
+/// Tests the features that VTEPs and this agent need. Test maps and programs are dropped at once.
 #[must_use]
 pub fn probe() -> [Feature; 4] {
     let feature = |name, found| Feature { name, found };
@@ -46,7 +46,7 @@ pub fn probe() -> [Feature; 4] {
 }
 
 fn loads_large_program() -> Result<bool, FeatureError> {
-    // Nothing in it depends on the kernel's own types.
+    // The program uses no types of the kernel, so it needs no BTF.
     let mut ebpf = EbpfLoader::new().btf(None).load(LARGE_PROGRAM)?;
     malloc::trim();
     let program: &mut SocketFilter = ebpf.program_mut("large").ok_or(FeatureError::Incomplete)?.try_into()?;
@@ -57,7 +57,7 @@ fn loads_large_program() -> Result<bool, FeatureError> {
     }
 }
 
-/// Kernels before 5.2 answer `E2BIG` (`bpf_prog_load` in `kernel/bpf/syscall.c`); `EINVAL` came before 4.19.
+/// Kernels before 5.2 return `E2BIG` (`bpf_prog_load` in `kernel/bpf/syscall.c`); those before 4.19 return `EINVAL`.
 fn is_too_large(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(nix::libc::E2BIG | nix::libc::EINVAL))
 }

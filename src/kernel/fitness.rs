@@ -1,4 +1,5 @@
-//! Reads what decides whether this node and this process are fit: the kernel's release, capabilities and BPF features.
+//! Reads the kernel's release, this process's capabilities, and the kernel's BPF features. The core judges from them whether the agent may
+//! write on this node.
 
 use std::{io, path::Path};
 
@@ -13,23 +14,23 @@ use vtep_core::{
 use super::features::{self, Feature};
 use crate::bounded;
 
-/// Bytes of `/proc/self/status`: some 1500.
+/// The maximum length of `/proc/self/status` in bytes; it usually has some 1500.
 const MAX_STATUS: u64 = 64 << 10;
 
-/// Reads the kernel's release and this process's capabilities, and tries out what the kernel can do.
+/// Reads the kernel's release and this process's capabilities, and tests the kernel's features.
 ///
 /// # Errors
 ///
-/// When the capabilities cannot be read.
+/// The capabilities cannot be read.
 pub fn probe(ignore_release: bool) -> io::Result<Fitness> {
     let missing = missing_capabilities()?;
-    // Without the capability, trying would show nothing but its absence.
+    // Without CAP_BPF, every test would fail for that reason alone.
     let may_try = !missing.contains(&capabilities::BPF);
     let lacking = if may_try { features::probe().iter().filter_map(lack).collect() } else { Vec::new() };
     Ok(Fitness { release: release(), ignore_release, missing, lacking })
 }
 
-/// The release of the running kernel; empty where the kernel does not say.
+/// The release of the running kernel; empty if `uname` fails.
 fn release() -> String {
     nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
 }

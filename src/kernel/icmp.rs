@@ -1,4 +1,4 @@
-//! ICMP echoes through a raw socket: through the tunnel when bound to Cilium's router address, beside it when not.
+//! ICMP echoes over a raw socket: through the tunnel if the socket is bound to Cilium's router address, otherwise over the underlay.
 
 use std::{
     io,
@@ -14,19 +14,19 @@ use vtep_core::tunnel::frames::{Echo, echo_reply, echo_request};
 
 use super::socket::EventSocket;
 
-/// Bytes of the IPv4 and of the ICMP header.
+/// The length of the IPv4 and ICMP headers, in bytes.
 const HEADERS: u16 = 20 + 8;
-/// Bytes of an ordinary echo, headers included: as `ping` sends.
+/// The length of an ordinary echo in bytes, headers included; `ping` sends the same.
 pub const ORDINARY: u16 = 56 + HEADERS;
 
-/// Where echoes leave: from this address, through this device, whatever the routing rules say.
+/// The source address and the device of echoes, regardless of routing rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
     pub source: Ipv4Addr,
     pub device: u32,
 }
 
-/// A raw ICMP socket. The kernel hands it every ICMP packet for its address, so receivers match by echo identity.
+/// A raw ICMP socket. The kernel delivers every echo reply for its address to it, so receivers must match the echo's identity.
 pub struct IcmpSocket {
     socket: EventSocket,
     path: Option<Path>,
@@ -35,12 +35,12 @@ pub struct IcmpSocket {
 impl IcmpSocket {
     /// # Errors
     ///
-    /// Without `CAP_NET_RAW`, and when `path.source` is no address of this node.
+    /// The process lacks `CAP_NET_RAW`, or `path.source` is not an address of this node.
     pub fn open(path: Option<Path>) -> io::Result<Self> {
         let socket = EventSocket::icmp()?;
         if let Some(path) = path {
             socket.get().bind(&SocketAddrV4::new(path.source, 0).into())?;
-            // What is too large shall be lost where it is, not be cut.
+            // A packet that is too large must be dropped, not fragmented: the path MTU is measured by the loss.
             socket.never_fragment()?;
         }
         Ok(Self { socket, path })
@@ -55,10 +55,10 @@ impl IcmpSocket {
     ///
     /// # Errors
     ///
-    /// What the kernel says of this one: no route, no buffer space (Cilium dropped it), and the like.
+    /// The kernel's error about this packet: no route, no buffer space (Cilium dropped it), and others.
     pub fn send(&self, echo: Echo, size: u16, to: Ipv4Addr) -> io::Result<()> {
         let message = echo_request(echo, size.saturating_sub(HEADERS).into());
-        // The device in IP_PKTINFO chooses the route: the probe proves the tunnel, also where the host route is missing.
+        // The device in IP_PKTINFO overrides the route: the probe tests the tunnel even if the host route is missing.
         let info = self.path.map(|path| in_pktinfo {
             ipi_ifindex: path.device.cast_signed(),
             ipi_spec_dst: in_addr { s_addr: u32::from(path.source).to_be() },
@@ -72,11 +72,11 @@ impl IcmpSocket {
         Ok(())
     }
 
-    /// Waits for the next echo reply: its source and identity.
+    /// Waits for the next echo reply, and returns its source and identity.
     ///
     /// # Errors
     ///
-    /// When the socket fails.
+    /// The socket fails.
     pub async fn receive(&self) -> io::Result<(Ipv4Addr, Echo)> {
         let mut buffer = [0; 2048];
         loop {

@@ -1,6 +1,6 @@
-//! Cilium's ipcache, in either of its layouts: what an address resolves to, and what of it lies inside a prefix.
+//! Reads and writes Cilium's ipcache in either of its layouts: the entry of an address, and the entries inside a prefix.
 //!
-//! It holds up to 512,000 entries. A pass looks a few of them up; [`Ipcache::inside`], which looks for more, runs beside the loop.
+//! The ipcache has up to 512,000 entries. A pass looks up only a few. The longer search, [`Ipcache::inside`], runs on another thread.
 
 use std::{collections::BTreeMap, net::Ipv4Addr, path::Path};
 
@@ -13,12 +13,12 @@ use vtep_core::datapath::{
 
 use super::maps::{self, MapError, Pinned, from_trie, is_not_found, to_trie};
 
-/// Pins, the newest first: an upgrade may leave the older one behind.
+/// The names of the pin, the newest first: after an upgrade of Cilium the older one may still exist.
 const NAMES: [&str; 2] = ["cilium_ipcache_v2", "cilium_ipcache"];
-/// The map, in errors.
+/// The map's name in errors.
 const NAME: &str = "the ipcache";
-/// A prefix of this length or longer is looked through address by address: 65,536 look-ups at most, which take less than a tenth of a
-/// walk over all keys of a full ipcache. A shorter one is walked.
+/// For a prefix of this length or longer, the search looks up each address: at most 65,536 look-ups, which take less than a tenth of the
+/// time of a walk over all keys of a full ipcache. For a shorter prefix it walks over all keys.
 const PROBED_FROM: u8 = 16;
 
 /// The opened map.
@@ -33,11 +33,11 @@ enum Layout {
 }
 
 impl Ipcache {
-    /// Opens what is pinned now.
+    /// Opens the map that is pinned now.
     ///
     /// # Errors
     ///
-    /// When nothing is pinned, when the layout is not known, and when the kernel refuses.
+    /// No map is pinned, its layout is unknown, or the kernel refuses.
     pub fn open(bpffs: &Path) -> Result<Self, MapError> {
         let [newer, older] = NAMES;
         let Pinned { path, data, shape, id, .. } = match maps::open(bpffs, newer) {
@@ -65,12 +65,12 @@ impl Ipcache {
         }
     }
 
-    /// What the whole of a prefix resolves to: the entry of the prefix itself or of the longest one that contains it. The kernel does not
-    /// tell which of them it found.
+    /// Looks up a whole prefix: the result is the entry of the prefix itself, or of the longest prefix that contains it. The kernel does
+    /// not report which of the two it found.
     ///
     /// # Errors
     ///
-    /// When the kernel fails the look-up.
+    /// The look-up fails.
     pub fn resolve(&self, prefix: Ipv4Net) -> Result<Option<IpcacheEntry>, MapError> {
         let key = to_trie(ipcache_key(prefix));
         let found = match &self.layout {
@@ -80,11 +80,11 @@ impl Ipcache {
         present(found).map_err(|source| MapError::Read { map: NAME, source })
     }
 
-    /// The entries that this agent put there and that are still as it put them: prefix → endpoint.
+    /// The entries that this agent wrote and nobody changed since: prefix → endpoint.
     ///
     /// # Errors
     ///
-    /// When the kernel fails a look-up.
+    /// A look-up fails.
     pub fn of(&self, owned: &Owned) -> Result<BTreeMap<Ipv4Net, Ipv4Addr>, MapError> {
         let mut ours = BTreeMap::new();
         for prefix in owned.prefixes() {
@@ -94,13 +94,13 @@ impl Ipcache {
         Ok(ours)
     }
 
-    /// What in `prefix` resolves to something else than the whole of it. Neighbouring addresses of the same entry are one.
+    /// The parts of `prefix` that resolve to another entry than `prefix` as a whole. Adjacent addresses with the same entry are merged.
     ///
-    /// Costs a look-up per address, or a walk over all keys for the shortest prefixes.
+    /// This costs a look-up for each address, or for short prefixes a walk over all keys.
     ///
     /// # Errors
     ///
-    /// When the kernel fails a look-up.
+    /// A look-up fails.
     pub fn inside(&self, prefix: Ipv4Net) -> Result<Vec<Inside>, MapError> {
         if prefix.prefix_len() >= PROBED_FROM { self.probe(prefix) } else { self.walk(prefix) }
     }
@@ -142,7 +142,7 @@ impl Ipcache {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// The kernel refuses.
     pub fn put(&mut self, cidr: Ipv4Net, entry: IpcacheEntry) -> Result<(), MapError> {
         let key = to_trie(ipcache_key(cidr));
         let put = match &mut self.layout {
@@ -152,11 +152,11 @@ impl Ipcache {
         put.map_err(|source| MapError::Write { map: NAME, cidr, source })
     }
 
-    /// Deletes the entry of exactly this prefix; one that is gone already is success.
+    /// Deletes the entry of exactly this prefix. An entry that no longer exists counts as success.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// The kernel refuses.
     pub fn delete(&mut self, cidr: Ipv4Net) -> Result<(), MapError> {
         let key = to_trie(ipcache_key(cidr));
         let deleted = match &mut self.layout {
@@ -167,7 +167,7 @@ impl Ipcache {
     }
 }
 
-/// Nothing there is no error.
+/// Turns the error for an absent key into `None`.
 fn present<T>(found: Result<T, AyaError>) -> Result<Option<T>, AyaError> {
     match found {
         Ok(found) => Ok(Some(found)),
@@ -176,7 +176,7 @@ fn present<T>(found: Result<T, AyaError>) -> Result<Option<T>, AyaError> {
     }
 }
 
-/// Neighbouring addresses that resolve to the same.
+/// Adjacent addresses that resolve to the same entry.
 struct Run {
     first: u32,
     last: u32,

@@ -1,4 +1,4 @@
-//! One agent writes on a node: a second one, started by mistake or during an update, only looks.
+//! The lock that lets only one agent write on a node. A second agent, started by mistake or during an update, only observes.
 
 use std::{
     io,
@@ -8,19 +8,20 @@ use std::{
     },
 };
 
-/// A name in the node's network namespace, which every agent of the node shares, whatever its files. It goes with the process.
+/// The name of an abstract socket. All agents of a node share its network namespace, even with different files. The kernel releases the
+/// name when the process ends.
 const NAME: &str = "vtep-agent";
 
-/// Held until dropped.
+/// The lock; dropping it releases it.
 #[derive(Debug)]
 pub struct NodeLock(#[expect(dead_code, reason = "the socket is held, not used")] UnixListener);
 
 impl NodeLock {
-    /// `None` while another agent holds it.
+    /// Takes the lock; `None` while another agent has it.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses for another reason.
+    /// The kernel refuses for another reason.
     pub fn take() -> io::Result<Option<Self>> {
         let address = SocketAddr::from_abstract_name(NAME)?;
         match UnixListener::bind_addr(&address) {

@@ -1,13 +1,13 @@
-//! Gives memory back to the system that only the start needed.
+//! Returns memory to the system that only the loading of eBPF programs needed.
 //!
-//! `aya::EbpfLoader::new` reads the kernel's own types (BTF), whether they are wanted or not: some 20 MB of small pieces for a moment. glibc keeps
-//! the heap that they made as large as it was, if anything that stays was allocated behind them.
+//! `aya::EbpfLoader::new` always reads the kernel's types (BTF), which takes some 20 MB in small pieces for a moment. glibc does not shrink
+//! the heap afterwards if any later allocation is still in use.
 
-/// Returns what is free to the system.
+/// Returns free heap memory to the system.
 pub fn trim() {
     #[cfg(target_env = "gnu")]
     #[expect(unsafe_code, reason = "a function of the C library without a safe wrapper")]
-    // SAFETY: it takes no pointer, and locks the heaps while it works.
+    // SAFETY: `malloc_trim` takes no pointer, and locks the heaps while it works.
     unsafe {
         nix::libc::malloc_trim(0);
     }

@@ -1,7 +1,7 @@
-//! Cilium's pinned maps: opens a pin, and tells what shape of map is behind it.
+//! Opens Cilium's pinned maps and reads their shape. This module never creates, pins or removes a map.
 //!
-//! Pins are opened on every pass: Cilium replaces them when it starts, and a descriptor kept over that writes into a map nobody
-//! reads. Nothing here creates, pins or removes a map.
+//! The agent opens the pins on every pass: Cilium replaces its maps when it starts, and writes through an old descriptor would go to a map
+//! that nobody reads.
 
 use std::{
     fmt, fs, io,
@@ -15,13 +15,13 @@ use vtep_core::datapath::abi::LpmKey;
 
 use crate::bounded;
 
-/// Where Cilium pins its maps, below the bpffs mount.
+/// The directory of Cilium's pins, below the bpffs mount.
 pub const PINS: &str = "tc/globals";
 
-/// A map's type and sizes in bytes: what a layout is recognised by. Flags are not part of it: they differ between releases.
+/// A map's type and sizes in bytes, by which the agent recognizes a layout. Flags are not part of it, because they differ between releases.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shape {
-    /// `None` for one that this agent has no name for.
+    /// `None` for a type that this agent does not know.
     pub map_type: Option<MapType>,
     pub key_size: usize,
     pub value_size: usize,
@@ -61,7 +61,7 @@ pub enum MapError {
     Delete { map: &'static str, cidr: Ipv4Net, source: AyaError },
 }
 
-/// A map that was opened by its pin.
+/// A map that was opened through its pin.
 pub(super) struct Pinned {
     pub path: PathBuf,
     pub data: MapData,
@@ -71,7 +71,7 @@ pub(super) struct Pinned {
     pub max_entries: u32,
 }
 
-/// Opens what is pinned now under this name.
+/// Opens the map that is pinned under this name now.
 pub(super) fn open(bpffs: &Path, name: &str) -> Result<Pinned, MapError> {
     let path = bpffs.join(PINS).join(name);
     let data = MapData::from_pin(&path).map_err(|source| open_error(bpffs, path.clone(), source))?;
@@ -84,23 +84,23 @@ pub(super) fn open(bpffs: &Path, name: &str) -> Result<Pinned, MapError> {
     Ok(Pinned { path, data, shape, id: info.id(), max_entries: info.max_entries() })
 }
 
-/// Whether bpffs is mounted there, and this process may look into it.
+/// Checks that bpffs is mounted at this path, and that this process may read it.
 ///
 /// # Errors
 ///
-/// When it is not, or not allowed.
+/// bpffs is not mounted there, or this process may not read it.
 pub fn check_bpffs(path: &Path) -> Result<String, MapError> {
     match statfs(path) {
         Ok(found) if found.filesystem_type() == BPF_FS_MAGIC => {}
         Ok(_) | Err(_) => return Err(MapError::NoBpffs { path: path.to_owned() }),
     }
-    // Its root is mode 1700 where Cilium or systemd mounted it.
+    // Cilium and systemd mount bpffs with mode 1700 of its root, so another user cannot list it.
     fs::read_dir(path).map_err(|source| MapError::Bpffs { path: path.to_owned(), source })?;
     Ok(path.display().to_string())
 }
 
 fn open_error(bpffs: &Path, path: PathBuf, source: AyaError) -> MapError {
-    // The kernel's word for whatever is not a map is the one for a right that is missing.
+    // The kernel denies permission both if a right is missing and if the file is not a map, so check for the latter first.
     if let Some(found) = not_a_map(&path) {
         return check_bpffs(bpffs).err().unwrap_or(MapError::NotAMap { path, found });
     }
@@ -111,19 +111,19 @@ fn open_error(bpffs: &Path, path: PathBuf, source: AyaError) -> MapError {
     }
 }
 
-/// What is there, where that cannot be a map: in bpffs a pin is a file.
+/// The type of a file that cannot be a pinned map: a pin is a regular file in bpffs.
 fn not_a_map(path: &Path) -> Option<&'static str> {
     let metadata = fs::metadata(path).ok()?;
     let in_bpffs = statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC);
     (!metadata.is_file() || !in_bpffs).then(|| bounded::kind(&metadata))
 }
 
-/// The key as the map API takes it.
+/// Converts a key for the map API.
 pub(super) fn to_trie<const N: usize>(LpmKey { prefix_len, data }: LpmKey<N>) -> Key<[u8; N]> {
     Key::new(prefix_len, data)
 }
 
-/// The key as the map API gives it.
+/// Converts a key of the map API.
 pub(super) fn from_trie<const N: usize>(key: Key<[u8; N]>) -> LpmKey<N> {
     LpmKey { prefix_len: key.prefix_len(), data: key.data() }
 }

@@ -1,4 +1,4 @@
-//! The kernel: Cilium's maps, netlink, sockets and the tap. Carries values to the kernel and back, and decides nothing.
+//! The kernel: Cilium's maps, netlink, sockets and the tap. This module carries values to the kernel and back, and decides nothing.
 
 pub mod arp;
 pub mod devices;

@@ -12,28 +12,28 @@ use rtnetlink::{
     },
 };
 
-/// Whether nobody has answered ARP for this address on this device. Where the kernel does not tell, nothing is concluded.
+/// Whether ARP for this address on this device has failed or is incomplete. False if the kernel has no information.
 ///
 /// # Errors
 ///
-/// When the connection is gone.
+/// The netlink connection is closed.
 pub async fn is_unresolved(netlink: &Handle, device: u32, address: Ipv4Addr) -> Result<bool, NetlinkError> {
     Ok(is_resolved(netlink, device, address).await? == Some(false))
 }
 
-/// Whether somebody has answered ARP for this address on this device; not so where its entry is INCOMPLETE or FAILED
-/// (`linux/neighbour.h`). A kernel before 5.0 cannot be asked for a single entry, and one without an entry has not asked yet: `None`.
+/// Whether ARP for this address on this device was answered: false if the entry is INCOMPLETE or FAILED (`linux/neighbour.h`). `None` if
+/// the kernel has no entry, because it has not sent a request yet, or is older than 5.0 and does not support reading a single entry.
 ///
 /// # Errors
 ///
-/// When the connection is gone.
+/// The netlink connection is closed.
 pub async fn is_resolved(netlink: &Handle, device: u32, address: Ipv4Addr) -> Result<Option<bool>, NetlinkError> {
     let mut question = NeighbourMessage::default();
     question.header.family = AddressFamily::Inet;
     question.header.ifindex = device;
     question.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet(address)));
     let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNeighbour(question));
-    // One entry, not a listing: a node of a large cluster has thousands.
+    // Request one entry instead of a listing, because a node of a large cluster has thousands.
     request.header.flags = NLM_F_REQUEST;
     let mut answers = netlink.clone().request(request)?;
     let Some(answer) = answers.next().await else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! The rtnetlink connection, listings that are whole, and what the kernel's error codes mean.
+//! The rtnetlink connection, complete listings, and the meaning of the kernel's error codes.
 
 use std::{io, time::Duration};
 
@@ -11,9 +11,9 @@ use rtnetlink::{
 };
 use tokio::{sync::mpsc, time};
 
-/// How often a listing is read again that another one held up or a change interrupted.
+/// The maximum number of attempts at a listing that another one blocks or a change interrupts.
 const DUMP_ATTEMPTS: u32 = 10;
-/// The pause before each attempt grows by this: what interrupts a listing is over in microseconds, unless routes change all the time.
+/// The pause between attempts grows by this. An interruption is over in microseconds, unless routes change all the time.
 const DUMP_PAUSE: Duration = Duration::from_millis(1);
 
 #[derive(Debug, thiserror::Error)]
@@ -24,14 +24,15 @@ pub enum DumpError {
     Interrupted,
 }
 
-/// Opens a connection that makes the kernel filter listings, and runs it in the background.
+/// Opens a connection with strict checking, so that the kernel filters listings, and runs it in the background.
 ///
-/// One loop, one connection: the kernel lists one thing at a time on a socket and answers EBUSY to a second request. Use [`dump`] to list:
-/// the end of a listing, which tells whether it is whole, is passed on, and rtnetlink's own listings take it for an error.
+/// Each loop needs its own connection, because the kernel runs one listing at a time on a socket and answers EBUSY to a second request.
+/// List with [`dump`] only: this connection forwards the message that ends a listing, because only that message shows whether the listing
+/// is complete; rtnetlink's own listings would take it for an error.
 ///
 /// # Errors
 ///
-/// When the netlink socket cannot be opened.
+/// The netlink socket cannot be opened.
 pub fn connect() -> io::Result<Handle> {
     let (mut connection, handle, _) = rtnetlink::new_connection_with_strict_check()?;
     connection.set_forward_done(true);
@@ -39,20 +40,20 @@ pub fn connect() -> io::Result<Handle> {
     Ok(handle)
 }
 
-/// Lists what `request` (a `Get…` message) selects; reads again at once what was refused (EBUSY) or interrupted (`NLM_F_DUMP_INTR`).
+/// Lists the objects that `request` (a `Get…` message) selects. A refused (EBUSY) or interrupted (`NLM_F_DUMP_INTR`) listing is repeated.
 ///
 /// # Errors
 ///
-/// When the kernel refuses the listing, or changes interrupt every attempt.
+/// The kernel refuses the listing, or changes interrupt every attempt.
 pub async fn dump(netlink: &Handle, request: &RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, DumpError> {
     fold(netlink, request, Vec::new, |listed, message| listed.push(message)).await
 }
 
-/// The same where a listing may be long: `add` takes of each message what is worth keeping. `start` is asked for anew with each attempt.
+/// Like [`dump`], for long listings: `add` retains only the needed part of each message. Each attempt begins with a new value of `start`.
 ///
 /// # Errors
 ///
-/// As of [`dump`].
+/// Those of [`dump`].
 pub async fn fold<T>(
     netlink: &Handle,
     request: &RouteNetlinkMessage,
@@ -88,14 +89,14 @@ where
     Err(DumpError::Interrupted)
 }
 
-/// The kernel sets `NLM_F_DUMP_INTR` on any message of a listing, also on the one that ends it (`linux/netlink.h`).
+/// Reads one listing to its end. The kernel may set `NLM_F_DUMP_INTR` on any of its messages, also on the last (`linux/netlink.h`).
 #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is the library's, and not exhaustive")]
 async fn read_all(
     mut answers: impl Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin,
     mut add: impl FnMut(RouteNetlinkMessage),
 ) -> Result<(), DumpError> {
     let (mut whole, mut interrupted) = (false, false);
-    // To its end, also when it is of no use: the socket is free for the next listing only then.
+    // Read an interrupted listing to its end, too: only then is the socket free for the next one.
     while let Some(NetlinkMessage { header, payload, .. }) = answers.next().await {
         interrupted |= header.flags & NLM_F_DUMP_INTR != 0;
         match payload {
@@ -105,7 +106,7 @@ async fn read_all(
             }
             NetlinkPayload::Done(done) if done.code < 0 => return Err(refused(done.code).into()),
             NetlinkPayload::Done(_) => whole = true,
-            // A message that the socket had no room for is missing from the listing.
+            // The socket's buffer was full, so the listing lacks a message.
             NetlinkPayload::Overrun(_) => interrupted = true,
             _ => {}
         }
@@ -119,12 +120,12 @@ fn refused(code: i32) -> NetlinkError {
     NetlinkError::NetlinkError(error)
 }
 
-/// Sends `()` whenever a route, rule, address or link of this node changes. Several changes may come as one: the receiver reads
-/// everything anew, so a lost notice behind one that waits costs nothing.
+/// Sends `()` whenever a route, rule, address or link of this node changes. One notice may stand for several changes: the receiver reads
+/// everything again, so it needs no second notice while one is pending.
 ///
 /// # Errors
 ///
-/// When the netlink socket cannot be opened.
+/// The netlink socket cannot be opened.
 pub fn watch_changes() -> io::Result<mpsc::Receiver<()>> {
     let groups =
         [MulticastGroup::Ipv4Route, MulticastGroup::Ipv4Rule, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Link];
@@ -133,7 +134,7 @@ pub fn watch_changes() -> io::Result<mpsc::Receiver<()>> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         while messages.next().await.is_some() {
-            // Full means that a notice is waiting already.
+            // A full channel already has a pending notice.
             if let Err(mpsc::error::TrySendError::Closed(())) = sender.try_send(()) {
                 return;
             }
@@ -142,19 +143,19 @@ pub fn watch_changes() -> io::Result<mpsc::Receiver<()>> {
     Ok(receiver)
 }
 
-/// The kernel says that what was asked for, or was to be deleted, is not there.
+/// Whether the object to read or to delete does not exist.
 #[must_use]
 pub fn is_absent(error: &NetlinkError) -> bool {
     [Errno::ENOENT, Errno::ESRCH, Errno::ENODEV].into_iter().any(|errno| has_errno(error, errno))
 }
 
-/// The kernel says that what was to be added is there.
+/// Whether the object to add exists already.
 #[must_use]
 pub fn is_present(error: &NetlinkError) -> bool {
     has_errno(error, Errno::EEXIST)
 }
 
-/// The kernel answered with this error.
+/// Whether the kernel answered with this error code.
 #[must_use]
 pub fn has_errno(error: &NetlinkError, errno: Errno) -> bool {
     if let NetlinkError::NetlinkError(message) = error { message.raw_code() == -(errno as i32) } else { false }
@@ -194,7 +195,7 @@ mod tests {
         message(NetlinkPayload::Error(error), 0)
     }
 
-    /// How many attempts the kernel is asked for, and what comes of it.
+    /// The number of attempts, and the result.
     async fn ask(mut script: Vec<Vec<Answer>>) -> (usize, Result<usize, DumpError>) {
         let mut asked = 0;
         let ask = || {
@@ -225,7 +226,7 @@ mod tests {
         }
     }
 
-    /// The kernel itself: two listings at a time on one socket, which it refuses, and each comes whole.
+    /// With a real kernel: it refuses concurrent listings on one socket, and yet each listing is complete in the end.
     #[tokio::test]
     async fn listings_on_one_socket_do_not_hurt_each_other() {
         let netlink = connect().expect("a netlink socket");

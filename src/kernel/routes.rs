@@ -1,7 +1,7 @@
-//! Host routes over rtnetlink: lists them, adds them and removes them. Whose they are is told apart in `journal`.
+//! Lists, adds and removes host routes and rules over rtnetlink. This module does not know their owners: the records in `journal` do.
 //!
-//! Writes only tables of ours with rules of priority 113, and Cilium's rule of priority 112 where it is missing. Never writes table 202,
-//! and never replaces a route that is not ours.
+//! It writes only the agent's tables, rules of priority 113, and Cilium's rule of priority 112. It never writes table 202. Without
+//! `replaces`, the kernel refuses a route if another one to the same network exists.
 
 use std::{
     collections::BTreeSet,
@@ -41,11 +41,11 @@ pub enum RouteError {
     DeleteRule { rule: HostRule, source: NetlinkError },
 }
 
-/// Reads these tables with their rules, and Cilium's.
+/// Reads these tables and Cilium's, with their rules.
 ///
 /// # Errors
 ///
-/// When the kernel does not answer a listing.
+/// The kernel does not answer a listing.
 pub async fn read(netlink: &Handle, tables: &BTreeSet<u32>) -> Result<HostRoutes, RouteError> {
     let mut found = HostRoutes::default();
     for &table in tables {
@@ -62,26 +62,26 @@ pub async fn read(netlink: &Handle, tables: &BTreeSet<u32>) -> Result<HostRoutes
     Ok(found)
 }
 
-/// Adds a route of ours, or replaces one of ours; never one of somebody else's.
+/// Adds a route of the agent, or with `replaces` replaces one. It never replaces a route of another owner.
 ///
 /// # Errors
 ///
-/// When the kernel refuses, e.g. because the device has just gone, or because somebody else's route is in the way.
+/// The kernel refuses, for example because the device has disappeared, or because another owner's route to the same network exists.
 pub async fn put_route(netlink: &Handle, cidr: Ipv4Net, route: HostRoute, replaces: bool) -> Result<(), RouteError> {
     let mut message = route_message(cidr, route.table, PROTOCOL);
     message.attributes.push(RouteAttribute::Oif(route.device));
     message.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(route.mtu)]));
     let request = netlink.route().add(message);
-    // Without `replace` it is exclusive: the kernel refuses where a route to the same network is there.
+    // Without `replace` the request is exclusive: the kernel refuses it if a route to the same network exists.
     let request = if replaces { request.replace() } else { request };
     request.execute().await.map_err(|source| RouteError::AddRoute { cidr, table: route.table, source })
 }
 
-/// Deletes a route of ours, which has this protocol; one that is gone already is success.
+/// Deletes a route of the agent with this protocol. A route that no longer exists counts as success.
 ///
 /// # Errors
 ///
-/// When the kernel refuses.
+/// The kernel refuses.
 pub async fn delete_route(netlink: &Handle, cidr: Ipv4Net, table: u32, protocol: u8) -> Result<(), RouteError> {
     match netlink.route().del(route_message(cidr, table, protocol)).execute().await {
         Err(source) if !is_absent(&source) => Err(RouteError::DeleteRoute { cidr, table, source }),
@@ -89,11 +89,11 @@ pub async fn delete_route(netlink: &Handle, cidr: Ipv4Net, table: u32, protocol:
     }
 }
 
-/// Adds a rule; one that is there already is success.
+/// Adds a rule. A rule that exists already counts as success.
 ///
 /// # Errors
 ///
-/// When the kernel refuses.
+/// The kernel refuses.
 pub async fn add_rule(netlink: &Handle, rule: HostRule) -> Result<(), RouteError> {
     let request = netlink
         .rule()
@@ -113,11 +113,11 @@ pub async fn add_rule(netlink: &Handle, rule: HostRule) -> Result<(), RouteError
     }
 }
 
-/// Deletes a rule of ours, which has this protocol; one that is gone already is success.
+/// Deletes a rule of the agent with this protocol. A rule that no longer exists counts as success.
 ///
 /// # Errors
 ///
-/// When the kernel refuses.
+/// The kernel refuses.
 pub async fn delete_rule(netlink: &Handle, rule: HostRule, protocol: u8) -> Result<(), RouteError> {
     let mut message = RuleMessage::default();
     message.header.family = AddressFamily::Inet;
@@ -135,13 +135,13 @@ pub async fn delete_rule(netlink: &Handle, rule: HostRule, protocol: u8) -> Resu
     }
 }
 
-/// The socket checks strictly, so the kernel filters by table: a node may hold thousands of routes.
+/// Lists the routes of one table. Because of the socket's strict checking, the kernel filters: a node may have thousands of routes.
 async fn list(netlink: &Handle, table: u32) -> Result<Vec<RouteMessage>, RouteError> {
     let mut filter = RouteMessage::default();
     filter.header.address_family = AddressFamily::Inet;
     filter.attributes.push(RouteAttribute::Table(table));
     let listed = match dump(netlink, &RouteNetlinkMessage::GetRoute(filter)).await {
-        // A table without a route does not exist.
+        // For the kernel, a table without routes does not exist.
         Err(DumpError::Netlink(source)) if is_absent(&source) => Vec::new(),
         listed => listed.map_err(|source| RouteError::ListRoutes { table, source })?,
     };
@@ -182,7 +182,7 @@ fn parse_route(message: &RouteMessage, table: u32) -> Option<Found> {
     }
     let in_the_way = header.tos == 0 && !has_metric;
     let like_ours = in_the_way && header.scope == RouteScope::Link && header.kind == RouteType::Unicast;
-    // Without a destination it is the default route.
+    // A route without a destination is the default route.
     let cidr = destination(message).unwrap_or_default();
     (table_of(message) == table).then_some(Found {
         cidr,
@@ -199,7 +199,7 @@ fn table_of(message: &RouteMessage) -> u32 {
     attribute.unwrap_or_else(|| u32::from(message.header.table))
 }
 
-/// The rules `to CIDR lookup <table>` at the table's own priority, with nothing else to match; every other is somebody else's.
+/// Recognizes rules `to CIDR lookup <table>` of the table's own priority without further conditions. All others have another owner.
 fn parse_rule(message: &RouteNetlinkMessage, tables: &BTreeSet<u32>) -> Option<(HostRule, u8)> {
     let RouteNetlinkMessage::NewRule(message) = message else { return None };
     let header = &message.header;
@@ -214,7 +214,7 @@ fn parse_rule(message: &RouteNetlinkMessage, tables: &BTreeSet<u32>) -> Option<(
         } else if let RuleAttribute::Protocol(value) = attribute {
             protocol = (*value).into();
         } else if !matches!(attribute, RuleAttribute::SuppressPrefixLen(u32::MAX)) {
-            // That one the kernel adds to every rule; any other narrows it.
+            // The kernel adds this suppress attribute to every rule. Any other attribute is a further condition.
             return None;
         }
     }

@@ -1,4 +1,4 @@
-//! Raw and packet sockets on the event loop: the few things that need `unsafe`, or that no crate offers.
+//! Raw and packet sockets on the event loop. The socket options and addresses here need `unsafe` or exist in no crate.
 
 use std::{io, os::fd::AsRawFd};
 
@@ -13,41 +13,41 @@ use tokio::io::unix::AsyncFd;
 pub struct EventSocket(AsyncFd<Socket>);
 
 impl EventSocket {
-    /// A raw ICMP socket that gets echo replies and nothing else.
+    /// A raw ICMP socket that receives only echo replies.
     ///
     /// # Errors
     ///
-    /// Without `CAP_NET_RAW`.
+    /// The process lacks `CAP_NET_RAW`.
     pub fn icmp() -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::RAW.nonblocking().cloexec(), Some(Protocol::ICMPV4))?;
         setsockopt(&socket, IcmpFilter, &!(1 << ICMP_ECHO_REPLY)).map_err(io::Error::from)?;
-        // Without it, the kernel keeps to itself that a program or a queue dropped what was sent (raw(7)).
+        // Without this option, the kernel does not report that a program or a queue dropped a sent packet (raw(7)).
         setsockopt(&socket, Ipv4RecvErr, &true).map_err(io::Error::from)?;
         Self::watch(socket)
     }
 
-    /// A socket for copies of the IPv4 packets that come in on a device, from their IPv4 header on. `prepare` may put a filter
-    /// on it before it gets the first.
+    /// A socket that receives copies of a device's incoming IPv4 packets, from the IPv4 header on. `prepare` may attach a filter before the
+    /// first packet arrives.
     ///
     /// # Errors
     ///
-    /// Without `CAP_NET_RAW`, when the device is gone, and what `prepare` fails with.
+    /// The process lacks `CAP_NET_RAW`, the device does not exist, or `prepare` fails.
     pub fn packets<E: From<io::Error>>(device: u32, prepare: impl FnOnce(&Socket) -> Result<(), E>) -> Result<Self, E> {
-        // Without a protocol it gets nothing; the address brings it.
+        // A socket without a protocol receives nothing; `bind` sets the protocol after `prepare`.
         let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking().cloexec(), None)?;
-        // Keeps it off the transmit path altogether.
+        // This option keeps the socket off the transmit path.
         setsockopt(&socket, IgnoreOutgoing, &true).map_err(io::Error::from)?;
         prepare(&socket)?;
         socket.bind(&packet_address(device, libc::ETH_P_IP)?)?;
         Ok(Self::watch(socket)?)
     }
 
-    /// A socket for copies of all frames that pass a device either way, from their Ethernet header on: only who listens to everything
-    /// is shown what goes out. `prepare` has to put a filter on it that leaves little.
+    /// A socket that receives copies of all frames of a device in both directions, from the Ethernet header on: the kernel shows outgoing
+    /// frames only to sockets of all protocols. `prepare` must attach a filter that passes few frames.
     ///
     /// # Errors
     ///
-    /// Without `CAP_NET_RAW`, when the device is gone, and what `prepare` fails with.
+    /// The process lacks `CAP_NET_RAW`, the device does not exist, or `prepare` fails.
     pub fn frames<E: From<io::Error>>(device: u32, prepare: impl FnOnce(&Socket) -> Result<(), E>) -> Result<Self, E> {
         let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), None)?;
         prepare(&socket)?;
@@ -57,15 +57,15 @@ impl EventSocket {
 
     #[expect(unsafe_code, reason = "the event loop wants a promise about the descriptor")]
     fn watch(socket: Socket) -> io::Result<Self> {
-        // SAFETY: a Socket owns its descriptor, which stays open and the same until the AsyncFd that owns it is dropped.
+        // SAFETY: the Socket owns its descriptor, which remains open and unchanged until the AsyncFd that owns the Socket is dropped.
         Ok(Self(unsafe { AsyncFd::register(socket) }?))
     }
 
-    /// Sets DF on all that leaves, and leaves what is known of the path's MTU out of account.
+    /// Sets DF on all outgoing packets, and makes the kernel ignore the path MTU that it has cached.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// The kernel refuses.
     pub fn never_fragment(&self) -> io::Result<()> {
         Ok(setsockopt(self.get(), MtuDiscover, &libc::IP_PMTUDISC_PROBE)?)
     }
@@ -75,11 +75,11 @@ impl EventSocket {
         self.0.get_ref()
     }
 
-    /// Forgets what routers said of earlier packets, which the next call would fail with, whomever it is about.
+    /// Clears ICMP errors about earlier packets. Otherwise the next call would fail with one of them, even if it concerns another peer.
     pub fn forget_errors(&self) {
         let _ = self.get().take_error();
         let mut nothing = [0; 1];
-        // As many as a moment can bring; what is left is no error of a call, but memory, and that has a bound.
+        // The limit bounds the time of this loop. Remaining errors make no call fail; they only take memory, which the kernel bounds.
         for _ in 0..64 {
             if recv(self.get().as_raw_fd(), &mut nothing, MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT).is_err() {
                 return;
@@ -87,17 +87,17 @@ impl EventSocket {
         }
     }
 
-    /// Waits for the next packet and gives its length, which `buffer` may cut.
+    /// Waits for the next packet and returns its length; a packet longer than `buffer` is truncated.
     ///
     /// # Errors
     ///
-    /// When the socket fails, e.g. because its device went down.
+    /// The socket fails, for example because its device went down.
     pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let mut ready = self.0.readable().await?;
             let received = ready.try_io(|socket| Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::empty())?));
             match received {
-                // A router's word on an earlier packet: its silence says as much.
+                // A router's ICMP error about an earlier packet. It is ignored, because the missing answer shows the same.
                 Ok(Err(error)) if is_unreachable(&error) => self.forget_errors(),
                 Ok(received) => return received,
                 Err(_would_block) => {}
@@ -106,7 +106,7 @@ impl EventSocket {
     }
 }
 
-/// What ICMP errors turn into (ip(7), `icmp_err_convert` of the kernel).
+/// Whether the error code comes from an ICMP error (ip(7), `icmp_err_convert` in the kernel).
 fn is_unreachable(error: &io::Error) -> bool {
     const OF_ICMP: [i32; 9] = [
         libc::ENETUNREACH,
@@ -140,14 +140,14 @@ sockopt_impl!(
     libc::c_int
 );
 
-/// Linux's `ICMP_FILTER` at level `SOL_RAW`: one bit for each ICMP type that is not wanted (`linux/icmp.h`).
+/// Linux's `ICMP_FILTER` at level `SOL_RAW`: a set bit blocks the ICMP type of that number (`linux/icmp.h`).
 const ICMP_FILTER: libc::c_int = 1;
 const SOL_RAW: libc::c_int = 255;
 /// RFC 792.
 const ICMP_ECHO_REPLY: u32 = 0;
 
 sockopt_impl!(
-    /// The ICMP types that a raw socket does not get.
+    /// The ICMP types that a raw socket does not receive.
     IcmpFilter,
     SetOnly,
     SOL_RAW,
@@ -155,10 +155,10 @@ sockopt_impl!(
     u32
 );
 
-/// The address of all packets of this protocol of a device.
+/// The socket address for a device's packets of one protocol.
 #[expect(unsafe_code, reason = "no crate in use builds a sockaddr_ll without")]
 fn packet_address(device: u32, protocol: libc::c_int) -> io::Result<SockAddr> {
-    // SAFETY: the storage is zeroed and larger than sockaddr_ll, the family says that it holds one, and the length is its size.
+    // SAFETY: the storage is zeroed and larger than sockaddr_ll; the family and the length are set to those of a sockaddr_ll.
     let ((), address) = unsafe {
         SockAddr::try_init(|storage, length| {
             let address = storage.cast::<libc::sockaddr_ll>();

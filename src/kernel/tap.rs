@@ -1,6 +1,6 @@
-//! The tap: loads the eBPF socket filter (`ebpf/src/tap.rs`), hangs it on the underlay devices, and reads what it counted.
+//! The tap: loads the eBPF socket filter (`ebpf/src/tap.rs`), attaches it to sockets on the underlay devices, and reads its counters.
 //!
-//! Nothing is pinned, and nothing is attached to a device's own hooks: it all goes with this process.
+//! The tap pins nothing, and attaches nothing to a device's own hooks: the kernel removes all of it when this process ends.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -51,20 +51,20 @@ pub enum TapError {
     Socket { device: u32, source: io::Error },
 }
 
-/// An answer that the tap handed up, and when.
+/// An ARP answer from the tap, with the time of its arrival.
 pub type Answer = (Instant, TunnelArpReply);
 
-/// An ARP reply of Cilium's own, and when.
+/// An ARP reply that Cilium sent, with the time of its observation.
 pub type OwnReply = (Instant, Arp);
 
 /// The loaded tap and its sockets.
 pub struct Tap {
     tunnel: Tunnel,
     ebpf: aya::Ebpf,
-    /// As last written.
+    /// The value that was written to the map last.
     targets: Option<Targets>,
     listeners: BTreeMap<u32, JoinHandle<()>>,
-    /// The tunnel device whose ARP replies are watched, and who does.
+    /// The tunnel device whose ARP replies are watched, and the task that watches them.
     replies: Option<(u32, JoinHandle<()>)>,
 }
 
@@ -79,10 +79,10 @@ impl Tap {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses it.
+    /// The kernel refuses the program.
     pub fn load(tunnel: Tunnel) -> Result<Self, TapError> {
         let is_geneve = u8::from(tunnel.protocol == TunnelProtocol::Geneve);
-        // Nothing in it depends on the kernel's own types.
+        // The program uses no types of the kernel, so it needs no BTF.
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .override_global("TUNNEL_PORT", &tunnel.port, true)
@@ -101,11 +101,11 @@ impl Tap {
         self.tunnel
     }
 
-    /// Looks at frames from exactly these endpoints, and takes exactly these networks for theirs.
+    /// Makes the filter observe frames from exactly these endpoints, with exactly these tunnel networks.
     ///
     /// # Errors
     ///
-    /// When they are too many, or the map cannot be written.
+    /// There are too many of them, or the map cannot be written.
     pub fn look_at(&mut self, endpoints: &BTreeSet<Ipv4Addr>, networks: &BTreeSet<Ipv4Net>) -> Result<(), TapError> {
         let targets = targets(endpoints, networks).ok_or(TapError::TooMany)?;
         if self.targets == Some(targets) {
@@ -118,7 +118,7 @@ impl Tap {
         Ok(())
     }
 
-    /// Listens on exactly these devices. A device that fails is left out and reported; the others go on.
+    /// Listens on exactly these devices. A device that fails is reported in the result and skipped; the others work.
     pub fn listen_on(&mut self, devices: &BTreeSet<u32>, answers: &mpsc::Sender<Answer>) -> Vec<TapError> {
         self.listeners.retain(|device, listener| {
             let keep = devices.contains(device) && !listener.is_finished();
@@ -143,22 +143,22 @@ impl Tap {
         errors
     }
 
-    /// What was counted since the tap was loaded. `now_ns` is `CLOCK_MONOTONIC` at `now`.
+    /// The counted flows since the tap was loaded. `now_ns` is `CLOCK_MONOTONIC` at `now`.
     ///
     /// # Errors
     ///
-    /// When the map cannot be read.
+    /// The map cannot be read.
     pub fn flows(&self, now: Instant, now_ns: u64) -> Result<Vec<Flow>, TapError> {
         let map = self.flow_map()?;
         let flows = map.iter().map(|entry| entry.map(|(key, per_cpu)| sum(key, &per_cpu, now, now_ns)));
         flows.collect::<Result<_, _>>().map_err(TapError::Map)
     }
 
-    /// The same of one endpoint's VTEP traffic through the configured tunnel alone: one system call.
+    /// The flow of one endpoint's VTEP traffic through the configured tunnel. This costs one system call.
     ///
     /// # Errors
     ///
-    /// When the map cannot be read.
+    /// The map cannot be read.
     pub fn tunnel_flow(&self, endpoint: Ipv4Addr, now: Instant, now_ns: u64) -> Result<Option<Flow>, TapError> {
         let key = vtep_agent_ebpf::FlowKey {
             source: endpoint.octets(),
@@ -173,11 +173,11 @@ impl Tap {
         }
     }
 
-    /// VTEP traffic from addresses that are no endpoints. `now_ns` is `CLOCK_MONOTONIC` at `now`.
+    /// VTEP traffic from addresses that are not endpoints. `now_ns` is `CLOCK_MONOTONIC` at `now`.
     ///
     /// # Errors
     ///
-    /// When the map cannot be read.
+    /// The map cannot be read.
     pub fn strays(&self, now: Instant, now_ns: u64) -> Result<Vec<Stray>, TapError> {
         let map = self.ebpf.map("STRAYS").ok_or(TapError::Incomplete("the map STRAYS"))?;
         let map = HashMap::<&MapData, [u8; 4], records::Stray>::try_from(map).map_err(TapError::Map)?;
@@ -189,11 +189,11 @@ impl Tap {
         map.iter().map(|entry| entry.map(stray)).collect::<Result<_, _>>().map_err(TapError::Map)
     }
 
-    /// Watches what Cilium answers to ARP through its tunnel device, or nothing.
+    /// Watches Cilium's ARP replies on this tunnel device; with `None`, stops watching.
     ///
     /// # Errors
     ///
-    /// When no socket can be opened there.
+    /// No socket can be opened on the device.
     pub fn watch_replies(&mut self, device: Option<u32>, replies: &mpsc::Sender<OwnReply>) -> Result<(), TapError> {
         let is_current =
             self.replies.as_ref().is_some_and(|(on, listener)| Some(*on) == device && !listener.is_finished());
@@ -211,11 +211,11 @@ impl Tap {
         Ok(())
     }
 
-    /// Streams that did not fit, fragments, malformed frames: as `vtep_agent_ebpf::Counter` numbers them.
+    /// The counters of flows without room, of fragments and of malformed frames, in the order of `vtep_agent_ebpf::Counter`.
     ///
     /// # Errors
     ///
-    /// When the map cannot be read.
+    /// The map cannot be read.
     pub fn counters(&self) -> Result<[u64; COUNTERS as usize], TapError> {
         let map = self.ebpf.map("COUNTERS").ok_or(TapError::Incomplete("the map COUNTERS"))?;
         let map = PerCpuArray::<&MapData, u64>::try_from(map).map_err(TapError::Map)?;
@@ -263,13 +263,13 @@ impl From<io::Error> for OpenError {
     }
 }
 
-/// Ends with the socket: when the device is gone or down, `listen_on` opens another as soon as there is a route through it.
+/// Receives ARP answers until the socket fails. After a device went down, `listen_on` opens a new socket once a route uses it again.
 async fn listen(socket: EventSocket, tunnel: Tunnel, answers: mpsc::Sender<Answer>) {
     let mut buffer = [0; SNAP_LEN as usize];
     while let Ok(length) = socket.receive(&mut buffer).await {
         let at = Instant::now();
         if let Some(reply) = buffer.get(..length).and_then(|packet| tunnel_arp_reply(packet, tunnel)) {
-            // Full: the prober is behind, and a lost answer is a lost probe, no more.
+            // If the channel is full, the prober is behind; the dropped answer costs only one probe.
             let _ = answers.try_send((at, reply));
         }
     }
@@ -279,7 +279,7 @@ async fn listen_to_replies(socket: EventSocket, replies: mpsc::Sender<OwnReply>)
     let mut buffer = [0; SNAP_LEN as usize];
     while let Ok(length) = socket.receive(&mut buffer).await {
         if let Some(arp) = buffer.get(..length).and_then(arp_reply) {
-            // Full: another tells the same.
+            // If the channel is full, a later reply carries the same information.
             let _ = replies.try_send((Instant::now(), arp));
         }
     }
@@ -292,7 +292,7 @@ pub fn monotonic_ns() -> u64 {
         .map_or(0, |now| now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
 }
 
-/// None when they do not fit.
+/// Converts endpoints and networks for the filter's map; `None` if there are too many.
 fn targets(endpoints: &BTreeSet<Ipv4Addr>, networks: &BTreeSet<Ipv4Net>) -> Option<Targets> {
     let in_network_order = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
     let mut targets = Targets::default();

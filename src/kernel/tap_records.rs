@@ -1,4 +1,4 @@
-//! The tap's records as the map API takes them: wrappers, because both the trait and the records are of other crates.
+//! Wrappers of the tap's records for the map API. They are necessary because both the trait and the records belong to other crates.
 
 #[repr(transparent)]
 #[derive(Clone, Copy)]

@@ -1,4 +1,4 @@
-//! `cilium_vtep_map`, in either of its layouts: reads and writes entries.
+//! Reads and writes entries of `cilium_vtep_map` in either of its layouts.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -11,7 +11,7 @@ use vtep_core::datapath::{
 
 use super::maps::{self, MapError, Pinned, from_trie, is_not_found, to_trie};
 
-/// The pin's name, and the map's.
+/// The name of the map and of its pin.
 pub const NAME: &str = "cilium_vtep_map";
 
 /// The opened map.
@@ -19,7 +19,7 @@ pub struct VtepMap {
     layout: Layout,
     /// The kernel's id: another id means Cilium created another map.
     pub id: u32,
-    /// Entries that it can hold.
+    /// The maximum number of entries.
     pub capacity: usize,
 }
 
@@ -31,11 +31,11 @@ enum Layout {
 }
 
 impl VtepMap {
-    /// Opens what is pinned now.
+    /// Opens the map that is pinned now.
     ///
     /// # Errors
     ///
-    /// When nothing is pinned, when the layout is not known, and when the kernel refuses.
+    /// No map is pinned, its layout is unknown, or the kernel refuses.
     pub fn open(bpffs: &Path) -> Result<Self, MapError> {
         let Pinned { path, data, shape, id, max_entries } = maps::open(bpffs, NAME)?;
         let sizes = (shape.key_size, shape.value_size);
@@ -59,11 +59,11 @@ impl VtepMap {
         }
     }
 
-    /// Every entry. The keys of a hash have no prefix length: they are given that of the mask.
+    /// Reads every entry. The keys of a hash have no prefix length, so they get `mask_length`.
     ///
     /// # Errors
     ///
-    /// When the kernel fails a look-up. An entry deleted by somebody else during the walk is no error.
+    /// A look-up fails. If another process deletes an entry during the walk, that is not an error.
     pub fn read(&self, mask_length: u8) -> Result<BTreeMap<Ipv4Net, VtepValue>, MapError> {
         let entries: Result<_, _> = match &self.layout {
             Layout::Hash(map) => map
@@ -86,7 +86,7 @@ impl VtepMap {
     ///
     /// # Errors
     ///
-    /// When the map is full or the kernel refuses.
+    /// The map is full, or the kernel refuses.
     pub fn put(&mut self, cidr: Ipv4Net, value: VtepValue) -> Result<(), MapError> {
         let put = match &mut self.layout {
             Layout::Hash(map) => map.insert(<[u8; 4]>::from(VtepKey::new(cidr)), <[u8; 16]>::from(value), 0),
@@ -95,11 +95,11 @@ impl VtepMap {
         put.map_err(|source| MapError::Write { map: NAME, cidr, source })
     }
 
-    /// Deletes an entry; one that is gone already is success.
+    /// Deletes an entry. An entry that no longer exists counts as success.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// The kernel refuses.
     pub fn delete(&mut self, cidr: Ipv4Net) -> Result<(), MapError> {
         let deleted = match &mut self.layout {
             Layout::Hash(map) => map.remove(&VtepKey::new(cidr).into()),
@@ -112,7 +112,7 @@ impl VtepMap {
     }
 }
 
-/// A length that IPv4 does not have is taken as that of one address.
+/// An invalid length yields the prefix of the single address.
 fn with_length(key: VtepKey, length: u8) -> Ipv4Net {
     Ipv4Net::new(key.address(), length).unwrap_or_else(|_| key.address().into())
 }
