@@ -1,4 +1,4 @@
-//! The loop that keeps the history.
+//! The loop that records the history: changes of verdicts at once, and points at fixed intervals.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use vtep_core::report::history::{History, STEP};
 
 use super::monitor::Board;
 
-/// Keeps the history until nobody asks for it.
+/// Records the history until all its receivers are dropped.
 pub async fn keep(mut board: Board, history: watch::Sender<Arc<History>>) {
     let mut current = History::default();
     let mut step = time::interval(STEP);

@@ -1,4 +1,4 @@
-//! The loops. Each is a task that ends with its channels; `cli::run` wires them together.
+//! The agent's loops. Each is a task that ends when its channels close; `cli::run` connects them.
 
 pub mod config;
 pub mod history;

@@ -1,4 +1,5 @@
-//! The loop that diagnoses: weighs the evidence whenever some of it changed, and says each change once.
+//! The loop that diagnoses. It evaluates the evidence after each change, and passes changes of verdicts to the notifier. It observes
+//! nothing itself, and never writes to the kernel.
 
 use std::{
     collections::BTreeMap,
@@ -28,10 +29,10 @@ use vtep_core::{
 use super::notifier::Herald;
 use crate::{k8s::events, liveness::Beat};
 
-/// Of a VTEP that stays healthy only every sixth summary is told: an hour on a quiet node with eight of them is sixteen lines.
+/// A VTEP that remains healthy appears only in every sixth summary. So a quiet node with eight VTEPs logs sixteen summary lines an hour.
 const CALM: u64 = 6;
 
-/// What the other loops publish, and what this one adds.
+/// The reports of all loops, including this one's diagnoses.
 #[derive(Clone)]
 pub struct Board {
     pub identity: Arc<Identity>,
@@ -44,7 +45,7 @@ pub struct Board {
 }
 
 impl Board {
-    /// The status as of now.
+    /// Assembles the current status.
     #[must_use]
     pub fn status(&self) -> Status {
         let parts = Parts {
@@ -60,7 +61,7 @@ impl Board {
     }
 }
 
-/// Diagnoses until the configuration's sender is gone.
+/// Diagnoses until the configuration's sender is dropped.
 pub async fn run(
     mut board: Board,
     diagnoses: watch::Sender<Arc<BTreeMap<Ipv4Net, Diagnosis>>>,
@@ -69,7 +70,7 @@ pub async fn run(
 ) {
     let mut summary = time::interval(summary_interval);
     summary.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick is immediate, and there is nothing to sum up yet.
+    // The first tick comes immediately, before there is anything to summarize.
     summary.tick().await;
     let mut summaries = 0;
     let mut current = Arc::new(BTreeMap::new());
@@ -103,7 +104,7 @@ pub async fn run(
     }
 }
 
-/// Marks everything on the board as seen. Passes on what needs no diagnosis.
+/// Marks every report as seen, and hands the notifier what needs no diagnosis.
 fn take_news(board: &mut Board, herald: &mut Herald) {
     {
         let view = board.config.borrow_and_update();
@@ -117,7 +118,7 @@ fn take_news(board: &mut Board, herald: &mut Herald) {
     board.probes.borrow_and_update();
 }
 
-/// Weighs what the board has now, given the diagnoses of before.
+/// Diagnoses every VTEP from the current reports. A diagnosis that does not change keeps the time of its beginning.
 #[must_use]
 pub fn diagnose_all(
     board: &Board,
@@ -157,7 +158,7 @@ fn sums_up(diagnosis: Option<&Diagnosis>, summaries: u64) -> bool {
     summaries.is_multiple_of(CALM) || diagnosis.is_none_or(|diagnosis| diagnosis.verdict != Verdict::Healthy)
 }
 
-/// The lines that tell the state to somebody who reads nothing but the log.
+/// Logs a summary line for each wanted VTEP, so that the log alone shows the current state.
 fn say_summary(board: &Board, wanted: impl Fn(Ipv4Net) -> bool) {
     let status = board.status();
     for vtep in status.vteps.iter().filter(|vtep| wanted(vtep.cidr)) {
@@ -168,7 +169,7 @@ fn say_summary(board: &Board, wanted: impl Fn(Ipv4Net) -> bool) {
         let (arp, icmp) = (rtt(&vtep.probes.arp), rtt(&vtep.probes.icmp));
         let inner_mtu = vtep.probes.path_mtu.inner_mtu.map_or_else(|| "-".to_owned(), |mtu| mtu.to_string());
         let cause = vtep.cause.map(|cause| format!(" cause={cause}")).unwrap_or_default();
-        // The whole line is the interface: people grep it.
+        // The form of the line is an interface, because people search for its fields.
         info!(
             "vtep cidr={} endpoint={} verdict={}{cause} arp={arp} icmp={icmp} inner_mtu={inner_mtu} loss={:.1}% datapath={}",
             vtep.cidr,

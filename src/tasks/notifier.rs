@@ -1,4 +1,5 @@
-//! Tells each change once: a line in the log, and an Event where `kubectl` looks.
+//! Reports each change once: as a line in the log, and as an Event for `kubectl`. The monitor decides on verdicts; this module only
+//! compares them with the last ones.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,13 +23,13 @@ use vtep_core::{
 
 use crate::k8s::events::Queue;
 
-/// What was told last.
+/// The state that was reported last.
 pub struct Herald {
     events: Queue,
-    /// Where Events link to.
+    /// The URL of the runbook that Events link to.
     runbook: String,
     dampers: BTreeMap<Ipv4Net, Damper>,
-    /// VTEPs whose last Event told of trouble.
+    /// VTEPs whose last Event reported a cause.
     troubled: BTreeSet<Ipv4Net>,
     findings: Vec<Finding>,
     source_fails: bool,
@@ -51,13 +52,13 @@ impl Herald {
         }
     }
 
-    /// When what was kept back may be worth telling.
+    /// The next time at which a suppressed change may have become stable.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.dampers.values().filter_map(Damper::deadline).min()
     }
 
-    /// Each change of verdict or cause, unless there are too many; the VTEPs it was about.
+    /// Reports each change of verdict or cause unless the VTEP flaps. Returns the VTEPs with a reported change.
     pub fn changes(
         &mut self,
         before: &BTreeMap<Ipv4Net, Diagnosis>,
@@ -90,7 +91,7 @@ impl Herald {
             (Some(cause), Some(hint)) => warn!(%cidr, %verdict, %cause, hint, "verdict changed"),
             (None, _) | (_, None) => info!(%cidr, %verdict, "verdict changed"),
         }
-        // A fleet that starts on a healthy morning has nothing to tell the API server.
+        // A healthy VTEP gets an Event only after one about a cause, so that a fleet that starts healthy does not write to the API server.
         if cause.is_some() {
             self.troubled.insert(cidr);
         } else if *verdict != Verdict::Healthy || !self.troubled.remove(&cidr) {
@@ -99,7 +100,7 @@ impl Herald {
         self.events.tell(Note::verdict(cidr, diagnosis, &self.runbook, Timestamp::now()));
     }
 
-    /// When the source no longer answers, and when it does again.
+    /// Reports once that the source does not answer, and once that it answers again.
     pub fn source(&mut self, view: Option<&View>) {
         let Some(View { source, source_error, in_force, .. }) = view else { return };
         match (source_error, self.source_fails) {
@@ -113,7 +114,7 @@ impl Herald {
         self.source_fails = source_error.is_some();
     }
 
-    /// When the VTEPs are decided elsewhere, and when they are in `cilium-config` again.
+    /// Reports that the VTEPs come from another source than `cilium-config`, and that they are in `cilium-config` again.
     pub fn truth(&mut self, view: Option<&View>) {
         let Some(view) = view else { return };
         match (self.truth, view.truth) {
@@ -126,7 +127,7 @@ impl Herald {
         self.truth = view.truth;
     }
 
-    /// Each reason why nothing is written, and that none is left.
+    /// Reports each new reason against writing on this node, and that the last one is gone.
     pub fn fitness(&mut self, reasons: Vec<String>) {
         for reason in reasons.iter().filter(|reason| !self.unfit.contains(reason)) {
             warn!(reason, "node unsupported; running read-only");
@@ -137,7 +138,7 @@ impl Herald {
         self.unfit = reasons;
     }
 
-    /// Each finding that was not there before, and that none is left that matters.
+    /// Reports each new finding, and that the last error is gone.
     pub fn findings(&mut self, view: Option<&View>) {
         let Some(view) = view else { return };
         for finding in view.findings.iter().filter(|finding| !self.findings.contains(finding)) {
@@ -159,7 +160,7 @@ impl Herald {
     }
 }
 
-/// At the start nothing is known, and that is no news before somebody had the time to look.
+/// Whether a diagnosis is a change to report. An unknown verdict shortly after the start is not, because the probes need some time.
 fn is_news(before: Option<&Diagnosis>, after: &Diagnosis) -> bool {
     match before {
         _ if after.early => false,
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_start_is_told_once_somebody_has_looked() {
-        // Nobody takes them: what is told is counted as dropped.
+        // The queue has no receiver, so each note counts as dropped.
         let (queue, _) = Queue::new();
         let mut herald = Herald::new(queue.clone(), "docs/runbook.md");
         let cidr = "10.1.6.0/24".parse().expect("a CIDR");

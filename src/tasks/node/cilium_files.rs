@@ -1,6 +1,6 @@
-//! The files that Cilium leaves under its run directory.
+//! Reads the files in which Cilium records its running configuration.
 //!
-//! Each file may be absent, unreadable or of another version: what is not known is `None`, and why is said beside it.
+//! Each file may be absent, unreadable or of another version. An unknown value is `None`, and `problem` has the reason.
 
 use std::{fmt, io, path::Path};
 
@@ -9,16 +9,16 @@ use vtep_core::node::running::{Running, RunningConfig, parse_header, parse_runti
 use crate::bounded;
 
 const RUNTIME_CONFIG: &str = "state/agent-runtime-config.json";
-/// What its programs were compiled with (Cilium up to 1.18).
+/// The constants that Cilium's programs were compiled with (Cilium up to 1.18).
 const HEADER: &str = "state/globals/node_config.h";
-/// A hundred times what Cilium writes.
+/// The maximum length of a file: a hundred times that of Cilium's own.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// One look at Cilium's files.
+/// The result of one read of Cilium's files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
     pub running: Running,
-    /// Why a file that is there says nothing, in words.
+    /// The reason, in words, why an existing file cannot be used.
     pub problem: Option<String>,
 }
 
@@ -40,7 +40,7 @@ impl Look {
     }
 }
 
-/// What one file says; `None` where it is not there, and why where it says nothing.
+/// Reads one file; `None` if it does not exist, and the reason if it cannot be used.
 fn part(
     path: &Path,
     parse: impl FnOnce(&str) -> serde_json::Result<RunningConfig>,
@@ -132,7 +132,7 @@ mod tests {
         let (running, words) = problem(Some(&long), Some(REAL_HEADER));
         assert_eq!(running, Running::Unreadable);
         assert!(words.contains("it has more than 1048576 bytes"), "{words}");
-        // What the one says holds without the other.
+        // The values of one file remain known if the other cannot be read.
         let (running, words) = problem(Some(REAL), Some(&long));
         assert!(matches!(running, Running::Known(RunningConfig { vtep_enabled: Some(true), tunnel_port: None, .. })));
         assert!(words.contains(HEADER), "{words}");

@@ -1,4 +1,4 @@
-//! Cilium's own agent, asked for its version over its Unix socket (`GET /v1/healthz` of its REST API, Cilium 1.12 to 1.20).
+//! Reads Cilium's version from Cilium's agent over its Unix socket (`GET /v1/healthz` of its REST API, Cilium 1.12 to 1.20).
 
 use std::{
     io,
@@ -20,21 +20,21 @@ use tokio::{net::UnixStream, sync::watch, time};
 use tracing::{debug, info, warn};
 use vtep_core::{node::version::CiliumVersion, types::error_chain::chain};
 
-/// Below Cilium's run directory.
+/// The socket's name in Cilium's run directory.
 const SOCKET: &str = "cilium.sock";
-/// How often the socket is looked at; Cilium is asked only when it is another one.
+/// The interval of checks whether the socket is a new one. Only a new socket causes a request.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// How long Cilium may take to answer.
+/// The timeout of one request.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The brief answer has a few hundred bytes; releases that do not know `brief` list all their controllers, in some 100 KB.
+/// The maximum length of an answer. A brief one has a few hundred bytes; releases without `brief` list all controllers, some 100 KB.
 const LIMIT: usize = 1 << 20;
 
-/// Where Cilium's version is known from.
+/// The source of Cilium's version.
 #[derive(Clone, Debug)]
 pub enum VersionSource {
-    /// `--cilium-version`.
+    /// The version in `--cilium-version`.
     Told(CiliumVersion),
-    /// Cilium's socket.
+    /// The path of Cilium's socket.
     Asked(PathBuf),
 }
 
@@ -56,7 +56,7 @@ pub enum AgentApiError {
     Timeout,
 }
 
-/// `StatusResponse` of Cilium's `api/v1/openapi.yaml`, as far as it matters here.
+/// The used fields of `StatusResponse` in Cilium's `api/v1/openapi.yaml`.
 #[derive(Deserialize)]
 struct StatusResponse {
     cilium: Component,
@@ -64,11 +64,11 @@ struct StatusResponse {
 
 #[derive(Deserialize)]
 struct Component {
-    /// Begins with the version: `1.18.3 (v1.18.3-c6a7b1f2)`, and what is wrong behind it.
+    /// The version, `1.18.3 (v1.18.3-c6a7b1f2)`, followed by Cilium's problems if it has any.
     msg: String,
 }
 
-/// A socket that Cilium made anew is another one, even at the same path: (device, inode, changed at).
+/// Identifies a socket file: (device, inode, time of change). A restarted Cilium creates a new file at the same path.
 type SocketId = (u64, u64, i64, i64);
 
 impl VersionSource {
@@ -77,7 +77,7 @@ impl VersionSource {
         told.map_or_else(|| Self::Asked(cilium_run.join(SOCKET)), Self::Told)
     }
 
-    /// One look; `None` where Cilium is not there or does not tell.
+    /// Reads the version once; `None` if Cilium does not run or its answer has no version.
     pub async fn read(&self) -> Option<CiliumVersion> {
         match self {
             Self::Told(version) => Some(*version),
@@ -85,7 +85,8 @@ impl VersionSource {
         }
     }
 
-    /// Keeps `version` current until its receivers are gone. What is known stays while Cilium is away: it may come back as it was.
+    /// Keeps `version` current until its receivers are dropped. While Cilium does not run, the last version remains, because Cilium will
+    /// probably return with it.
     pub async fn follow(self, version: watch::Sender<Option<CiliumVersion>>) {
         let socket = match self {
             Self::Told(told) => {
@@ -106,13 +107,13 @@ impl VersionSource {
                             info!(cilium_version = %told, "this node's Cilium");
                         }
                     }
-                    // No start explains it. It is told once for each socket, and read again all the same.
+                    // Unlike the errors below, a starting Cilium does not explain this one: log it once for each socket, and retry.
                     Err(AgentApiError::TooLong) if told_of != found => {
                         told_of = found;
                         let error = AgentApiError::TooLong;
                         warn!(socket = %socket.display(), %error, "cannot ask Cilium for its version");
                     }
-                    // While it starts, that is nothing to tell of.
+                    // These errors are normal while Cilium starts.
                     Err(error) => {
                         debug!(socket = %socket.display(), error = %chain(&error), "no version of Cilium yet");
                     }
@@ -139,13 +140,13 @@ async fn ask(socket: &Path) -> Result<CiliumVersion, AgentApiError> {
 async fn get_version(socket: &Path) -> Result<CiliumVersion, AgentApiError> {
     let stream = UnixStream::connect(socket).await.map_err(AgentApiError::Connect)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with the exchange; how it ended is the exchange's to tell.
+    // The connection ends with the request, and the request returns its errors.
     tokio::spawn(connection);
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = Uri::from_static("/v1/healthz");
     request.headers_mut().insert(header::HOST, HeaderValue::from_static("localhost"));
     request.headers_mut().insert("brief", HeaderValue::from_static("true"));
-    // While something ails Cilium it answers 503, with the same body.
+    // An unhealthy Cilium answers 503 with the same body, so the status code does not matter.
     let answer = sender.send_request(request).await?;
     let body = Limited::new(answer.into_body(), LIMIT).collect().await.map_err(body_error)?.to_bytes();
     let StatusResponse { cilium: Component { msg } } = serde_json::from_slice(&body)?;

@@ -1,4 +1,4 @@
-//! What the loops need to know of this node, read anew whenever the kernel says that something changed.
+//! Reads the facts that other loops need about this node, again after each netlink notification.
 
 use std::{
     collections::BTreeMap,
@@ -24,18 +24,18 @@ use crate::{
     liveness::Beat,
 };
 
-/// Facts are read at least this often: Cilium's files send no notices.
+/// The maximum time between two reads, because nothing notifies the agent of changes in Cilium's files.
 const REFRESH: Duration = Duration::from_secs(5);
-/// How long one reading may take.
+/// The timeout of one read.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A node with many pods changes routes all the time: after one reading, wait this long before the next.
+/// The minimum pause between two reads: a node with many pods changes routes all the time.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Reads the facts once.
 ///
 /// # Errors
 ///
-/// When the kernel does not answer.
+/// The kernel does not answer.
 pub async fn read(
     netlink: &Handle,
     config: &View,
@@ -55,7 +55,7 @@ pub async fn read(
     Ok(Facts { tunnel, cilium, underlay: routes, running, running_problem, version })
 }
 
-/// Keeps `facts` current until its receivers are gone. Receivers are woken only by a difference.
+/// Keeps `facts` current until its receivers are dropped. Only a difference wakes the receivers.
 pub async fn follow(
     netlink: Handle,
     cilium_run: PathBuf,
@@ -68,7 +68,7 @@ pub async fn follow(
     let mut failing = false;
     while !facts.is_closed() {
         beat.now();
-        // Without a configuration it is not known which tunnel and which endpoints to look for.
+        // Without a configuration, the tunnel protocol and the endpoints to read about are unknown.
         let Some(view) = config.borrow_and_update().clone() else {
             match time::timeout(REFRESH, config.changed()).await {
                 Ok(Err(_)) => return,
@@ -99,7 +99,7 @@ pub async fn follow(
     }
 }
 
-/// Receivers are woken only by a difference.
+/// Publishes the facts. Receivers wake up only for a difference.
 fn publish(facts: &watch::Sender<Option<Arc<Facts>>>, mut read: Facts) {
     tell_problem(facts.borrow().as_deref(), &read);
     facts.send_if_modified(|current| {
@@ -114,7 +114,7 @@ fn publish(facts: &watch::Sender<Option<Arc<Facts>>>, mut read: Facts) {
     });
 }
 
-/// Each reason why Cilium's files cannot be read, once, and that none is left.
+/// Logs each new reason why Cilium's files cannot be read, and that the last one is gone.
 fn tell_problem(before: Option<&Facts>, now: &Facts) {
     let before = before.and_then(|facts| facts.running_problem.as_deref());
     match now.running_problem.as_deref() {

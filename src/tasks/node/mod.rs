@@ -1,4 +1,4 @@
-//! Facts about this node, read again whenever something may have changed. Read only.
+//! Facts about this node, read again whenever they may have changed. This module only reads.
 
 pub mod cilium_files;
 pub mod cilium_version;

@@ -1,4 +1,4 @@
-//! The networks that this node cannot do without: what it is connected to, and where it sends the rest.
+//! Reads the networks that this node needs: its connected networks, and the gateways of its routes.
 
 use std::{
     collections::BTreeSet,
@@ -31,14 +31,14 @@ use crate::{
     liveness::Beat,
 };
 
-/// They are read at least this often, should a notice of a change be lost.
+/// The maximum time between two reads, in case a notification is lost.
 const REFRESH: Duration = Duration::from_secs(5);
-/// How long one reading may take.
+/// The timeout of one read.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// A node with many pods changes routes all the time: after one reading, wait this long before the next.
+/// The minimum pause between two reads: a node with many pods changes routes all the time.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Routing tables that say nothing of what the node needs: Cilium's for VTEPs and proxied traffic (2004, 2005), and ours.
+/// Cilium's routing tables for VTEPs (202) and proxied traffic (2004, 2005): their routes are not networks that the node needs.
 const IGNORED_TABLES: [u32; 3] = [202, 2004, 2005];
 
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +51,12 @@ pub enum NetworksError {
     Timeout,
 }
 
-/// What of this node's networks vetoes VTEPs, read once.
+/// Reads once the networks of this node that no VTEP may overlap.
 pub async fn look(netlink: &Handle, own_tables: &BTreeSet<u32>) -> Surroundings {
     surroundings(read(netlink, own_tables).await)
 }
 
-/// Keeps `out` current until its receivers are gone. Receivers are woken only by a difference.
+/// Keeps `out` current until its receivers are dropped. Only a difference wakes the receivers.
 pub async fn follow(
     netlink: Handle,
     own_tables: BTreeSet<u32>,
@@ -85,9 +85,9 @@ pub async fn follow(
             }
             differs
         });
-        // A node with very many routes spends a tenth of a processor on them at most.
+        // The pause grows with the read's duration, so that a node with very many routes spends at most a tenth of a CPU on them.
         time::sleep(PAUSE.max(began.elapsed() * 9)).await;
-        // Either way they are read again.
+        // A notification and a timeout have the same effect: the next read.
         let _ = time::timeout(REFRESH, changes.recv()).await;
     }
 }
@@ -104,11 +104,11 @@ fn surroundings(read: Result<Networks, String>) -> Surroundings {
     }
 }
 
-/// Reads addresses and routes; routes of `own_tables` are this agent's.
+/// Reads addresses and routes. Routes in `own_tables` belong to this agent and do not count.
 ///
 /// # Errors
 ///
-/// When the kernel does not answer a listing.
+/// The kernel does not answer a listing.
 pub async fn read_networks(netlink: &Handle, own_tables: &BTreeSet<u32>) -> Result<Networks, NetworksError> {
     let mut request = AddressMessage::default();
     request.header.family = AddressFamily::Inet;
@@ -118,7 +118,7 @@ pub async fn read_networks(netlink: &Handle, own_tables: &BTreeSet<u32>) -> Resu
     let mut request = RouteMessage::default();
     request.header.address_family = AddressFamily::Inet;
     let is_needed = |route: &Route| !IGNORED_TABLES.contains(&route.table) && !own_tables.contains(&route.table);
-    // A node that speaks BGP may have a million routes: of each only what it adds is kept.
+    // A node with BGP may have a million routes, so only the needed part of each is retained.
     let add = |networks: &mut Builder, message| {
         let route = parse_route(&message).filter(is_needed);
         route.into_iter().for_each(|route| networks.add_route(&route));
@@ -128,7 +128,7 @@ pub async fn read_networks(netlink: &Handle, own_tables: &BTreeSet<u32>) -> Resu
     built.map(|built| built.networks).map_err(NetworksError::Routes)
 }
 
-/// A device that is gone has no name, and is nobody's.
+/// The device's name; `#<index>` if the device no longer exists.
 fn device_name(index: u32) -> String {
     nix::net::if_::if_indextoname(index)
         .map_or_else(|_| format!("#{index}"), |name| name.to_string_lossy().into_owned())
@@ -144,7 +144,7 @@ fn parse_address(message: &RouteNetlinkMessage) -> Option<Address> {
             peer = Some(*address);
         }
     }
-    // The prefix length belongs to the peer's address, which is the own one but on point-to-point links.
+    // The prefix length belongs to the peer's address. Except on point-to-point links, that is the node's own address.
     let peer = peer.or(local)?;
     let network = Ipv4Net::new(peer, message.header.prefix_len).ok()?.trunc();
     Some(Address { device: message.header.index, local: local.unwrap_or(peer), network })
@@ -179,7 +179,7 @@ fn parse_route(message: &RouteNetlinkMessage) -> Option<Route> {
             route.gateways.push((None, gateway));
         }
     }
-    // A next hop over IPv6 is no address that a VTEP could cover.
+    // An IPv6 next hop is skipped, because no VTEP can contain it.
     Some(route)
 }
 

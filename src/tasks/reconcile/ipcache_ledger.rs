@@ -1,7 +1,7 @@
-//! The ipcache prefixes that this agent put there, remembered over its restart: it deletes no others.
+//! The file of the ipcache prefixes that this agent wrote. The agent deletes no others, also after a restart.
 //!
-//! A prefix is written down before it is written to the kernel, so that a crash in between leaves one too many in the file, which costs
-//! nothing, and never one too few.
+//! The agent saves a prefix before it writes the entry to the kernel. A crash between the two leaves a superfluous prefix in the file,
+//! which is harmless, and never an entry without a prefix in the file.
 
 use std::net::Ipv4Addr;
 
@@ -11,17 +11,18 @@ use vtep_core::{datapath::ipcache::Owned, types::error_chain::chain};
 
 use crate::state_file::{StateError, StateFile};
 
-/// Its name in the state directory.
+/// The file's name in the state directory.
 pub const FILE: &str = "ipcache.json";
 
-/// [`Owned`], and the file that remembers it.
+/// [`Owned`], and the file that contains it.
 pub struct Ledger {
     file: StateFile<Owned>,
     owned: Owned,
 }
 
 impl Ledger {
-    /// Without what a damaged file says, entries of an earlier configuration stay: nothing is deleted on a guess.
+    /// Loads the file. If it is damaged, the agent owns nothing: entries of an earlier configuration remain, because the agent deletes
+    /// nothing on a guess.
     #[must_use]
     pub fn load(file: StateFile<Owned>) -> Self {
         let owned = file.load().unwrap_or_else(|error| {
@@ -36,11 +37,11 @@ impl Ledger {
         &self.owned
     }
 
-    /// Before the prefix is given this endpoint.
+    /// Records a prefix with its endpoint; call this before writing the entry to the kernel.
     ///
     /// # Errors
     ///
-    /// When that cannot be written down: then it must not be done.
+    /// The file cannot be written. The caller must not write the entry then.
     pub fn claim(&mut self, prefix: Ipv4Net, endpoint: Ipv4Addr) -> Result<(), StateError> {
         if self.owned.has(prefix, endpoint) {
             return Ok(());
@@ -48,11 +49,11 @@ impl Ledger {
         self.save(self.owned.with(prefix, endpoint))
     }
 
-    /// After the prefix was deleted.
+    /// Removes a prefix from the record; call this after deleting the entry.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written.
+    /// The file cannot be written.
     pub fn release(&mut self, prefix: Ipv4Net) -> Result<(), StateError> {
         let next = self.owned.without(prefix);
         if next == self.owned { Ok(()) } else { self.save(next) }

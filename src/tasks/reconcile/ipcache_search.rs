@@ -1,4 +1,4 @@
-//! Looks through the ipcache for entries inside a VTEP CIDR, once a minute and on a thread of its own.
+//! Searches the ipcache for entries inside VTEP CIDRs, once a minute and on tokio's blocking pool, so that no pass waits for it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,26 +14,26 @@ use vtep_core::datapath::ipcache::{Inside, Owned};
 use crate::kernel::{ipcache::Ipcache, maps::MapError};
 
 const INTERVAL: Duration = Duration::from_secs(60);
-/// More of one CIDR are not told: one is reason enough to look.
+/// The maximum number of reported entries of one CIDR. Even a single entry needs a person's attention.
 const TOLD: usize = 16;
 
-/// VTEP CIDR → what inside it resolves to something else.
+/// VTEP CIDR → prefixes inside it that resolve to something else.
 pub type Found = BTreeMap<Ipv4Net, Vec<Inside>>;
 
-/// The search, and what the last one found.
+/// The running search, and the results of the last one.
 #[derive(Default)]
 pub struct Search {
     running: Option<JoinHandle<Result<Found, MapError>>>,
-    /// When, where and in which map the last one began.
+    /// The last search: its start, its CIDRs and its map.
     began: Option<(Instant, BTreeSet<Ipv4Net>, u32)>,
     found: Found,
 }
 
 impl Search {
-    /// What the last search found; begins another when a minute has passed, or when the map or the CIDRs are others.
+    /// Returns the results of the last search. Starts another one after a minute, or if the map or the CIDRs have changed.
     pub async fn turn(&mut self, bpffs: &Path, map: u32, cidrs: &BTreeSet<Ipv4Net>, now: Instant) -> &Found {
         if let Some(ended) = self.running.take_if(|running| running.is_finished()) {
-            // What could not be read is found the next time.
+            // A failed search keeps the old results until the next one.
             if let Ok(Ok(found)) = ended.await {
                 self.found = found;
             }
@@ -51,12 +51,12 @@ impl Search {
     }
 }
 
-/// What the ipcache gives to pods and nodes inside these CIDRs, in words, where BIG-IP's own endpoints are given, and entries that this
-/// agent put there. `None` where there is no ipcache, or where this process may not open it.
+/// Searches once, and describes entries of pods and nodes inside these CIDRs. Entries with the VTEP's own endpoint, and entries that this
+/// agent wrote (`owned`), do not count. `None` if there is no ipcache, or if this process may not open it.
 ///
 /// # Errors
 ///
-/// When it is there and cannot be read.
+/// The ipcache exists and cannot be read.
 pub fn look(
     bpffs: &Path,
     cidrs: &[(Ipv4Net, Ipv4Addr)],
@@ -92,7 +92,8 @@ fn search(bpffs: &Path, cidrs: &BTreeSet<Ipv4Net>) -> Result<Found, MapError> {
     Ok(found)
 }
 
-/// What is outside the cluster is BIG-IP's, whoever names it: a policy with a CIDR or a DNS name does.
+/// Entries inside a CIDR that belong to pods or nodes. Entries for addresses outside the cluster do not count: a network policy with a CIDR
+/// or a DNS name creates them, and the addresses are still BIG-IP's.
 fn others_inside(ipcache: &Ipcache, cidr: Ipv4Net) -> Result<Vec<Inside>, MapError> {
     let mut inside = ipcache.inside(cidr)?;
     inside.retain(|inside| !inside.entry.is_outside() || inside.entry.endpoint.is_some());

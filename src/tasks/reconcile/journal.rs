@@ -1,4 +1,4 @@
-//! The records of routes and rules, kept over a restart of this agent.
+//! The file of the agent's records of routes and rules. The core decides on their content; this module loads and saves them.
 
 use std::time::{Duration, Instant};
 
@@ -14,26 +14,26 @@ use vtep_core::{
 
 use crate::state_file::StateFile;
 
-/// Its name in the state directory.
+/// The file's name in the state directory.
 pub const FILE: &str = "routes.json";
-/// How long a pass waits for the disk.
+/// The maximum time that a pass waits for the disk.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A disk that fails is tried again after this.
+/// The pause after a failed save.
 const RETRY: Duration = Duration::from_secs(60);
 
-/// [`Records`], and the file that remembers them.
+/// [`Records`], and the file that contains them.
 pub struct Journal {
     file: StateFile<Records>,
     records: Records,
-    /// What the file holds.
+    /// The content of the file.
     saved: Records,
     failing: bool,
-    /// When to try again after a failure.
+    /// The time of the next attempt after a failure.
     retry_at: Option<Instant>,
 }
 
 impl Journal {
-    /// `inherited`: what an agent without a journal may have left, asked for where there is no file.
+    /// Loads the file. Without a file, `inherited` provides the records of an agent that had no journal.
     #[must_use]
     pub fn load(file: StateFile<Records>, inherited: impl FnOnce() -> Records) -> Self {
         let loaded = match file.load() {
@@ -47,7 +47,7 @@ impl Journal {
         Self { file, records: loaded.unwrap_or_else(inherited), saved, failing: false, retry_at: None }
     }
 
-    /// What the file says now: another agent may have written it. What cannot be read changes nothing.
+    /// Loads the file again, because another agent may have written it. If that fails, the records remain unchanged.
     pub fn reload(&mut self) {
         if let Ok(Some(records)) = self.file.load() {
             (self.saved, self.records) = (records.clone(), records);
@@ -75,7 +75,8 @@ impl Journal {
         self.records.trial = trial;
     }
 
-    /// Writes down what changed. Where that fails, routes work all the same; only a restart forgets whose they are, and leaves them.
+    /// Saves the records if they changed. If that fails, routes still work, but after a restart the agent does not recognize them, and
+    /// leaves them in place.
     pub async fn save(&mut self) {
         let waits = self.retry_at.is_some_and(|at| Instant::now() < at);
         if self.records == self.saved || waits {
@@ -86,7 +87,7 @@ impl Journal {
         match time::timeout(SAVE_TIMEOUT, save).await {
             Ok(Ok(Ok(records))) => (self.saved, self.failing, self.retry_at) = (records, false, None),
             Ok(Ok(Err(error))) => self.on_failure(&chain(&error).to_string()),
-            // The runtime ends.
+            // The runtime shuts down.
             Ok(Err(_)) => {}
             Err(_) => self.on_failure("the disk does not answer"),
         }

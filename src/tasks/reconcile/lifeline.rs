@@ -1,4 +1,5 @@
-//! What the node must not lose by a change of routes: the API server, or, without one, its default gateway.
+//! The lifeline: the connection that no change of routes may cut off. It is the API server, or with a mounted directory the default
+//! gateway. This module only tests the connection; `route_guard` in the core decides.
 
 use std::{
     collections::BTreeSet,
@@ -13,25 +14,25 @@ use vtep_core::datapath::route_guard::Reach;
 
 use crate::{k8s::server::Server, kernel::neighbour, tasks::node::networks};
 
-/// How long a connection may take: longer than a lost SYN takes to be sent again.
+/// The timeout of a connection. It is longer than the time after which the kernel repeats a lost SYN.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How the node is corrected.
+/// The way on which a person corrects the configuration of this node.
 #[derive(Clone, Debug)]
 pub enum Lifeline {
-    /// By the API server.
+    /// Through the API server.
     ApiServer(Server),
-    /// By a directory, which somebody reaches through the default gateway.
+    /// Through a directory, which a person reaches over the default gateway.
     Gateway(Handle),
-    /// Nothing is written, so nothing is cut off.
+    /// Not needed: the agent writes nothing, so it can cut nothing off.
     None,
 }
 
-/// What to ask, as it was before a change: a node that is cut off may not even resolve a name.
+/// The addresses to test, resolved before a change: a node that is cut off may not be able to resolve names.
 #[derive(Clone, Debug)]
 pub(super) enum Targets {
     Sockets(Vec<SocketAddr>),
-    /// Each with the index of its device.
+    /// The gateways, each with the index of its device.
     Gateways(Handle, BTreeSet<(u32, Ipv4Addr)>),
 }
 
@@ -45,7 +46,7 @@ impl fmt::Display for Lifeline {
 }
 
 impl Lifeline {
-    /// `None` where it cannot be read.
+    /// The addresses to test; `None` if they cannot be read.
     pub(super) async fn targets(&self) -> Option<Targets> {
         match self {
             Self::ApiServer(server) => Some(Targets::Sockets(server.tcp_addresses().await)),
@@ -59,7 +60,7 @@ impl Lifeline {
 }
 
 impl Targets {
-    /// Whether one of them is there; `None` where nothing can be asked.
+    /// The best result of testing each address; `None` if there is nothing to test.
     pub(super) async fn reach(&self) -> Option<Reach> {
         let mut best = None;
         match self {

@@ -1,4 +1,4 @@
-//! The maps: observe, decide, write, observe again.
+//! Reconciles the VTEP map and the ipcache: observe, decide, write, observe again. The core decides; this module reads and writes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +31,7 @@ use crate::{
     state_file::StateError,
 };
 
-/// Keeps the VTEP map, and where that is asked for the ipcache, as the configuration wants them.
+/// Keeps the VTEP map, and if required the ipcache, in line with the configuration.
 pub struct MapsReconciler {
     ledger: Ledger,
     pub contention: Contention,
@@ -41,30 +41,30 @@ pub struct MapsReconciler {
     map_id: Option<u32>,
 }
 
-/// What the maps hold, and what is to do about it.
+/// The state of the maps, and the planned changes.
 pub struct Observed {
     pub model: Model,
     pub decision: Decision,
-    /// Why there is no map to write to.
+    /// The reason why there is no VTEP map to write to.
     pub map_problem: Option<MapError>,
-    /// Why the ipcache could not be read; it is no problem where there is none.
+    /// The reason why the ipcache cannot be read. A missing ipcache is a problem only if the agent writes it.
     pub ipcache_problem: Option<MapError>,
-    /// There is an ipcache, readable or not.
+    /// An ipcache exists, readable or not.
     pub ipcache_seen: bool,
     pub ipcache: Option<Ipcache>,
     vteps: Option<VtepMap>,
 }
 
-/// What a pass over the maps found in the end, and did.
+/// The result of a pass over the maps: the final state, and the changes.
 pub struct MapsPass {
     pub observed: Observed,
     pub done: Vec<Op>,
     pub failures: Vec<Failure>,
-    /// Those of `done` that put right what somebody else changed.
+    /// The operations in `done` that undo a change by another writer.
     pub repairs: Vec<Op>,
-    /// VTEP CIDR → what of it the ipcache gives to something else.
+    /// VTEP CIDR → prefixes of it that the ipcache assigns to something else.
     pub conflicts: BTreeMap<Ipv4Net, Vec<Inside>>,
-    /// The VTEP map is the one of the pass before.
+    /// The VTEP map is the same as in the previous pass.
     pub is_same_map: bool,
 }
 
@@ -76,7 +76,7 @@ enum WriteError {
     Ledger(#[from] StateError),
 }
 
-/// Looks at the maps, and plans; changes nothing. `owned`: the ipcache entries that this agent wrote.
+/// Reads the maps and plans, without a change. `owned` lists the ipcache entries that this agent wrote.
 #[must_use]
 pub fn observe(inputs: Inputs<'_>, owned: &Owned) -> Observed {
     let Inputs { settings, view, facts } = inputs;
@@ -123,7 +123,7 @@ fn open_ipcache(bpffs: &Path, cidrs: &BTreeSet<Ipv4Net>, owned: &Owned, found: &
     Ok(ipcache)
 }
 
-/// What there is instead of a map that could be read.
+/// The model for a map that could not be read.
 fn model_of(error: &MapError) -> Model {
     match error {
         MapError::UnknownLayout { .. } => Model::Unsupported,
@@ -146,7 +146,7 @@ impl MapsReconciler {
         Self { ledger, contention, search, repairs, map_id: None }
     }
 
-    /// One pass; `writes`: the plan is carried out.
+    /// Makes one pass; if `writes`, it carries out the plan.
     pub async fn pass(&mut self, inputs: Inputs<'_>, writes: bool, now: Instant) -> MapsPass {
         let mut observed = observe(inputs, self.ledger.owned());
         let is_same_map = !self.is_other_map(observed.vteps.as_ref());
@@ -158,7 +158,7 @@ impl MapsReconciler {
                 repairs = self.repairs.among(desired, keep, &done).copied().collect();
             }
             repairs.iter().for_each(|op| self.note_repair(op, now));
-            // Planning again is the verification.
+            // The second observation verifies the writes: its plan must be empty.
             observed = observe(inputs, self.ledger.owned());
         }
         let Decision { desired, keep, plan, .. } = &observed.decision;
@@ -167,7 +167,7 @@ impl MapsReconciler {
         MapsPass { observed, done, failures, repairs, conflicts, is_same_map }
     }
 
-    /// Another id is another map: Cilium restarted.
+    /// Whether the map's id has changed. A new id means that Cilium restarted and created a new map.
     fn is_other_map(&mut self, map: Option<&VtepMap>) -> bool {
         let id = map.map(|map| map.id);
         if id == self.map_id {
@@ -189,7 +189,8 @@ impl MapsReconciler {
         }
     }
 
-    /// Carries out what is planned, as far as that is ours to write and nobody fights over it. Gives what was done, and what the kernel refused.
+    /// Carries out the plan, except for entries under contention and for a VTEP map that the agent only verifies. Returns the operations
+    /// that succeeded, and those that failed.
     fn write_all(&mut self, observed: &mut Observed, now: Instant) -> (Vec<Op>, Vec<Failure>) {
         let (mut done, mut failures) = (Vec::new(), Vec::new());
         for op in std::mem::take(&mut observed.decision.plan) {
@@ -225,7 +226,7 @@ impl MapsReconciler {
         Ok(())
     }
 
-    /// What the ipcache gives to something else: whole CIDRs as observed, and what is inside them as of the last search.
+    /// The ipcache's conflicts: whole CIDRs from this pass's observation, and prefixes inside them from the last search.
     async fn conflicts(
         &mut self,
         Inputs { settings, view, .. }: Inputs<'_>,

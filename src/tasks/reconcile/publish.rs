@@ -1,4 +1,4 @@
-//! What a pass found, as others see it: the report, and one line in the log for each change.
+//! Publishes the result of a pass: the report for other loops, and one line in the log for each change.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ use super::{Reconciler, maps::MapsPass};
 use crate::kernel::ipcache::Ipcache;
 
 impl Reconciler {
-    /// Puts the report together of this pass over the maps, and of the last one over routes.
+    /// Assembles the report from this pass over the maps and from the last pass over routes.
     pub(super) fn publish(
         &mut self,
         view: &View,
@@ -65,7 +65,7 @@ impl Reconciler {
         self.current = report;
     }
 
-    /// Repairs since the start, of each entry that is still wanted.
+    /// Counts the repairs since the start for each entry of the current configuration.
     fn count_repairs(&self, view: &View, repairs: &[Op]) -> BTreeMap<Ipv4Net, u64> {
         let wanted: BTreeSet<_> = view.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect();
         let mut counts = self.current.repairs.clone();
@@ -76,7 +76,7 @@ impl Reconciler {
         counts
     }
 
-    /// One line for each thing that somebody should know, not one for every pass that it lasts.
+    /// Logs each new state once, not in every pass.
     fn say_changes(&self, report: &DatapathReport) {
         if report.verify_only && !self.current.verify_only {
             info!("VTEP map is an LPM trie, maintained from custom resources; comparing it, not writing");
@@ -87,7 +87,7 @@ impl Reconciler {
         }
     }
 
-    /// One line for each problem, not one for every pass that it lasts.
+    /// Logs each new problem once, not in every pass.
     fn say_problems(&self, report: &DatapathReport) {
         let known: Vec<_> = self.current.problems().collect();
         for problem in report.problems().filter(|problem| !known.contains(problem)) {

@@ -1,4 +1,5 @@
-//! Host routes and their rules: observe, decide, write, observe again. Each is on record before it is there.
+//! Reconciles host routes and their rules: observe, decide, write, observe again. The core decides; this module reads and writes. It
+//! records each route and rule before it adds it, so that a crash leaves none without a record.
 
 use std::{
     collections::BTreeSet,
@@ -27,12 +28,12 @@ use vtep_core::{
 use super::{journal::Journal, lifeline::Lifeline, switch::Switch};
 use crate::kernel::routes::{self, RouteError};
 
-/// Routes are compared at least this often, should a notice of a change be lost.
+/// The maximum time between two comparisons of routes, in case a notification is lost.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Notices that come sooner than this after routes were compared wait for the next tick.
+/// A notification that comes sooner than this after a comparison waits for the next tick.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Keeps the host routes as the configuration wants them.
+/// Keeps the host routes in line with the configuration.
 pub struct RoutesReconciler {
     netlink: Handle,
     journal: Journal,
@@ -40,25 +41,25 @@ pub struct RoutesReconciler {
     repairs: Repairs,
     due: Instant,
     compared: Instant,
-    /// How routes stand since they were compared last.
+    /// The result of the last comparison.
     pub last: RoutesPass,
 }
 
-/// What the kernel holds, and what is to do about it.
+/// The decision about the kernel's routes, with the planned changes.
 #[derive(Default)]
 pub struct Observed {
     pub decision: Decision,
-    /// Why routes could not be compared.
+    /// The reason why routes could not be compared.
     pub problem: Option<RouteProblem>,
 }
 
-/// What a pass over routes found in the end, and did.
+/// The result of a pass over routes: the final state, and the changes.
 #[derive(Default)]
 pub struct RoutesPass {
     pub observed: Observed,
     pub done: Vec<Op>,
     pub failures: Vec<Failure>,
-    /// How many of `done` put right what somebody else changed.
+    /// The number of operations in `done` that undo a change by another program.
     pub repairs: u64,
 }
 
@@ -70,7 +71,7 @@ pub enum RouteProblem {
     Conflict(#[from] RouteConflict),
 }
 
-/// Looks at routes and rules, and plans; changes nothing. `ipcache_seen`: there is an ipcache, readable or not.
+/// Reads routes and rules and plans, without a change. `ipcache_seen`: an ipcache exists, readable or not.
 pub async fn observe(inputs: Inputs<'_>, past: Past<'_>, netlink: &Handle, ipcache_seen: bool) -> Observed {
     if inputs.settings.host_routes == HostRoutes::Off {
         return Observed::default();
@@ -94,13 +95,13 @@ impl RoutesReconciler {
         Self { netlink, journal, switch, repairs, due: now, compared: now, last: RoutesPass::default() }
     }
 
-    /// From now on this agent writes: another may have written until now.
+    /// Prepares for writing. Another agent may have written until now, so its records are loaded.
     pub fn take_over(&mut self) {
         self.journal.reload();
         self.switch.resume(self.journal.records());
     }
 
-    /// Whether a notice of a change waits for the next tick: a node with many pods changes routes all the time.
+    /// Whether a notification waits for the next tick: a node with many pods changes routes all the time.
     pub fn defers_notice(&mut self) -> bool {
         let defers = self.compared.elapsed() < PAUSE;
         if defers {
@@ -114,7 +115,7 @@ impl RoutesReconciler {
         reason != Reason::Tick || now >= self.due
     }
 
-    /// One pass; `writes`: the plan is carried out. `is_same_map`: Cilium was not restarted since the pass before.
+    /// Makes one pass; if `writes`, it carries out the plan. `is_same_map`: Cilium has not restarted since the previous pass.
     pub async fn pass(
         &mut self,
         inputs: Inputs<'_>,
@@ -136,14 +137,14 @@ impl RoutesReconciler {
             if is_same_map {
                 repairs = self.repairs.among(desired, keep, &done).count() as u64;
             }
-            // Planning again is the verification.
+            // The second observation verifies the writes: its plan must be empty.
             observed = self.observe(inputs, ipcache_seen).await;
         }
         let Decision { desired, keep, plan, .. } = &observed.decision;
         self.repairs.on_pass(desired, keep, &done, plan);
         let is_unread = matches!(observed.problem, Some(RouteProblem::Read(_)));
         if is_unread || (writes && !plan.is_empty()) {
-            // What is left to do is tried again at the next tick.
+            // Retry the remaining work at the next tick.
             self.due = now;
         }
         self.last = RoutesPass { observed, done, failures, repairs };
@@ -155,7 +156,7 @@ impl RoutesReconciler {
         observe(inputs, past, &self.netlink, ipcache_seen).await
     }
 
-    /// The journal was lost, and these are just as this agent makes them, with its mark.
+    /// Records routes and rules again after the journal was lost: they have this agent's protocol and exactly its values.
     fn adopt(&mut self, ops: &[Op]) {
         for op in ops {
             info!(change = %op, "found unrecorded with this agent's mark and values; recorded again");
@@ -163,13 +164,13 @@ impl RoutesReconciler {
         self.journal.claim(ops);
     }
 
-    /// Carries out what is planned. Gives what was done, and what the kernel refused.
+    /// Carries out the plan. Returns the operations that succeeded, and those that failed.
     async fn write_all(&mut self, plan: Vec<Op>) -> (Vec<Op>, Vec<Failure>) {
         let adds: BTreeSet<_> = plan.iter().filter_map(Op::adds_route).collect();
         let targets = if adds.is_empty() { None } else { self.switch.before().await };
         self.journal.claim(&plan);
         if let Some(targets) = &targets {
-            // An agent that ends in the middle is followed by one that goes on watching.
+            // If this agent ends during the trial, the next one reads this and continues to watch.
             self.journal.try_out(Some(Trial { cidrs: adds, sockets: targets.sockets() }));
         }
         self.journal.save().await;
@@ -210,7 +211,7 @@ impl RoutesReconciler {
         Ok(())
     }
 
-    /// Writes down what the next agent must know.
+    /// Saves the state that the next agent needs.
     pub async fn save(&mut self) {
         let guard = self.switch.guard();
         self.journal.refuse(guard.refusal().cloned());
@@ -220,29 +221,29 @@ impl RoutesReconciler {
         self.journal.save().await;
     }
 
-    /// A configuration came: what was refused for another is not refused for this one.
+    /// Informs the guard of a configuration: a refusal applies only to the configuration that caused it.
     pub fn on_config(&mut self, view: &View) {
         view.last_good.iter().for_each(|good| self.switch.on_config(good));
     }
 
-    /// VTEPs whose routes are refused because they cut the node off, in words.
+    /// Describes the VTEPs whose routes are refused because they cut the node off.
     #[must_use]
     pub fn refused(&self) -> Vec<String> {
         self.switch.problems()
     }
 
-    /// A change of routes is watched, until it is known that the node can still be corrected.
+    /// Whether a change of routes is on trial: the agent does not know yet whether the node's lifeline survives it.
     #[must_use]
     pub fn is_on_trial(&self) -> bool {
         self.switch.guard().on_trial().is_some()
     }
 
-    /// Waits for an answer of what no route may cut off. May be dropped at any moment: what is awaited stays awaited.
+    /// Waits for a test of the lifeline. Cancel-safe: if this future is dropped, the running test continues.
     pub async fn answer(&mut self) -> Option<Reach> {
         self.switch.answer().await
     }
 
-    /// Whether a pass is due because of an answer.
+    /// Handles the result of a test; the outcome says whether a pass is due.
     pub fn on_answer(&mut self, reach: Option<Reach>, view: Option<&View>) -> Outcome {
         match view.and_then(|view| view.last_good.as_ref()) {
             Some(good) => self.switch.on_answer(reach, good),

@@ -1,6 +1,6 @@
-//! The dead man's switch at work: asks whether the node can still be corrected after routes were added, beside the loop.
+//! The dead man's switch: after routes were added, tests whether the node's lifeline still works, without blocking the loop.
 //!
-//! What it decides by is in `route_guard`; whom it asks, in `lifeline`.
+//! `route_guard` in the core decides; `lifeline` makes the tests.
 
 use std::{
     collections::BTreeSet,
@@ -21,19 +21,19 @@ use vtep_core::{
 
 use super::lifeline::{Lifeline, Targets};
 
-/// How long a change of routes waits to know whether the API server is there: map entries are written before.
+/// The maximum time that a change of routes waits for a test of the lifeline. Map entries do not wait: the pass writes them before.
 const ASK_TIMEOUT: Duration = Duration::from_millis(1500);
-/// An answer holds so long: routes that the kernel refuses are tried again ten times a second.
+/// The lifetime of a test's result. Without it, routes that the kernel refuses would cause ten tests a second.
 const ANSWER_AGE: Duration = Duration::from_secs(1);
 
 pub(super) struct Switch {
     lifeline: Lifeline,
     guard: RouteGuard,
-    /// Whom to ask: what was there before the last change.
+    /// The targets that could be reached before the last change.
     targets: Option<Targets>,
-    /// The answer that is awaited.
+    /// The running test.
     reach: Option<JoinHandle<Option<Reach>>>,
-    /// What was there when it was asked for last before a change.
+    /// The result of the last test before a change, with its time.
     asked: Option<(Instant, Option<Targets>)>,
 }
 
@@ -42,7 +42,7 @@ impl Switch {
         Self { lifeline, guard: RouteGuard::default(), targets: None, reach: None, asked: None }
     }
 
-    /// Goes on with what an agent before this one had begun: a change that was not proven yet, and what was refused.
+    /// Continues the state of the previous agent: its trial and its refusal.
     pub(super) fn resume(&mut self, records: &Records) {
         self.guard = RouteGuard::new(records.refusal.clone());
         if let Some(Trial { cidrs, sockets }) = &records.trial {
@@ -51,7 +51,7 @@ impl Switch {
         }
     }
 
-    /// `good`: the VTEPs of the configuration, whether the node's needs allow them now or not.
+    /// Informs the guard of a configuration. `good` has all its VTEPs, also those that the node's networks do not permit now.
     pub(super) fn on_config(&mut self, good: &Spec) {
         self.guard.on_config(good);
     }
@@ -60,7 +60,7 @@ impl Switch {
         &self.guard
     }
 
-    /// What is refused, in words.
+    /// Describes the refused VTEPs.
     pub(super) fn problems(&self) -> Vec<String> {
         let lifeline = &self.lifeline;
         let words = |cidr: Ipv4Net| {
@@ -72,7 +72,7 @@ impl Switch {
         self.guard.refused().into_iter().map(words).collect()
     }
 
-    /// What can be reached before a change, if anything: the rest is not lost by it.
+    /// Tests the lifeline before a change. Returns the targets if one can be reached; otherwise the change cannot cut anything off.
     pub(super) async fn before(&mut self) -> Option<Targets> {
         if let Some((_, targets)) = self.asked.as_ref().filter(|(at, _)| at.elapsed() < ANSWER_AGE) {
             return targets.clone();
@@ -87,7 +87,7 @@ impl Switch {
         targets
     }
 
-    /// After routes and rules to these CIDRs were added while `targets` could be reached.
+    /// Starts a trial after routes and rules to these CIDRs were added, if `targets` could be reached before.
     pub(super) fn after(&mut self, added: BTreeSet<Ipv4Net>, targets: Option<Targets>) {
         if targets.is_some() && !added.is_empty() {
             self.targets = targets;
@@ -95,7 +95,7 @@ impl Switch {
         }
     }
 
-    /// Waits until there is an answer. May be dropped at any moment: what is awaited stays awaited.
+    /// Waits for the next test's result. Cancel-safe: if this future is dropped, the running test continues.
     pub(super) async fn answer(&mut self) -> Option<Reach> {
         let pending = match &mut self.reach {
             Some(pending) => pending,
@@ -111,15 +111,15 @@ impl Switch {
                 }))
             }
         };
-        // A task that failed has no answer: it is asked again.
+        // A failed task yields no result, and the test is repeated.
         let answer = pending.await.unwrap_or(None);
         self.reach = None;
         answer
     }
 
-    /// Whether a pass is due because of an answer.
+    /// Handles the result of a test; the outcome says whether a pass is due.
     pub(super) fn on_answer(&mut self, reach: Option<Reach>, good: &Spec) -> Outcome {
-        // What cannot be asked is not lost.
+        // A target that cannot be tested does not count as lost.
         let outcome = self.guard.on_probe(reach.unwrap_or(Reach::Answered), good, Instant::now());
         match outcome {
             Outcome::Withdraw => {
@@ -137,7 +137,7 @@ impl Switch {
 }
 
 impl Targets {
-    /// To ask them again after a restart.
+    /// The addresses for a test after a restart. Gateways are not saved: the next agent reads them again.
     pub(super) fn sockets(&self) -> Vec<SocketAddr> {
         match self {
             Self::Sockets(sockets) => sockets.clone(),

@@ -1,4 +1,4 @@
-//! What is known of routes after a restart.
+//! Tests of the records across a restart.
 
 use ipnet::Ipv4Net;
 use vtep_core::datapath::{
