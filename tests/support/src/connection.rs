@@ -1,4 +1,4 @@
-//! One TCP connection: hyper speaks HTTP on it, until somebody wants it to end badly.
+//! One TCP connection: hyper serves HTTP on it until a fault ends it early.
 
 use std::{convert::Infallible, future, net::SocketAddr, sync::Arc};
 
@@ -10,24 +10,24 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, sync::mpsc};
 
 use crate::{handler, shared::Shared};
 
-/// Every body that the server sends.
+/// The type of every body that the server sends.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// How a connection ends before HTTP would end it.
+/// The ways in which a connection ends before HTTP would end it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Abort {
     /// FIN.
     Close,
     /// RST.
     Reset,
-    /// These bytes, whatever HTTP expects, then FIN.
+    /// The server sends these bytes, which need not be HTTP, then FIN.
     Raw(&'static [u8]),
 }
 
 impl Abort {
-    /// Ends the connection. What was handed to hyper before goes out first. Never returns: the connection drops its caller.
+    /// Ends the connection. Bytes that hyper has already are sent first. Never returns, because the connection drops its caller.
     pub(crate) async fn now(self, connection: &mpsc::UnboundedSender<Self>) -> ! {
-        // A closed channel means that the connection is already gone.
+        // A closed channel means that the connection has ended already.
         let _ = connection.send(self);
         future::pending().await
     }
@@ -40,12 +40,12 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Share
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let abort = tokio::select! {
         biased;
-        // Whatever ended it, a client that went away or one that speaks no HTTP, there is nobody left to tell.
+        // An error here means that the client disconnected or sent no HTTP, so nobody could receive a report of it.
         _ = &mut connection => return,
         abort = aborts.recv() => abort,
     };
     let mut stream = connection.into_parts().io.into_inner();
-    // Errors below only mean that the client was faster.
+    // The errors below only mean that the client closed the connection first.
     match abort {
         Some(Abort::Reset) => _ = stream.set_zero_linger(),
         Some(Abort::Raw(bytes)) => _ = stream.write_all(bytes).await,

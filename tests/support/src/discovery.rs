@@ -1,10 +1,10 @@
-//! What clients may ask before they know what is served.
+//! Discovery: the paths by which clients learn which resources the server has.
 
 use serde_json::{Value, json};
 
 use crate::resource::{CiliumVersions, Resource};
 
-/// The answer to a path that is no resource; none where the real server has no such page.
+/// The answer to a path that is not a resource; `None` if the real server has no such page.
 pub(crate) fn answer(path: &str, cilium: CiliumVersions) -> Option<Value> {
     let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     match segments.as_slice() {

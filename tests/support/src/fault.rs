@@ -1,18 +1,18 @@
-//! What goes wrong, for which requests, and how often.
+//! Faults: their kinds, the requests that they apply to, and how often.
 
 use std::time::Duration;
 
 use crate::record::{Request, Verb};
 
-/// One misbehaviour. It answers a request wrongly ([`crate::ApiServer::misbehave`]) or disturbs a watch that is already open
-/// ([`crate::ApiServer::interrupt`]), where a status becomes an `ERROR` event that ends the watch.
+/// One fault. It replaces the answer of a request ([`crate::ApiServer::misbehave`]) or disturbs an open watch
+/// ([`crate::ApiServer::interrupt`]). In a watch, a status becomes an `ERROR` event that ends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// 401: the token is not accepted.
+    /// 401: the server does not accept the token.
     Unauthorized,
     /// 403 in the words of RBAC, with verb, resource, namespace and name.
     Forbidden,
-    /// 404 as a `Status`: the object is not there.
+    /// 404 as a `Status`: the object does not exist.
     NotFound,
     /// 410 with reason `Expired`.
     Gone,
@@ -22,49 +22,49 @@ pub enum Fault {
     InternalError,
     /// 503, without `Retry-After`.
     Unavailable,
-    /// Accepted and never answered; an open watch falls silent.
+    /// The server accepts the request and never answers; an open watch falls silent.
     Hang,
-    /// Answered properly, but only after this time; an open watch pauses.
+    /// The server answers correctly, but only after this time; an open watch pauses.
     Delay(Duration),
-    /// JSON cut in the middle: half a watch event, or half a body whose full length was announced.
+    /// The server cuts JSON in the middle: half a watch event, or half of a body with the full length in its header.
     HalfLine(After),
-    /// RST instead of an answer, or in the middle of a watch.
+    /// RST in place of an answer, or in the middle of a watch.
     Reset,
-    /// FIN instead of an answer, or in the middle of a watch, without the chunk that would end it.
+    /// FIN in place of an answer, or in the middle of a watch, without the final chunk.
     Close,
-    /// A proper end: an empty 200, or the end that a watch has when its time is over.
+    /// A regular end: an empty 200, or the regular end of a watch.
     End,
-    /// Bookmarks without end at this rate per second (capped at a million), between proper events. Only for watches.
+    /// Endless bookmarks at this rate per second (at most a million), between the regular events. Only for watches.
     Bookmarks(u32),
-    /// The proper answer with a list where a map belongs: `data`, `spec` or else `metadata.labels`. In a watch, one such event.
+    /// The correct answer, except for a list in place of a map: `data`, `spec` or else `metadata.labels`. In a watch, one such event.
     WrongShape,
     /// 200 with bytes that are neither JSON nor UTF-8. In a watch, one such line.
     Garbage,
-    /// Bytes that are no HTTP, then FIN.
+    /// Bytes that are not HTTP, then FIN.
     NotHttp,
 }
 
-/// What follows half a line.
+/// The server's behaviour after half a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum After {
-    /// Nothing, with the connection open.
+    /// Nothing more; the connection remains open.
     Silence,
     /// FIN without the end of the body.
     Close,
-    /// A proper end of the body. Only a watch can have that; elsewhere it is [`After::Close`].
+    /// A regular end of the body. Only a watch can have it; other requests get [`After::Close`].
     End,
 }
 
-/// How often a fault happens.
+/// How often a fault applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Times {
-    /// For the next so many matching requests.
+    /// This many matching requests, the next ones.
     Next(usize),
     /// Until [`crate::ApiServer::behave`].
     Always,
 }
 
-/// Which requests are meant: all conditions that are set must hold.
+/// Selects requests: a request must meet all conditions that are set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Matcher {
     path: Option<String>,
@@ -80,7 +80,7 @@ impl Matcher {
         Self::default()
     }
 
-    /// Only paths that start like this.
+    /// Only paths with this prefix.
     #[must_use]
     pub fn path(mut self, prefix: &str) -> Self {
         self.path = Some(prefix.to_owned());
@@ -108,7 +108,7 @@ impl Matcher {
         self
     }
 
-    /// Whether a request is meant.
+    /// Whether a request meets all conditions.
     #[must_use]
     pub fn matches(&self, request: &Request) -> bool {
         let Self { path, verb, resource, name } = self;
@@ -119,7 +119,7 @@ impl Matcher {
     }
 }
 
-/// The faults in force, oldest first, so that a sequence plays in the order in which it was given.
+/// The active faults, oldest first, so that a sequence applies in the order in which a test gave it.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(Vec<(Matcher, Fault, Times)>);
 
@@ -132,7 +132,7 @@ impl Faults {
         self.0.clear();
     }
 
-    /// The fault for a request, counted as used.
+    /// Takes the fault for a request, and counts it as used.
     pub(crate) fn take(&mut self, request: &Request) -> Option<Fault> {
         self.0.retain(|(_, _, times)| *times != Times::Next(0));
         let concerned = |(matcher, fault, _): &&mut (Matcher, Fault, Times)| {

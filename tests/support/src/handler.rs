@@ -1,4 +1,4 @@
-//! From an HTTP request to its answer: record it, go wrong if told so, else do what the verb says.
+//! Handles one HTTP request: records it, applies a fault if there is one, and otherwise executes the verb.
 
 use std::{convert::Infallible, future, net::SocketAddr, sync::Arc};
 
@@ -27,7 +27,7 @@ use crate::{
     watch::{GARBAGE, Watch},
 };
 
-/// Answers one request, or never.
+/// Answers one request; with the fault `Hang`, never.
 pub(crate) async fn handle(
     shared: Arc<Shared>,
     peer: SocketAddr,
@@ -35,7 +35,7 @@ pub(crate) async fn handle(
     request: hyper::Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
-    // A body that breaks off is answered like one that is no JSON, if anybody still listens.
+    // A body that ends early is answered like one that is not JSON, if the client still reads.
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let request = shared.record(routes::resolve(&parts, peer, &body));
     let fault = request.fault.as_ref();
@@ -59,7 +59,7 @@ pub(crate) async fn handle(
     })
 }
 
-/// The proper answer.
+/// The correct answer.
 fn answer(
     shared: &Arc<Shared>,
     request: &Request,
@@ -97,7 +97,7 @@ fn answer(
     verbs::answer(shared, request, resource)
 }
 
-/// Whether one of the accepted types is JSON without a transformation into tables or bare metadata.
+/// Whether the client accepts plain JSON, without a conversion into tables or bare metadata.
 fn acceptable(accept: &str) -> bool {
     let plain = |part: &str| {
         let mut parameters = part.split(';').map(str::trim);
@@ -108,7 +108,7 @@ fn acceptable(accept: &str) -> bool {
 }
 
 fn watching(mut watch: Watch, fault: Option<&Fault>) -> Response<Body> {
-    // A delay has passed already.
+    // The delay has already passed.
     if let Some(fault) = fault.filter(|fault| !matches!(fault, Fault::Delay(_))) {
         watch.disturb(fault);
     }
@@ -140,7 +140,7 @@ fn spoil(value: &mut Value) {
     }
 }
 
-/// Half of a body whose whole length is announced.
+/// The first half of a body, with its full length in the header.
 fn half(body: &Bytes, after: After, abort: &mpsc::UnboundedSender<Abort>) -> Response<Body> {
     let first = stream::iter([Ok(Frame::data(body.slice(..body.len() / 2)))]);
     let abort = abort.clone();

@@ -1,4 +1,4 @@
-//! A small Kubernetes API server for integration tests: real HTTP/1.1 on a real socket, and misbehaviour on command.
+//! A small Kubernetes API server for integration tests: real HTTP/1.1 on a real socket, with faults on demand.
 //!
 //! ```text
 //!   test ── ApiServer (handle) ─┬─ store ── changes ──┐
@@ -6,16 +6,16 @@
 //!                               └─ requests ┴ handler ┴ watch ── hyper ── 127.0.0.1:port ── the client under test
 //! ```
 //!
-//! - [`ApiServer`]: start it, put objects in, make it misbehave, read what it saw.
-//! - [`Fault`], [`Matcher`], [`Times`]: what goes wrong, for which requests, how often.
+//! - [`ApiServer`]: start it, store objects, inject faults, read the recorded requests.
+//! - [`Fault`], [`Matcher`], [`Times`]: the faults, the requests that they apply to, and how often.
 //! - [`Request`], [`Verb`]: one recorded request, in the terms of RBAC.
-//! - [`Resource`], [`CiliumVersions`]: what is served.
+//! - [`Resource`], [`CiliumVersions`]: the resources that the server serves.
 //! - [`objects`]: the JSON of the objects that tests need.
 //!
 //! It serves `configmaps`, `nodes` (with `status`), `events.k8s.io/v1` events, `endpointslices.discovery.k8s.io`,
-//! `ciliumnodeconfigs.cilium.io` in the versions that are switched on, `ciliumnodes.cilium.io`, and discovery. It knows neither TLS, label
-//! selectors but by equality, paging nor schemas: what a test puts in is what clients get, so an object of the wrong shape can also simply be
-//! stored. Nothing is written to disk.
+//! `ciliumnodeconfigs.cilium.io` in the versions that are switched on, `ciliumnodes.cilium.io`, and discovery. It has no TLS, no paging
+//! and no schemas, and of label selectors only equality. Clients get exactly the objects that a test stores, also objects of the wrong
+//! shape. It writes nothing to disk.
 
 mod connection;
 mod discovery;

@@ -14,17 +14,17 @@ use tokio::{
 
 use crate::{connection, shared::Shared};
 
-/// Connections that may wait to be accepted: all of a large cluster at once.
+/// The backlog of the socket: enough for all agents of a large cluster at once.
 const BACKLOG: u32 = 4096;
 
-/// What the handle asks of the thread; each is answered when it is done.
+/// Commands of the handle to the thread; the thread answers each when it has executed it.
 #[derive(Debug)]
 pub(crate) enum Control {
     Stop(SyncSender<io::Result<()>>),
     Resume(SyncSender<io::Result<()>>),
 }
 
-/// A socket that holds an address without listening on it: connections to it are refused.
+/// A socket that holds an address without listening, so that connections to the address are refused.
 pub(crate) fn hold(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
@@ -32,7 +32,7 @@ pub(crate) fn hold(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Listens and serves until the handle is gone.
+/// Listens and serves until the handle is dropped.
 pub(crate) async fn run(listener: TcpListener, mut control: mpsc::UnboundedReceiver<Control>, shared: Arc<Shared>) {
     let Ok(address) = listener.local_addr() else { return };
     let mut listener = Some(listener);
@@ -58,7 +58,7 @@ pub(crate) async fn run(listener: TcpListener, mut control: mpsc::UnboundedRecei
                 (resumed, answer)
             }
         };
-        // The handle waits for the answer; if it does not, it is gone.
+        // The handle waits for this answer; an error means that the handle was dropped.
         let _ = answer.send(result);
     }
 }
@@ -68,7 +68,7 @@ pub(crate) fn listen(socket: TcpSocket) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepts connections until the handle wants something.
+/// Accepts connections until a command arrives.
 async fn accept(
     listener: &TcpListener,
     control: &mut mpsc::UnboundedReceiver<Control>,
@@ -81,7 +81,7 @@ async fn accept(
             command = control.recv() => return command,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             Ok((stream, peer)) = listener.accept() => {
-                // Without it small events wait for acknowledgements; a failure only costs time.
+                // Without TCP_NODELAY, small events wait for acknowledgements; a failure only costs time.
                 let _ = stream.set_nodelay(true);
                 connections.spawn(connection::serve(stream, peer, Arc::clone(shared)));
             }

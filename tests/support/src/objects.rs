@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-/// The bytes that the real server allows in a ConfigMap.
+/// The maximum size of a ConfigMap on the real server, in bytes.
 const CONFIG_MAP_LIMIT: usize = 1024 * 1024;
 
 /// A ConfigMap with these keys and values.
@@ -15,7 +15,7 @@ pub fn config_map<'a>(namespace: &str, name: &str, data: impl IntoIterator<Item 
     })
 }
 
-/// A ConfigMap as large as the real server allows: these keys, and `ballast` that fills it up to 1 MiB of keys and values.
+/// A ConfigMap of the maximum size: these keys, and a key `ballast` that fills it up to 1 MiB of keys and values.
 #[must_use]
 pub fn large_config_map<'a>(namespace: &str, name: &str, data: impl IntoIterator<Item = (&'a str, &'a str)>) -> Value {
     let mut map = config_map(namespace, name, data);
@@ -57,7 +57,7 @@ pub fn cilium_node<'a>(
     })
 }
 
-/// An EndpointSlice of the Service `default/kubernetes`, by which the API server says where it is.
+/// An EndpointSlice of the Service `default/kubernetes`, in which the API server publishes its addresses.
 #[must_use]
 pub fn api_server_endpoints(name: &str, addresses: &[&str]) -> Value {
     json!({
@@ -86,7 +86,7 @@ fn strings<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Map<Strin
     pairs.into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect()
 }
 
-/// Puts a list where a map belongs.
+/// Puts a list in place of a map.
 pub(crate) fn spoil(object: &mut Value) {
     let wrong = json!(["this", "should", "be", "a", "map"]);
     match ["data", "spec"].into_iter().find(|field| object.get(field).is_some()) {

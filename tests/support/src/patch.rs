@@ -1,8 +1,8 @@
-//! Patches: JSON merge patch, strategic merge patch and server-side apply, as far as nodes, events and ConfigMaps need them.
+//! Patches: JSON merge patch, strategic merge patch and server-side apply, limited to the needs of nodes, events and ConfigMaps.
 
 use serde_json::{Map, Value, json};
 
-/// What a patch's content type says.
+/// The kind of patch by its content type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PatchKind {
     Merge,
@@ -37,7 +37,7 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-/// A merge that keeps the members of keyed lists which the patch does not name.
+/// A merge that retains those members of keyed lists that the patch does not name.
 pub(crate) fn strategic(target: &mut Value, patch: &Value) {
     let Some(patch) = patch.as_object() else {
         target.clone_from(patch);
@@ -57,8 +57,8 @@ pub(crate) fn strategic(target: &mut Value, patch: &Value) {
     }
 }
 
-/// Server-side apply without conflicts: the manager's conditions that it no longer names go, the rest is merged, and what it owns now
-/// is noted in `managedFields`.
+/// Server-side apply without conflicts: removes conditions that the manager owned and no longer names, merges the rest, and records the
+/// new ownership in `managedFields`.
 pub(crate) fn apply(target: &mut Value, patch: &Value, manager: &str, subresource: &str) {
     let mut patch = patch.clone();
     if let Some(metadata) = patch["metadata"].as_object_mut() {
@@ -78,7 +78,7 @@ pub(crate) fn apply(target: &mut Value, patch: &Value, manager: &str, subresourc
     target["metadata"]["managedFields"] = Value::Array(entries);
 }
 
-/// Removes the conditions that were owned and are no longer.
+/// Removes conditions that the manager owned before but not now.
 fn release(target: &mut Value, before: &Value, now: &Value) {
     let types = |fields: &Value| -> Vec<String> {
         fields["f:status"]["f:conditions"].as_object().map(|keys| keys.keys().cloned().collect()).unwrap_or_default()
@@ -110,7 +110,7 @@ fn member_key(list_key: &str, member: &Value) -> String {
     format!("k:{{\"{list_key}\":{}}}", member[list_key])
 }
 
-/// The field that identifies the members of a list.
+/// The field that identifies a member of a list.
 fn list_key(list: &str) -> Option<&'static str> {
     match list {
         "conditions" | "addresses" => Some("type"),
@@ -130,7 +130,7 @@ fn merge_list(target: &mut Value, members: &[Value], key: &str) {
     *target = Value::Array(list);
 }
 
-/// The value as a map, made one if it is not.
+/// Turns the value into a map if it is not one, and returns it.
 fn map(value: &mut Value) -> &mut Map<String, Value> {
     if !value.is_object() {
         *value = json!({});

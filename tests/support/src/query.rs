@@ -1,19 +1,19 @@
-//! What the query of a list or a watch asks for.
+//! The query parameters of lists and watches.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{record::Request, resource::Resource, status::Failure, store::Selection};
 
-/// How long a watch lasts that names no time.
+/// The duration of a watch without `timeoutSeconds`.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// How long a watch lasts.
+/// The duration of a watch.
 pub(crate) fn timeout(request: &Request) -> Duration {
     let seconds = request.parameter("timeoutSeconds").and_then(|text| text.parse().ok()).filter(|seconds| *seconds > 0);
     seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs)
 }
 
-/// The version after which changes are wanted; none means the present objects first.
+/// The version after which a watch sends changes; `None` means that it first sends the present objects.
 pub(crate) fn start_version(request: &Request) -> Result<Option<u64>, Failure> {
     let text = request.parameter("resourceVersion").unwrap_or_default();
     match text.as_str() {
@@ -26,7 +26,7 @@ pub(crate) fn start_version(request: &Request) -> Result<Option<u64>, Failure> {
     }
 }
 
-/// Whether a streaming list is asked for. The real server wants the other two parameters with it.
+/// Whether the query requests a streaming list. The real server requires the other two parameters with it.
 pub(crate) fn initial_events(request: &Request) -> Result<bool, Failure> {
     let wanted = request.flag("sendInitialEvents");
     let complete = request.flag("allowWatchBookmarks")
@@ -39,7 +39,7 @@ pub(crate) fn initial_events(request: &Request) -> Result<bool, Failure> {
     Ok(wanted)
 }
 
-/// The refusal of a version.
+/// The refusal of a version that is too old.
 pub(crate) fn too_old_version(version: Option<u64>) -> Failure {
     Failure::expired(&format!("too old resource version: {}", version.unwrap_or_default()))
 }
@@ -52,7 +52,7 @@ pub(crate) fn selection(request: &Request, resource: Resource) -> Result<Selecti
     Ok(Selection { resource, version: request.version.clone(), namespace, name: fields.name, labels })
 }
 
-/// The labels that are wanted: equality alone.
+/// The required labels; the server supports only equality.
 fn labels(request: &Request) -> Result<BTreeMap<String, String>, Failure> {
     let text = request.parameter("labelSelector").unwrap_or_default();
     let terms = text.split(',').filter(|term| !term.is_empty());
@@ -67,7 +67,7 @@ fn labels(request: &Request) -> Result<BTreeMap<String, String>, Failure> {
     terms.map(equality).collect()
 }
 
-/// The name that a field selector fixes. `Err` holds a selector that the server does not support.
+/// The name in a field selector. `Err` has a selector that the server does not support.
 pub(crate) fn field_selector(request: &Request) -> Result<FieldSelector, String> {
     let mut selector = FieldSelector::default();
     let text = request.parameter("fieldSelector").unwrap_or_default();
@@ -81,7 +81,7 @@ pub(crate) fn field_selector(request: &Request) -> Result<FieldSelector, String>
     Ok(selector)
 }
 
-/// What a field selector fixes.
+/// The field and the value of a selector.
 #[derive(Debug, Default)]
 pub(crate) struct FieldSelector {
     pub(crate) name: Option<String>,

@@ -1,4 +1,4 @@
-//! One request as the server saw it, in the terms in which RBAC rules are written.
+//! One request as the server received it, in the terms of RBAC rules.
 
 use std::{fmt, net::SocketAddr, time::Instant};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::fault::Fault;
 
-/// The verb that RBAC asks for, derived from method, path and query as the real server derives it.
+/// The verb for RBAC, derived from method, path and query like in the real server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "the names are the verbs")]
 pub enum Verb {
@@ -36,14 +36,14 @@ impl fmt::Display for Verb {
     }
 }
 
-/// One request, recorded when its body was read and before it is answered.
+/// One request, recorded after its body was read and before the answer.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// When it came, by the wall clock.
+    /// The time of arrival by the wall clock.
     pub at: Timestamp,
-    /// When it came, for intervals.
+    /// The time of arrival, for intervals.
     pub instant: Instant,
-    /// Who asked; one address is one TCP connection.
+    /// The client's address; one address is one TCP connection.
     pub peer: SocketAddr,
     /// The HTTP method.
     pub method: String,
@@ -53,25 +53,25 @@ pub struct Request {
     pub query: String,
     /// The verb of RBAC.
     pub verb: Verb,
-    /// The API group; empty for the core group and for paths that are no resources.
+    /// The API group; empty for the core group and for paths that are not resources.
     pub group: String,
     /// The API version.
     pub version: String,
-    /// The plural name; empty for paths that are no resources, such as `/version`.
+    /// The plural name; empty for paths that are not resources, such as `/version`.
     pub resource: String,
     /// `status`, or empty.
     pub subresource: String,
     /// The namespace, or empty.
     pub namespace: String,
-    /// The object's name, from the path or from a field selector `metadata.name=…`, which RBAC's `resourceNames` cover too.
+    /// The object's name, from the path or from a field selector `metadata.name=…`; RBAC's `resourceNames` covers both.
     pub name: String,
     /// The `User-Agent` header, or empty.
     pub user_agent: String,
     /// The `Content-Type` header, or empty.
     pub content_type: String,
-    /// The body, where it is JSON.
+    /// The body, if it is JSON.
     pub body: Option<Value>,
-    /// What the server was told to do wrong with it.
+    /// The fault that the server applied to it.
     pub fault: Option<Fault>,
 }
 
@@ -87,7 +87,7 @@ impl Request {
         self.parameter(name).is_some_and(|value| value == "true" || value == "1")
     }
 
-    /// `resource` or `resource/subresource`, as an RBAC rule spells it.
+    /// `resource` or `resource/subresource`, the form in RBAC rules.
     #[must_use]
     pub fn rbac_resource(&self) -> String {
         if self.subresource.is_empty() {

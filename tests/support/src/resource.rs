@@ -1,11 +1,11 @@
-//! What is served: resources, their kinds, groups and versions.
+//! The resources of the server: their kinds, groups and versions.
 
 /// A resource that the server stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resource {
     /// `ciliumnodeconfigs.cilium.io`, namespaced.
     CiliumNodeConfigs,
-    /// `ciliumnodes.cilium.io/v2`, of the cluster; served unless the CRDs are absent.
+    /// `ciliumnodes.cilium.io/v2`, cluster-wide; served unless the CRDs are absent.
     CiliumNodes,
     /// `configmaps`, namespaced.
     ConfigMaps,
@@ -13,11 +13,11 @@ pub enum Resource {
     EndpointSlices,
     /// `events.events.k8s.io`, namespaced.
     Events,
-    /// `nodes`, of the cluster, with the subresource `status`.
+    /// `nodes`, cluster-wide, with the subresource `status`.
     Nodes,
 }
 
-/// The versions of `ciliumnodeconfigs.cilium.io` that are served; none means that the CRD is absent.
+/// The served versions of `ciliumnodeconfigs.cilium.io`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CiliumVersions {
     /// The CRDs are absent, `ciliumnodes` too: the group answers 404.
@@ -47,14 +47,14 @@ impl Resource {
     pub(crate) const ALL: [Self; 6] =
         [Self::CiliumNodeConfigs, Self::CiliumNodes, Self::ConfigMaps, Self::EndpointSlices, Self::Events, Self::Nodes];
 
-    /// The resource of a request, where that group and version of it is served.
+    /// The resource of a request, if the server serves that group and version.
     pub(crate) fn find(group: &str, version: &str, plural: &str, cilium: CiliumVersions) -> Option<Self> {
         let served = |resource: &Self| resource.plural() == plural && resource.group() == group;
         let resource = Self::ALL.into_iter().find(served)?;
         resource.versions(cilium).contains(&version).then_some(resource)
     }
 
-    /// The versions that are served, preferred first.
+    /// The served versions, preferred first.
     pub(crate) fn versions(self, cilium: CiliumVersions) -> &'static [&'static str] {
         match self {
             Self::CiliumNodeConfigs => cilium.names(),
@@ -101,7 +101,7 @@ impl Resource {
         }
     }
 
-    /// Whether its objects live in a namespace.
+    /// Whether its objects have a namespace.
     #[must_use]
     pub fn namespaced(self) -> bool {
         match self {
@@ -110,7 +110,7 @@ impl Resource {
         }
     }
 
-    /// The `apiVersion` of its objects when they are asked for in `version`.
+    /// The `apiVersion` of its objects in a request for `version`.
     pub(crate) fn api_version(self, version: &str) -> String {
         match self.group() {
             "" => version.to_owned(),

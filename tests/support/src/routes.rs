@@ -1,6 +1,6 @@
-//! From method, path and query to a request in RBAC's terms, by the rules of the real server's `RequestInfoFactory`.
+//! Converts method, path and query into a request in RBAC's terms, by the rules of the real server's `RequestInfoFactory`.
 //!
-//! It does not know which resources exist: an unknown one is recorded all the same.
+//! It does not know which resources exist, so it records unknown ones, too.
 
 use std::{net::SocketAddr, time::Instant};
 

@@ -26,12 +26,12 @@ use crate::{
 
 /// A running API server. Dropping it closes its port and all connections.
 ///
-/// It has a thread and a runtime of its own: started from within a network namespace it listens there, a test that pauses its clock
-/// does not pause the server, and tests without a runtime can use it. No method waits for clients; those that wait say so.
+/// It has a thread and a runtime of its own. So it listens in the network namespace in which a test started it, a test that pauses its
+/// clock does not pause the server, and tests without a runtime can use it. Only methods that say so wait for clients.
 #[derive(Debug)]
 pub struct ApiServer {
     pub(crate) shared: Arc<Shared>,
-    /// For waits that are not asynchronous.
+    /// The runtime for waits in synchronous tests.
     pub(crate) runtime: Handle,
     address: SocketAddr,
     control: Option<mpsc::UnboundedSender<Control>>,
@@ -43,7 +43,7 @@ impl ApiServer {
     ///
     /// # Errors
     ///
-    /// That no runtime, no socket or no thread could be made.
+    /// The runtime, the socket or the thread could not be created.
     pub fn start() -> Result<Self> {
         Self::start_at(Ipv4Addr::LOCALHOST)
     }
@@ -52,7 +52,7 @@ impl ApiServer {
     ///
     /// # Errors
     ///
-    /// That no runtime, no socket or no thread could be made.
+    /// The runtime, the socket or the thread could not be created.
     pub fn start_at(address: Ipv4Addr) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build().context("failed to make the runtime")?;
         let handle = runtime.handle().clone();
@@ -72,7 +72,7 @@ impl ApiServer {
         Ok(Self { shared, runtime: handle, address, control: Some(control), thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -84,8 +84,8 @@ impl ApiServer {
         format!("http://{}", self.address)
     }
 
-    /// A kubeconfig, as JSON (which is YAML), for `KUBECONFIG` or `kube::config::Kubeconfig::from_yaml`. It holds the token that
-    /// [`ApiServer::require_token`] asks for at this moment, and `kube-system` as namespace.
+    /// A kubeconfig, as JSON (which is YAML), for `KUBECONFIG` or `kube::config::Kubeconfig::from_yaml`. It has the token that
+    /// [`ApiServer::require_token`] requires now, and `kube-system` as namespace.
     #[must_use]
     pub fn kubeconfig(&self) -> String {
         let user = self.shared.state().token.as_ref().map_or_else(|| json!({}), |token| json!({ "token": token }));
@@ -98,12 +98,12 @@ impl ApiServer {
         config.to_string()
     }
 
-    /// Creates or replaces an object; watches see it unless it changes nothing. Nothing else is checked, so the shape may be wrong.
-    /// Returns its resourceVersion.
+    /// Creates or replaces an object, and notifies watches unless nothing changes. The server checks nothing else, so the object may have
+    /// the wrong shape. Returns its resourceVersion.
     ///
     /// # Errors
     ///
-    /// That the object has no `metadata.name`, or no namespace where it needs one.
+    /// The object has no `metadata.name`, or lacks a required namespace.
     pub fn apply(&self, resource: Resource, object: Value) -> Result<u64> {
         let metadata = &object["metadata"];
         let name = metadata["name"].as_str().context("the object has no metadata.name")?.to_owned();
@@ -116,54 +116,54 @@ impl ApiServer {
         version.parse().context("the resourceVersion is no number")
     }
 
-    /// Deletes an object and returns whether it was there. The namespace of a node is ignored.
+    /// Deletes an object and returns whether it existed. The namespace of a node is ignored.
     pub fn delete(&self, resource: Resource, namespace: &str, name: &str) -> bool {
         self.shared.write(|store| store.remove(&key(resource, namespace, name))).is_some()
     }
 
-    /// An object as it is stored.
+    /// The stored object.
     #[must_use]
     pub fn object(&self, resource: Resource, namespace: &str, name: &str) -> Option<Value> {
         self.shared.state().store.get(&key(resource, namespace, name)).map(|object| Value::clone(&object))
     }
 
-    /// Serves other versions of CiliumNodeConfig from now on. Open watches of them end properly, as when a CRD changes.
+    /// Serves other versions of CiliumNodeConfig from now on. Open watches of them end regularly, as after a change of the CRD.
     pub fn serve(&self, versions: CiliumVersions) {
         let mut state = self.shared.state();
         state.cilium = versions;
         for watch in state.watches.values().filter(|watch| watch.resource == Resource::CiliumNodeConfigs) {
-            // A watch that is just closing needs no command.
+            // A watch that closes at this moment needs no command.
             let _ = watch.commands.send(Command::Fault(Fault::End));
         }
     }
 
-    /// Makes every resourceVersion that was handed out so far too old for a new watch. Open watches go on.
+    /// Makes every resourceVersion so far too old for a new watch. Open watches continue.
     pub fn compact(&self, answer: TooOld) {
         self.shared.state().too_old = answer;
         self.shared.write(crate::store::Store::compact);
     }
 
-    /// Wants this bearer token from now on, or none. Without it requests are answered 401; open watches go on.
+    /// Requires this bearer token from now on, or none. Requests without it get 401; open watches continue.
     pub fn require_token(&self, token: Option<&str>) {
         self.shared.state().token = token.map(str::to_owned);
     }
 
-    /// How often watches opened from now on get a bookmark, if they want any. A minute unless told otherwise.
+    /// Sets the interval of bookmarks for watches that open from now on and request bookmarks. The default is a minute.
     pub fn bookmark_every(&self, interval: Duration) {
         self.shared.state().bookmark_interval = interval;
     }
 
-    /// Sends a bookmark on matching open watches, whether they asked for it or not. Returns their number.
+    /// Sends a bookmark on matching open watches, also on those that did not request any. Returns their number.
     pub fn bookmark(&self, matcher: &Matcher) -> usize {
         self.shared.command(matcher, || Command::Bookmark)
     }
 
-    /// Answers requests wrongly. Several orders may stand at once: a request gets the oldest that concerns it and is not used up.
+    /// Adds a fault for requests. Several may be active: a request gets the oldest one that matches it and is not used up.
     pub fn misbehave(&self, matcher: Matcher, fault: Fault, times: Times) {
         self.shared.state().faults.add(matcher, fault, times);
     }
 
-    /// Forgets all orders of [`ApiServer::misbehave`]. What hangs goes on hanging; see [`ApiServer::interrupt`] for watches.
+    /// Removes all faults of [`ApiServer::misbehave`]. Requests that hang continue to hang; for watches see [`ApiServer::interrupt`].
     pub fn behave(&self) {
         self.shared.state().faults.clear();
     }
@@ -173,11 +173,11 @@ impl ApiServer {
         self.shared.command(matcher, || Command::Fault(fault.clone()))
     }
 
-    /// Stops listening and closes all connections. Connections to the port, which stays ours, are refused.
+    /// Stops listening and closes all connections. The server keeps the port, and the kernel refuses connections to it.
     ///
     /// # Errors
     ///
-    /// That the port could not be kept.
+    /// The port could not be kept.
     pub fn stop(&self) -> Result<()> {
         self.control(Control::Stop).context("failed to stop listening")
     }
@@ -186,12 +186,12 @@ impl ApiServer {
     ///
     /// # Errors
     ///
-    /// That the port could not be listened on.
+    /// The server could not listen on the port.
     pub fn resume(&self) -> Result<()> {
         self.control(Control::Resume).context("failed to listen again")
     }
 
-    /// Every request so far, in the order in which they came.
+    /// Every request so far, in the order of arrival.
     #[must_use]
     pub fn requests(&self) -> Vec<Request> {
         self.shared.state().requests.clone()
@@ -202,7 +202,7 @@ impl ApiServer {
         self.shared.state().requests.clear();
     }
 
-    /// How many watches are open. One whose client has just gone may still count; see [`ApiServer::watching`].
+    /// The number of open watches. A watch whose client has just disconnected may still count; see [`ApiServer::watching`].
     #[must_use]
     pub fn open_watches(&self) -> usize {
         self.shared.state().watches.len()
@@ -220,7 +220,7 @@ impl Drop for ApiServer {
     fn drop(&mut self) {
         drop(self.control.take());
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread was printed when it happened.
+            // If the thread panicked, it has printed the reason already.
             let _ = thread.join();
         }
     }

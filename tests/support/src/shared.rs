@@ -1,4 +1,4 @@
-//! What the handle, the connections and the watches share, and how they wake each other.
+//! The state that the handle, the connections and the watches share, and the signals with which they wake each other.
 
 use std::{
     collections::BTreeMap,
@@ -16,13 +16,13 @@ use crate::{
     store::Store,
 };
 
-/// Whom the server takes every client for. The name stands in the messages of refusals.
+/// The user name of every client in the messages of refusals.
 pub const USER: &str = "system:serviceaccount:kube-system:vtep-agent";
 
-/// How a watch learns that the version it starts from is too old. The real server does both.
+/// How a watch learns that its start version is too old. The real server does both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TooOld {
-    /// 200, then an `ERROR` event that holds a `Status` with code 410.
+    /// 200, then an `ERROR` event with a `Status` of code 410.
     #[default]
     Event,
     /// HTTP status 410.
@@ -34,7 +34,7 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// The store's version.
     pub(crate) changed: watch::Sender<u64>,
-    /// Ticks with every recorded request.
+    /// Changes with every recorded request.
     pub(crate) recorded: watch::Sender<()>,
     /// Open watches.
     pub(crate) watching: watch::Sender<usize>,
@@ -61,7 +61,7 @@ pub(crate) struct OpenWatch {
     pub(crate) commands: mpsc::UnboundedSender<Command>,
 }
 
-/// What an open watch can be told.
+/// Commands to an open watch.
 #[derive(Debug)]
 pub(crate) enum Command {
     Fault(Fault),
@@ -110,7 +110,7 @@ impl Shared {
         request
     }
 
-    /// Tells open watches something and returns how many there were.
+    /// Sends a command to matching open watches, and returns their number.
     pub(crate) fn command(&self, matcher: &Matcher, command: impl Fn() -> Command) -> usize {
         let state = self.state();
         let concerned = state.watches.values().filter(|watch| matcher.matches(&watch.request));
@@ -125,7 +125,7 @@ impl Shared {
 }
 
 impl State {
-    /// Registers a watch and returns its number. The caller announces the new count.
+    /// Registers a watch and returns its number. The caller publishes the new count.
     pub(crate) fn register(&mut self, watch: OpenWatch) -> u64 {
         self.next_watch += 1;
         self.watches.insert(self.next_watch, watch);
@@ -133,7 +133,7 @@ impl State {
     }
 }
 
-/// An object as JSON in the version it was asked for.
+/// An object as JSON in the requested version.
 pub(crate) fn render(object: &Value, api_version: &str) -> Value {
     let mut object = object.clone();
     if let Some(fields) = object.as_object_mut() {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{fault::Fault, record::Request, shared::USER};
 
-/// A refusal: everything that goes into a `Status`, and `Retry-After`.
+/// A refusal: the parts of a `Status`, and `Retry-After`.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) code: u16,
@@ -15,7 +15,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// The status that a fault answers with, if it is one of those.
+    /// The status of a fault, if that fault answers with a status.
     pub(crate) fn of(fault: &Fault, request: &Request) -> Option<Self> {
         match fault {
             Fault::Unauthorized => Some(Self::unauthorized()),
@@ -42,7 +42,7 @@ impl Failure {
         Self::plain(401, "Unauthorized", "Unauthorized")
     }
 
-    /// As `apierrors.NewForbidden` and the RBAC authorizer word it.
+    /// The wording of `apierrors.NewForbidden` and of the RBAC authorizer.
     fn forbidden(request: &Request) -> Self {
         let Request { verb, group, resource, namespace, name, path, .. } = request;
         if resource.is_empty() {

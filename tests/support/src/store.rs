@@ -1,4 +1,4 @@
-//! The objects, one counter of versions, and the log of changes that watches read.
+//! The objects, the version counter, and the log of changes for watches.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 
 use crate::resource::Resource;
 
-/// Changes kept for watches. An open watch reads its part at once; a new one that asks for older changes is told 410.
+/// The number of retained changes. An open watch reads its changes at once; a new watch that starts before the oldest one gets 410.
 const LOG_LIMIT: usize = 10_000;
 
-/// Where an object is. The namespace is empty for objects of the cluster.
+/// The key of an object. The namespace is empty for cluster-wide objects.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub(crate) resource: Resource,
@@ -21,19 +21,19 @@ pub(crate) struct Key {
     pub(crate) name: String,
 }
 
-/// Which objects of a resource a list or a watch is about.
+/// Selects the objects of a list or a watch.
 #[derive(Debug, Clone)]
 pub(crate) struct Selection {
     pub(crate) resource: Resource,
     pub(crate) version: String,
     pub(crate) namespace: Option<String>,
     pub(crate) name: Option<String>,
-    /// All of these.
+    /// The object must have all these labels.
     pub(crate) labels: BTreeMap<String, String>,
 }
 
 impl Selection {
-    /// An object that loses a label is out of sight without an event; the real server says `DELETED`.
+    /// An object that loses a label disappears without an event; the real server sends `DELETED`.
     fn contains(&self, key: &Key, object: &Value) -> bool {
         key.resource == self.resource
             && self.namespace.as_ref().is_none_or(|namespace| *namespace == key.namespace)
@@ -79,8 +79,8 @@ impl Store {
         selected.map(|(_, object)| Arc::clone(object)).collect()
     }
 
-    /// Stores an object as it is, apart from the metadata that belongs to the server. One that changes nothing makes no event, as in
-    /// the real server.
+    /// Stores an object unchanged except for the metadata that the server sets. As in the real server, an object without a difference
+    /// causes no event.
     pub(crate) fn put(&mut self, key: Key, mut object: Value) -> Arc<Value> {
         let old = self.objects.get(&key).cloned();
         let owned = self.owned_metadata(&key, old.as_deref());
@@ -103,7 +103,7 @@ impl Store {
         object
     }
 
-    /// Removes an object and returns its last state, which carries the version of the removal.
+    /// Removes an object and returns its last state, which has the version of the removal.
     pub(crate) fn remove(&mut self, key: &Key) -> Option<Arc<Value>> {
         let mut object = Value::clone(&*self.objects.remove(key)?);
         self.version += 1;
@@ -113,18 +113,18 @@ impl Store {
         Some(object)
     }
 
-    /// The changes of a selection after a version, which an open watch has seen everything up to.
+    /// The changes of a selection after a version, up to which an open watch has sent everything.
     pub(crate) fn changes(&self, selection: &Selection, after: u64) -> Vec<Change> {
         let start = self.log.partition_point(|change| change.version <= after);
         self.log.range(start..).filter(|change| selection.contains(&change.key, &change.object)).cloned().collect()
     }
 
-    /// Whether a watch can no longer start from a version.
+    /// Whether a version is too old for a watch to start from.
     pub(crate) fn is_too_old(&self, version: u64) -> bool {
         version < self.compacted
     }
 
-    /// Makes every version handed out so far too old to start from.
+    /// Makes every version so far too old to start from.
     pub(crate) fn compact(&mut self) {
         self.version += 1;
         self.compacted = self.version;
@@ -139,7 +139,7 @@ impl Store {
         }
     }
 
-    /// Name, namespace, uid, creation time and present version.
+    /// Sets name, namespace, uid, creation time and version.
     fn owned_metadata(&mut self, key: &Key, old: Option<&Value>) -> Map<String, Value> {
         let mut metadata = Map::from_iter([("name".to_owned(), json!(key.name))]);
         if !key.namespace.is_empty() {

@@ -1,4 +1,4 @@
-//! What the verbs do to the store, watch excepted.
+//! Executes the verbs on the store, except watch.
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
@@ -14,16 +14,16 @@ use crate::{
     watch::Watch,
 };
 
-/// An answer that is no refusal.
+/// A successful answer.
 #[derive(Debug)]
 pub(crate) enum Reply {
     Json(StatusCode, Value),
     Watch(Box<Watch>),
-    /// A path that nobody serves, such as that of an absent CRD: plain text, no `Status`.
+    /// A path that the server does not serve, such as that of an absent CRD: plain text, no `Status`.
     NoPage,
 }
 
-/// Does what a request for a resource says.
+/// Executes a request for a resource.
 pub(crate) fn answer(shared: &Shared, request: &Request, resource: Resource) -> Result<Reply, Failure> {
     let has_status = resource == Resource::Nodes && request.subresource == "status";
     let placed = request.name.is_empty() || resource.namespaced() != request.namespace.is_empty();
@@ -55,7 +55,7 @@ fn get(shared: &Shared, request: &Request, key: &Key) -> Result<Value, Failure> 
     shared.state().store.get(key).map(|object| Value::clone(&object)).ok_or_else(|| Failure::not_found(request))
 }
 
-/// All pages at once, whatever `limit` says; so nobody can have a valid continue token.
+/// Returns all pages at once and ignores `limit`; so no client can have a valid continue token.
 fn list(shared: &Shared, request: &Request, resource: Resource) -> Result<Value, Failure> {
     let selection = query::selection(request, resource)?;
     if request.parameter("continue").is_some() {
@@ -138,7 +138,7 @@ fn patch(store: &mut Store, request: &Request, key: Key) -> Result<Value, Failur
     Ok(Value::clone(&store.put(key, merged)))
 }
 
-/// Of a node, `nodes/status` writes the status and nothing else, and `nodes` everything but the status.
+/// For a node, `nodes/status` writes only the status, and `nodes` everything except the status.
 fn only_the_part(request: &Request, old: &Value, new: Value) -> Value {
     let (mut result, status) = match (request.resource.as_str(), request.subresource.as_str()) {
         ("nodes", "status") => {
@@ -163,7 +163,7 @@ fn body(request: &Request) -> Result<Value, Failure> {
     request.body.as_ref().filter(usable).cloned().ok_or_else(|| Failure::bad_request(message))
 }
 
-/// What `events.k8s.io/v1` wants of a new event.
+/// The checks of `events.k8s.io/v1` for a new event.
 fn check_event(event: &Value) -> Result<(), Failure> {
     let required = ["eventTime", "reportingController", "reportingInstance", "action", "reason"];
     let missing = required.into_iter().find(|field| event[*field].as_str().is_none_or(str::is_empty));

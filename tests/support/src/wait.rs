@@ -1,4 +1,4 @@
-//! Waiting for what clients do, with a runtime or without.
+//! Waits for acts of clients, with and without a runtime.
 
 use std::{sync::Arc, sync::mpsc::sync_channel, time::Duration};
 
@@ -7,12 +7,12 @@ use anyhow::{Context, Result};
 use crate::{fault::Matcher, server::ApiServer, shared::Shared};
 
 impl ApiServer {
-    /// Waits until so many matching requests were recorded, counted from the start or the last [`ApiServer::clear_requests`].
+    /// Waits until this many matching requests are recorded since the start or the last [`ApiServer::clear_requests`].
     pub fn seen(&self, matcher: &Matcher, count: usize) -> impl Future<Output = ()> + Send + use<> {
         seen(Arc::clone(&self.shared), matcher.clone(), count)
     }
 
-    /// Waits until exactly so many watches are open.
+    /// Waits until exactly this many watches are open.
     pub fn watching(&self, count: usize) -> impl Future<Output = ()> + Send + use<> {
         watching(Arc::clone(&self.shared), count)
     }
@@ -21,7 +21,7 @@ impl ApiServer {
     ///
     /// # Errors
     ///
-    /// That it took longer than this.
+    /// The time is over.
     pub fn wait_seen(&self, matcher: &Matcher, count: usize, limit: Duration) -> Result<()> {
         self.wait(self.seen(matcher, count), limit)
             .with_context(|| format!("{count} requests like {matcher:?} did not come within {limit:?}"))
@@ -31,7 +31,7 @@ impl ApiServer {
     ///
     /// # Errors
     ///
-    /// That it took longer than this.
+    /// The time is over.
     pub fn wait_watching(&self, count: usize, limit: Duration) -> Result<()> {
         self.wait(self.watching(count), limit)
             .with_context(|| format!("{} watches are open after {limit:?}, not {count}", self.open_watches()))
@@ -41,7 +41,7 @@ impl ApiServer {
         let (done, waited) = sync_channel(1);
         let task = self.runtime.spawn(async move {
             event.await;
-            // Nobody waits any more when the time is over.
+            // After the deadline, nobody receives the result.
             let _ = done.send(());
         });
         waited.recv_timeout(limit).inspect_err(|_| task.abort()).context("the time is over")

@@ -1,4 +1,4 @@
-//! One open watch: a stream of lines that is also the place where it goes wrong.
+//! One open watch: a stream of lines, and the place where its faults happen.
 
 use std::{collections::VecDeque, future, iter, sync::Arc, time::Duration};
 
@@ -20,17 +20,17 @@ use crate::{
     store::{Selection, Store},
 };
 
-/// Timers have this resolution; faster bookmarks come several at a time.
+/// The resolution of timers; faster bookmarks come several at a time.
 const TICK: Duration = Duration::from_millis(1);
 
-/// An open watch. Dropping it, as happens when the client goes away, takes it off the server's list.
+/// An open watch. Dropping it, for example because the client disconnected, removes it from the server's list.
 #[derive(Debug)]
 pub(crate) struct Watch {
     shared: Arc<Shared>,
     id: u64,
     selection: Selection,
     request: Request,
-    /// Everything up to this version was sent.
+    /// The watch has sent everything up to this version.
     cursor: u64,
     lines: VecDeque<Bytes>,
     ending: Option<Ending>,
@@ -42,12 +42,12 @@ pub(crate) struct Watch {
     abort: mpsc::UnboundedSender<Abort>,
 }
 
-/// What comes after the lines that are waiting.
+/// The state after the queued lines.
 #[derive(Debug)]
 enum Ending {
-    /// The proper end of the body.
+    /// The regular end of the body.
     End,
-    /// Nothing until somebody interrupts again.
+    /// Silence until the next interruption.
     Silence,
     Abort(Abort),
 }
@@ -60,7 +60,7 @@ struct Bookmarks {
 }
 
 impl Watch {
-    /// Opens the watch that a request asks for, with the objects that it wants to begin with already waiting.
+    /// Opens the watch of a request, and queues the objects that it begins with.
     pub(crate) fn open(
         shared: &Arc<Shared>,
         request: &Request,
@@ -109,7 +109,7 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Goes wrong from here on.
+    /// Applies a fault from now on.
     pub(crate) fn disturb(&mut self, fault: &Fault) {
         match fault {
             Fault::Unauthorized
@@ -166,7 +166,7 @@ impl Watch {
         }
     }
 
-    /// Waits for the next thing that can produce a line.
+    /// Waits for the next event that can produce a line.
     async fn wait(&mut self) {
         let paused = self.paused_until;
         let bookmark = self.bookmarks.next.filter(|_| paused.is_none());
@@ -197,9 +197,9 @@ impl Watch {
         }
     }
 
-    /// Does what it was told since the last time, or else takes over what changed; false if there was neither.
+    /// Executes new commands, or else sends new changes; false if there was neither.
     ///
-    /// Orders and changes both happen under the lock, so an order that was given before a change is obeyed before it.
+    /// Commands and changes both happen under the lock, so a command takes effect before later changes.
     fn proceed(&mut self) -> bool {
         let shared = Arc::clone(&self.shared);
         let state = shared.state();
@@ -235,7 +235,7 @@ impl Watch {
         self.bookmarks.next = Some(Instant::now() + self.bookmarks.period);
     }
 
-    /// A bookmark promises everything up to its version, so that goes out first.
+    /// A bookmark confirms everything up to its version, so the changes up to it are sent first.
     fn bookmark_now(&mut self) {
         let shared = Arc::clone(&self.shared);
         self.catch_up(&shared.state().store);
@@ -267,7 +267,7 @@ impl Watch {
         });
     }
 
-    /// The first selected object, or an invented one.
+    /// The first selected object, or an invented one if there is none.
     fn example(&self) -> Value {
         let first = self.shared.state().store.list(&self.selection).into_iter().next();
         first.map_or_else(
@@ -303,7 +303,7 @@ impl Bookmarks {
     }
 }
 
-/// Neither JSON, nor UTF-8, nor HTTP.
+/// Bytes that are neither JSON, nor UTF-8, nor HTTP.
 pub(crate) const GARBAGE: &[u8] = b"\x00\xff\xfe}{ this is not JSON \xc3\x28\n";
 
 fn line(event: &str, object: &Value) -> Bytes {

@@ -1,4 +1,4 @@
-//! Each fault as the client sees it, and the watcher afterwards.
+//! Each fault as a client sees it, and the recovery of the watcher.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use vtep_apiserver::{After, Fault, Matcher, Resource, Times, Verb, objects};
 
 use crate::help::{NAME, NAMESPACE, Watcher, config, config_maps, server, store, value, within};
 
-/// What a client without retries makes of a get.
+/// The result of a get by a client without retries.
 async fn get(fault: Fault) -> Result<String> {
     let server = server("a")?;
     server.misbehave(Matcher::all().verb(Verb::Get), fault, Times::Next(1));
@@ -87,7 +87,7 @@ async fn a_delay_is_as_long_as_told() -> Result<()> {
     Ok(())
 }
 
-/// kube's own retries, which are on by default, take 429 and 503 away from everybody above, and obey `Retry-After`.
+/// kube's default retries hide 429 and 503 from the layers above, and obey `Retry-After`.
 #[tokio::test]
 async fn retries_inside_the_client() -> Result<()> {
     let server = server("a")?;
@@ -102,7 +102,7 @@ async fn retries_inside_the_client() -> Result<()> {
     Ok(())
 }
 
-/// Disturbs an open watch, then changes the object. Returns what the watcher said until it saw the change.
+/// Disturbs an open watch, then changes the object. Returns the watcher's events until it saw the change.
 async fn interrupted(fault: &Fault, config: watcher::Config) -> Result<Vec<String>> {
     let server = server("a")?;
     let mut watcher = Watcher::settled(&server, config).await?;
@@ -128,7 +128,7 @@ async fn open_watches_that_break() -> Result<()> {
         (Fault::Reset, &["error watch stream failed: Error reading events stream", "apply b"]),
         (Fault::NotHttp, &["error watch stream failed: Error reading events stream", "apply b"]),
         (Fault::Garbage, &["error watch stream failed: Error reading events stream", "apply b"]),
-        // kube takes a line that is no event for a `Status` whose fields all have defaults.
+        // kube parses a line that is not an event as a `Status`, whose fields all have defaults.
         (Fault::WrongShape, &["error watch stream failed: ApiError: :", "apply b"]),
         (Fault::Delay(Duration::from_millis(10)), &["apply b"]),
     ];
@@ -142,7 +142,7 @@ async fn open_watches_that_break() -> Result<()> {
     Ok(())
 }
 
-/// The watcher notices silence five seconds after the time that it asked the watch to last.
+/// The watcher notices silence five seconds after the requested end of the watch.
 #[tokio::test]
 async fn open_watches_that_fall_silent() -> Result<()> {
     let config = watcher::Config::default().timeout(1);

@@ -1,4 +1,4 @@
-//! A client, a watcher, and deadlines.
+//! Helpers: a client, a watcher, and deadlines.
 
 use std::{pin::Pin, time::Duration};
 
@@ -16,7 +16,7 @@ pub(crate) const NAMESPACE: &str = "kube-system";
 pub(crate) const NAME: &str = "cilium-config";
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A server that holds `cilium-config` with this value, and another ConfigMap that nobody asks for.
+/// A server with `cilium-config` of this value, and another ConfigMap that no test requests.
 pub(crate) fn server(value: &str) -> Result<ApiServer> {
     let server = ApiServer::start()?;
     server.apply(Resource::ConfigMaps, objects::config_map(NAMESPACE, "other", [("other", "yes")]))?;
@@ -29,7 +29,7 @@ pub(crate) fn store(server: &ApiServer, value: &str) -> Result<u64> {
     server.apply(Resource::ConfigMaps, objects::config_map(NAMESPACE, NAME, [("key", value)]))
 }
 
-/// kube's client, without its retries, so that each fault shows.
+/// kube's client without its retries, so that each fault is visible.
 pub(crate) async fn client(server: &ApiServer) -> Result<Client> {
     let mut config = config(server).await?;
     config.default_retry = false;
@@ -45,7 +45,7 @@ pub(crate) async fn config_maps(server: &ApiServer) -> Result<Api<ConfigMap>> {
     Ok(Api::namespaced(client(server).await?, NAMESPACE))
 }
 
-/// Fails when something does not happen at all.
+/// A deadline that fails a test if something never happens.
 pub(crate) async fn within<T>(what: &str, event: impl Future<Output = T>) -> Result<T> {
     tokio::time::timeout(DEADLINE, event).await.with_context(|| format!("{what} did not happen in {DEADLINE:?}"))
 }
@@ -60,7 +60,7 @@ impl Watcher {
         Ok(Self(watcher(api, config).default_backoff().boxed()))
     }
 
-    /// Starts and goes through the initial list until the watch is open.
+    /// Starts the watcher and reads the initial list until the watch is open.
     pub(crate) async fn settled(server: &ApiServer, config: watcher::Config) -> Result<Self> {
         let mut watcher = Self::start(server, config).await?;
         while watcher.word().await? != "init-done" {}
@@ -76,7 +76,7 @@ impl Watcher {
         within("an event of the watcher", self.0.next()).await?.context("the watcher ended")
     }
 
-    /// The next event in a word and the ConfigMap's value; an error as its text.
+    /// The next event as a word with the ConfigMap's value; an error as its text.
     pub(crate) async fn word(&mut self) -> Result<String> {
         let event = match self.next().await? {
             Ok(event) => event,
@@ -91,7 +91,7 @@ impl Watcher {
         })
     }
 
-    /// All words up to the first that names this value.
+    /// All words up to the first with this value.
     pub(crate) async fn words_until(&mut self, value: &str) -> Result<Vec<String>> {
         let mut words = Vec::new();
         loop {

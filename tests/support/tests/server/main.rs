@@ -1,4 +1,4 @@
-//! The server under kube's own client and watcher: what they ask, what they see of each fault, and how they recover.
+//! Tests of the server with kube's own client and watcher: their requests, their view of each fault, and their recovery.
 
 mod faults;
 mod help;

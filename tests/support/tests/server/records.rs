@@ -1,4 +1,4 @@
-//! What the server notes about requests, and whom it lets in.
+//! The server's records of requests, and its check of tokens.
 
 use std::time::Duration;
 

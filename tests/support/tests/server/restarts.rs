@@ -1,4 +1,4 @@
-//! A server that goes away and comes back on its port.
+//! A server that stops and resumes on its port.
 
 use anyhow::{Context, Result};
 use kube::{Error, runtime::watcher};

@@ -1,4 +1,4 @@
-//! Proper behaviour: lists, watches, bookmarks, streaming lists, versions that are too old.
+//! Correct behaviour: lists, watches, bookmarks, streaming lists, versions that are too old.
 
 use anyhow::Result;
 use kube::runtime::watcher;
@@ -97,7 +97,7 @@ async fn an_old_version_as_an_event_leads_to_a_new_list() -> Result<()> {
     Ok(())
 }
 
-/// kube 5 re-lists only after an `ERROR` event; a watch that is refused with HTTP 410 is tried again with the same version.
+/// kube 5 lists again only after an `ERROR` event; after a refusal with HTTP 410, it retries the watch with the same version.
 #[tokio::test]
 async fn an_old_version_as_a_status_is_repeated_by_kube() -> Result<()> {
     let server = server("a")?;
