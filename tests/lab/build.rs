@@ -1,5 +1,4 @@
-//! Compiles the lab's datapath (`ebpf/`) and leaves the object in `OUT_DIR` for `datapath` to embed. It takes the VNI from the agent's own
-//! eBPF crate.
+//! Compiles the lab's datapath (`ebpf/`) into `OUT_DIR`, where `datapath` embeds it. The VNI comes from the agent's own eBPF crate.
 
 fn main() {
     println!("cargo::rerun-if-changed=../../ebpf/src/lib.rs");

@@ -1,4 +1,4 @@
-//! Cilium's REST API on its Unix socket, as far as it tells the version.
+//! Cilium's REST API on its Unix socket, limited to the version.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::mounts::CILIUM_RUN;
 
-/// Answers until it is dropped; the socket goes with it.
+/// Answers requests until it is dropped; dropping it removes the socket.
 #[derive(Debug)]
 pub(crate) struct AgentApi {
     path: PathBuf,
@@ -25,7 +25,7 @@ pub(crate) struct AgentApi {
 }
 
 impl AgentApi {
-    /// Listens on `cilium.sock` in the run directory, a new socket each time.
+    /// Listens on `cilium.sock` in the run directory. Each call creates a new socket.
     pub(crate) fn serve(version: &str) -> Result<Self> {
         let path = Path::new(CILIUM_RUN).join("cilium.sock");
         let body = json!({"cilium": {"state": "Ok", "msg": format!("{version} (v{version}-c6a7b1f2)")}}).to_string();
@@ -37,7 +37,7 @@ impl AgentApi {
                 if over.load(Ordering::Relaxed) {
                     return;
                 }
-                // A client that went away is its own business.
+                // An error of one client does not concern the others.
                 let _ = answer(&client, &body);
             }
         });
@@ -48,7 +48,7 @@ impl AgentApi {
 impl Drop for AgentApi {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
-        // Wakes the thread up.
+        // Wakes the thread.
         let _ = UnixStream::connect(&self.path);
         let _ = fs::remove_file(&self.path);
     }

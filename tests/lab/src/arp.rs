@@ -1,4 +1,4 @@
-//! ARP requests with any sender, through any device: what a BIG-IP asks, and what it might ask by mistake.
+//! Sends ARP requests with any sender through any device: correct and incorrect requests of a BIG-IP.
 
 use std::{
     io::{self, Read},
@@ -20,25 +20,26 @@ const FRAME_LEN: usize = 42;
 /// An ARP request.
 #[derive(Debug, Clone, Copy)]
 pub struct ArpRequest {
-    /// Destination of the frame. Cilium answers broadcasts, and what is sent to its tunnel device's MAC.
+    /// Destination of the frame. Cilium answers broadcasts and frames to the MAC of its tunnel device.
     pub to: Mac,
     pub sender: Ipv4Addr,
     pub target: Ipv4Addr,
 }
 
 impl ArpRequest {
-    /// The usual kind: to everybody.
+    /// The usual kind: a broadcast.
     #[must_use]
     pub fn broadcast(sender: Ipv4Addr, target: Ipv4Addr) -> Self {
         Self { to: Mac([0xff; 6]), sender, target }
     }
 }
 
-/// Sends one request through a host's device, from the device's MAC, and waits for the answer: the MAC it carries. None is silence.
+/// Sends one request through a host's device, with the device's MAC, and waits for the answer. Returns the MAC in it, or `None` without
+/// an answer.
 ///
 /// # Errors
 ///
-/// There is no such device, or the socket failed.
+/// The device does not exist, or the socket failed.
 pub fn arp(from: &Host, device: &str, request: ArpRequest, patience: Duration) -> Result<Option<Mac>> {
     let link = from.link(device)?;
     let frame = encode(link.mac, request);

@@ -1,4 +1,4 @@
-//! What can be chosen before a lab starts.
+//! The options of a lab.
 
 use anyhow::Result;
 
@@ -9,7 +9,7 @@ use crate::{
     topology::{Topology, Tunnel, Vtep},
 };
 
-/// A lab to be started. See [`Lab::builder`].
+/// A lab that has not started yet. See [`Lab::builder`].
 #[derive(Debug)]
 #[must_use]
 pub struct Builder {
@@ -39,26 +39,26 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Other addresses than F5's.
+    /// Uses other addresses than F5's.
     pub fn topology(mut self, topology: Topology) -> Self {
         self.topology = topology;
         self
     }
 
-    /// Another tunnel than VXLAN, on the port that is usual for it.
+    /// Uses another tunnel than VXLAN, on its usual port.
     pub fn tunnel(mut self, tunnel: Tunnel) -> Self {
         self.topology.tunnel = tunnel;
         self.topology.tunnel_port = tunnel.port();
         self
     }
 
-    /// Whether Cilium has started; false is a node without pins, programs and running configuration. On by default.
+    /// Whether Cilium has started; with `false`, the node has no pins, programs and running configuration. On by default.
     pub fn cilium_running(mut self, running: bool) -> Self {
         self.cilium_running = running;
         self
     }
 
-    /// Whether Cilium adds its host routes for VTEP CIDRs, as it does with `enable-l7-proxy`. Off by default, as in F5's guide.
+    /// Whether Cilium adds its host routes for VTEP CIDRs, as it does with `enable-l7-proxy`. Off by default, like in F5's guide.
     pub fn l7_proxy(mut self, enabled: bool) -> Self {
         self.running.enable_l7_proxy = enabled;
         self
@@ -70,13 +70,13 @@ impl Builder {
         self
     }
 
-    /// Whether Cilium writes its entries when it starts. Off by default: the map stays empty for somebody else to fill.
+    /// Whether Cilium writes its entries when it starts. Off by default: the map stays empty until another program fills it.
     pub fn fill_map(mut self, fill: bool) -> Self {
         self.fill_map = fill;
         self
     }
 
-    /// Whether the underlay's router, the node's default gateway, leads to a host on a network behind it: [`Lab::api_host`]. Off by default.
+    /// Whether the underlay's router, the node's default gateway, leads to a host on another network: [`Lab::api_host`]. Off by default.
     pub fn api_host(mut self, exists: bool) -> Self {
         self.api_host = exists;
         self
@@ -88,17 +88,17 @@ impl Builder {
         self
     }
 
-    /// What is wrong with Cilium's programs. Nothing by default.
+    /// The faults of Cilium's programs. None by default.
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = faults;
         self
     }
 
-    /// Starts the lab on the calling thread, to which it belongs from then on.
+    /// Starts the lab on the calling thread, which owns it from then on.
     ///
     /// # Errors
     ///
-    /// Not root, or the kernel or a tool lacks something that the lab needs.
+    /// The process is not root, or the kernel or a tool lacks something that the lab needs.
     pub fn start(self) -> Result<Lab> {
         Lab::build(self)
     }

@@ -1,4 +1,4 @@
-//! Plays Cilium's agent: its pins, its programs, its routes and its running configuration.
+//! Plays the role of Cilium's agent: its pins, its programs, its routes and its running configuration.
 
 use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
 
@@ -17,28 +17,28 @@ use crate::{
     topology::{Topology, Vtep},
 };
 
-/// The layouts are those of 1.18, and this one is not known to be broken.
+/// The maps have the layouts of 1.18, and this version has no known defect.
 const VERSION: &str = "1.18.8";
 
-/// Mistakes of Cilium's own that its datapath can be given at the next start.
+/// Defects of Cilium's own that its datapath has from the next start on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Faults {
     /// ARP replies carry no MAC, as in 1.18.0 to 1.18.7 and 1.19.0 to 1.19.1.
     pub zero_mac_arp: bool,
-    /// What comes from a VTEP is not checked for its VNI.
+    /// The programs do not check the VNI of packets from a VTEP.
     pub accept_any_vni: bool,
 }
 
-/// Cilium on the lab's node. The pins are only visible on the lab's thread and on threads that it started.
+/// Cilium on the lab's node. Only the lab's thread, and threads that it started, see the pins.
 #[derive(Debug)]
 pub struct Cilium {
-    /// What the next [`Cilium::start`] reads as its configuration.
+    /// The configuration that the next [`Cilium::start`] reads.
     pub running: RunningConfig,
-    /// What is wrong with the programs from the next [`Cilium::start`] or [`Cilium::replace_pin`] on.
+    /// The faults of the programs from the next [`Cilium::start`] or [`Cilium::replace_pin`] on.
     pub faults: Faults,
-    /// Whether a start writes the VTEP map. Off, the map stays empty until somebody else fills it.
+    /// Whether a start writes the VTEP map. If not, the map stays empty until another program fills it.
     pub fill_map: bool,
-    /// The version that it tells from the next [`Cilium::start`] on; `None` has no socket.
+    /// The version in its answers from the next [`Cilium::start`] on; with `None` there is no socket.
     pub version: Option<String>,
     node: Host,
     pod: Host,
@@ -60,8 +60,8 @@ impl Cilium {
         Self { running, faults, fill_map, version, node, pod, topology, datapath: None, api: None }
     }
 
-    /// A start of Cilium's agent, also a restart: new empty maps at the pins, programs that use them, host routes, and the running
-    /// configuration. No packet is lost over it, where it fills the map.
+    /// Starts or restarts Cilium's agent: new empty maps at the pins, programs that use them, host routes, and the running configuration.
+    /// If it fills the map, no packet is lost.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl Cilium {
         Ok(())
     }
 
-    /// Programs detached, pins, socket and running configuration removed: a node on which Cilium has not started yet.
+    /// Detaches the programs and removes pins, socket and running configuration: the state of a node on which Cilium has not started yet.
     ///
     /// # Errors
     ///
@@ -90,7 +90,7 @@ impl Cilium {
         RunningConfig::remove()
     }
 
-    /// Removes the VTEP map's pin and nothing else: programs keep the map.
+    /// Removes only the VTEP map's pin: programs keep the map.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl Cilium {
         datapath::remove_pin(VTEP_MAP)
     }
 
-    /// New empty maps at the pins and programs that use them: a restart as traffic sees it.
+    /// Pins new empty maps and attaches programs that use them: for traffic, a restart.
     ///
     /// # Errors
     ///
@@ -108,7 +108,7 @@ impl Cilium {
         self.load(&[])
     }
 
-    /// Pins a hash of 24-byte values, a layout that nobody knows, in the VTEP map's place. Programs keep their map.
+    /// Pins a hash with 24-byte values, an unknown layout, in place of the VTEP map. Programs keep their map.
     ///
     /// # Errors
     ///
@@ -119,35 +119,35 @@ impl Cilium {
         map.pin(pin(VTEP_MAP)).context("failed to pin a foreign map")
     }
 
-    /// What Cilium does every minute: writes the entries of its running configuration, deletes none.
+    /// Writes the entries of the running configuration and deletes none, as Cilium does every minute.
     ///
     /// # Errors
     ///
-    /// There is no VTEP map, or it takes no more entries.
+    /// The VTEP map does not exist, or is full.
     pub fn sync(&self) -> Result<()> {
         self.running.vteps.iter().try_for_each(|vtep| self.put_vtep(vtep.key(), vtep.value()))
     }
 
-    /// Where the VTEP map is pinned.
+    /// The path of the VTEP map's pin.
     #[must_use]
     pub fn vtep_pin(&self) -> PathBuf {
         pin(VTEP_MAP)
     }
 
-    /// What the kernel says of the pinned VTEP map.
+    /// The kernel's information about the pinned VTEP map.
     ///
     /// # Errors
     ///
-    /// There is none.
+    /// The map does not exist.
     pub fn vtep_map_info(&self) -> Result<MapInfo> {
         MapInfo::from_pin(pin(VTEP_MAP)).context("failed to open the pinned VTEP map")
     }
 
-    /// What the pinned VTEP map holds.
+    /// The entries of the pinned VTEP map.
     ///
     /// # Errors
     ///
-    /// There is none, or it has another layout.
+    /// The map does not exist, or has another layout.
     pub fn vtep_entries(&self) -> Result<BTreeMap<VtepKey, VtepValue>> {
         self.vtep_map()?.iter().collect::<Result<_, _>>().context("failed to read the VTEP map")
     }
@@ -156,7 +156,7 @@ impl Cilium {
     ///
     /// # Errors
     ///
-    /// There is none, it has another layout, or it takes no more entries.
+    /// The map does not exist, has another layout, or is full.
     pub fn put_vtep(&self, key: VtepKey, value: VtepValue) -> Result<()> {
         self.vtep_map()?.insert(key, value, 0).with_context(|| format!("failed to write the VTEP entry {key:?}"))
     }
@@ -165,12 +165,12 @@ impl Cilium {
     ///
     /// # Errors
     ///
-    /// There is no such map or no such entry.
+    /// The map or the entry does not exist.
     pub fn delete_vtep(&self, key: VtepKey) -> Result<()> {
         self.vtep_map()?.remove(&key).with_context(|| format!("failed to delete the VTEP entry {key:?}"))
     }
 
-    /// Packets dropped as "Incorrect VNI from VTEP".
+    /// The number of packets dropped as "Incorrect VNI from VTEP".
     ///
     /// # Errors
     ///
@@ -179,7 +179,7 @@ impl Cilium {
         self.dropped(DROP_INCORRECT_VNI)
     }
 
-    /// Packets of the node dropped as "Stale or unroutable IP".
+    /// The number of packets of the node dropped as "Stale or unroutable IP".
     ///
     /// # Errors
     ///
@@ -197,11 +197,11 @@ impl Cilium {
         self.running.write(self.node.link(self.topology.tunnel.device())?.index)
     }
 
-    /// Fills the ipcache of a large cluster: `count` pods from 100.64.0.0 on, on other nodes.
+    /// Fills the ipcache like in a large cluster: `count` pods from 100.64.0.0 on, on other nodes.
     ///
     /// # Errors
     ///
-    /// There is none, or it takes no more.
+    /// The ipcache does not exist, or is full.
     pub fn fill_ipcache(&self, count: u32) -> Result<()> {
         let data = MapData::from_pin(pin(IPCACHE_MAP)).context("failed to open the pinned ipcache")?;
         let mut map: LpmTrie<_, IpcacheKey, IpcacheValue> = Map::from_map_data(data)?.try_into()?;
@@ -219,16 +219,16 @@ impl Cilium {
 
     fn load(&mut self, entries: &[Vtep]) -> Result<()> {
         let mask = self.running.enable_vtep.then_some(self.running.vtep_mask);
-        // The new programs are behind the old ones, and so unused, until those go: no packet passes without either.
+        // The new programs come after the old ones, and so are unused until those are detached: every packet passes one of them.
         self.datapath = Some(Datapath::load(&self.node, &self.pod, &self.topology, mask, entries, self.faults)?);
         Ok(())
     }
 
-    /// As Cilium does, it takes an intact route to mean that the rule is there too.
+    /// Like Cilium, takes an intact route to mean that the rule exists, too.
     fn add_host_routes(&self) -> Result<()> {
         let mtu = self.topology.tunnel_mtu;
         for cidr in self.running.vteps.iter().map(|vtep| vtep.cidr) {
-            // Fails where the table does not exist yet.
+            // This fails if the table does not exist yet.
             let present = self.node.ip(&format!("route show table 202 {cidr}")).unwrap_or_default();
             if present.is_empty() {
                 self.node.ip(&format!(

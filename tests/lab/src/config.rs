@@ -1,4 +1,4 @@
-//! Plays the kubelet: the ConfigMap `cilium-config`, mounted as a directory and updated as the kubelet updates it.
+//! Plays the role of the kubelet: the ConfigMap `cilium-config`, mounted as a directory and updated in the kubelet's way.
 
 use std::{
     collections::BTreeMap,
@@ -59,8 +59,8 @@ impl Config {
         keys
     }
 
-    /// Makes the directory hold these keys, all at once: a new timestamped directory, to which `..data` is switched by a rename; each
-    /// key is a link through `..data`.
+    /// Replaces the keys in the directory at once: creates a new timestamped directory, and switches `..data` to it by a rename; each key
+    /// is a link through `..data`.
     ///
     /// # Errors
     ///

@@ -35,16 +35,16 @@ pub(crate) const IPCACHE_MAP: &str = "cilium_ipcache_v2";
 const ENDPOINT_MAP: &str = "cilium_lxc";
 pub(crate) const METRICS_MAP: &str = "cilium_metrics";
 
-/// Identities that Cilium reserves, and one of a pod, as in a captured ipcache.
+/// Identities that Cilium reserves, and one of a pod, from a captured ipcache.
 const IDENTITY_HOST: u32 = 1;
 const IDENTITY_WORLD: u32 = 2;
 const IDENTITY_POD: u32 = 14_142;
 const POD_ENDPOINT_ID: u16 = 1;
 
-/// More than a child process needs to start.
+/// More time than a child process needs to start.
 const DETACH_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Each program, its device and its side of it.
+/// Each program, with its device and direction.
 const fn programs(tunnel: Tunnel) -> [(&'static str, &'static str, TcAttachType); 3] {
     [
         ("from_pod", POD_DEVICE, TcAttachType::Ingress),
@@ -59,7 +59,7 @@ const fn programs(tunnel: Tunnel) -> [(&'static str, &'static str, TcAttachType)
 pub(crate) struct Record<T>(pub(crate) T);
 
 #[expect(unsafe_code, reason = "aya's mark for plain bytes")]
-// SAFETY: `repr(C)`, integers only, no padding: the sizes are asserted beside their definition.
+// SAFETY: `repr(C)`, only integers, no padding: assertions beside the definitions check the sizes.
 unsafe impl Pod for Record<EndpointInfo> {}
 #[expect(unsafe_code, reason = "aya's mark for plain bytes")]
 // SAFETY: as above.
@@ -71,19 +71,19 @@ unsafe impl Pod for Record<vtep_lab_ebpf::MetricsKey> {}
 // SAFETY: as above.
 unsafe impl Pod for Record<vtep_lab_ebpf::MetricsValue> {}
 
-/// Attached until dropped.
+/// Attached programs; dropping this detaches them.
 #[derive(Debug)]
 pub(crate) struct Datapath {
     node: Host,
     tunnel: Tunnel,
-    /// None only while it is dropped.
+    /// `None` only during the drop.
     ebpf: Option<Ebpf>,
 }
 
 impl Datapath {
     /// Creates new maps, pins them, fills them, and attaches the programs.
     ///
-    /// Without `vtep_mask`, as in Cilium with VTEP disabled, the programs know no VTEP and the map's pin stays as it is.
+    /// Without `vtep_mask`, like in Cilium with VTEP disabled, the programs know no VTEP and the map's pin remains unchanged.
     pub(crate) fn load(
         node: &Host,
         pod: &Host,
@@ -112,7 +112,7 @@ impl Datapath {
         if vtep_mask.is_some() {
             fill_vteps(&mut ebpf, vteps)?;
         }
-        // From here on dropping detaches inside the node.
+        // From here on, dropping the value detaches the programs inside the node.
         let mut datapath = Self { node: node.clone(), tunnel: topology.tunnel, ebpf: Some(ebpf) };
         datapath.attach()?;
         Ok(datapath)
@@ -126,7 +126,7 @@ impl Datapath {
                 let program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
                 let program: &mut SchedClassifier = program.try_into()?;
                 program.load().with_context(|| format!("the kernel refused {name}"))?;
-                // Only kernels before tcx need it; elsewhere, and the second time, its failure means nothing.
+                // Only kernels before tcx need this. Elsewhere, and the second time, it fails without consequence.
                 let _ = tc::qdisc_add_clsact(device);
                 program.attach(device, side).with_context(|| format!("failed to attach {name} to {device}"))?;
             }
@@ -138,7 +138,7 @@ impl Datapath {
 impl Drop for Datapath {
     fn drop(&mut self) {
         let Some(ebpf) = self.ebpf.take() else { return };
-        // Filters of kernels before tcx are removed by device index, which means something only inside the node.
+        // Kernels before tcx remove filters by device index, which is valid only inside the node.
         let _ = self.node.run(|| {
             let ids: BTreeSet<_> = ebpf.programs().filter_map(|(_, program)| Some(program.info().ok()?.id())).collect();
             drop(ebpf);
@@ -148,10 +148,10 @@ impl Drop for Datapath {
     }
 }
 
-/// Waits until none of these programs is attached any more.
+/// Waits until none of these programs is attached.
 ///
-/// A child process of another thread holds every descriptor between its `fork` and its `exec`, and so keeps programs attached for that
-/// moment after they are dropped here.
+/// A child process of another thread has every descriptor between its `fork` and its `exec`, and so keeps programs attached for a moment
+/// after they are dropped here.
 fn await_detached(ids: &BTreeSet<u32>, tunnel: Tunnel) {
     let deadline = Instant::now() + DETACH_PATIENCE;
     let attached = || programs(tunnel).into_iter().any(|(_, device, side)| is_attached(ids, device, side));
@@ -160,13 +160,13 @@ fn await_detached(ids: &BTreeSet<u32>, tunnel: Tunnel) {
     }
 }
 
-/// Whether one of these programs is attached by tcx. Without tcx none is, and filters are gone as soon as they are dropped.
+/// Whether one of these programs is attached by tcx. Without tcx none is, and filters disappear as soon as they are dropped.
 fn is_attached(ids: &BTreeSet<u32>, device: &str, side: TcAttachType) -> bool {
     let attached = SchedClassifier::query_tcx(device, side);
     attached.is_ok_and(|(_, programs)| programs.iter().any(|program| ids.contains(&program.id())))
 }
 
-/// Where a map of Cilium's is pinned.
+/// The path of a pin of Cilium's.
 pub(crate) fn pin(map: &str) -> PathBuf {
     PathBuf::from(PINS).join(map)
 }
@@ -190,7 +190,7 @@ fn settings(node: &Host, tunnel: Tunnel, vtep_mask: Option<Ipv4Addr>, faults: Fa
     let device = node.link(tunnel.device())?;
     let Faults { zero_mac_arp, accept_any_vni } = faults;
     Ok(Settings {
-        // An unpinned map stays empty, and in an empty map any mask finds nothing.
+        // An unpinned map stays empty, and a look-up in an empty map fails with any mask.
         vtep_mask: vtep_mask.map_or([0; 4], |mask| mask.octets()),
         tunnel_ifindex: device.index,
         net_ifindex: node.link("cilium_net")?.index,
@@ -242,7 +242,7 @@ fn fill_vteps(ebpf: &mut Ebpf, vteps: &[Vtep]) -> Result<()> {
     Ok(())
 }
 
-/// As in a captured ipcache: local addresses, and the world. No VTEP is in it.
+/// The entries of a captured ipcache: local addresses, and the world. It has no VTEP.
 fn fill_ipcache(ebpf: &mut Ebpf, topology: &Topology) -> Result<()> {
     let map = ebpf.map_mut(IPCACHE_MAP).context("the object has no ipcache")?;
     let mut map: LpmTrie<_, IpcacheKey, IpcacheValue> = map.try_into()?;
@@ -260,7 +260,7 @@ fn fill_ipcache(ebpf: &mut Ebpf, topology: &Topology) -> Result<()> {
     Ok(())
 }
 
-/// A MAC in the eight bytes that it has in Cilium's records.
+/// A MAC in the eight bytes that it occupies in Cilium's records.
 fn pad(mac: [u8; 6]) -> [u8; 8] {
     let mut padded = [0; 8];
     padded[..6].copy_from_slice(&mac);

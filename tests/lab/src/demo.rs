@@ -1,4 +1,4 @@
-//! The agent in the lab, with its status on the terminal.
+//! Runs the agent in the lab and shows its status on the terminal.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -19,12 +19,12 @@ use crate::{
     stop::Stop,
 };
 
-/// Where the agent listens inside the node.
+/// The agent's address inside the node.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9808);
 const POLL: Duration = Duration::from_millis(200);
-/// How long `--once` waits for health.
+/// The timeout of `--once`.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long the agent may take to end.
+/// The timeout of the agent's stop.
 const FAREWELL: Duration = Duration::from_secs(10);
 
 const HEALTHY: u16 = 200;
@@ -47,7 +47,7 @@ pub(crate) fn run(agent: &Path, once: bool, stop: &Stop) -> Result<ExitCode> {
     Ok(code)
 }
 
-/// Prints the agent's table: once when all is well, or at every change until the wish to end.
+/// Prints the agent's table: once when everything is healthy, or at every change until Ctrl-C.
 fn show(agent: &Path, server: SocketAddr, once: bool, stop: &Stop, child: &mut Child) -> Result<ExitCode> {
     let deadline = Instant::now() + PATIENCE;
     let mut last: Option<Answer> = None;
@@ -55,7 +55,7 @@ fn show(agent: &Path, server: SocketAddr, once: bool, stop: &Stop, child: &mut C
         if let Some(status) = child.try_wait()? {
             bail!("the agent ended by itself: {status}");
         }
-        // No answer yet, or none at the moment: the next poll tells.
+        // The agent does not answer yet, or not at the moment: the next poll tries again.
         if let Ok(answer) = http::get(server, "/healthz") {
             let healthy = answer.status == HEALTHY;
             if last.as_ref() != Some(&answer) && (healthy || last.is_some()) {
@@ -78,7 +78,7 @@ fn show(agent: &Path, server: SocketAddr, once: bool, stop: &Stop, child: &mut C
 }
 
 fn print_status(agent: &Path, server: SocketAddr) -> Result<()> {
-    // An exit code of its own for "unhealthy" is the agent's right; its words are on the terminal.
+    // The agent may have its own exit code for "unhealthy"; its message is on the terminal.
     let mut command = Command::new(agent);
     command.args(["status", "--url", &format!("http://{server}")]);
     command.status().with_context(|| format!("failed to run {} status", agent.display()))?;

@@ -1,8 +1,8 @@
-//! A Geneve device in user space (RFC 8926, section 3), for kernels that have none: a thread between a UDP socket and the far end of a veth
-//! device.
+//! A Geneve device in user space (RFC 8926, section 3), for kernels without Geneve: a thread between a UDP socket and the far end of a
+//! veth device.
 //!
-//! It has one VNI and takes no other; frames carry no trace of it inside the host. Which endpoint a frame goes to is told by the
-//! address that it is for.
+//! It has one VNI and accepts no other; inside the host, frames carry no trace of it. The inner destination address selects the endpoint
+//! of a frame.
 
 use std::{
     io::{self, Read},
@@ -25,34 +25,34 @@ const HEADER: usize = 8;
 const PROTOCOL_ETHERNET: [u8; 2] = [0x65, 0x58];
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
-/// More than any device of the lab carries.
+/// More than the MTU of any device in the lab.
 const FRAME_MAX: usize = 2048;
 
-/// What a device is made of.
+/// The parameters of a device.
 #[derive(Debug)]
 pub(crate) struct Parameters {
     pub(crate) vni: u32,
     /// Source of the outer packets.
     pub(crate) local: Ipv4Addr,
     pub(crate) port: u16,
-    /// Who gets the frames for these addresses.
+    /// The endpoint for each inner address.
     pub(crate) endpoints: Vec<(Ipv4Net, Ipv4Addr)>,
-    /// What stands in every header sent: whole words.
+    /// The options in every header that it sends: whole words.
     pub(crate) options: &'static [u8],
 }
 
 /// Carries frames until it is dropped.
 #[derive(Debug)]
 pub(crate) struct UserDevice {
-    /// Wakes the thread up by its end.
+    /// Closing its end wakes the thread.
     stop: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl UserDevice {
-    /// Makes the device on a host, and leaves it down.
+    /// Creates the device on a host, and leaves it down.
     pub(crate) fn new(host: &Host, name: &str, parameters: Parameters) -> Result<Self> {
-        // The other end is alone, so that no stack answers in the far side's place.
+        // The other end is in a namespace of its own, so that no network stack answers in place of the far side.
         let wire = Host::new("wire")?;
         host.ip(&format!("link add {name} type veth peer name wire netns {}", wire.path().display()))?;
         wire.ip("link set wire up")?;
@@ -63,7 +63,7 @@ impl UserDevice {
         let packets = host.run(|| UdpSocket::bind(address).context("failed to open a Geneve port"))?;
         packets.set_nonblocking(true)?;
         let (stop, stopped) = UnixStream::pair()?;
-        // What is lost here is lost as on any network, and nobody waits for the thread but who drops it.
+        // A lost frame is like a loss on any network, and only the drop waits for the thread.
         let thread = thread::spawn(move || {
             let _ = Carrier { parameters, frames, packets }.run(&stopped);
             drop(wire);
@@ -86,7 +86,7 @@ struct Carrier {
 }
 
 impl Carrier {
-    /// Until the other end of `stop` is closed.
+    /// Runs until the other end of `stop` is closed.
     fn run(&self, stop: &UnixStream) -> io::Result<()> {
         let mut buffer = [0; FRAME_MAX];
         loop {
@@ -97,7 +97,7 @@ impl Carrier {
             if is_over {
                 return Ok(());
             }
-            // An error is a frame lost, or that the device went down: it may come up again.
+            // An error means a lost frame, or that the device went down; it may come up again.
             if from_host && let Ok(length) = (&self.frames).read(&mut buffer) {
                 self.send(&buffer[..length]);
             }
@@ -121,14 +121,14 @@ impl Carrier {
     }
 }
 
-/// Version 0, no flags: options that nobody has to understand.
+/// Version 0, no flags: receivers may ignore the options.
 fn header(vni: u32, options: &[u8]) -> [u8; HEADER] {
     let [_, vni @ ..] = vni.to_be_bytes();
     let [high, low] = PROTOCOL_ETHERNET;
     [(options.len() / 4) as u8, 0, high, low, vni[0], vni[1], vni[2], 0]
 }
 
-/// The Ethernet frame of a packet with this VNI.
+/// The Ethernet frame in a packet with this VNI.
 fn open(packet: &[u8], vni: u32) -> Option<&[u8]> {
     let (start, rest) = packet.split_first_chunk::<HEADER>()?;
     let [_, wanted @ ..] = vni.to_be_bytes();
@@ -137,7 +137,7 @@ fn open(packet: &[u8], vni: u32) -> Option<&[u8]> {
     is_ours.then(|| rest.get(options..)).flatten()
 }
 
-/// The address that an IPv4 packet or an ARP packet is for.
+/// The destination address of an IPv4 packet or an ARP packet.
 fn destination(frame: &[u8]) -> Option<Ipv4Addr> {
     let at = match frame.get(12..14)?.try_into().ok()? {
         ETHERTYPE_IPV4 => 14 + 16,

@@ -1,4 +1,4 @@
-//! A host of the lab: one network namespace, and what can be done inside it.
+//! A host of the lab: one network namespace, and operations inside it.
 
 use std::{
     ffi::OsStr,
@@ -18,7 +18,7 @@ use nix::sys::{
 
 use crate::{mac::Mac, namespace::Namespace};
 
-/// One network namespace of the lab. Clones mean the same one, and may go to other threads.
+/// One network namespace of the lab. Clones share it, and other threads may have them.
 #[derive(Debug, Clone)]
 pub struct Host {
     name: Arc<str>,
@@ -35,7 +35,7 @@ pub struct Link {
 impl Host {
     pub(crate) fn new(name: &str) -> Result<Self> {
         let host = Self { name: name.into(), namespace: Arc::new(Namespace::new()?) };
-        // No IPv6: its discovery would be the only traffic that nobody asked for.
+        // No IPv6: its discovery would be the only traffic that no test causes.
         for (setting, value) in [
             ("ipv6/conf/all/disable_ipv6", "1"),
             ("ipv6/conf/default/disable_ipv6", "1"),
@@ -54,7 +54,7 @@ impl Host {
         &self.name
     }
 
-    /// The namespace's file, for `nsenter --net=`. Good while this process lives.
+    /// The namespace's file, for `nsenter --net=`. It is valid while this process lives.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.namespace.path()
@@ -62,11 +62,12 @@ impl Host {
 
     /// Runs a closure on a fresh thread inside this host, and waits for it.
     ///
-    /// Sockets made there stay in the host's network. Start no process from it: it would die with the thread; see [`Host::command`].
+    /// Sockets that it creates remain in the host's network. The closure must start no process, because that would die with the thread;
+    /// see [`Host::command`].
     ///
     /// # Errors
     ///
-    /// What the closure returns, or that the namespace could not be entered.
+    /// The closure's error, or that the namespace could not be entered.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         self.namespace.run(work)
     }
@@ -78,11 +79,11 @@ impl Host {
         let mut command = Command::new(program);
         let prepare = move || -> io::Result<()> {
             set_pdeathsig(Signal::SIGKILL)?;
-            // The lab may have died before the line above.
+            // The lab may have ended before the line above.
             if parent_id() != lab {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
-            // The program may wait for signals in a thread of its own, and so have them blocked.
+            // The program may wait for signals in a thread of its own, and so inherit them blocked.
             SigSet::empty().thread_set_mask()?;
             namespace.enter()
         };
@@ -94,7 +95,7 @@ impl Host {
         command
     }
 
-    /// Runs lines of an `ip -batch`; returns what they print.
+    /// Runs lines of an `ip -batch`; returns their output.
     ///
     /// # Errors
     ///
@@ -103,7 +104,7 @@ impl Host {
         self.batch("ip", lines)
     }
 
-    /// Runs lines of a `bridge -batch`; returns what they print.
+    /// Runs lines of a `bridge -batch`; returns their output.
     ///
     /// # Errors
     ///
@@ -116,7 +117,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// There is no such device.
+    /// The device does not exist.
     pub fn link(&self, device: &str) -> Result<Link> {
         let output = self.command("ip").args(["-json", "link", "show", "dev", device]).output();
         let json = succeeded("ip", output)?;
@@ -131,7 +132,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// There is no such setting, or it does not take the value.
+    /// The setting does not exist, or does not accept the value.
     pub fn sysctl(&self, setting: &str, value: &str) -> Result<()> {
         let path = format!("/proc/sys/net/{setting}");
         self.run(|| fs::write(&path, value).with_context(|| format!("failed to set {path} to {value}")))
@@ -147,7 +148,7 @@ impl Host {
             .spawn()
             .with_context(|| format!("failed to start {program} (is iproute2 installed?)"))?;
         if let Some(mut stdin) = child.stdin.take() {
-            // A program that has given up already says why in its output.
+            // A failed program has already printed the reason.
             let _ = stdin.write_all(lines.as_bytes());
         }
         succeeded(program, child.wait_with_output())
@@ -155,7 +156,7 @@ impl Host {
     }
 }
 
-/// What a finished program printed.
+/// The output of a finished program.
 fn succeeded(program: &str, output: io::Result<Output>) -> Result<String> {
     let output = output.with_context(|| format!("failed to run {program}"))?;
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -1,4 +1,4 @@
-//! The one HTTP request that the demonstration makes.
+//! The one HTTP request that the demonstration needs.
 
 use std::{
     io::{Read, Write},
@@ -17,7 +17,7 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
-/// Gets a path. An error is also that nobody listens yet.
+/// Gets a path. It also fails while no server listens yet.
 pub(crate) fn get(server: SocketAddr, path: &str) -> Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;

@@ -6,26 +6,26 @@
 //!   cilium_host ┘  cilium_vxlan                        └ eth0  BIG-IP 2  flannel_vxlan
 //! ```
 //!
-//! Where a test wants them, there are two networks more, which the node must go on reaching whatever the agent does:
+//! On request there are two more networks, which the node must be able to reach whatever the agent does:
 //!
 //! ```text
 //!   node ── eth0 ── underlay (router) ── eth0  API host, on a network behind the node's default gateway
 //!     └──── eth1 ── eth0  second host, on a network of the node's own
 //! ```
 //!
-//! The kernel, the maps, the tunnels and the packets are real; Cilium is played by a small eBPF datapath (`ebpf/`) with the same
-//! pins, the same layouts and the same answers, and by [`Cilium`], which does what its agent does to them.
+//! The kernel, the maps, the tunnels and the packets are real. A small eBPF datapath (`ebpf/`) with the same pins, layouts and answers
+//! replaces Cilium's programs, and [`Cilium`] replaces its agent.
 //!
 //! - [`Topology`]: the addresses, F5's by default, and the kind of [`Tunnel`].
-//! - [`Builder`]: what a lab has beside the default.
-//! - [`Host`]: a namespace, and how to run things inside it.
-//! - [`Cilium`], [`RunningConfig`], [`Faults`]: what a test makes Cilium do.
+//! - [`Builder`]: the options of a lab.
+//! - [`Host`]: a namespace, and operations inside it.
+//! - [`Cilium`], [`RunningConfig`], [`Faults`]: the acts of Cilium that a test requests.
 //! - [`Config`]: the mounted ConfigMap.
-//! - [`ping()`], [`arp()`], [`proxy()`]: ways to look from outside.
+//! - [`ping()`], [`arp()`], [`proxy()`]: observations from outside.
 //!
-//! Nothing is left when the process ends, however it ends: namespaces have no names, mounts are private to the lab's thread, programs
-//! are attached through descriptors, and child processes die with the thread that started them. The machine's own network gets no
-//! device and no address, and no packet leaves through it.
+//! Nothing remains after the process ends, in whatever way: namespaces have no names, mounts are private to the lab's thread, programs
+//! are attached through descriptors, and child processes die with the thread that started them. The machine's own network gets no device
+//! and no address, and no packet leaves through it.
 
 use std::{marker::PhantomData, net::SocketAddr, path::Path, process::Command};
 
@@ -65,23 +65,22 @@ pub use crate::{
 };
 use crate::{geneve::UserDevice, mounts::Mounts, network::Network};
 
-/// The running lab. Dropping it takes everything down.
+/// The running lab. Dropping it removes everything.
 ///
-/// It belongs to the thread that made it, which is the one whose mounts show the lab's pins and files, together with the threads and
-/// processes that it starts afterwards. Other threads may have labs of their own at the same time; one thread, only one after the
-/// other.
+/// It belongs to the thread that created it: only that thread, and threads and processes that it starts afterwards, see the lab's pins
+/// and files. Other threads may have labs at the same time, and a thread may create another lab after the drop.
 #[derive(Debug)]
 pub struct Lab {
-    // The order is that of the fields' drops: programs first, mounts last.
+    // Fields drop in this order: programs first, mounts last.
     pub cilium: Cilium,
     pub node: Host,
     pub pod: Host,
     pub bigips: Vec<BigIp>,
     /// The switch between them, with the router's address.
     pub underlay: Host,
-    /// On a network behind the router: a place for an API server. With [`Builder::api_host`].
+    /// A host on a network behind the router: a place for an API server. Only with [`Builder::api_host`].
     pub api_host: Option<Host>,
-    /// At the other end of the node's `eth1`. With [`Builder::second`].
+    /// The host at the other end of the node's `eth1`. Only with [`Builder::second`].
     pub second: Option<Host>,
     pub config: Config,
     pub topology: Topology,
@@ -91,16 +90,16 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// The lab of F5's document, with Cilium running and its VTEP map empty.
+    /// Starts the lab of F5's document, with Cilium running and an empty VTEP map.
     ///
     /// # Errors
     ///
-    /// Not root, or the kernel or a tool lacks something that the lab needs.
+    /// The process is not root, or the kernel or a tool lacks something that the lab needs.
     pub fn start() -> Result<Self> {
         Self::builder().start()
     }
 
-    /// A lab with choices.
+    /// A lab with options.
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -146,7 +145,7 @@ impl Lab {
         })
     }
 
-    /// The agent's command line for this lab, to be run inside the node.
+    /// The agent's command line for this lab. Run it inside the node.
     #[must_use]
     pub fn agent_command(&self, agent: &Path, listen: SocketAddr) -> Command {
         let mut command = self.node.command(agent);
@@ -159,7 +158,7 @@ impl Lab {
     }
 }
 
-/// A BIG-IP: a Linux tunnel device that behaves like its tunnel.
+/// A BIG-IP: a Linux tunnel device that behaves like BIG-IP's tunnel.
 #[derive(Debug)]
 pub struct BigIp {
     pub host: Host,

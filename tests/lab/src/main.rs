@@ -1,4 +1,4 @@
-//! The lab for people: `up` to look around, `demo` to watch the agent at work.
+//! The lab for people: `up` to explore it, `demo` to watch the agent.
 
 #![expect(clippy::print_stdout, reason = "a program that talks to a person")]
 
@@ -39,7 +39,7 @@ enum Subcommands {
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
-    // Before any thread starts: they inherit what is blocked here.
+    // This comes before any thread starts, because threads inherit the blocked signals.
     let stop = Stop::listen()?;
     match arguments.command {
         Subcommands::Up => up(&stop),
@@ -56,7 +56,7 @@ fn up(stop: &Stop) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Who is there, and how to look inside.
+/// Prints the hosts, and the commands to look inside.
 fn describe(lab: &Lab) {
     let topology = &lab.topology;
     describe_host(&lab.node, &format!("{}, router IP {}", topology.node_ip, topology.router_ip));

@@ -1,4 +1,4 @@
-//! The lab's own mounts, in a mount namespace of the calling thread: the host's file system gets nothing.
+//! The lab's own mounts, in a mount namespace of the calling thread. The host's file system remains unchanged.
 
 use std::{fs, path::Path};
 
@@ -8,27 +8,27 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-/// Where the lab's BPF file system is.
+/// The mount point of the lab's BPF file system.
 pub const BPF_FS: &str = "/sys/fs/bpf";
-/// Where Cilium keeps its pins.
+/// The directory of Cilium's pins.
 pub const PINS: &str = "/sys/fs/bpf/tc/globals";
-/// The lab's files: gone with the lab.
+/// The lab's files, which disappear with the lab.
 pub const FILES: &str = "/mnt";
-/// Plays `/var/run/cilium`.
+/// Replaces `/var/run/cilium`.
 pub const CILIUM_RUN: &str = "/mnt/cilium";
-/// Where the agent keeps its state.
+/// The directory of the agent's state.
 pub const STATE: &str = "/mnt/state";
-/// Plays the mounted ConfigMap.
+/// Replaces the mounted ConfigMap.
 pub const CONFIG: &str = "/mnt/config";
 
-/// Keeps the mounts. They are only there for the thread that made them, and for threads and processes that it starts later.
+/// Keeps the mounts. Only the thread that created them, and threads and processes that it starts later, see them.
 #[derive(Debug)]
 pub(crate) struct Mounts(());
 
 impl Mounts {
     pub(crate) fn new() -> Result<Self> {
         unshare(CloneFlags::CLONE_NEWNS).context("failed to make a mount namespace (the lab needs root)")?;
-        // Else a shared mount of the host would carry the lab's mounts back.
+        // Otherwise a shared mount of the host would propagate the lab's mounts back.
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
             .context("failed to make the lab's mounts private")?;
         mount_fs("bpf", BPF_FS)?;
@@ -43,7 +43,7 @@ impl Mounts {
 
 impl Drop for Mounts {
     fn drop(&mut self) {
-        // The thread may start another lab. Where this fails, the mounts end with the thread.
+        // The thread may start another lab. If this fails, the mounts end with the thread.
         for target in [FILES, BPF_FS] {
             let _ = umount2(Path::new(target), MntFlags::MNT_DETACH);
         }

@@ -1,6 +1,6 @@
 //! A network namespace without a name.
 //!
-//! It lives as long as somebody holds its descriptor or runs inside it, so a killed lab leaves none behind.
+//! It exists as long as a process has its descriptor or runs inside it, so a killed lab leaves none behind.
 
 use std::{
     fs::File,
@@ -18,7 +18,7 @@ pub(crate) struct Namespace(OwnedFd);
 
 impl Namespace {
     pub(crate) fn new() -> Result<Self> {
-        // A thread of its own makes it, so that the caller stays where it is.
+        // A thread of its own creates it, so that the caller remains in its namespace.
         let made = on_a_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET).context("failed to make a network namespace (the lab needs root)")?;
             File::open("/proc/thread-self/ns/net").context("failed to open the new network namespace")

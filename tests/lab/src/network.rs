@@ -12,21 +12,21 @@ use crate::{
     topology::{BigIpAddresses, Topology, Tunnel},
 };
 
-/// The pod's device on the node, named as Cilium names them.
+/// The pod's device on the node, with a name like Cilium's.
 pub const POD_DEVICE: &str = "lxc3288d8240401";
-/// BIG-IP's tunnel, named as F5's document does, whatever its protocol.
+/// BIG-IP's tunnel, with the name in F5's document, whatever its protocol.
 pub const BIGIP_TUNNEL: &str = "flannel_vxlan";
 
-/// RFC 8926, section 3.5: an option of a class for experiments, with one word of data. The kernel's devices send none; a far end may.
+/// RFC 8926, section 3.5: an option of the experimental class, with one word of data. The kernel's devices send none; a far end may.
 const OPTIONS: [u8; 8] = [0xff, 0xff, 0x01, 0x01, 0xaa, 0xbb, 0xcc, 0xdd];
 
-/// The hosts, connected.
+/// The connected hosts.
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) underlay: Host,
     pub(crate) node: Host,
     pub(crate) pod: Host,
-    /// With the underlay's port of each.
+    /// Each has its port at the underlay.
     pub(crate) bigips: Vec<(Host, String)>,
     pub(crate) user_devices: Vec<UserDevice>,
 }
@@ -60,7 +60,7 @@ fn underlay(Topology { underlay, vlan, .. }: &Topology) -> Result<Host> {
     Ok(host)
 }
 
-/// Sets a device up that leads to the underlay, and gives the one for addresses: itself, or a VLAN device on top of it.
+/// Sets a device to the underlay up, and returns the device for addresses: itself, or a VLAN device on top of it.
 fn on_underlay(host: &Host, device: &str, vlan: Option<u16>) -> Result<String> {
     host.ip(&format!("link set {device} up"))?;
     let Some(vlan) = vlan else { return Ok(device.into()) };
@@ -72,7 +72,7 @@ fn on_underlay(host: &Host, device: &str, vlan: Option<u16>) -> Result<String> {
     Ok(tagged)
 }
 
-/// Gives a host its `eth0`, with `port` as the other end at the underlay's switch.
+/// Creates a host's `eth0`, with `port` as the other end at the underlay's switch.
 fn connect(underlay: &Host, host: &Host, port: &str) -> Result<()> {
     let netns = host.path();
     underlay.ip(&format!(
@@ -83,7 +83,7 @@ fn connect(underlay: &Host, host: &Host, port: &str) -> Result<()> {
     Ok(())
 }
 
-/// A host on a network behind the router, which the node reaches by its default gateway.
+/// A host on a network behind the router, which the node reaches through its default gateway.
 pub(crate) fn api_host(underlay: &Host, Topology { api, .. }: &Topology) -> Result<Host> {
     let host = Host::new("api")?;
     let gateway = Ipv4Addr::from(u32::from(api.network()) + 1);
@@ -190,7 +190,7 @@ fn set_up_bigip(bigip: &Host, addresses: &BigIpAddresses, topology: &Topology) -
     Ok(user_device)
 }
 
-/// The tunnel to the node, and to nobody else.
+/// The tunnel to the node, and to no other host.
 fn add_bigip_tunnel(bigip: &Host, addresses: &BigIpAddresses, topology: &Topology) -> Result<Option<UserDevice>> {
     let &BigIpAddresses { underlay_ip: local, vni, .. } = addresses;
     let &Topology { tunnel, tunnel_port: port, node_ip, .. } = topology;

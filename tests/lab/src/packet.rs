@@ -15,9 +15,9 @@ sockopt_impl!(
     bool
 );
 
-/// Opens a socket, in the namespace of the calling thread, for what comes in on a device with this EtherType; what is sent leaves there.
+/// Opens a socket, in the namespace of the calling thread, for a device's incoming frames of this EtherType; it also sends on the device.
 pub(crate) fn open(index: u32, ethertype: u16) -> Result<Socket> {
-    // Without a protocol it gets nothing; the address brings it.
+    // A socket without a protocol receives nothing; `bind` sets the protocol.
     let socket = Socket::new(Domain::PACKET, Type::RAW, None).context("failed to open a packet socket")?;
     setsockopt(&socket, IgnoreOutgoing, &true).context("failed to set up a packet socket")?;
     let address = link_layer(index, ethertype)?;
@@ -36,7 +36,7 @@ fn link_layer(index: u32, ethertype: u16) -> Result<SockAddr> {
         sll_addr: [0; 8],
     };
     #[expect(unsafe_code, reason = "socket2 has no safe constructor for packet addresses")]
-    // SAFETY: the storage is at least as large as a `sockaddr_ll`, which is plain bytes, and the length is that of what was written.
+    // SAFETY: the storage is at least as large as a `sockaddr_ll`, which is plain bytes, and the length is that of the written value.
     let ((), address) = unsafe {
         SockAddr::try_init(|storage, length| {
             storage.cast::<libc::sockaddr_ll>().write(address);

@@ -1,4 +1,4 @@
-//! Pings between hosts of the lab, by iputils.
+//! Pings between hosts of the lab, with iputils.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -6,22 +6,22 @@ use anyhow::{Context, Result};
 
 use crate::host::Host;
 
-/// How long a ping waits for its last answer.
+/// The time that ping waits for the last answer.
 const LINGER: &str = "0.5";
 
-/// What a ping saw.
+/// The result of a ping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PingResult {
     pub sent: u32,
     pub received: u32,
-    /// Mean round trip of those that were answered.
+    /// The mean round-trip time of the answered requests.
     pub rtt: Option<Duration>,
-    /// What ping complained about, such as "No buffer space available". Empty where it did not.
+    /// Ping's error messages, such as "No buffer space available"; usually empty.
     pub errors: String,
 }
 
 impl PingResult {
-    /// Reads what iputils' ping prints at its end, also when it is interrupted.
+    /// Parses the summary that iputils' ping prints at its end, also when it is interrupted.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let summary = text.lines().find(|line| line.contains("packets transmitted"))?;
@@ -38,18 +38,18 @@ impl PingResult {
         })
     }
 
-    /// Everything that was sent came back.
+    /// Whether every request was answered.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.sent > 0 && self.received == self.sent
     }
 }
 
-/// Sends `count` echo requests, `interval` apart, and waits for the answers; half a second for the last.
+/// Sends `count` echo requests, `interval` apart, and waits for the answers; half a second for the last one.
 ///
 /// # Errors
 ///
-/// Ping could not run, or said something that is no result. An unanswered ping is a result.
+/// Ping could not run, or printed no summary. Unanswered requests are a result, not an error.
 pub fn ping(from: &Host, source: Option<Ipv4Addr>, to: Ipv4Addr, count: u32, interval: Duration) -> Result<PingResult> {
     let mut command = from.command("ping");
     command.args(["-n", "-W", LINGER, "-c", &count.to_string(), "-i", &interval.as_secs_f64().to_string()]);

@@ -1,4 +1,4 @@
-//! A door into a host: a port of the caller's loopback that leads to a port of the host's.
+//! Forwards a port of the caller's loopback to a port of a host.
 
 use std::{
     io,
@@ -14,10 +14,10 @@ use anyhow::{Context, Result};
 
 use crate::host::Host;
 
-/// Open until dropped. Connections that exist then go on until one side closes them.
+/// The proxy; dropping it closes the port. Existing connections continue until one side closes them.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where to connect, in the network of the thread that made the proxy.
+    /// The address to connect to, in the network of the thread that created the proxy.
     pub address: SocketAddr,
     closed: Arc<AtomicBool>,
 }
@@ -33,7 +33,7 @@ pub fn proxy(host: &Host, port: u16) -> Result<Proxy> {
     let closed = Arc::new(AtomicBool::new(false));
     let (host, is_closed) = (host.clone(), Arc::clone(&closed));
     thread::spawn(move || {
-        // The listener keeps the network that it was made in; what this thread connects is the host's.
+        // The listener remains in the network in which it was created; this thread connects in the host's.
         host.run(|| {
             serve(&listener, port, &is_closed);
             Ok(())
@@ -55,7 +55,7 @@ fn serve(listener: &TcpListener, port: u16, closed: &AtomicBool) {
         if closed.load(Ordering::Relaxed) {
             return;
         }
-        // A client whose server is not there sees its connection closed, as it would without the proxy.
+        // If the server does not listen, the client's connection is closed, as without the proxy.
         let Ok(client) = client else { continue };
         let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { continue };
         let (Ok(client_too), Ok(server_too)) = (client.try_clone(), server.try_clone()) else { continue };
@@ -65,7 +65,7 @@ fn serve(listener: &TcpListener, port: u16, closed: &AtomicBool) {
 }
 
 fn forward(mut from: TcpStream, mut to: TcpStream) {
-    // Either side may go at any time; the other then sees the end.
+    // Either side may close at any time; the other one then sees the end.
     let _ = io::copy(&mut from, &mut to);
     let _ = to.shutdown(Shutdown::Write);
 }

@@ -1,4 +1,4 @@
-//! What Cilium's agent read at its last start, and the files in which it says so.
+//! Cilium's running configuration, and the files in which its agent records it at a start.
 
 use std::{fs, net::Ipv4Addr, path::Path};
 
@@ -12,7 +12,7 @@ use crate::{
     topology::{Tunnel, Vtep},
 };
 
-/// Cilium's running configuration, as far as VTEPs are concerned.
+/// The fields of Cilium's running configuration that concern VTEPs.
 #[derive(Debug, Clone)]
 pub struct RunningConfig {
     pub enable_vtep: bool,
@@ -111,7 +111,7 @@ impl RunningConfig {
             self.tunnel_port
         );
         if self.enable_vtep {
-            // The mask's bytes in network order, read as a number of the machine's order.
+            // The bytes of the mask are in network order, read as a number of the machine's order.
             let mask = u32::from_ne_bytes(self.vtep_mask.octets());
             header += &format!("#define VTEP_MAP_SIZE 8\n#define VTEP_MASK {mask:#x}\n");
         }
@@ -119,12 +119,12 @@ impl RunningConfig {
     }
 }
 
-/// A Go `net.IPNet`, whose mask is bytes, hence base64.
+/// A Go `net.IPNet`: the mask is a byte array, and so base64.
 fn cidr(cidr: Ipv4Net) -> Value {
     json!({ "IP": cidr.network().to_string(), "Mask": BASE64_STANDARD.encode(cidr.netmask().octets()) })
 }
 
-/// Writes a file so that a reader sees the old one or the new one.
+/// Writes a file so that a reader sees either the old or the new content.
 fn replace(path: &Path, text: &str) -> Result<()> {
     let new = path.with_extension("new");
     fs::write(&new, text).with_context(|| format!("failed to write {}", new.display()))?;

@@ -9,11 +9,11 @@ use std::{
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
 
-/// The wish to end.
+/// A pending request to stop.
 pub(crate) struct Stop(Receiver<()>);
 
 impl Stop {
-    /// To be called before the program starts a thread.
+    /// Call this before the program starts a thread.
     pub(crate) fn listen() -> Result<Self> {
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGINT);
@@ -29,7 +29,7 @@ impl Stop {
         let _ = self.0.recv();
     }
 
-    /// Whether the wish came within this time.
+    /// Waits for the request; whether it came within this time.
     pub(crate) fn wait_for(&self, time: Duration) -> bool {
         match self.0.recv_timeout(time) {
             Ok(()) | Err(RecvTimeoutError::Disconnected) => true,

@@ -7,24 +7,24 @@ use vtep_lab_ebpf::{VtepKey, VtepValue};
 
 use crate::mac::Mac;
 
-/// Every address and number that the lab is built from.
+/// All addresses and numbers of the lab.
 #[derive(Debug, Clone)]
 pub struct Topology {
     /// The router's address on the underlay, with the underlay's prefix length.
     pub underlay: Ipv4Net,
-    /// The VLAN that the underlay is on, tagged everywhere.
+    /// The VLAN of the underlay, tagged on all links.
     pub vlan: Option<u16>,
     pub node_ip: Ipv4Addr,
     /// Cilium's own address on the node, on `cilium_host`.
     pub router_ip: Ipv4Addr,
     pub pod_cidr: Ipv4Net,
     pub pod_ip: Ipv4Addr,
-    /// What BIG-IP routes into its tunnel: the pods of all nodes.
+    /// The network that BIG-IP routes into its tunnel: the pods of all nodes.
     pub cluster_cidr: Ipv4Net,
     pub tunnel: Tunnel,
     /// UDP port of the tunnel, on the node and on every BIG-IP.
     pub tunnel_port: u16,
-    /// MTU of the routes that lead through the tunnel.
+    /// The MTU of the routes through the tunnel.
     pub tunnel_mtu: u32,
     pub bigips: Vec<BigIpAddresses>,
     /// The host behind the router, with the prefix length of its network. See [`Builder::api_host`](crate::Builder::api_host).
@@ -36,13 +36,14 @@ pub struct Topology {
     pub node_second_ip: Ipv4Addr,
 }
 
-/// What carries packets between the node and the BIG-IPs.
+/// The kind of tunnel between the node and the BIG-IPs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tunnel {
     Vxlan,
-    /// Geneve devices, where the kernel has them.
+    /// Geneve devices of the kernel.
     Geneve,
-    /// Geneve without them: each device is played by a thread. It carries pings; the VNI is checked there, and not by Cilium's programs.
+    /// Geneve without the kernel's devices: a thread plays each of them. It carries pings. The thread checks the VNI, not Cilium's
+    /// programs.
     UserGeneve,
 }
 
@@ -55,11 +56,11 @@ pub struct BigIpAddresses {
     pub self_ip: Ipv4Net,
     /// MAC of its tunnel.
     pub mac: Mac,
-    /// VNI of its tunnel. Cilium takes 2 and no other.
+    /// VNI of its tunnel. Cilium accepts only 2.
     pub vni: u32,
 }
 
-/// A VTEP as Cilium's configuration names it.
+/// A VTEP in Cilium's configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vtep {
     pub endpoint: Ipv4Addr,
@@ -102,7 +103,7 @@ impl Default for Topology {
 }
 
 impl Topology {
-    /// What a correct configuration for this topology names.
+    /// The VTEPs of a correct configuration for this topology.
     #[must_use]
     pub fn vteps(&self) -> Vec<Vtep> {
         self.bigips.iter().map(BigIpAddresses::vtep).collect()
@@ -110,7 +111,7 @@ impl Topology {
 }
 
 impl Tunnel {
-    /// The port that Cilium uses where it is told none.
+    /// The port that Cilium uses by default.
     #[must_use]
     pub const fn port(self) -> u16 {
         match self {
@@ -119,7 +120,7 @@ impl Tunnel {
         }
     }
 
-    /// Cilium's `tunnel-protocol`.
+    /// The value of Cilium's `tunnel-protocol`.
     #[must_use]
     pub const fn protocol(self) -> &'static str {
         match self {
@@ -139,7 +140,7 @@ impl Tunnel {
 }
 
 impl BigIpAddresses {
-    /// What a correct configuration says of this BIG-IP.
+    /// The VTEP of this BIG-IP in a correct configuration.
     #[must_use]
     pub fn vtep(&self) -> Vtep {
         Vtep { endpoint: self.underlay_ip, cidr: self.self_ip.trunc(), mac: self.mac }

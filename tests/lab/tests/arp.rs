@@ -1,4 +1,4 @@
-//! What the node answers to BIG-IP's ARP, and what it does not.
+//! The node's answers to ARP requests of BIG-IP, and the requests that it ignores.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use vtep_lab::{ArpRequest, BIGIP_TUNNEL, BigIp, Faults, Host, Lab, Mac, arp, ping};
 
-/// Long enough for an answer, which takes microseconds.
+/// Longer than an answer, which takes microseconds.
 const PATIENCE: Duration = Duration::from_millis(300);
 const STRANGER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
@@ -51,7 +51,7 @@ fn silence_for_everything_else() -> Result<()> {
 #[test]
 fn the_answer_goes_where_the_map_says() -> Result<()> {
     let lab = Lab::builder().fill_map(true).start()?;
-    // BIG-IP 1 asks in the name of BIG-IP 2, which then gets the answer.
+    // BIG-IP 1 asks with the sender address of BIG-IP 2, which then gets the answer.
     let request = ArpRequest::broadcast(lab.bigips[1].addresses.self_ip.addr(), lab.topology.pod_ip);
     assert_eq!(ask(&lab.bigips[0], request)?, None);
     Ok(())
@@ -75,7 +75,7 @@ fn zero_mac_of_release_1_18_0() -> Result<()> {
     Ok(())
 }
 
-/// A tcpdump that has begun to listen and ends with the first frame from the node, or after some seconds.
+/// A tcpdump that listens already and ends with the first frame from the node, or after some seconds.
 fn capture_one_tunnel_frame(host: &Host, node: Ipv4Addr) -> Result<Child> {
     let mut command = host.command("timeout");
     command
@@ -84,7 +84,7 @@ fn capture_one_tunnel_frame(host: &Host, node: Ipv4Addr) -> Result<Child> {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("failed to start tcpdump")?;
     let mut lines = BufReader::new(child.stderr.take().context("tcpdump's errors are piped")?).lines();
     while !lines.next().context("tcpdump ended early")??.contains("listening on") {}
-    // Its closing words need a reader.
+    // Without a reader, its last output would fail.
     thread::spawn(move || lines.count());
     Ok(child)
 }

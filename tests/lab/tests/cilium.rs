@@ -1,4 +1,4 @@
-//! The lab's Cilium against captures of a real one, and what its restarts do to maps and traffic.
+//! Compares the lab's Cilium with captures of a real one, and tests the effect of its restarts on maps and traffic.
 
 use std::{collections::BTreeMap, fs, path::Path, thread, time::Duration};
 
@@ -45,7 +45,7 @@ fn ipcache_entries_have_ciliums_bytes() -> Result<()> {
         let (key, value) = entry?;
         entries.insert([&key.prefix_len().to_ne_bytes()[..], &key.data()[..]].concat(), value.to_vec());
     }
-    // The capture is of a cluster with a second node and another pod; what both have is the same.
+    // The capture is of a cluster with a second node and another pod; compare the common part.
     let captured = dump(include_str!("fixtures/map-dump-ipcache-v2.json"))?;
     let pod = lab.topology.pod_ip.octets();
     let (of_pod, common): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(key, _)| key[8..12] == pod);
@@ -160,7 +160,7 @@ fn to_first(lab: &Lab, count: u32) -> Result<PingResult> {
     ping(&lab.pod, None, lab.bigips[0].addresses.self_ip.addr(), count, Duration::from_millis(10))
 }
 
-/// Two seconds of pings, and the tunnel in use.
+/// Pings for two seconds, while the tunnel is in use.
 fn in_background(lab: &Lab) -> thread::JoinHandle<Result<PingResult>> {
     let (pod, bigip) = (lab.pod.clone(), lab.bigips[0].addresses.self_ip.addr());
     let traffic = thread::spawn(move || ping(&pod, None, bigip, 200, Duration::from_millis(10)));
@@ -174,7 +174,7 @@ fn sorted(text: &str) -> String {
     lines.concat()
 }
 
-/// A map as bpftool dumps it.
+/// A map in the output of bpftool.
 fn dump(json: &str) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let value: Value = serde_json::from_str(json)?;
     let entries = value.as_array().context("a dump is an array")?;

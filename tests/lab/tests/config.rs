@@ -1,4 +1,4 @@
-//! The mounted ConfigMap changes as the kubelet changes it.
+//! The mounted ConfigMap changes in the kubelet's way.
 
 use std::{
     fs,

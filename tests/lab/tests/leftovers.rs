@@ -1,4 +1,4 @@
-//! Labs do not touch each other or the machine, and leave nothing behind, however they end.
+//! Labs do not affect each other or the machine, and leave nothing behind, in whatever way they end.
 
 use std::{
     collections::BTreeSet,
@@ -24,7 +24,7 @@ fn labs_live_side_by_side() -> Result<()> {
     let both = Barrier::new(2);
     let lab = |delete: bool| -> Result<()> {
         let lab = Lab::builder().fill_map(true).start();
-        // Also after a failure, or the other would wait for ever.
+        // This also runs after a failure, because the other thread would wait for ever.
         both.wait();
         let lab = lab?;
         if delete {
@@ -123,12 +123,12 @@ fn machine() -> Result<String> {
     for arguments in [&["-brief", "link"][..], &["-brief", "address"], &["route"], &["rule"], &["netns"]] {
         text += &String::from_utf8(Command::new("ip").args(arguments).output()?.stdout)?;
     }
-    // The first thread's: the test's own thread has the lab's mounts.
+    // The mounts of the first thread, because the test's own thread has the lab's mounts.
     text += &fs::read_to_string("/proc/self/mounts")?;
     Ok(text)
 }
 
-/// Namespaces that a process holds or is in, and this one is not.
+/// Namespaces that another process has open or is in, but this one does not.
 fn namespaces_of(process: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut namespaces: BTreeSet<_> = fs::read_dir(process.join("fd"))?
         .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
@@ -143,7 +143,7 @@ fn namespaces_of(process: &Path) -> Result<BTreeSet<PathBuf>> {
 fn used_namespaces() -> Result<BTreeSet<PathBuf>> {
     let mut used = BTreeSet::new();
     for process in fs::read_dir("/proc")?.filter_map(Result::ok) {
-        // A process may end while it is looked at.
+        // A process may end during the read.
         let Ok(threads) = fs::read_dir(process.path().join("task")) else { continue };
         for thread in threads.filter_map(Result::ok) {
             used.extend(
@@ -154,7 +154,7 @@ fn used_namespaces() -> Result<BTreeSet<PathBuf>> {
     Ok(used)
 }
 
-/// Ids of the maps that a process holds.
+/// The ids of the maps that a process has open.
 fn bpf_maps_of(process: &Path) -> Result<BTreeSet<u32>> {
     let mut maps = BTreeSet::new();
     for descriptor in fs::read_dir(process.join("fdinfo"))? {

@@ -1,4 +1,4 @@
-//! The program `vtep-lab`: its demonstration, and what it says without root.
+//! The program `vtep-lab`: its demonstration, and its message without root.
 
 use std::{
     fs,
@@ -37,7 +37,7 @@ fn an_agent_that_ends_ends_the_demonstration() -> Result<()> {
 
 #[test]
 fn without_root_it_says_so() -> Result<()> {
-    // Where nobody may read, nobody could not even start it.
+    // The user `nobody` may not be able to read the build directory, and could then not even start the program: copy it.
     let dir = tempfile::tempdir()?;
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
     let program = dir.path().join("vtep-lab");

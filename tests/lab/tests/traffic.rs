@@ -147,7 +147,7 @@ fn a_wrong_vni_is_dropped_and_counted() -> Result<()> {
     topology.bigips[0].vni = 3;
     let mut lab = Lab::builder().topology(topology).fill_map(true).start()?;
     let pod = lab.topology.pod_ip;
-    // BIG-IP's tunnel does not hear answers of VNI 2 either, so it is told the MAC.
+    // BIG-IP's tunnel does not accept answers with VNI 2 either, so the test configures the MAC.
     let mac = lab.node.link("cilium_vxlan")?.mac;
     lab.bigips[0].host.ip(&format!("neigh add {pod} lladdr {mac} dev {BIGIP_TUNNEL} nud permanent"))?;
     assert_eq!(lab.cilium.dropped_for_vni()?, 0);

@@ -1,7 +1,7 @@
 //! The lab's datapath: three tc classifiers that treat VTEP traffic as Cilium's do.
 //!
-//! `from_pod` sits on the ingress of a pod's device, `from_host` on the egress of `cilium_host`, `from_overlay` on the ingress of
-//! the tunnel device. Written from what Cilium is seen to do, not from its source; policy, services and IPv6 are not here.
+//! `from_pod` is attached to the ingress of a pod's device, `from_host` to the egress of `cilium_host`, `from_overlay` to the ingress of
+//! the tunnel device. The code follows Cilium's observed behaviour, not its source. It has no policy, no services and no IPv6.
 #![no_std]
 #![no_main]
 
@@ -24,7 +24,7 @@ const ETHERNET_SOURCE: usize = 6;
 const ETHERNET_TYPE: usize = 12;
 const IPV4_SOURCE: usize = 14 + 12;
 const IPV4_DESTINATION: usize = 14 + 16;
-/// Hardware type Ethernet, protocol IPv4, their address lengths: the start of every ARP packet answered here.
+/// Hardware type Ethernet, protocol IPv4, and their address lengths: the start of every ARP packet that the program answers.
 const ARP_ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
 const ARP_START: usize = 14;
 const ARP_OPERATION: usize = 14 + 6;
@@ -39,10 +39,10 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 const OK: i32 = TC_ACT_OK as i32;
 const SHOT: i32 = TC_ACT_SHOT as i32;
 
-/// A static, because BPF has no `memset` to make one on the stack.
+/// A static, because BPF has no `memset` to create it on the stack.
 static NO_MAC: [u8; 6] = [0; 6];
 
-/// Set by the lab when it loads the programs.
+/// The lab sets these when it loads the programs.
 #[unsafe(no_mangle)]
 static SETTINGS: Settings = Settings {
     vtep_mask: [0; 4],
@@ -89,10 +89,10 @@ pub fn from_overlay(ctx: TcContext) -> i32 {
     verdict.unwrap_or(OK)
 }
 
-/// The packet ends before what was looked for.
+/// The packet is shorter than expected.
 struct Short;
 
-/// Where an IPv4 packet of this node goes; `unknown` is the verdict on what neither a map nor an endpoint knows.
+/// Forwards an IPv4 packet of this node; `unknown` is the verdict for an address that neither a map nor an endpoint has.
 fn route(ctx: &TcContext, unknown: i32) -> Result<i32, Short> {
     if load_u16(ctx, ETHERNET_TYPE)? != ETHERTYPE_IPV4 {
         return Ok(OK);
@@ -126,8 +126,8 @@ fn from_overlay_ipv4(ctx: &TcContext) -> Result<i32, Short> {
     Ok(deliver(ctx, destination, true)?.unwrap_or(OK))
 }
 
-/// Answers a VTEP's request for the MAC of an address of this node; the answer goes to the endpoint that the map names, wherever
-/// the request came from.
+/// Answers a VTEP's request for the MAC of an address of this node. The answer goes to the endpoint in the map, regardless of the source
+/// of the request.
 fn from_overlay_arp(ctx: &TcContext) -> Result<i32, Short> {
     let start: [u8; 6] = load(ctx, ARP_START)?;
     if start != ARP_ETHERNET_IPV4 || load_u16(ctx, ARP_OPERATION)? != ARP_REQUEST {
@@ -158,10 +158,10 @@ struct Vtep {
     endpoint: [u8; 4],
 }
 
-/// The VTEP of an address; one without MAC or endpoint counts as none.
+/// The VTEP of an address; an entry without MAC or endpoint does not count.
 fn vtep(address: [u8; 4]) -> Option<Vtep> {
     let value = VTEPS.get_ptr(network(address))?;
-    // SAFETY: without preallocation an element stays until the program ends; a torn write costs the lab one packet.
+    // SAFETY: without preallocation an element remains valid until the program ends; a torn write costs the lab one packet.
     let value = unsafe { *value };
     let mac = [value[0], value[1], value[2], value[3], value[4], value[5]];
     let endpoint = [value[8], value[9], value[10], value[11]];
@@ -173,13 +173,13 @@ fn network(address: [u8; 4]) -> [u8; 4] {
     [address[0] & mask[0], address[1] & mask[1], address[2] & mask[2], address[3] & mask[3]]
 }
 
-/// Hands a packet to the pod, or the node, that has this address. None: nobody here has it.
+/// Delivers a packet to the pod, or the node, with this address. `None` if no local endpoint has it.
 ///
-/// What a pod or the node sends to the node is on its way to the stack already; what comes from outside (`overlay`) must arrive there
-/// from `cilium_host`.
+/// A packet from a pod or the node to the node is on its way to the stack already; one from outside (`overlay`) must arrive there through
+/// `cilium_host`.
 fn deliver(ctx: &TcContext, destination: [u8; 4], overlay: bool) -> Result<Option<i32>, Short> {
     let Some(endpoint) = ENDPOINTS.get_ptr(endpoint_key(destination)) else { return Ok(None) };
-    // SAFETY: as for a VTEP's entry; the lab never changes an endpoint.
+    // SAFETY: as for a VTEP's entry, and the lab never changes an endpoint.
     let EndpointInfo { ifindex, flags, mac, node_mac, .. } = unsafe { *endpoint };
     if flags & ENDPOINT_HOST == 0 {
         store(ctx, 0, &[mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]])?;
@@ -193,18 +193,18 @@ fn deliver(ctx: &TcContext, destination: [u8; 4], overlay: bool) -> Result<Optio
     Ok(Some(redirect(setting(&raw const SETTINGS.net_ifindex))))
 }
 
-/// The start of `bpf_tunnel_key`: the kernel knows what it is by its size.
+/// The start of `bpf_tunnel_key`; the kernel recognizes the version by the size.
 #[repr(C)]
 struct TunnelKey {
     id: u32,
     remote: u32,
 }
 
-/// Sends the frame through the tunnel. As Cilium does, without a UDP checksum.
+/// Sends the frame through the tunnel, like Cilium without a UDP checksum.
 fn encapsulate(ctx: &TcContext, vni: u32, endpoint: [u8; 4]) -> i32 {
     let mut key = TunnelKey { id: vni, remote: u32::from_be_bytes(endpoint) };
     let key = (&raw mut key).cast::<bpf_tunnel_key>();
-    // SAFETY: the key is on the stack for the time of the call, and its true size is given.
+    // SAFETY: the key is on the stack during the call, and the given size is its size.
     let set = unsafe {
         bpf_skb_set_tunnel_key(ctx.skb.skb, key, size_of::<TunnelKey>() as u32, u64::from(BPF_F_ZERO_CSUM_TX))
     };
@@ -221,7 +221,7 @@ fn vni(ctx: &TcContext) -> Option<u32> {
 }
 
 fn redirect(ifindex: u32) -> i32 {
-    // SAFETY: a helper without pointers.
+    // SAFETY: this helper takes no pointers.
     unsafe { bpf_redirect(ifindex, 0) as i32 }
 }
 
@@ -233,16 +233,16 @@ fn count(ctx: &TcContext, reason: u8, direction: u8) {
         return;
     }
     if let Some(value) = METRICS.get_ptr_mut(key) {
-        // SAFETY: a per-CPU value: nobody else writes it while this program runs on this CPU.
+        // SAFETY: a per-CPU value, which nobody else writes while this program runs on this CPU.
         let value = unsafe { &mut *value };
         value.packets += 1;
         value.bytes += u64::from(ctx.len());
     }
 }
 
-/// Reads a setting. Volatile, because the compiler would otherwise use the values that stand in this file.
+/// Reads a setting. The read is volatile, because otherwise the compiler would insert the values in this file.
 fn setting<T: Copy>(field: *const T) -> T {
-    // SAFETY: only called with a field of `SETTINGS`.
+    // SAFETY: callers pass only fields of `SETTINGS`.
     unsafe { field.read_volatile() }
 }
 

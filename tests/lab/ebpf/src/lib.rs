@@ -1,7 +1,7 @@
-//! What the lab's datapath and the lab share: the settings that are fixed when the programs load, and the maps' records.
+//! The types that the lab and its datapath share: the settings that are fixed when the programs load, and the maps' records.
 //!
-//! The maps `cilium_vtep_map`, `cilium_ipcache_v2`, `cilium_lxc` and `cilium_metrics` have Cilium 1.18's layouts. Addresses stand in
-//! them in network order, numbers in the machine's.
+//! The maps `cilium_vtep_map`, `cilium_ipcache_v2`, `cilium_lxc` and `cilium_metrics` have the layouts of Cilium 1.18. Addresses are in
+//! network order, numbers in the machine's.
 #![no_std]
 
 pub use vtep_agent_ebpf::VTEP_VNI;
@@ -12,7 +12,7 @@ pub type VtepKey = [u8; 4];
 pub type VtepValue = [u8; 16];
 /// An ipcache key after the prefix length: cluster id (2 bytes), pad, family; address (16 bytes).
 ///
-/// Words, because BPF has no `memset`, and the compiler would clear an array of bytes with it.
+/// The type is an array of words, because BPF has no `memset`, with which the compiler would clear an array of bytes.
 pub type IpcacheKey = [u32; 5];
 /// An ipcache value: identity, tunnel endpoint (16 bytes), pad, key, flags.
 pub type IpcacheValue = [u8; 24];
@@ -23,17 +23,17 @@ pub const VTEP_ENTRIES: u32 = 8;
 pub const IPCACHE_ENTRIES: u32 = 512_000;
 pub const ENDPOINT_ENTRIES: u32 = 65_535;
 pub const METRICS_ENTRIES: u32 = 1024;
-/// `BPF_F_NO_PREALLOC`, as Cilium creates its maps.
+/// `BPF_F_NO_PREALLOC`; Cilium creates its maps with it.
 pub const NO_PREALLOC: u32 = 1;
 
-/// Bits in front of the address in an ipcache key.
+/// The number of bits before the address in an ipcache key.
 pub const IPCACHE_STATIC_PREFIX: u32 = 32;
 const FAMILY_IPV4: u8 = 1;
 
-/// The node itself: its packets go to the stack, not to a pod.
+/// The endpoint is the node itself: its packets go to the stack, not to a pod.
 pub const ENDPOINT_HOST: u32 = 1;
 
-/// Drop reasons, as in `cilium_metrics`.
+/// Drop reasons of `cilium_metrics`.
 pub const DROP_UNROUTABLE: u8 = 151;
 pub const DROP_INCORRECT_VNI: u8 = 183;
 pub const INGRESS: u8 = 1;
@@ -45,20 +45,20 @@ pub const EGRESS: u8 = 2;
 pub struct Settings {
     pub vtep_mask: [u8; 4],
     pub tunnel_ifindex: u32,
-    /// The peer of `cilium_host`: what leaves there arrives on the node's stack.
+    /// The peer of `cilium_host`: packets that it sends arrive on the node's stack.
     pub net_ifindex: u32,
-    /// VNI of local pods towards what only the ipcache knows: their identity.
+    /// The VNI of local pods to destinations that only the ipcache has: their identity.
     pub pod_identity: u32,
     pub tunnel_mac: [u8; 6],
     pub host_mac: [u8; 6],
-    /// 1: drop what comes from a VTEP with another VNI than 2.
+    /// 1: drop packets from a VTEP with another VNI than 2.
     pub check_vni: u8,
     /// 1: ARP replies carry no MAC, as in Cilium 1.18.0 to 1.18.7.
     pub zero_mac_arp: u8,
     pub reserved: [u8; 2],
 }
 
-/// A local endpoint: 48 bytes, as Cilium's.
+/// A local endpoint: 48 bytes, like Cilium's.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct EndpointInfo {
@@ -82,7 +82,7 @@ pub struct EndpointInfo {
 pub struct MetricsKey {
     pub reason: u8,
     pub direction: u8,
-    /// Where in Cilium's source; nowhere here.
+    /// The place in Cilium's source; unused here.
     pub line: u16,
     pub file: u32,
 }

@@ -1,4 +1,4 @@
-//! Stands in for the agent in tests of `vtep-lab demo`: the command line and answers of the real one, and nothing behind them.
+//! A stub of the agent for tests of `vtep-lab demo`: its command line and answers, without any function.
 
 #![expect(clippy::print_stdout, reason = "the test reads what it prints")]
 
@@ -17,7 +17,7 @@ fn main() -> io::Result<()> {
     }
 }
 
-/// Unhealthy at first, healthy from the third question on.
+/// Unhealthy at first, healthy from the third request on.
 fn serve(arguments: &[String]) -> io::Result<()> {
     let address = arguments.iter().skip_while(|argument| *argument != "--listen").nth(1);
     let listener = TcpListener::bind(address.ok_or(io::ErrorKind::InvalidInput)?)?;
