@@ -1,5 +1,5 @@
-//! What clients of the HTTP endpoints cost: the agent's work with nobody asking, with a thousand connections that never end their request, and
-//! with /status asked for without a pause. Needs root.
+//! The cost of clients of the HTTP endpoints: the agent's work without clients, with a thousand connections that never end their request,
+//! and with requests for /status without a pause. Needs root.
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
 mod support;
@@ -38,7 +38,7 @@ fn main() -> Result<()> {
     with("GET /status without a pause, 10,000 times at least", |_| Ok(Vec::<TcpStream>::new()), ask)
 }
 
-/// A fresh agent, `before` its work is measured and `beside` it.
+/// Starts a new agent, runs `before`, and measures the work of the agent while `beside` runs.
 fn with<H>(
     what: &str,
     before: impl Fn(&Host) -> Result<H>,
@@ -74,7 +74,7 @@ fn with<H>(
     Ok(())
 }
 
-/// Median repair of a deleted entry, median ping through the tunnel, and the 99th percentile of what the kubelet asks.
+/// The median repair of a deleted entry, the median ping through the tunnel, and the 99th percentile of the kubelet's requests.
 fn measure(lab: &Lab) -> Result<(Duration, Duration, Duration)> {
     let (mut repairs, mut pings, mut lives) = (Vec::new(), Vec::new(), Vec::new());
     let vtep = lab.topology.vteps().into_iter().next().context("a VTEP")?;
@@ -86,7 +86,7 @@ fn measure(lab: &Lab) -> Result<(Duration, Duration, Duration)> {
             thread::sleep(Duration::from_micros(200));
         }
         repairs.push(begin.elapsed());
-        // At moments that bear no relation to the ticks; and seven seconds apart, or it is taken for a fight.
+        // The moments are independent of the ticks, and seven seconds apart, because the agent would take more for contention.
         let pause = Instant::now();
         while pause.elapsed() < Duration::from_millis(7000 + n as u64 * 37) {
             let asked = Instant::now();

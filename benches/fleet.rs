@@ -1,4 +1,4 @@
-//! Five hundred agents' watches on one API server: what they ask, what one edit costs, and how they come back when the server does.
+//! Five hundred agents' watches on one API server: their requests, the cost of one edit, and their return after an outage of the server.
 //! Needs root.
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
@@ -22,15 +22,15 @@ use vtep_lab::{Config, Lab};
 
 const AGENTS: usize = 500;
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long the server is away.
+/// The duration of the outage.
 const AWAY: Duration = Duration::from_secs(5);
-/// Of each agent.
+/// For each agent.
 const WATCHES: usize = 5;
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "cilium-config";
 
 fn main() -> Result<()> {
-    // Its loopback carries nothing else, so that its counters are the cost.
+    // The loopback of this namespace carries nothing else, so its counters are the cost.
     let lab = Lab::start()?;
     lab.node.run(|| tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure()))
 }
@@ -59,7 +59,7 @@ impl Agent {
         Ok(Self { updates })
     }
 
-    /// Waits until it has read this MAC, and is sure of it.
+    /// Waits until it has read this MAC from a complete configuration.
     async fn reads(&mut self, mac: &str) -> Result<()> {
         loop {
             let seen = time::timeout(PATIENCE, self.updates.recv()).await.context("no update came")?;
@@ -82,7 +82,7 @@ fn edit(server: &ApiServer, mac: &str) -> Result<()> {
     server.apply(Resource::ConfigMaps, objects::config_map(NAMESPACE, NAME, data)).map(drop)
 }
 
-/// Bytes that the loopback has carried.
+/// The bytes that the loopback has carried.
 fn carried() -> Result<f64> {
     let table = fs::read_to_string("/proc/thread-self/net/dev")?;
     let line = table.lines().find_map(|line| line.trim_start().strip_prefix("lo:")).context("a loopback")?;
@@ -146,7 +146,7 @@ async fn measure() -> Result<()> {
     Ok(())
 }
 
-/// By agent, as its node's watch or look tells whose it is.
+/// Requests by agent; its node's read or watch identifies it.
 fn of_nodes(requests: &[Request], back: Instant) -> impl Iterator<Item = (&str, Duration)> {
     let of_nodes = requests.iter().filter(move |request| request.resource == "nodes" && request.instant >= back);
     of_nodes.map(move |request| (request.name.as_str(), request.instant.duration_since(back)))
@@ -160,7 +160,7 @@ fn most_in_a_second(requests: &[Request], back: Instant) -> Option<usize> {
     seconds.values().map(BTreeSet::len).max()
 }
 
-/// How long after the server was back each agent watched again, the shortest first.
+/// The times after the server's return until each agent watched again, the shortest first.
 fn waits(requests: &[Request], back: Instant) -> Vec<Duration> {
     let mut last = BTreeMap::<&str, Duration>::new();
     for (node, at) in of_nodes(requests, back) {

@@ -1,4 +1,4 @@
-//! How long the pure parts take.
+//! The time that pure functions take.
 
 use std::hint::black_box;
 

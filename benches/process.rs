@@ -1,4 +1,4 @@
-//! The whole agent in the lab, in steady state and under repair: memory, processor time, and how soon it acts. Needs root.
+//! The whole agent in the lab, in steady state and under repair: memory, CPU time, and reaction times. Needs root.
 //!
 //! `VTEP_BENCH_SECONDS` shortens the steady state (60 s).
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
@@ -52,7 +52,7 @@ fn main() -> Result<()> {
     beside_a_large_ipcache(&lab)
 }
 
-/// The ipcache of the largest cluster that Cilium takes.
+/// The ipcache of the largest cluster that Cilium supports.
 fn beside_a_large_ipcache(lab: &Lab) -> Result<()> {
     const ENTRIES: u32 = 511_000;
     lab.cilium.fill_ipcache(ENTRIES)?;
@@ -110,7 +110,7 @@ fn children_time() -> Result<Duration> {
     Ok(Duration::from_micros(time.num_microseconds().try_into()?))
 }
 
-/// The same edits, watched at an API server.
+/// The same edits, through a watch at an API server.
 fn from_api_server(lab: &Lab) -> Result<()> {
     let server = lab.node.run(ApiServer::start)?;
     let kubeconfig = Path::new(FILES).join("kubeconfig");
@@ -161,7 +161,7 @@ fn measure(lab: &Lab, agent: &Child, start: Instant, steady: Duration) -> Result
     Ok(())
 }
 
-/// Spoils the map at moments that bear no relation to the agent's tick.
+/// Changes the map at moments that are independent of the agent's tick.
 fn repairs(lab: &Lab) -> Result<Vec<Duration>> {
     let vteps = lab.topology.vteps();
     let [first, second] = vteps[..] else { anyhow::bail!("two VTEPs") };
@@ -172,7 +172,8 @@ fn repairs(lab: &Lab) -> Result<Vec<Duration>> {
         match n {
             0..10 => lab.cilium.delete_vtep(first.key())?,
             10..20 => lab.cilium.delete_vtep(second.key())?,
-            // An entry repaired more than ten times in a minute is left alone: from here on each is another stale one.
+            // The agent does not repair an entry for a minute after more than ten repairs in a minute: from here on, use another stale
+            // entry each time.
             _ => {
                 let stale = Vtep { cidr: ipnet::Ipv4Net::new([10, 9, n as u8, 0].into(), 24)?, ..first };
                 lab.cilium.put_vtep(stale.key(), stale.value())?;
@@ -197,7 +198,7 @@ fn edits(lab: &Lab, apply: impl Fn(&[Vtep]) -> Result<()>) -> Result<Vec<Duratio
     Ok(times)
 }
 
-/// When the map held exactly these.
+/// The time at which the map had exactly these entries.
 fn wait_for(lab: &Lab, vteps: &[Vtep]) -> Result<Instant> {
     let wanted = vteps.iter().map(|vtep| (vtep.key(), vtep.value())).collect();
     let begin = Instant::now();

@@ -1,4 +1,4 @@
-//! What the agent costs beside traffic, and how soon it sees an outage: eight BIG-IPs, the tap under load. Needs root.
+//! The agent's cost beside traffic, and the time until it sees an outage: eight BIG-IPs, the tap under load. Needs root.
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
 mod support;
@@ -23,7 +23,7 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9808
 const PATIENCE: Duration = Duration::from_secs(30);
 const STEADY: Duration = Duration::from_secs(30);
 const OUTAGES: usize = 10;
-/// Seconds of each transfer, and how many of each kind.
+/// The seconds of each transfer, and the number of transfers of each kind.
 const TRANSFER: u32 = 4;
 const TRANSFERS: usize = 5;
 
@@ -58,7 +58,7 @@ fn verdicts(status: &Value) -> impl Iterator<Item = &str> {
     status["vteps"].as_array().into_iter().flatten().filter_map(|vtep| vtep["verdict"].as_str())
 }
 
-/// Waits until the status is as wanted, and it names a VTEP.
+/// Waits until the status is as wanted and has a VTEP.
 fn wait(lab: &Lab, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Instant> {
     let begin = Instant::now();
     let url = format!("http://{LISTEN}");
@@ -73,7 +73,7 @@ fn wait(lab: &Lab, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Instan
     }
 }
 
-/// So many BIG-IPs, all probed at the full rate.
+/// This many BIG-IPs, all probed at the full rate.
 fn steady(bigips: u8) -> Result<()> {
     let of = |n: u8| -> Result<BigIpAddresses> {
         Ok(BigIpAddresses {
@@ -96,14 +96,14 @@ fn steady(bigips: u8) -> Result<()> {
     Ok(())
 }
 
-/// From a BIG-IP that goes down to a verdict.
+/// The time from the failure of a BIG-IP to a verdict.
 fn outages(interval: &str, promised: &str) -> Result<()> {
     let lab = Lab::start()?;
     lab.config.write(&Config::seed_keys())?;
     let _agent = Agent::start(&lab, &["--probe-interval", interval])?;
     let mut times = Vec::new();
     for n in 0..OUTAGES {
-        // At moments that bear no relation to the probes.
+        // The moments are independent of the probes.
         thread::sleep(Duration::from_millis(n as u64 * 377 % 1000));
         let begin = Instant::now();
         lab.bigips[0].down()?;
@@ -120,11 +120,11 @@ fn outages(interval: &str, promised: &str) -> Result<()> {
     Ok(())
 }
 
-/// Throughput from BIG-IP to a pod with and without the agent in turns, and the tap's own time.
+/// Throughput from BIG-IP to a pod, with and without the agent in turns, and the tap's own time.
 fn tap() -> Result<()> {
     let lab = Lab::start()?;
     lab.config.write(&Config::seed_keys())?;
-    // The entries stay when the agent ends.
+    // The entries remain when the agent ends.
     drop(Agent::start(&lab, &[])?);
     let statistics = Statistics::start()?;
     let (mut with, mut without, mut costs, mut least) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -149,7 +149,7 @@ fn tap() -> Result<()> {
     Ok(())
 }
 
-/// Gbit/s of one TCP stream.
+/// The throughput of one TCP stream in Gbit/s.
 fn transfer(lab: &Lab) -> Result<f64> {
     let iperf = |host: &Host, args: &[&str]| -> Command {
         let mut command = host.command("iperf3");
@@ -163,7 +163,7 @@ fn transfer(lab: &Lab) -> Result<f64> {
         let args = ["--client", &pod, "--time", &seconds, "--json", "--connect-timeout", "1000"];
         let output = iperf(&lab.bigips[0].host, &args).output().context("failed to run iperf3")?;
         let result: Value = serde_json::from_slice(&output.stdout)?;
-        // The server may not listen yet; iperf3 ends with 0 all the same.
+        // The server may not listen yet; iperf3 then still ends with 0.
         match result["end"]["sum_received"]["bits_per_second"].as_f64() {
             None if begin.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(50)),
             bits => break bits.with_context(|| format!("no figure in {result:#}")),
@@ -174,7 +174,7 @@ fn transfer(lab: &Lab) -> Result<f64> {
     Ok(bits? / 1e9)
 }
 
-/// What a program has cost so far.
+/// The cost of a program so far.
 struct Runs {
     time_ns: f64,
     frames: f64,
@@ -191,13 +191,13 @@ impl Runs {
         Ok(Self { time_ns, frames })
     }
 
-    /// Nanoseconds of each frame after those of before.
+    /// The mean time per frame since the earlier measurement, in nanoseconds.
     fn each_since(&self, before: &Self) -> f64 {
         (self.time_ns - before.time_ns) / (self.frames - before.frames)
     }
 }
 
-/// The kernel's accounting of BPF programs, while this lives; it is the whole machine's, and off before and after.
+/// Turns on the kernel's accounting of BPF programs while it exists. The setting is that of the whole machine, and is off otherwise.
 struct Statistics;
 
 impl Statistics {

@@ -1,4 +1,4 @@
-//! What a process of the lab costs.
+//! The resources that a process of the lab uses.
 
 use std::{fs, time::Duration};
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 /// User and system time of a process.
 pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // Behind the name in parentheses, utime and stime are the 12th and 13th word, in hundredths of a second.
+    // After the name in parentheses, utime and stime are the 12th and 13th word, in hundredths of a second.
     let words: Vec<_> = stat.rsplit_once(')').context("a name in parentheses")?.1.split_whitespace().collect();
     let ticks = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok()).context("a number of ticks");
     Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
