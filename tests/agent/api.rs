@@ -11,13 +11,13 @@ use crate::support::{AGENT, Agent, LISTEN};
 pub(crate) const NAMESPACE: &str = "kube-system";
 pub(crate) const NAME: &str = "cilium-config";
 pub(crate) const NODE: &str = "worker-1";
-/// Where agents find the API server's address, as only the lab sees it.
+/// The file with the API server's address for agents; only the lab sees it.
 pub(crate) const KUBECONFIG: &str = "/mnt/kubeconfig";
 
-/// Where the API server says that it is, behind its Service.
+/// The address that the API server publishes for itself, behind its Service.
 pub(crate) const ENDPOINT: &str = "10.169.72.10";
 
-/// An API server inside the node's network that knows this node, itself and the seed's configuration.
+/// An API server inside the node's network with this node, its own endpoints and the seed's configuration.
 pub(crate) fn api_server(lab: &Lab) -> Result<ApiServer> {
     let server = lab.node.run(ApiServer::start)?;
     apply(&server, &Config::seed_keys())?;
@@ -33,7 +33,7 @@ pub(crate) fn apply(server: &ApiServer, keys: &BTreeMap<String, String>) -> Resu
     server.apply(Resource::ConfigMaps, objects::config_map(NAMESPACE, NAME, data)).map(drop)
 }
 
-/// An agent that is told by this server.
+/// An agent that takes its configuration from this server.
 pub(crate) fn start(lab: &Lab, server: &ApiServer, args: &[&str]) -> Result<Agent> {
     fs::write(KUBECONFIG, server.kubeconfig())?;
     let mut command = lab.node.command(AGENT);

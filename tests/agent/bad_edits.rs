@@ -1,4 +1,4 @@
-//! Edits that would lose something, if they were taken as they are.
+//! Edits with errors that would lose VTEPs if the agent applied them unchanged.
 
 use std::collections::BTreeMap;
 
@@ -9,21 +9,21 @@ use crate::support::{Agent, HEALTHY_WITHIN, in_kernel};
 
 type Edit = &'static [(&'static str, &'static str)];
 
-/// Each with the rule, key and position that is blamed for it.
+/// Each edit with the rule, the key and the index of its finding.
 const EDITS: [(Edit, &str, &str, Option<usize>); 5] = [
-    // Cilium would end at its next start; it used to read as "off".
+    // With this value, Cilium would end at its next start; the agent must not read it as "off".
     (&[("enable-vtep", "ture")], "bool-invalid", "enable-vtep", None),
     (&[("tunnel-port", "847x")], "number-invalid", "tunnel-port", None),
-    // Valid, and wrong for every line: it used to take all of them out of force, and out of the last good configuration.
+    // This mask is valid, but wrong for every line; it must not put all VTEPs out of effect, or out of the last good configuration.
     (&[("vtep-mask", "255.255.0.0")], "vtep-cidr-mask-mismatch", "vtep-cidr", Some(0)),
-    // A renumbering with a slip in it: the old network is all there is until the new one is right.
+    // A renumbering with a typing error: the old network remains in effect until the new one is right.
     (
         &[("vtep-cidr", "10.1.6.0/24 10.1.8.0/24"), ("vtep-mac", "00:50:56:A0:7D:D8 00:50:56:86:6b")],
         "vtep-mac-invalid",
         "vtep-mac",
         Some(1),
     ),
-    // The underlay's network where the tunnel's belongs: the good line used to be in error, and this one in force.
+    // The underlay's network in place of the tunnel's: the finding is at this line, not at the good one.
     (
         &[("vtep-cidr", "10.1.6.0/24 10.169.72.0/24"), ("vtep-endpoint", "10.169.72.34 10.170.0.5")],
         "vtep-endpoint-in-vtep-cidr",

@@ -22,9 +22,10 @@ const CONNECTIONS: usize = 1000;
 /// Nearly the limit of connections: a few are left for the requests of this test.
 const PLACES: usize = 120;
 const REQUESTS: usize = 10_000;
-/// Bytes of a header that no honest client sends.
+/// A header of a length that no honest client sends, in bytes.
 const HEADER: usize = 1 << 20;
-/// Promised: 16 MB in all, of which the program itself takes more than a third. A test's build is a larger program: it counts what is not it.
+/// The documents promise 16 MB in all, more than a third of it for the program itself. A test build is larger, so the test does not count
+/// the program.
 const MEMORY_MB: f64 = 10.0;
 /// The kubelet's default timeout for a probe.
 const KUBELET_TIMEOUT: Duration = Duration::from_secs(1);
@@ -45,14 +46,15 @@ fn is_small(pid: Pid) -> Result<()> {
     Ok(())
 }
 
-/// A deleted entry is put back as if nobody asked. Not too often: the agent would take it for a fight.
+/// The agent restores a deleted entry as if there were no clients. The test deletes rarely, because the agent would take more for
+/// contention.
 fn repairs(lab: &Lab) -> Result<()> {
     let vteps = lab.topology.vteps();
     lab.cilium.delete_vtep(vteps[0].key())?;
     eventually("a deleted entry is back", REPAIRED_WITHIN, || Ok(in_kernel(lab, &vteps)?.then_some(())))
 }
 
-/// As the kubelet asks: on a connection of its own.
+/// A request like the kubelet's: on a new connection.
 fn lives(agent: &Agent) -> Result<()> {
     let begin = Instant::now();
     ensure!(agent.code("/livez")? == 200, "alive");
@@ -60,14 +62,14 @@ fn lives(agent: &Agent) -> Result<()> {
     Ok(())
 }
 
-/// What was lost of the pings through the tunnel, since the start.
+/// The number of lost pings through the tunnel since the start.
 fn lost(agent: &Agent) -> Result<u64> {
     let status = agent.status()?.context("a status")?;
     ensure!(all_healthy(&status), "{:#?}", status.vteps);
     Ok(status.vteps.iter().map(|vtep| vtep.probes.icmp.lost).sum())
 }
 
-/// A thousand requests that never end, a byte at a time.
+/// A thousand requests that never end, one byte at a time.
 fn slowly(lab: &Lab, agent: &Agent) -> Result<()> {
     let mut streams = lab.node.run(|| (0..CONNECTIONS).map(|_| connect()).collect::<Result<Vec<_>>>())?;
     for byte in b"GET / HTTP/1.1\r\nX-Slow: " {
@@ -141,7 +143,7 @@ fn much(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Ten thousand statuses over connections that are kept.
+/// Ten thousand requests for the status over persistent connections.
 fn often(node: &Host) -> Result<()> {
     node.run(|| {
         let mut stream = connect()?;
@@ -199,7 +201,7 @@ fn no_client_costs_more_than_its_share() -> Result<()> {
     Ok(())
 }
 
-/// More listeners than there is room for, and their places are free again when they are gone.
+/// More listeners of `/events` than the agent accepts; their places are free again after they disconnect.
 #[test]
 fn listeners_have_sixteen_places() -> Result<()> {
     let lab = Lab::start()?;

@@ -88,7 +88,7 @@ fn plan_says_why_it_cannot() -> Result<()> {
     Ok(())
 }
 
-/// A script must tell "nothing to do" from "nobody could be asked".
+/// A script must be able to distinguish "nothing to do" from "the source did not answer".
 #[test]
 fn without_a_reachable_source_commands_end_with_2_and_one_reason() -> Result<()> {
     let lab = Lab::start()?;
@@ -97,7 +97,7 @@ fn without_a_reachable_source_commands_end_with_2_and_one_reason() -> Result<()>
     server.stop()?;
     let kube = |kubeconfig: &'static str| (vec!["--config-source", "kube"], kubeconfig);
     let sources = [
-        // What of the reason must be there, once.
+        // The part of the reason that must appear, exactly once.
         ("refused", kube(KUBECONFIG)),
         ("/mnt/no-kubeconfig", kube("/mnt/no-kubeconfig")),
         ("/mnt/nowhere", (vec!["--config-dir", "/mnt/nowhere"], "/mnt/no-kubeconfig")),
@@ -120,7 +120,7 @@ fn without_a_reachable_source_commands_end_with_2_and_one_reason() -> Result<()>
     Ok(())
 }
 
-/// What was seen last is worth a look, and is not what is so.
+/// The saved configuration is shown, but the exit status says that it may be out of date.
 #[test]
 fn what_was_seen_last_is_shown_and_is_no_success() -> Result<()> {
     let lab = Lab::start()?;
@@ -173,7 +173,7 @@ fn status_prints_the_table_and_its_exit_status_tells() -> Result<()> {
     Ok(())
 }
 
-/// The schema is what other people's programs are written by: no field is missing in it, and none is there that the agent does not send.
+/// Other programs rely on the schema: it has every field that the agent sends, and no other.
 #[test]
 fn status_is_as_its_schema_says() -> Result<()> {
     let lab = Lab::start()?;
@@ -208,7 +208,7 @@ fn status_is_as_its_schema_says() -> Result<()> {
     Ok(())
 }
 
-/// Over and over, for who has it on a screen; without a terminal, without what moves a cursor or colours.
+/// `--watch` repeats the table; if the output is not a terminal, without control sequences and colours.
 #[test]
 fn status_is_watched_until_it_is_ended() -> Result<()> {
     let lab = Lab::start()?;

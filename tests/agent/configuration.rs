@@ -8,7 +8,7 @@ use vtep_lab::{Config, Lab};
 
 use crate::support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, all_healthy, eventually, in_kernel};
 
-/// Promised: 100 ms after the file system's event.
+/// The documents promise 100 ms after the event of the file system.
 const PROGRAMMED_WITHIN: Duration = Duration::from_secs(1);
 
 fn edited(key: &str, value: &str) -> BTreeMap<String, String> {
@@ -49,9 +49,9 @@ fn a_broken_edit_changes_nothing_and_is_said_once() -> Result<()> {
             status.config.findings.iter().any(|finding| finding.rule.id() == rule)
         })?;
         ensure!(status.config.stale && !status.config.valid, "{:?}", status.config);
-        // Passes since the edit: what it would do to the kernel, it would have done.
+        // Enough passes since the edit that the agent would have made its changes in the kernel.
         let passes = status.datapath.last_pass.map(|pass| pass.at);
-        // In sync with this document: a pass that had begun before the edit is about the one before.
+        // Wait for a pass with this document: one that began before the edit reports about the old one.
         let later = agent.wait_for("more passes", HEALTHY_WITHIN, |status| {
             status.datapath.last_pass.as_ref().map(|pass| pass.at) > passes && status.datapath.in_sync
         })?;
@@ -108,7 +108,7 @@ fn a_vtep_that_is_taken_out_goes() -> Result<()> {
     let mut lab = Lab::start()?;
     let agent = Agent::healthy(&lab)?;
     let first = lab.topology.vteps()[0];
-    // As long as Cilium was started with the other, it stays: Cilium would write it again.
+    // While Cilium's running configuration has the other one, it remains: Cilium would write it again.
     lab.config.write(&Config::keys_for(&[first]))?;
     agent.wait_for("one VTEP is left", HEALTHY_WITHIN, |status| status.vteps.len() == 1 && status.datapath.in_sync)?;
     ensure!(in_kernel(&lab, &lab.topology.vteps())?, "{:?}", lab.cilium.vtep_entries()?);

@@ -1,4 +1,4 @@
-//! Somebody else writes the same entries: Cilium's sync with what it was started with, and worse.
+//! Another writer changes the same entries: Cilium's sync with the configuration of its start, and worse.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -12,7 +12,7 @@ use vtep_lab::{Config, Lab, Vtep};
 
 use crate::support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, REPAIRED_WITHIN, bpftool, eventually, in_kernel};
 
-/// The seed's VTEPs, the first with another MAC than Cilium was started with.
+/// The seed's VTEPs; the first has another MAC than in Cilium's running configuration.
 fn edited(lab: &Lab) -> Result<Vec<Vtep>> {
     let mut vteps = lab.topology.vteps();
     vteps[0].mac = "00:50:56:a0:7d:d9".parse()?;
@@ -21,7 +21,7 @@ fn edited(lab: &Lab) -> Result<Vec<Vtep>> {
 
 #[test]
 fn over_ciliums_sync_the_configuration_wins() -> Result<()> {
-    // Cilium's sync comes every minute; here every seven seconds.
+    // Cilium syncs every minute; here every seven seconds.
     const SYNC: Duration = Duration::from_secs(7);
     const SYNCS: u32 = 4;
     let lab = Lab::start()?;
@@ -56,7 +56,7 @@ fn over_ciliums_sync_the_configuration_wins() -> Result<()> {
     Ok(())
 }
 
-/// Cilium deletes nothing: a hand that does is told from it.
+/// Cilium never deletes entries, so a writer that does is not Cilium.
 #[test]
 fn deletions_by_hand_are_not_ciliums() -> Result<()> {
     let lab = Lab::start()?;
@@ -84,7 +84,7 @@ fn a_fight_is_named_and_left_alone() -> Result<()> {
     let over = AtomicBool::new(false);
     let cilium = &lab.cilium;
     thread::scope(|scope| -> Result<()> {
-        // Overwritten once a second, for longer than it is mended.
+        // The test overwrites once a second, for longer than the agent repairs.
         let fighter = scope.spawn(|| -> Result<()> {
             while !over.load(Ordering::Relaxed) {
                 cilium.put_vtep(theirs.key(), theirs.value())?;
@@ -100,7 +100,7 @@ fn a_fight_is_named_and_left_alone() -> Result<()> {
             let hint = status.vteps[0].hint.clone().unwrap_or_default();
             ensure!(hint.contains("10.169.72.99"), "{hint}");
             ensure!(status.vteps[1].cause.is_none(), "the other is not concerned: {:?}", status.vteps[1]);
-            // The others are mended as ever.
+            // The agent still repairs the other entries.
             bpftool(&lab, "map delete pinned /sys/fs/bpf/tc/globals/cilium_vtep_map key 10 1 5 0")?;
             eventually("the other is still mended", REPAIRED_WITHIN, || {
                 Ok((lab.cilium.vtep_entries()?.get(&other.key()) == Some(&other.value())).then_some(()))
@@ -124,7 +124,7 @@ fn a_fight_is_named_and_left_alone() -> Result<()> {
     Ok(())
 }
 
-/// Somebody who writes in the moment after the repair, before the agent has looked again: that is no unfinished work, but another repair.
+/// A writer that acts right after the repair, before the agent reads again: that counts as another repair, not as unfinished work.
 #[test]
 fn an_overwrite_is_counted_however_soon_it_comes() -> Result<()> {
     const TIMES: u64 = 8;
@@ -135,7 +135,7 @@ fn an_overwrite_is_counted_however_soon_it_comes() -> Result<()> {
     let deadline = Instant::now() + HEALTHY_WITHIN;
     for _ in 0..TIMES {
         lab.cilium.put_vtep(theirs.key(), theirs.value())?;
-        // Without a pause: the next overwrite is to come between the repair and the look after it.
+        // No pause: the next overwrite must come between the repair and the read after it.
         while lab.cilium.vtep_entries()?.get(&ours.key()) != Some(&ours.value()) {
             ensure!(Instant::now() < deadline, "it is not mended");
         }

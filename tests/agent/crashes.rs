@@ -1,4 +1,4 @@
-//! `kill -9` at any moment: after each restart the kernel comes to hold the configuration, and nothing of anybody else is touched.
+//! `kill -9` at any moment: after each restart the kernel again matches the configuration, and the agent touches nothing of other owners.
 
 use std::{path::Path, thread, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, bpftool, eventually, 
 const IPCACHE: &str = "/sys/fs/bpf/tc/globals/cilium_ipcache_v2";
 const OTHERS_MAP: &str = "/sys/fs/bpf/tc/globals/somebody_elses_map";
 
-/// What belongs to somebody else: a map, an ipcache entry, a route and rules, two of them close to ours.
+/// Objects of other owners: a map, an ipcache entry, a route and rules, two of them similar to the agent's.
 fn plant(lab: &Lab) -> Result<()> {
     bpftool(lab, &format!("map create {OTHERS_MAP} type hash key 4 value 16 entries 8 name other flags 1"))?;
     bpftool(lab, &format!("map update pinned {OTHERS_MAP} key 10 1 6 0 value 0 1 2 3 4 5 0 0 10 9 9 9 0 0 0 0"))?;
@@ -25,7 +25,7 @@ fn plant(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// All of it, and nothing of ours.
+/// All objects except the agent's own.
 fn others(lab: &Lab) -> Result<Vec<String>> {
     let not_ours = |line: &&str| {
         !line.contains("proto 113")
@@ -68,7 +68,7 @@ fn killed(times: u32) -> Result<()> {
         let mut command = lab.agent_command(Path::new(AGENT), LISTEN);
         command.args(["--ipcache", "on"]);
         let mut agent = Agent::spawn(&lab, command)?;
-        // Any moment between the start of the process and a few changes later; the same ones each time the test runs.
+        // A random moment between the start of the process and a few changes later; each run of the test uses the same moments.
         seed ^= seed << 13;
         seed ^= seed >> 17;
         seed ^= seed << 5;
@@ -99,7 +99,7 @@ fn killed_at_any_moment_it_comes_back() -> Result<()> {
     killed(20)
 }
 
-/// `make test-all`.
+/// Runs only with `make test-all`.
 #[test]
 #[ignore = "takes minutes"]
 fn killed_two_hundred_times_it_comes_back() -> Result<()> {

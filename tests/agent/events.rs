@@ -1,4 +1,4 @@
-//! What `kubectl` alone tells: Events, and the Node's condition. On an API server that takes its time, and on none.
+//! The reports for `kubectl`: Events, and the Node's condition. With an API server that is slow, and without one.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ fn a_change_of_verdict_is_an_event_on_the_node() -> Result<()> {
     ensure!(event["type"] == "Normal", "{event:#}");
     agent.wait_for("both VTEPs are healthy again", NOTICED_WITHIN, all_healthy)?;
 
-    // The same again is counted in the Event that is there.
+    // A repetition increases the count of the existing Event.
     bigip(&lab).down()?;
     agent.wait_for("it is noticed", NOTICED_WITHIN, |status| !all_healthy(status))?;
     bigip(&lab).up()?;
@@ -89,7 +89,7 @@ fn a_finding_is_one_event_of_all_nodes() -> Result<()> {
         |count| eventually("it is told", NOTICED_WITHIN, || Ok(Some(names()?).filter(|names| names.len() == count)));
     start(&lab, &server, &[])?.wait_for("it is told", HEALTHY_WITHIN, |status| status.events.written == 1)?;
     let [first] = &told(1)?[..] else { anyhow::bail!("one Event") };
-    // Another agent, or this one started anew, finds it told.
+    // Another agent, or this one after a restart, finds that the Event exists.
     let agent = start(&lab, &server, &[])?;
     agent.wait_for("it is told again", HEALTHY_WITHIN, |status| status.events.written == 1)?;
     ensure!(told(2)?.iter().all(|name| name == first), "{:?}", names()?);
@@ -161,7 +161,8 @@ fn the_condition_follows_and_is_ours_alone() -> Result<()> {
     Ok(())
 }
 
-/// The tunnel's work does not wait for the API server: neither for one that takes five seconds for each answer, nor for one that is gone.
+/// Probes and repairs do not wait for the API server: neither for one that takes five seconds for each answer, nor for one that is
+/// unreachable.
 #[test]
 fn a_slow_server_and_none_hinder_nothing() -> Result<()> {
     type Trouble = fn(&ApiServer) -> Result<()>;
@@ -176,7 +177,7 @@ fn a_slow_server_and_none_hinder_nothing() -> Result<()> {
         let agent = start(&lab, &server, &["--node-condition"])?;
         agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
         trouble(&server)?;
-        // A third repair would be a fight.
+        // A third repair would count as contention.
         for _ in 0..2 {
             lab.cilium.delete_vtep(lab.topology.vteps()[0].key())?;
             eventually(

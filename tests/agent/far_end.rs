@@ -1,4 +1,4 @@
-//! The first BIG-IP's side of a test: what it sends by itself, and what it filters.
+//! The first BIG-IP's side of a test: its own traffic, and its filters.
 
 use std::{
     net::Ipv4Addr,
@@ -17,7 +17,7 @@ pub(crate) fn on_bigip(lab: &Lab, lines: &str) -> Result<()> {
     bigip(lab).host.ip(lines).map(drop)
 }
 
-/// A VXLAN tunnel with other parameters, in place of the first BIG-IP's own.
+/// Replaces the first BIG-IP's tunnel by a VXLAN tunnel with other parameters.
 pub(crate) fn tunnel(lab: &Lab, vni: u32, port: u16, local: Ipv4Addr) -> Result<()> {
     let BigIpAddresses { self_ip, mac, .. } = &bigip(lab).addresses;
     let node = lab.topology.node_ip;
@@ -53,7 +53,7 @@ pub(crate) fn unfilter(lab: &mut Lab) -> Result<()> {
     nft(&bigip(lab).host, "delete table ip lab")
 }
 
-/// What BIG-IP does all the time by itself: asks for a pod, and sends to it. Ends when it is dropped.
+/// BIG-IP's usual traffic: ARP requests for a pod, and packets to it. Ends when it is dropped.
 pub(crate) struct Chatter(Child);
 
 impl Chatter {
@@ -67,7 +67,7 @@ impl Chatter {
 
 impl Drop for Chatter {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

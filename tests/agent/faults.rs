@@ -1,4 +1,5 @@
-//! The fault matrix: each fault in a healthy lab is named, with the value seen, and forgotten after its repair. Prints a table.
+//! The fault matrix: for each fault in a healthy lab the agent names the cause, with the observed value, and clears it after the repair.
+//! Prints a table.
 
 use std::{
     io::Write,
@@ -18,16 +19,16 @@ use crate::{
     support::{Agent, all_healthy, eventually},
 };
 
-/// Promised: 10 s to name, 10 s to clear.
+/// The documents promise 10 s to name a cause, and 10 s to clear it.
 const WITHIN: Duration = Duration::from_secs(100);
 
-/// Breaks something, and mends it; the second BIG-IP is never touched.
+/// Injects a fault, and repairs it; the second BIG-IP is never affected.
 struct Fault {
     name: &'static str,
     cause: Cause,
-    /// What the hint must say.
+    /// Words that the hint must contain.
     words: &'static str,
-    /// It shows in what BIG-IP sends by itself.
+    /// The fault shows only in traffic that BIG-IP sends by itself.
     traffic: bool,
     inject: fn(&mut Lab) -> Result<()>,
     repair: fn(&mut Lab) -> Result<()>,
@@ -105,7 +106,7 @@ const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "no flood entry for this node",
-        // Linux answers ARP through the same table, so that nothing comes at all.
+        // Linux answers ARP through the same table, so no answer arrives at all.
         cause: Cause::TunnelSilent,
         words: "FDB record for this node (10.169.72.239)",
         traffic: false,
@@ -201,7 +202,8 @@ const FAULTS: &[Fault] = &[
         traffic: true,
         inject: |lab| {
             let host = &bigip(lab).host;
-            // Linux would ask for the pod's MAC in the foreign address's name, which BIG-IP does not: so it knows it beforehand.
+            // Linux would send ARP requests with the foreign address as sender, which BIG-IP does not; so the test configures the pod's
+            // MAC.
             let known = host.command("ping").args(["-c", "1", &lab.topology.pod_ip.to_string()]).output()?;
             ensure!(known.status.success(), "{known:?}");
             on_bigip(lab, "address add 192.0.2.7/32 dev lo")?;
@@ -265,7 +267,7 @@ const FAULTS: &[Fault] = &[
             }
             Ok(())
         },
-        // A minute of peace.
+        // A minute without another write.
         repair: |_| Ok(()),
     },
 ];
@@ -282,7 +284,7 @@ fn holds(status: &Status, fault: &Fault) -> bool {
     vtep.cause == Some(fault.cause) && vtep.hint.as_ref().is_some_and(|hint| hint.contains(fault.words))
 }
 
-/// Injects the fault, and mends it whatever comes.
+/// Injects the fault, and repairs it also after a failure.
 fn run(fault: &Fault, lab: &mut Lab, agent: &Agent) -> Result<Row> {
     let begin = Instant::now();
     (fault.inject)(lab)?;
@@ -297,7 +299,7 @@ fn run(fault: &Fault, lab: &mut Lab, agent: &Agent) -> Result<Row> {
 
 fn named(fault: &Fault, agent: &Agent) -> Result<()> {
     let status = agent.wait_for("the fault is named", WITHIN, |status| holds(status, fault))?;
-    // Every fault here comes after health: what was answered and is not any more does not work in part.
+    // Every fault here follows a healthy state, so a probe that was answered before and is not now must not yield `degraded`.
     let lost = fault.cause != Cause::NoReturnPath || status.vteps[0].verdict == Verdict::Unreachable;
     ensure!(lost && status.verdict != Verdict::Healthy, "{:?}", status.vteps[0]);
     let other = status.vteps.iter().find(|vtep| vtep.cidr.to_string() == "10.1.5.0/24").context("the other")?;
@@ -311,7 +313,7 @@ fn each_fault_is_named_and_its_repair_seen() -> Result<()> {
     let mut lab = Lab::start()?;
     let agent = Agent::healthy(&lab)?;
     let results: Vec<_> = FAULTS.iter().map(|fault| (fault, run(fault, &mut lab, &agent))).collect();
-    // Past the harness, which would keep it to itself.
+    // Print to the terminal: the test harness would hide standard output.
     let mut out = std::io::stdout();
     writeln!(out, "\n{:<40} {:<26} {:>8} {:>8}", "FAULT", "CAUSE NAMED", "NAMED", "CLEARED")?;
     for (fault, result) in &results {
@@ -328,7 +330,8 @@ fn each_fault_is_named_and_its_repair_seen() -> Result<()> {
         .try_for_each(|(fault, result)| result.map(drop).with_context(|| format!("fault: {}", fault.name)))
 }
 
-/// Both BIG-IPs ail: each has its own cause. Then one ails twice: the nearer fault is the cause, the other is told as well.
+/// First, each BIG-IP has a fault of its own. Then one has two faults: the nearer one is the cause, and the hint mentions the other as
+/// well.
 #[test]
 fn two_faults_do_not_mix() -> Result<()> {
     let mut lab = Lab::start()?;
@@ -354,7 +357,7 @@ fn two_faults_do_not_mix() -> Result<()> {
     Ok(())
 }
 
-/// The MAC is put right, and the tunnel goes down in the same moment: what it answered before is not the advice of now.
+/// The MAC is corrected, and the tunnel goes down at the same moment: the hint must not be about the old answer.
 #[test]
 fn an_old_answer_does_not_hide_a_silent_tunnel() -> Result<()> {
     let lab = Lab::start()?;
@@ -368,7 +371,7 @@ fn an_old_answer_does_not_hide_a_silent_tunnel() -> Result<()> {
     let status = agent.wait_for("the silence is named", WITHIN, silent)?;
     let hint = status.vteps[0].hint.as_deref().context("a hint")?;
     ensure!(status.vteps[0].verdict == Verdict::Unreachable && !hint.contains(":99"), "{hint}");
-    // Long before the old answer is history.
+    // Well before the old answer expires.
     ensure!(named.elapsed() < Duration::from_secs(50), "after {:?}", named.elapsed());
     let aged = |status: &Status| {
         status.vteps[0].evidence.iter().any(|of| of.cause == Cause::VtepMacMismatch && of.age_s >= 15)
@@ -377,7 +380,7 @@ fn an_old_answer_does_not_hide_a_silent_tunnel() -> Result<()> {
     Ok(())
 }
 
-/// Cilium was started with another mask, and nothing is left that says so but the drops.
+/// Cilium was started with another mask, and only the drops show it.
 #[test]
 fn a_datapath_that_drops_is_told_from_a_silent_bigip() -> Result<()> {
     let mut lab = Lab::start()?;

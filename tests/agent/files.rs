@@ -1,4 +1,4 @@
-//! Files and answers that are not what they should be: too long, no file at all, or somebody else's.
+//! Files and answers that are not as they should be: too long, not a regular file, or from another program.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ use crate::{
     support::{AGENT, Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, eventually, run},
 };
 
-/// What the agent may take more than it had, in KB: it has 48 MiB in the DaemonSet, and some 15 are taken.
+/// The permitted growth of the agent's memory, in KB: the DaemonSet limits it to 48 MiB, and it uses some 15.
 const MORE_KB: u64 = 16 << 10;
 const LINE: &str = "cannot read Cilium's running configuration";
 
@@ -36,14 +36,14 @@ fn runtime_config() -> PathBuf {
     Path::new(CILIUM_RUN).join("state/agent-runtime-config.json")
 }
 
-/// The agent's memory, from now on.
+/// Measures the agent's memory from now on.
 struct Memory {
     pid: Pid,
     before: u64,
 }
 
 impl Memory {
-    /// The start takes more than what follows, and would hide it: the kernel forgets the most that was.
+    /// The start uses more memory than later work, and would hide it: reset the kernel's high-water mark.
     fn watch(agent: &Agent) -> Result<Self> {
         let pid = agent.pid()?;
         fs::write(format!("/proc/{pid}/clear_refs"), "5").context("failed to reset the peak")?;
@@ -57,7 +57,7 @@ impl Memory {
     }
 }
 
-/// The most memory that it ever had, in KB.
+/// The high-water mark of the agent's memory, in KB.
 fn most(pid: Pid) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("a VmHWM line")?;
@@ -75,7 +75,7 @@ fn a_runtime_config_of_60_mb_costs_a_line_and_no_memory() -> Result<()> {
     let memory = Memory::watch(&agent)?;
     let before = agent.wait_for("what runs is known", HEALTHY_WITHIN, |status| status.cilium.vtep_mask.is_some())?;
 
-    // All of it valid: keys that nobody reads.
+    // The file is valid, with keys that the agent does not read.
     let filler = format!("{{\"EnableVTEP\": false, \"Filler\": [{}0]}}", "1234567890, ".repeat(5_000_000));
     ensure!(filler.len() > 60_000_000);
     fs::write(runtime_config(), &filler)?;
@@ -84,7 +84,7 @@ fn a_runtime_config_of_60_mb_costs_a_line_and_no_memory() -> Result<()> {
     ensure!(status.cilium.vtep_mask == before.cilium.vtep_mask, "what was known stays: {:?}", status.cilium);
     ensure!(all_healthy(&status) && !status.cilium.restart_required, "{:?}", status.vteps);
 
-    // It goes on growing: no news.
+    // The file continues to grow; the agent reports that only once.
     fs::OpenOptions::new().append(true).open(runtime_config())?.write_all(filler.as_bytes())?;
     lab.cilium.write_running_config()?;
     agent.wait_for("it can be read again", NOTICED_WITHIN, |status| status.cilium.config_error.is_none())?;
@@ -93,7 +93,7 @@ fn a_runtime_config_of_60_mb_costs_a_line_and_no_memory() -> Result<()> {
     memory.did_not_grow()
 }
 
-/// Makes something at a path.
+/// Creates something at a path.
 type Make = fn(&Path) -> Result<()>;
 
 fn replace(path: &Path, make: Make) -> Result<()> {
@@ -135,18 +135,18 @@ fn a_mounted_key_that_is_too_long_or_a_pipe_changes_nothing() -> Result<()> {
     let memory = Memory::watch(&agent)?;
     let extra = Path::new(CONFIG).join("extra");
     fs::File::create(&extra)?.set_len(1 << 40)?;
-    // A mounted ConfigMap is read behind `..data`: what lies beside it is not part of it.
+    // In a mounted ConfigMap the agent reads `..data`; other files beside it do not count.
     lab.config.write(&Config::seed_keys())?;
     agent.wait_for("it is valid", HEALTHY_WITHIN, |status| status.config.valid && all_healthy(status))?;
     let behind = fs::canonicalize(Path::new(CONFIG).join("..data"))?.join("extra");
     fs::File::create(&behind)?.set_len(1 << 40)?;
-    // The directory itself does not change by it; its next reading is at most ten seconds away.
+    // This does not change the directory itself; the agent reads it again within ten seconds.
     let status = agent.wait_for("it is said", NOTICED_WITHIN, |status| !status.config.valid)?;
     let said = format!("{:?} {:?}", status.config.findings, status.config.source_error);
     ensure!(said.contains("extra is too long for a ConfigMap"), "{said}");
     ensure!(status.config.stale && all_healthy(&status), "{status:?}");
 
-    // A third one is a pipe that nobody writes to: who opened it would wait for ever. It is no key, and the next reading goes past it.
+    // A third entry is a pipe without a writer, on which an open would block. It is not a key, and the next read skips it.
     mkfifo(&behind.with_file_name("pipe"), Mode::S_IRWXU)?;
     fs::remove_file(&behind)?;
     let valid = |status: &Status| status.config.valid && !status.config.stale && all_healthy(status);
@@ -155,7 +155,7 @@ fn a_mounted_key_that_is_too_long_or_a_pipe_changes_nothing() -> Result<()> {
     memory.did_not_grow()
 }
 
-/// An answer without end; the client's hanging up ends it.
+/// An endless answer; it ends when the client closes the connection.
 fn answer_for_ever(mut client: impl Read + Write) {
     let _ = client.read(&mut [0; 4096]);
     let _ = client.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n");
@@ -187,7 +187,7 @@ fn an_endless_answer_of_ciliums_socket_is_not_taken_in() -> Result<()> {
     memory.did_not_grow()
 }
 
-/// No API server stores an object of more than 1.5 MiB; what answers in its place may.
+/// No API server stores an object of more than 1.5 MiB, but another server at its address may send more.
 #[test]
 fn an_object_of_60_mb_is_not_taken_in() -> Result<()> {
     let lab = Lab::builder().fill_map(true).start()?;
@@ -205,7 +205,7 @@ fn an_object_of_60_mb_is_not_taken_in() -> Result<()> {
     memory.did_not_grow()?;
     ensure!(agent.terminate()?.success(), "a clean end");
 
-    // The first look at a start is an answer, and no watch.
+    // The first read after a start is a plain answer, not a watch.
     let agent = start(&lab, &server, &[])?;
     agent.wait_for("it is said again", NOTICED_WITHIN, said)?;
     let memory = Memory::watch(&agent)?;
@@ -217,7 +217,7 @@ fn an_object_of_60_mb_is_not_taken_in() -> Result<()> {
     memory.did_not_grow()
 }
 
-/// Somebody else's server at the agent's address.
+/// Another program's server at the agent's address.
 #[test]
 fn an_endless_answer_ends_the_command_and_not_the_shell() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;

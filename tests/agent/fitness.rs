@@ -1,4 +1,4 @@
-//! Nodes that are fit, and nodes that are not: `preflight`, and what `run` does there.
+//! Supported and unsupported nodes: `preflight`, and the behaviour of `run`.
 
 use std::{path::Path, process::Output};
 
@@ -9,7 +9,7 @@ use vtep_lab::{CILIUM_RUN, Config, Lab};
 
 use crate::support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, all_healthy};
 
-/// Runs `preflight` behind a program that takes something away from it.
+/// Runs `preflight` behind a program that removes something from it.
 fn preflight(lab: &Lab, wrapper: &[&str], args: &[&str]) -> Result<(Option<i32>, String)> {
     let line: Vec<_> = wrapper.iter().chain([&AGENT, &"preflight", &"--cilium-run", &CILIUM_RUN]).chain(args).collect();
     let (program, args) = line.split_first().context("a command line")?;
@@ -17,7 +17,7 @@ fn preflight(lab: &Lab, wrapper: &[&str], args: &[&str]) -> Result<(Option<i32>,
     Ok((status.code(), String::from_utf8(stdout)? + &String::from_utf8_lossy(&stderr)))
 }
 
-/// Line by line, what is found ok and what not.
+/// The names of the failed checks.
 fn failed(words: &str) -> Vec<&str> {
     words.lines().filter_map(|line| line.strip_prefix("FAILED ")?.split_whitespace().next()).collect()
 }
@@ -86,7 +86,7 @@ fn on_an_unfit_kernel_it_lives_and_writes_nothing() -> Result<()> {
     lives_and_writes_nothing(&lab, &agent, "is older than 5.10, which VTEP in Cilium 1.18.8 needs")
 }
 
-/// It says why, wherever one may look; a crash loop would say it to nobody but `kubectl logs`.
+/// The agent reports the reason everywhere; a crash loop would show it only in `kubectl logs`.
 pub(crate) fn lives_and_writes_nothing(lab: &Lab, agent: &Agent, reason: &str) -> Result<()> {
     agent.wait_for("it has looked, and says why it does nothing", HEALTHY_WITHIN, |status| {
         let told = status.kernel.reasons.iter().any(|told| told.contains(reason));
@@ -131,7 +131,7 @@ fn a_broken_release_of_cilium_is_named() -> Result<()> {
     let hint = status.vteps[0].hint.as_deref().unwrap_or_default();
     ensure!(hint.contains("upgrade Cilium to 1.18.8") && status.cilium.version == version("1.18.3"), "{hint}");
 
-    // Away, it may come back as it was.
+    // While Cilium does not run, the last known version remains, because Cilium may return with it.
     lab.cilium.stop()?;
     agent.wait_for("Cilium is gone", HEALTHY_WITHIN, |status| !status.datapath.in_sync)?;
     ensure!(agent.status()?.context("a status")?.cilium.version == version("1.18.3"), "the last known version");

@@ -1,4 +1,4 @@
-//! Geneve from end to end: between the kernel's own devices, where it has them, and between devices played in user space elsewhere.
+//! Geneve from end to end: between the kernel's own devices, if it has them, and between devices in user space.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     support::{Agent, NOTICED_WITHIN, all_healthy, run},
 };
 
-/// Kernels without Geneve devices fail these; `make test-kernels` boots some that have them.
+/// These fail on kernels without Geneve devices; `make test-kernels` boots some that have them.
 mod devices {
     use super::*;
 
@@ -37,7 +37,7 @@ mod devices {
     }
 }
 
-/// BIG-IP's frames have options here.
+/// BIG-IP's frames have options in this test.
 mod user_space {
     use super::*;
 
@@ -108,13 +108,13 @@ fn names_what_fails(kind: Tunnel) -> Result<()> {
     bigip(&lab).up()?;
     agent.wait_for("BIG-IP is there again", NOTICED_WITHIN, all_healthy)?;
 
-    // The other profile.
+    // Now with the other profile.
     tunnel(&lab, 2, 8472, bigip(&lab).addresses.underlay_ip)?;
     let _chatter = Chatter::start(&lab)?;
     named(&agent, Cause::WrongUdpPort, "8472")
 }
 
-/// Waits until this is said of the first BIG-IP, with these words, and nothing of the second.
+/// Waits until the first BIG-IP has this cause, with these words in its hint, and the second has none.
 fn named(agent: &Agent, cause: Cause, words: &str) -> Result<()> {
     let status = agent.wait_for(cause.id(), NOTICED_WITHIN, |status| {
         let [first, second] = &status.vteps[..] else { return false };

@@ -1,5 +1,5 @@
-//! The image as the DaemonSet runs it, by a real container runtime: what the manifest says about rights, files and settings is taken from
-//! it. `make image` builds it first, and names it in `VTEP_IMAGE`.
+//! Runs the image like the DaemonSet, in a real container runtime, with the rights, files and settings of the manifest. `make image`
+//! builds the image first, and names it in `VTEP_IMAGE`.
 
 use std::{env, fs, path::Path, process::Output};
 
@@ -15,7 +15,7 @@ use crate::{
     support::Agent,
 };
 
-/// Goes with the test, whatever becomes of it.
+/// A container that ends with the test, also after a failure.
 struct Container<'l> {
     lab: &'l Lab,
     name: String,
@@ -23,19 +23,19 @@ struct Container<'l> {
 
 impl Drop for Container<'_> {
     fn drop(&mut self) {
-        // It is gone already where all went well.
+        // After a successful test, the container has ended already.
         let _ = podman(self.lab, &["rm", "--force", "--ignore", "--time", "0", &self.name]);
     }
 }
 
 impl Container<'_> {
-    /// What `kubectl exec` would run; has to succeed.
+    /// Runs a command like `kubectl exec`; it must succeed.
     fn exec(&self, words: &[&str]) -> Result<String> {
         podman(self.lab, &[&["exec", &self.name, "vtep-agent"], words].concat())
     }
 }
 
-/// From the node, whose network what runs in the container shares.
+/// Sends a request from the node, whose network the container shares.
 fn podman(lab: &Lab, words: &[&str]) -> Result<String> {
     let Output { status, stdout, stderr } =
         lab.node.command("podman").args(words).output().context("failed to run podman")?;
@@ -52,7 +52,7 @@ fn list<'a>(value: &'a Value, key: &str) -> Result<&'a Vec<Value>> {
     value[key].as_array().with_context(|| format!("no {key} in {value}"))
 }
 
-/// Each mount of the container, from where the lab has what the node has there.
+/// Each mount of the container, with the lab's directory in place of the node's.
 fn volumes(pod: &Value, container: &Value) -> Result<Vec<String>> {
     let mount = |mount: &Value| {
         let volume = list(pod, "volumes")?.iter().find(|volume| volume["name"] == mount["name"]);
@@ -69,7 +69,7 @@ fn volumes(pod: &Value, container: &Value) -> Result<Vec<String>> {
     list(container, "volumeMounts")?.iter().map(mount).collect()
 }
 
-/// The container's environment, with `$(NAME)` for what stands before it, as in Kubernetes.
+/// The container's environment; `$(NAME)` is replaced by the variables before it, as in Kubernetes.
 fn environment(container: &Value) -> Result<Vec<(&str, String)>> {
     let mut variables: Vec<(&str, String)> = Vec::new();
     for variable in list(container, "env")? {
@@ -85,14 +85,14 @@ fn environment(container: &Value) -> Result<Vec<(&str, String)>> {
     Ok(variables)
 }
 
-/// The limit as Podman writes it: `48m` for `48Mi`.
+/// Converts a limit to Podman's form: `48m` for `48Mi`.
 fn memory(container: &Value) -> Result<String> {
     let limit = text(&container["resources"]["limits"], "memory")?;
     Ok(limit.strip_suffix('i').context("a limit in Mi")?.to_lowercase())
 }
 
-/// The runtime's default for system calls, with what containerd's has had for years and Debian 12's Podman does not: `bpf` for who has
-/// `CAP_BPF`, and not for `CAP_SYS_ADMIN` alone.
+/// The runtime's default filter for system calls. It adds a rule that containerd has had for years and Debian 12's Podman lacks: `bpf` is
+/// permitted with `CAP_BPF`, and not only with `CAP_SYS_ADMIN`.
 fn seccomp() -> Result<NamedTempFile> {
     let default = fs::read_to_string("/usr/share/containers/seccomp.json").context("the default seccomp profile")?;
     let mut profile: Value = serde_json::from_str(&default)?;
@@ -130,7 +130,7 @@ fn it_does_its_work_with_what_the_manifest_grants() -> Result<()> {
         "--network=host",
         "--log-driver=none",
     ]);
-    // Podman's own are above what a machine may allow.
+    // Podman's own defaults exceed the machine's limits.
     command.args(["--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096"]);
     command.args(["--read-only", "--read-only-tmpfs=false", "--user=0:0", "--memory", &memory(manifest)?]);
     let seccomp = seccomp()?;
@@ -139,7 +139,7 @@ fn it_does_its_work_with_what_the_manifest_grants() -> Result<()> {
     command.args(granted.iter().map(|capability| format!("--cap-add={capability}")));
     command.args(volumes(&pod, manifest)?);
     command.args(environment(manifest)?.iter().map(|(name, value)| format!("--env={name}={value}")));
-    // What is other here than in a cluster.
+    // Settings that differ from a cluster.
     command.args(["--volume", &format!("{KUBECONFIG}:{KUBECONFIG}:ro"), &format!("--env=KUBECONFIG={KUBECONFIG}")]);
     command.arg("--env=VTEP_AGENT_PROBE_TARGET=10.1.6.0/24=10.1.6.34,10.1.5.0/24=10.1.5.36");
     command.arg(&image).args(list(manifest, "args")?.iter().filter_map(Value::as_str));
@@ -158,7 +158,7 @@ fn it_does_its_work_with_what_the_manifest_grants() -> Result<()> {
     ensure!(fit.ends_with("this node is fit\n"), "{fit}");
     let table = container.exec(&["status"])?;
     ensure!(table.matches("healthy").count() >= 2, "{table}");
-    // A place that it can read.
+    // A directory that the container can read.
     let document: String = Config::seed_keys().iter().map(|(key, value)| format!("{key}: \"{value}\"\n")).collect();
     fs::write(Path::new(STATE).join("cilium-config.yaml"), document)?;
     container.exec(&["check", "/var/lib/vtep-agent/cilium-config.yaml"])?;

@@ -1,4 +1,4 @@
-//! The configuration from the API server: a real watch over real HTTP, on a server that misbehaves on command.
+//! The configuration from the API server: a real watch over real HTTP, with a server that injects faults on demand.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ fn override_key(server: &ApiServer, name: &str, zone: &str, key: &str, value: &s
     server.apply(Resource::CiliumNodeConfigs, object).map(drop)
 }
 
-/// The seed's VTEPs with the second at another endpoint.
+/// The seed's VTEPs, the second with another endpoint.
 fn moved(lab: &Lab) -> Result<[Vtep; 2]> {
     let [first, second] = lab.topology.vteps()[..] else { anyhow::bail!("two VTEPs") };
     Ok([first, Vtep { endpoint: [10, 169, 72, 77].into(), ..second }])
@@ -76,7 +76,7 @@ fn a_node_config_overrides_the_configmap_for_its_nodes() -> Result<()> {
         let origin = [("vtep-endpoint".to_owned(), "CiliumNodeConfig dmz".to_owned())].into();
         ensure!(status.config.overrides == origin, "{versions:?}: {:?}", status.config);
 
-        // Wrong where it is overridden: the finding says who says so, and the last good value stays.
+        // An error in an override: the finding names the object that set the key, and the last good value remains in effect.
         override_key(&server, "dmz", "dmz", "vtep-endpoint", "10.169.72.34 10.169.72")?;
         let status = agent.wait_for("the finding is reported", HEALTHY_WITHIN, |status| !status.config.valid)?;
         let finding = &status.config.findings[0];
@@ -84,7 +84,7 @@ fn a_node_config_overrides_the_configmap_for_its_nodes() -> Result<()> {
         ensure!(finding.message.contains("set by CiliumNodeConfig dmz"), "{finding:?}");
         ensure!(in_kernel(&lab, &vteps)?, "{:?}", lab.cilium.vtep_entries()?);
 
-        // Without it, and for a node of another zone.
+        // Without the override, and for a node of another zone.
         ensure!(server.delete(Resource::CiliumNodeConfigs, NAMESPACE, "dmz"));
         eventually("the ConfigMap's value is programmed", HEALTHY_WITHIN, || {
             Ok(in_kernel(&lab, &lab.topology.vteps())?.then_some(()))
@@ -123,7 +123,7 @@ fn the_nodes_own_pod_network_is_kept_clear() -> Result<()> {
     Ok(())
 }
 
-/// With cluster-pool IPAM the Node's podCIDRs are not Cilium's.
+/// With cluster-pool IPAM, Cilium does not use the Node's podCIDRs.
 #[test]
 fn the_cilium_nodes_pod_network_and_addresses_are_kept_clear() -> Result<()> {
     for (pod_cidr, router, rule) in [
@@ -175,7 +175,7 @@ fn a_server_that_is_away_at_the_start_leaves_the_last_good() -> Result<()> {
     agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
     ensure!(agent.terminate()?.success());
     server.stop()?;
-    // A node that has just booted: its map is empty.
+    // A node after boot: its map is empty.
     for vtep in lab.topology.vteps() {
         lab.cilium.delete_vtep(vtep.key())?;
     }
@@ -193,7 +193,7 @@ fn a_server_that_is_away_at_the_start_leaves_the_last_good() -> Result<()> {
 
 #[test]
 fn a_server_that_is_away_is_asked_once_a_second_at_most() -> Result<()> {
-    // Each has an agent of its own: pauses that have grown are long.
+    // Each fault has an agent of its own, because pauses grow with each failure.
     for fault in [Fault::Close, Fault::End] {
         let lab = Lab::start()?;
         let server = api_server(&lab)?;
@@ -204,7 +204,7 @@ fn a_server_that_is_away_is_asked_once_a_second_at_most() -> Result<()> {
         server.interrupt(&Matcher::all(), &Fault::Reset);
         server.wait_seen(&Matcher::all(), 3, NOTICED_WITHIN * patience())?;
         let times: Vec<_> = server.requests().iter().map(|request| request.instant).collect();
-        // A proper end follows a look and a watch in one attempt.
+        // A regular end follows a read and a watch in one attempt.
         let shortest = times.windows(3).map(|three| three[2] - three[0]).min().context("three attempts")?;
         ensure!(shortest > Duration::from_millis(990), "{fault:?}: two attempts within {shortest:?}");
         let whole = *times.last().context("attempts")? - times[0];
@@ -243,7 +243,7 @@ fn a_server_that_goes_changes_nothing_and_is_found_again() -> Result<()> {
     })
 }
 
-/// How many connections from the node came to nothing so far, as its kernel counts them (RFC 4022, `tcpAttemptFails`).
+/// The number of failed connections from the node so far, counted by its kernel (RFC 4022, `tcpAttemptFails`).
 fn refused_connections(lab: &Lab) -> Result<u64> {
     let counters = lab.node.run(|| Ok(fs::read_to_string("/proc/thread-self/net/snmp")?))?;
     let mut tcp = counters.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
@@ -252,10 +252,10 @@ fn refused_connections(lab: &Lab) -> Result<u64> {
     Ok(count.context("the counter")?.parse()?)
 }
 
-/// Of an absence there is one line when it begins and one when it ends, in plain words: none of a library's, and no debug output.
+/// For each absence the log has one line at its begin and one at its end, in plain words: none of a library's, and no debug output.
 #[test]
 fn an_absence_is_two_lines_in_plain_words() -> Result<()> {
-    // With routes of Cilium's own the agent adds none, and asks for the API server only in order to read.
+    // Cilium adds the routes itself here, so the agent adds none, and uses the API server only for reading.
     let lab = Lab::builder().l7_proxy(true).fill_map(true).start()?;
     let server = api_server(&lab)?;
     let agent = start(&lab, &server, &["--events", "off"])?;
@@ -268,7 +268,7 @@ fn an_absence_is_two_lines_in_plain_words() -> Result<()> {
     ensure!(gone.elapsed() < Duration::from_secs(3) * patience(), "told after {:?}", gone.elapsed());
     let reason = format!("the API server at {} cannot be reached: connection refused", server.address());
     ensure!(status.config.source_error.as_ref() == Some(&reason), "{:?}", status.config);
-    // Attempts fail meanwhile, each a chance for another line. A server that starts answers that it is not ready.
+    // Attempts fail meanwhile, and each could cause another line. A server that starts answers that it is not ready.
     let before = refused_connections(&lab)?;
     let enough = || Ok((refused_connections(&lab)? >= before + 2).then_some(()));
     eventually("it was asked in vain", NOTICED_WITHIN, enough)?;
@@ -277,7 +277,7 @@ fn an_absence_is_two_lines_in_plain_words() -> Result<()> {
     server.resume()?;
     let back = Instant::now();
     agent.wait_for("it is found", NOTICED_WITHIN, |status| !status.config.stale)?;
-    // One attempt is in vain, and the next a cycle later.
+    // One attempt fails, and the next follows a cycle later.
     ensure!(back.elapsed() < Duration::from_secs(17) * patience(), "found after {:?}", back.elapsed());
     agent.wait_for("all is as before", HEALTHY_WITHIN, all_healthy)?;
 
@@ -386,7 +386,7 @@ fn each_misbehaviour_is_survived() -> Result<()> {
         agent.log().join("\n")
     );
 
-    // As large as a ConfigMap may be.
+    // A ConfigMap of the maximum size.
     let data = Config::seed_keys();
     let data = data.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     server.apply(Resource::ConfigMaps, objects::large_config_map(NAMESPACE, NAME, data))?;

@@ -1,4 +1,4 @@
-//! Every layout in the field: the VTEP map as a trie, and both layouts of the ipcache. Bytes are planted and read with bpftool.
+//! All known layouts: the VTEP map as a trie, and both layouts of the ipcache. The tests write and read bytes with bpftool.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ const VTEP_PIN: &str = "/sys/fs/bpf/tc/globals/cilium_vtep_map";
 const IPCACHE_V1: &str = "/sys/fs/bpf/tc/globals/cilium_ipcache";
 const IPCACHE_V2: &str = "/sys/fs/bpf/tc/globals/cilium_ipcache_v2";
 
-/// Keys and values, each as bpftool takes them: numbers with blanks.
+/// Keys and values in bpftool's form: numbers with blanks.
 fn dump(lab: &Lab, pin: &str) -> Result<Vec<(String, String)>> {
     let entries: Vec<Value> = serde_json::from_str(&bpftool(lab, &format!("-j map dump pinned {pin}"))?)?;
     let byte = |word: &Value| u8::from_str_radix(word.as_str()?.strip_prefix("0x")?, 16).ok();
@@ -52,7 +52,7 @@ fn start_with(lab: &Lab, args: &[&str]) -> Result<Agent> {
     Agent::spawn(lab, command)
 }
 
-/// Cilium of before the VTEP map, with the older ipcache.
+/// A Cilium without a VTEP map, with the older ipcache.
 fn become_old(lab: &Lab) -> Result<()> {
     lab.cilium.remove_pin()?;
     lab.node.command("rm").arg(IPCACHE_V2).status()?;
@@ -63,7 +63,7 @@ fn become_old(lab: &Lab) -> Result<()> {
     put(lab, IPCACHE_V1, "32 0 0 0 0 0 0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0", "2 0 0 0 0 0 0 0 0 0 0 0")
 }
 
-/// A trie is kept by Cilium from custom resources: this agent compares it and writes nothing, whatever the lists say.
+/// Cilium fills a trie from custom resources: the agent compares it and writes nothing, whatever the lists contain.
 #[test]
 fn a_trie_of_vteps_is_compared_and_not_written() -> Result<()> {
     let lab = Lab::start()?;
@@ -72,7 +72,7 @@ fn a_trie_of_vteps_is_compared_and_not_written() -> Result<()> {
         &lab,
         &format!("map create {VTEP_PIN} type lpm_trie key 8 value 16 entries 8 name cilium_vtep_map flags 1"),
     )?;
-    // The first as configured, the second with another MAC, and one that no configuration names.
+    // The first as configured, the second with another MAC, and one that is not in the configuration.
     put(&lab, VTEP_PIN, "24 0 0 0 10 1 6 0", "0 80 86 160 125 216 0 0 10 169 72 34 0 0 0 0")?;
     put(&lab, VTEP_PIN, "24 0 0 0 10 1 5 0", "0 80 86 1 2 3 0 0 10 169 72 36 0 0 0 0")?;
     put(&lab, VTEP_PIN, "25 0 0 0 10 1 9 0", "0 80 86 1 2 3 0 0 10 9 9 9 0 0 0 0")?;
@@ -100,13 +100,13 @@ fn a_trie_of_vteps_is_compared_and_not_written() -> Result<()> {
 #[test]
 fn who_else_has_addresses_of_bigips_network_is_named() -> Result<()> {
     let lab = Lab::start()?;
-    // The VTEPs were first: what came before them keeps them out, see needs.rs.
+    // The VTEPs were in effect first; entries that existed before would exclude them, see needs.rs.
     let mut agent = Agent::healthy(&lab)?;
     ensure!(agent.terminate()?.success(), "a clean end");
-    // A pod of another node, and another node's pod network.
+    // A pod on another node, and the pod network of another node.
     put(&lab, IPCACHE_V2, &ipcache_key(32, 6, 77), &value_v2(4711, 233))?;
     put(&lab, IPCACHE_V2, &ipcache_key(24, 5, 0), &value_v2(2, 233))?;
-    // What a policy names by its address is BIG-IP's all the same.
+    // An address that a policy names still belongs to BIG-IP.
     put(&lab, IPCACHE_V2, &ipcache_key(32, 6, 78), "1 0 0 1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0")?;
     lab.config.write(&Config::seed_keys())?;
     let agent = Agent::start(&lab)?;
@@ -125,13 +125,13 @@ fn who_else_has_addresses_of_bigips_network_is_named() -> Result<()> {
     let network = ("10.1.5.0/24".to_owned(), "10.1.5.0/24".to_owned(), 2, endpoint());
     ensure!(named.contains(&pod) && named.contains(&network) && named.len() == 2, "{named:?}");
     ensure!(agent.lines("Cilium has pods or nodes inside").len() == 2, "{}", agent.log().join("\n"));
-    // The network as a whole is looked at on every pass.
+    // Every pass looks up the network as a whole.
     bpftool(&lab, &format!("map delete pinned {IPCACHE_V2} key {}", ipcache_key(24, 5, 0)))?;
     agent.wait_for("the second is well", NOTICED_WITHIN, |status| status.vteps[1].cause.is_none())?;
     Ok(())
 }
 
-/// The agent may start before Cilium: an ipcache that is not there yet says nothing of who has a VTEP's addresses.
+/// The agent may start before Cilium: an ipcache that does not exist yet does not show the owner of a VTEP's addresses.
 #[test]
 fn an_ipcache_that_comes_later_is_asked_before_anything_is_written() -> Result<()> {
     let lab = Lab::start()?;
@@ -174,7 +174,7 @@ fn the_ipcache_is_written_only_when_told() -> Result<()> {
 #[test]
 fn what_was_put_into_the_ipcache_is_taken_back_and_nothing_else() -> Result<()> {
     let lab = Lab::builder().vteps(&[]).start()?;
-    // A pod network of another node where the second VTEP should be, which is not put in force, and a neighbour.
+    // A pod network of another node inside the second VTEP, which does not take effect, and an adjacent network.
     put(&lab, IPCACHE_V2, &ipcache_key(24, 5, 0), &value_v2(4711, 233))?;
     put(&lab, IPCACHE_V2, &ipcache_key(24, 9, 0), &value_v2(2, 34))?;
     let before = dump(&lab, IPCACHE_V2)?;
@@ -191,7 +191,7 @@ fn what_was_put_into_the_ipcache_is_taken_back_and_nothing_else() -> Result<()> 
     bpftool(&lab, &format!("map delete pinned {IPCACHE_V2} key {}", ours.0))?;
     eventually("it is repaired", HEALTHY_WITHIN, || holds(&written))?;
 
-    // While nobody looks, VTEP is switched off.
+    // VTEP is switched off while the agent does not run.
     ensure!(agent.terminate()?.success(), "a clean end");
     let mut off = Config::seed_keys();
     off.insert("enable-vtep".into(), "false".into());
@@ -238,7 +238,7 @@ fn before_the_vtep_map_the_ipcache_is_the_datapath() -> Result<()> {
     become_old(&lab)?;
     lab.config.write(&Config::seed_keys())?;
     let before = dump(&lab, IPCACHE_V1)?;
-    // Which Cilium it is is not known: a newer one whose map is away would take the entry for a node.
+    // Cilium's version is unknown: a newer one whose map is missing would take the entry for a node.
     let mut agent = start_with(&lab, &[])?;
     agent.wait_for("the missing map is named", HEALTHY_WITHIN, |status| {
         status.datapath.last_pass.is_some() && status.datapath.model == Model::None
@@ -259,7 +259,7 @@ fn before_the_vtep_map_the_ipcache_is_the_datapath() -> Result<()> {
     Ok(())
 }
 
-/// Nor is a VTEP put in force while it cannot be known who has its addresses; one that is in force stays.
+/// A new VTEP does not take effect while the owner of its addresses is unknown; one that is in effect remains.
 #[test]
 fn an_unknown_ipcache_is_left_alone() -> Result<()> {
     let lab = Lab::start()?;

@@ -1,4 +1,4 @@
-//! Cilium's life cycle and this agent's: restarts, removals, remounts, and two agents on one node.
+//! The life cycles of Cilium and of the agent: restarts, removals, remounts, and two agents on one node.
 
 use std::{
     io::{Read, Write},
@@ -73,7 +73,7 @@ fn a_left_behind_pin_does_not_prove_that_vtep_is_on() -> Result<()> {
     lab.cilium.running.enable_vtep = false;
     lab.cilium.start()?;
     agent.wait_for("the switch is named", NOTICED_WITHIN, |status| {
-        // What Cilium drops is named sooner than its file is read, and the file is read sooner than it is weighed.
+        // The agent sees Cilium's drops before it reads Cilium's file, and reads the file before the verdict.
         let names = |hint: &String| hint.contains("enable-vtep: Cilium runs with false");
         status.cilium.restart_required
             && status
@@ -147,7 +147,7 @@ fn one_pass_is_enough_for_a_job() -> Result<()> {
 #[test]
 fn room_is_left_for_what_cilium_will_write() -> Result<()> {
     let mut lab = Lab::start()?;
-    // Cilium was started with four others.
+    // Cilium's running configuration has four others.
     lab.cilium.running.vteps = (0..4).map(|n| nth(&lab, n)).collect::<Result<_>>()?;
     lab.cilium.start()?;
     let mut wanted = lab.topology.vteps();
@@ -176,7 +176,7 @@ fn a_deleted_route_is_back_also_after_an_overrun() -> Result<()> {
     back("both routes are there")?;
     lab.node.ip("route del 10.1.6.0/24 table 2021")?;
     back("the route is back")?;
-    // More notices than a socket's buffer holds, while nobody reads them.
+    // More notifications than a socket's buffer has room for, while the agent does not read.
     let stop = nix::sys::signal::Signal::SIGSTOP;
     nix::sys::signal::kill(agent.pid()?, stop)?;
     let flood =
@@ -207,10 +207,10 @@ fn the_node_itself_reaches_bigip() -> Result<()> {
             stream.read_to_string(&mut text)?;
             Ok(text)
         });
-        // An ordinary socket: no address, no device chosen.
+        // An ordinary socket: without a source address or a device.
         lab.node.run(move || {
             let mut stream = TcpStream::connect_timeout(&(address, 443).into(), Duration::from_secs(20))?;
-            // More than one packet of the tunnel's size.
+            // More than one packet of the tunnel's MTU.
             Ok(stream.write_all(&[b'x'; 10_000])?)
         })?;
         let received = server.join().ok().context("the server ended")??;

@@ -1,6 +1,6 @@
 //! The whole agent in the lab: the real kernel, real maps, real tunnels, real sockets. Needs root, and fails without it.
 //!
-//! Deadlines are ten times what the agent promises, so that a busy machine fails nothing; `make bench` prints the real figures.
+//! Deadlines are ten times the promised times, so that no test fails on a busy machine; `make bench` prints the real figures.
 
 mod api;
 mod bad_edits;

@@ -1,7 +1,7 @@
-//! What the node needs is never routed into a tunnel, whatever the configuration says.
+//! No network that the node needs is ever routed into a tunnel, whatever the configuration contains.
 //!
 //! Each node here has its API server behind its default gateway, and a second network of its own; its configuration comes from that API
-//! server. An agent that cut it off would never hear of the correction.
+//! server. An agent that cut it off would never receive the correction.
 
 use std::{
     fs, io,
@@ -21,20 +21,20 @@ use crate::{
 };
 
 const IPCACHE: &str = "/sys/fs/bpf/tc/globals/cilium_ipcache_v2";
-/// What the kubeconfig names where the node itself leads it elsewhere: no fact of the node tells where.
+/// The address in the kubeconfig; the node itself forwards it elsewhere, and no fact about the node shows where.
 const ALIAS: Ipv4Addr = Ipv4Addr::new(10, 169, 75, 10);
 
-/// Where the API server of a test is.
+/// The location of a test's API server.
 #[derive(Clone, Copy)]
 enum Place {
     BehindTheGateway,
     OnTheSecondNetwork,
 }
 
-/// A third VTEP that the node cannot afford.
+/// A third VTEP that overlaps a network that the node needs.
 struct Case {
     cidr: &'static str,
-    /// Any of these rules, or any error where there is none.
+    /// The finding has one of these rules; any error if the list is empty.
     rules: &'static [&'static str],
     api: Place,
     args: &'static [&'static str],
@@ -47,7 +47,7 @@ const APISERVER: &[&str] = &["vtep-cidr-contains-apiserver"];
 const RESERVED: &[&str] = &["vtep-cidr-reserved"];
 const UNDERLAY: &[&str] = &["vtep-cidr-contains-gateway", "vtep-cidr-overlaps-connected"];
 
-/// A lab whose node can lose something.
+/// A lab whose node has networks to lose.
 struct Site {
     lab: Lab,
     server: ApiServer,
@@ -61,9 +61,9 @@ impl Site {
             Place::OnTheSecondNetwork => (&lab.second, lab.topology.second.addr()),
         };
         let server = host.as_ref().context("the lab has it")?.run(|| ApiServer::start_at(address))?;
-        // With cluster-pool IPAM a Node's own podCIDRs are not those that Cilium uses.
+        // With cluster-pool IPAM, Cilium does not use the Node's own podCIDRs.
         server.apply(Resource::Nodes, objects::node(NODE, [], &["10.0.9.0/24"]))?;
-        // As every API server does: one that names no endpoint of itself keeps new VTEPs out.
+        // Every API server publishes its endpoint; without one, no new VTEP takes effect.
         let endpoint = address.to_string();
         server.apply(Resource::EndpointSlices, objects::api_server_endpoints("kubernetes", &[&endpoint]))?;
         Ok(Self { lab, server })
@@ -73,7 +73,7 @@ impl Site {
         apply(&self.server, &keys_for(vteps))
     }
 
-    /// The API server at [`ALIAS`]: the node itself leads that to where it is, as a load balancer on the node would. With its kubeconfig.
+    /// The API server at [`ALIAS`], with its kubeconfig: the node itself forwards this address, as a load balancer on the node would.
     fn alias(&self) -> Result<(SocketAddr, String)> {
         let Self { lab, server } = self;
         let api = server.address().ip();
@@ -87,7 +87,7 @@ impl Site {
         Ok((alias, server.kubeconfig().replace(&api.to_string(), &ALIAS.to_string())))
     }
 
-    /// The node reaches its API server, what is behind its gateway, and its second network.
+    /// The node reaches its API server, the network behind its gateway, and its second network.
     fn is_whole(&self) -> Result<()> {
         let (api, second) = (self.lab.topology.api.addr(), self.lab.topology.second.addr());
         reach(&self.lab.node, self.server.address())?;
@@ -95,7 +95,7 @@ impl Site {
         reach(&self.lab.node, SocketAddr::from((second, 1)))
     }
 
-    /// Waits until exactly these are in force; `refused` is nowhere in the kernel and the node lacks nothing, at any moment on the way.
+    /// Waits until exactly these are in effect. `refused` never appears in the kernel, and the node loses nothing on the way.
     fn wait_in_force(&self, agent: &Agent, vteps: &[Vtep], refused: &str) -> Result<()> {
         eventually("the good VTEPs are in force", NOTICED_WITHIN, || {
             untouched(&self.lab, refused)?;
@@ -108,7 +108,7 @@ impl Site {
     }
 }
 
-/// A connection, or its refusal: either way somebody answered.
+/// Whether the server answers: a connection or its refusal.
 fn reach(from: &Host, to: SocketAddr) -> Result<()> {
     from.run(|| match TcpStream::connect_timeout(&to, Duration::from_secs(5)) {
         Ok(_) => Ok(()),
@@ -117,7 +117,7 @@ fn reach(from: &Host, to: SocketAddr) -> Result<()> {
     })
 }
 
-/// The seed's keys, with these VTEPs and the mask that fits them.
+/// The seed's keys, with these VTEPs and a mask that fits them.
 fn keys_for(vteps: &[Vtep]) -> std::collections::BTreeMap<String, String> {
     let mut keys = Config::keys_for(vteps);
     if let Some(vtep) = vteps.first() {
@@ -126,12 +126,12 @@ fn keys_for(vteps: &[Vtep]) -> std::collections::BTreeMap<String, String> {
     keys
 }
 
-/// A third VTEP, right in all but perhaps its CIDR.
+/// A third VTEP, correct except perhaps its CIDR.
 fn third(cidr: &str) -> Result<Vtep> {
     Ok(Vtep { endpoint: [10, 169, 72, 77].into(), cidr: cidr.parse()?, mac: "00:50:56:01:02:03".parse()? })
 }
 
-/// The seed's two, with CIDRs as long as this one.
+/// The seed's two VTEPs, with CIDRs of the same length.
 fn good(lab: &Lab, cidr: &str) -> Result<Vec<Vtep>> {
     let length = third(cidr)?.cidr.prefix_len();
     let of = |vtep: Vtep| Ok(Vtep { cidr: ipnet::Ipv4Net::new(vtep.cidr.network(), length)?, ..vtep });
@@ -142,7 +142,7 @@ fn with(vteps: &[Vtep], more: Vtep) -> Vec<Vtep> {
     vteps.iter().copied().chain([more]).collect()
 }
 
-/// Our routes and rules, a line each.
+/// The agent's routes and rules, one per line.
 fn ours(lab: &Lab) -> Result<Vec<String>> {
     let lines = lab.node.ip("rule show\nroute show table all")?;
     Ok(lines
@@ -152,17 +152,17 @@ fn ours(lab: &Lab) -> Result<Vec<String>> {
         .collect())
 }
 
-/// The route and the rule of a CIDR are there.
+/// Whether the route and the rule of a CIDR exist.
 fn routed(lab: &Lab, cidr: &str) -> Result<bool> {
     Ok(ours(lab)?.iter().filter(|line| line.contains(cidr)).count() == 2)
 }
 
-/// Neither a route, nor a rule.
+/// There is neither a route nor a rule.
 fn unrouted(lab: &Lab, cidr: &str) -> Result<bool> {
     Ok(!ours(lab)?.iter().any(|line| line.contains(cidr)))
 }
 
-/// The agent does not add it again, while it mends what is still wanted.
+/// The agent does not add it again, but still repairs other routes.
 fn stays_unrouted(lab: &Lab, cidr: &str) -> Result<()> {
     lab.node.ip("rule del priority 113 to 10.1.6.0/24 lookup 2021")?;
     eventually("a pass over the rules", NOTICED_WITHIN, || Ok(routed(lab, "10.1.6.0/24")?.then_some(())))?;
@@ -170,7 +170,7 @@ fn stays_unrouted(lab: &Lab, cidr: &str) -> Result<()> {
     Ok(())
 }
 
-/// Nor an entry.
+/// There is no entry either.
 fn untouched(lab: &Lab, cidr: &str) -> Result<()> {
     let lines = ours(lab)?;
     ensure!(!lines.iter().any(|line| line.contains(cidr)), "{cidr} is routed: {lines:?}");
@@ -190,7 +190,7 @@ fn found(status: &Status, rules: &[&str], cidr: &str, severity: Severity) -> boo
     })
 }
 
-/// A pod of another node, as Cilium tells of it.
+/// A pod of another node, as Cilium records it.
 fn plant_pod(lab: &Lab) -> Result<()> {
     let key = format!("{} 0 0 0 0 0 0 1 10 0 1 77 0 0 0 0 0 0 0 0 0 0 0 0", 32 + 32);
     let [low, high] = 4711_u16.to_le_bytes();
@@ -198,7 +198,7 @@ fn plant_pod(lab: &Lab) -> Result<()> {
     bpftool(lab, &format!("map update pinned {IPCACHE} key {key} value {value}")).map(drop)
 }
 
-/// Refused, said, and nothing else harmed: at the start, over a restart, and until it is corrected.
+/// The VTEP is refused and reported, and the node keeps its connections: at the start, over a restart, and until the correction.
 fn is_refused(case: &Case) -> Result<()> {
     let site = Site::new(case.api)?;
     let Site { lab, server } = &site;
@@ -214,7 +214,7 @@ fn is_refused(case: &Case) -> Result<()> {
         let blamed: Vec<_> = status.config.findings.iter().filter(|f| f.severity == Severity::Error).collect();
         ensure!(blamed.iter().all(|finding| finding.index == Some(2)), "{round}: {blamed:#?}");
         ensure!(status.config.source_error.is_none() && status.vteps.len() == 2, "{round}: {status:#?}");
-        // A moment that no poll saw.
+        // This also finds a moment that no poll saw.
         let written = agent.lines("kernel changed").into_iter().filter(|line| line.contains(case.cidr));
         ensure!(written.count() == 0, "{round}: {}", agent.log().join("\n"));
         ensure!(agent.terminate()?.success(), "a clean end");
@@ -288,7 +288,7 @@ fn a_link_local_network_is_refused() -> Result<()> {
     is_refused(&Case { cidr: "169.254.10.0/24", rules: RESERVED, ..CASE })
 }
 
-/// Without the API server, the node's own facts are enough.
+/// Without the API server, the node's own facts suffice.
 #[test]
 fn with_a_directory_the_gateways_network_is_refused() -> Result<()> {
     let site = Site::new(Place::BehindTheGateway)?;
@@ -302,7 +302,7 @@ fn with_a_directory_the_gateways_network_is_refused() -> Result<()> {
     site.wait_in_force(&agent, &with(&good, third("10.1.7.0/24")?), cidr)
 }
 
-/// An edit that is wrong, while all is well: what is in force stays so.
+/// A wrong edit of a healthy configuration: the VTEPs in effect remain.
 #[test]
 fn an_edit_to_the_api_servers_network_changes_nothing() -> Result<()> {
     let site = Site::new(Place::BehindTheGateway)?;
@@ -316,8 +316,8 @@ fn an_edit_to_the_api_servers_network_changes_nothing() -> Result<()> {
     site.wait_in_force(&agent, &good, cidr)
 }
 
-/// What an agent that knew less put into the kernel, and into its state: with a directory, nobody names the API server's address. It is away at
-/// the start because of it, and its address is known all the same.
+/// The kernel and the state of an agent that had less information. With a directory, no flag gives the API server's address. It is
+/// unreachable at the start because of the route, but its address is still known.
 #[test]
 fn what_was_in_force_before_does_not_hold_the_api_server() -> Result<()> {
     let site = Site::new(Place::BehindTheGateway)?;
@@ -346,7 +346,7 @@ fn what_was_in_force_before_does_not_hold_the_api_server() -> Result<()> {
     eventually("the correction arrives", NOTICED_WITHIN, arrived)
 }
 
-/// Who knows better says so, for one CIDR.
+/// `--allow-overlap` permits one CIDR.
 #[test]
 fn an_overlap_with_a_connected_network_can_be_allowed() -> Result<()> {
     let site = Site::new(Place::BehindTheGateway)?;
@@ -362,7 +362,7 @@ fn an_overlap_with_a_connected_network_can_be_allowed() -> Result<()> {
     Ok(())
 }
 
-/// Our route stands before the kernel's own: it must give way, and Cilium's map is not ours to empty.
+/// The agent's route takes precedence over the kernel's own, so the agent must remove it; Cilium's map is not the agent's to empty.
 #[test]
 fn a_network_that_becomes_connected_is_no_longer_routed() -> Result<()> {
     let site = Site::new(Place::BehindTheGateway)?;
@@ -386,7 +386,7 @@ fn a_network_that_becomes_connected_is_no_longer_routed() -> Result<()> {
     Ok(())
 }
 
-/// Only the API server itself says where it is, in its EndpointSlices.
+/// Only the API server itself publishes its address, in its EndpointSlices.
 #[test]
 fn the_endpoints_of_the_api_server_alone_are_a_veto() -> Result<()> {
     let site = Site::new(Place::BehindTheGateway)?;
@@ -406,8 +406,8 @@ fn the_endpoints_of_the_api_server_alone_are_a_veto() -> Result<()> {
     reach(&lab.node, alias)
 }
 
-/// The API server is at another address than the client names, and nothing that can be looked up says so: it names that address as its own.
-/// Takes up to 40 s, for that is how long the agent watches after a change.
+/// The API server has another address than in the client's configuration, and publishes only that one. The test takes up to 40 s, because
+/// the agent watches for 30 s after a change.
 #[test]
 fn a_change_that_costs_the_api_server_is_taken_back() -> Result<()> {
     let site = Site::new(Place::BehindTheGateway)?;
@@ -418,7 +418,7 @@ fn a_change_that_costs_the_api_server_is_taken_back() -> Result<()> {
     site.configure(&good)?;
     let mut agent = start_by(&site, &by_alias)?;
     site.wait_in_force(&agent, &good, cidr)?;
-    // The first change was good, and is behind us: what is taken back is this one alone.
+    // The first change was good and is no longer on trial: the agent withdraws only this one.
     site.configure(&with(&good, third(cidr)?))?;
     eventually("it is routed: nothing speaks against it", NOTICED_WITHIN, || Ok(routed(lab, cidr)?.then_some(())))?;
     ensure!(reach(&lab.node, alias).is_err(), "the way to the API server is gone");
@@ -436,7 +436,7 @@ fn a_change_that_costs_the_api_server_is_taken_back() -> Result<()> {
     let told = agent.lines(cidr).into_iter().filter(|line| line.contains("WARN") && line.contains("API server"));
     ensure!(told.count() >= 1, "{}", agent.log().join("\n"));
 
-    // Not again, while the VTEPs of the configuration are the same.
+    // The agent does not add it again while the VTEPs of the configuration are the same.
     stays_unrouted(lab, cidr).context("the same configuration")?;
     let hash = agent.wait_for("a status", HEALTHY_WITHIN, refused)?.config.hash;
     let mut keys = keys_for(&with(&good, third(cidr)?));
@@ -462,8 +462,9 @@ fn a_change_that_costs_the_api_server_is_taken_back() -> Result<()> {
     Ok(())
 }
 
-/// With a directory the default gateway stands for whoever corrects. Takes some 20 s: the kernel believes in a neighbour for a while (here one
-/// second instead of up to 45), waits for a second more, asks it three times, a second apart, and then the agent wants three losses in a row.
+/// With a directory, the agent tests the default gateway. This takes some 20 s: the kernel trusts a neighbour for a while (here one
+/// second instead of up to 45), waits a second more, and sends three requests, a second apart. Then the agent requires three losses in a
+/// row.
 #[test]
 fn a_change_that_costs_the_default_gateway_is_taken_back() -> Result<()> {
     let site = Site::new(Place::BehindTheGateway)?;

@@ -1,4 +1,4 @@
-//! A BIG-IP that is away, or not what the configuration says.
+//! A BIG-IP that is unreachable, or differs from the configuration.
 
 use std::{
     net::UdpSocket,
@@ -59,7 +59,7 @@ fn a_self_ip_that_nobody_told_is_found() -> Result<()> {
     Ok(())
 }
 
-/// An agent that nobody told a tunnel self IP.
+/// An agent without a configured tunnel self IP.
 fn untold(lab: &Lab) -> Result<Agent> {
     lab.config.write(&Config::seed_keys())?;
     let mut command = lab.node.command(crate::support::AGENT);
@@ -103,13 +103,13 @@ fn what_was_learned_outlives_a_restart() -> Result<()> {
     Ok(())
 }
 
-/// What is remembered does not answer, and keeps nobody from finding what does.
+/// The remembered address does not answer; the agent still finds the one that does.
 #[test]
 fn a_self_ip_that_changed_meanwhile_is_found() -> Result<()> {
     let lab = Lab::start()?;
     let mut agent = untold(&lab)?;
     agent.wait_for("both are found and healthy", NOTICED_WITHIN, all_healthy)?;
-    // It is in the file with the next look at the tap.
+    // The agent saves it after the next read of the tap.
     eventually("it is written down", NOTICED_WITHIN, || {
         let learned = std::fs::read_to_string(Path::new(vtep_lab::STATE).join("learned.json")).unwrap_or_default();
         Ok(learned.contains("10.1.6.34").then_some(()))
@@ -127,7 +127,7 @@ fn a_self_ip_that_changed_meanwhile_is_found() -> Result<()> {
     Ok(())
 }
 
-/// Nobody knows whom to ask through the tunnel: the underlay tells all the same.
+/// No address is known to probe through the tunnel, but the probe of the underlay still shows the outage.
 #[test]
 fn an_endpoint_that_is_gone_is_named_without_a_self_ip() -> Result<()> {
     let lab = Lab::start()?;
@@ -175,7 +175,7 @@ fn a_wrong_vni_is_named() -> Result<()> {
          link set {device} up\naddress add {address} dev {device}\nroute add 10.0.0.0/16 dev {device}"
     ))?;
     bigip.host.bridge(&format!("fdb append 00:00:00:00:00:00 dev {device} dst 10.169.72.239"))?;
-    // BIG-IP's monitors, in short: something that makes it send frames.
+    // In place of BIG-IP's monitors: traffic that makes it send frames.
     let mut monitor = bigip.host.command("ping");
     let mut monitor =
         monitor.args(["-q", "-i", "0.5", "-w", "60", "10.0.0.130"]).stdout(std::process::Stdio::null()).spawn()?;
@@ -223,7 +223,7 @@ fn an_endpoint_behind_a_blackhole_stops_nobody_else() -> Result<()> {
 fn other_nodes_tunnels_do_not_crowd_out_a_bigip() -> Result<()> {
     let lab = Lab::start()?;
     let agent = Agent::healthy(&lab)?;
-    // Between Cilium's nodes the VNI is the sender's identity: thousands of them.
+    // Between Cilium's nodes, the VNI is the sender's identity, so there are thousands of them.
     lab.underlay.run(|| {
         let socket = UdpSocket::bind("10.169.72.10:0")?;
         for vni in 1000..4000_u32 {

@@ -1,4 +1,4 @@
-//! The status page in a real browser beside the agent, in every state that it can show. Screenshots go to target/screens.
+//! The status page in a real browser beside the agent, in every state that it can have. Screenshots are in target/screens.
 
 use std::{
     fs,
@@ -28,26 +28,26 @@ struct Browser {
     answers: BufReader<ChildStdout>,
 }
 
-/// What a person and a checker find on the page.
+/// The page as a person and a checker see it.
 #[derive(Debug, Deserialize)]
 struct Look {
     title: String,
     headline: String,
     text: String,
-    /// Pixels that stick out to the right.
+    /// The number of pixels beyond the right border.
     overflow: i64,
-    /// Names of the hops with trouble.
+    /// The names of hops with trouble.
     troubled: Vec<String>,
     hops: usize,
-    /// How long each line of round trips is, in its own units.
+    /// The length of each line of round trips, in its own units.
     lines: Vec<f64>,
     images: usize,
-    /// Of the console.
+    /// The browser's console messages.
     errors: Vec<String>,
     elsewhere: Vec<String>,
-    /// What axe-core finds serious or critical.
+    /// The serious and critical results of axe-core.
     violations: Vec<String>,
-    /// Rules of axe-core that were looked at and held.
+    /// The rules of axe-core that passed.
     checked: usize,
 }
 
@@ -77,7 +77,7 @@ impl Browser {
         Ok(answer)
     }
 
-    /// Opens the page; with a status, it draws that one.
+    /// Opens the page; with a status, it renders that one.
     fn open(&mut self, width: u32, scheme: &str, status: Option<&Status>) -> Result<Value> {
         self.ask(&json!({"do": "open", "url": Self::url(), "width": width, "scheme": scheme, "status": status}))
     }
@@ -96,7 +96,7 @@ impl Browser {
         self.ask(&json!({"do": "shot", "file": screens.join(format!("{name}.png"))})).map(drop)
     }
 
-    /// What is there, which is without fault but for what a state itself brings.
+    /// The page's content; it has no fault except those that belong to its state.
     fn look(&mut self) -> Result<Look> {
         let look: Look = serde_json::from_value(self.ask(&json!({"do": "look"}))?)?;
         ensure!(look.violations.is_empty() && look.checked > 10, "axe-core: {:#?}", look.violations);
@@ -106,7 +106,7 @@ impl Browser {
         Ok(look)
     }
 
-    /// Both widths and both schemes, each without any fault.
+    /// Both widths and both colour schemes, each without a fault.
     fn views(&mut self, name: &str, status: Option<&Status>, text: &str) -> Result<Look> {
         let mut last = None;
         for (width, scheme) in [(1280, "light"), (390, "dark"), (320, "light"), (1280, "dark"), (390, "light")] {
@@ -149,7 +149,7 @@ fn healthy_and_then_gone_and_then_back() -> Result<()> {
 
     browser.open(1280, "light", None)?;
     browser.wait("live")?;
-    // Somebody copies a MAC while the page lives.
+    // A person copies a MAC while the page updates.
     let held = browser.ask(&json!({"do": "hold", "selector": ".hop:nth-child(2) li:nth-child(3)"}))?;
     ensure!(held["held"].as_str() == Some("00:50:56:a0:7d:d8"), "{held}");
     ensure!(agent.terminate()?.success(), "a clean end");
@@ -171,7 +171,7 @@ fn trouble_is_named_where_it_is() -> Result<()> {
     browser.open(1280, "light", None)?;
     browser.wait("Both BIG-IPs reach")?;
     lab.bigips[0].down()?;
-    // Without a touch.
+    // Without user input.
     browser.wait("1 of 2 BIG-IPs reaches the pods of worker-1")?;
     let look = browser.look()?;
     ensure!(look.errors.is_empty() && look.troubled == ["Underlay"], "{look:?}");
@@ -185,7 +185,7 @@ fn trouble_is_named_where_it_is() -> Result<()> {
     browser.wait("unreachable (endpoint-unreachable)")
 }
 
-/// Each cause there is, as the page is given it: the rest of the status is the real one.
+/// The page with each cause in turn; the rest of the status is real.
 #[test]
 fn every_cause_has_its_place() -> Result<()> {
     let lab = Lab::start()?;
@@ -207,7 +207,7 @@ fn every_cause_has_its_place() -> Result<()> {
         ensure!(look.headline.contains("of 2 BIG-IPs"), "{cause}: {}", look.headline);
         browser.shot(&format!("cause-{cause}"))?;
     }
-    // One cause of two verdicts: where ping was answered before, nothing of it works now.
+    // One cause has two verdicts: if ping was answered before, the VTEP is now unreachable.
     let mut status = real.clone();
     (status.verdict, status.vteps[0].verdict) = (Verdict::Unreachable, Verdict::Unreachable);
     (status.vteps[0].cause, status.vteps[0].hint) = (Some(Cause::NoReturnPath), Some("the way back is lost".into()));
@@ -226,7 +226,7 @@ fn every_cause_has_its_place() -> Result<()> {
     Ok(())
 }
 
-/// While BIG-IP's own frames show that the tunnel lives, most rounds of probes are left out: most points have no answer, and lost none.
+/// While BIG-IP's own frames show a working tunnel, the agent skips most rounds of probes: most points have no answer, and no loss.
 #[test]
 fn round_trips_are_a_line_over_what_was_not_asked() -> Result<()> {
     let lab = Lab::start()?;
@@ -247,7 +247,7 @@ fn round_trips_are_a_line_over_what_was_not_asked() -> Result<()> {
     Ok(())
 }
 
-/// A repair does not hide what else changed with it, a mean is one of pings, and a sentence ends before the next one.
+/// A repair does not hide another change, a mean is a mean of pings, and one sentence ends before the next begins.
 #[test]
 fn what_came_together_is_told_together() -> Result<()> {
     let lab = Lab::start()?;
@@ -288,7 +288,7 @@ fn what_came_together_is_told_together() -> Result<()> {
     Ok(())
 }
 
-/// Where nobody knows, the tab does not say that all is well.
+/// While the verdict is unknown, the tab does not report health.
 #[test]
 fn no_configuration_is_not_health() -> Result<()> {
     let lab = Lab::start()?;
@@ -305,7 +305,7 @@ fn no_configuration_is_not_health() -> Result<()> {
     Ok(())
 }
 
-/// Nor is it trouble that somebody else decides.
+/// VTEPs that come from another source are not trouble either.
 #[test]
 fn vteps_that_are_decided_elsewhere_are_said_to_be() -> Result<()> {
     let lab = Lab::start()?;
@@ -321,7 +321,7 @@ fn vteps_that_are_decided_elsewhere_are_said_to_be() -> Result<()> {
     Ok(())
 }
 
-/// All places of `/events` are taken: the page asks now and then.
+/// All places of `/events` are taken: the page polls instead.
 #[test]
 fn a_page_without_live_events_asks() -> Result<()> {
     let lab = Lab::start()?;

@@ -1,4 +1,4 @@
-//! Passive first: BIG-IP's own traffic takes the place of most probes, and hides no fault.
+//! Passive first: BIG-IP's own traffic replaces most probes, and hides no fault.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     support::{Agent, all_healthy},
 };
 
-/// Rounds that were left out, and that went out.
+/// The numbers of skipped and sent rounds.
 fn rounds(vtep: &VtepStatus) -> (u64, u64) {
     (vtep.probes.skipped, vtep.probes.icmp.sent)
 }
@@ -30,12 +30,12 @@ fn traffic_takes_the_place_of_nine_probes_in_ten_and_a_dead_way_back_is_found() 
     let later = |status: &Status| status.vteps[0].probes.skipped >= skipped + 18;
     let end = agent.wait_for("eighteen more", Duration::from_secs(250), later)?;
     let sent = rounds(&end.vteps[0]).1 - sent;
-    // Two, where nothing is lost; a busy machine may delay an answer, which brings some back.
+    // Two rounds without a loss; a busy machine may delay an answer, which causes more rounds.
     ensure!((1..=12).contains(&sent), "{sent} went out beside 18 that did not: {:?}", end.vteps[0]);
-    // It asks for a neighbour now and then.
+    // The second BIG-IP sends an ARP request now and then.
     ensure!(rounds(&end.vteps[1]).0 < 9, "the other sends next to nothing by itself: {:?}", end.vteps[1]);
 
-    // Promised: 15 s. BIG-IP's own traffic goes on.
+    // The documents promise 15 s. BIG-IP's own traffic continues.
     filter(&lab, "input", &format!("iifname {BIGIP_TUNNEL} icmp type echo-request drop"))?;
     let dead = |status: &Status| status.vteps[0].cause == Some(Cause::NoReturnPath);
     agent.wait_for("the dead way back is named", Duration::from_secs(150), dead)?;
@@ -44,8 +44,8 @@ fn traffic_takes_the_place_of_nine_probes_in_ten_and_a_dead_way_back_is_found() 
     Ok(())
 }
 
-/// The tap sees BIG-IP's own traffic before the node drops it, answers to echoes included: that it arrives is no proof that any of it is
-/// delivered, and the outage is whole.
+/// The tap sees BIG-IP's own traffic before the node drops it, including answers to echoes. Its arrival does not prove its delivery, and
+/// the outage is complete.
 #[test]
 fn traffic_that_the_node_drops_makes_no_outage_a_partial_one() -> Result<()> {
     let lab = Lab::start()?;

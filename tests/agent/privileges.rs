@@ -1,4 +1,4 @@
-//! The rights that the manifest gives the agent: enough for all of its work, and none too many.
+//! The rights in the manifest: they suffice for all of the agent's work, and none is superfluous.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -16,10 +16,10 @@ use crate::{
     support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, REPAIRED_WITHIN, all_healthy, eventually, in_kernel},
 };
 
-/// What `kubectl apply` gets, as it was when the tests were built.
+/// The objects that `kubectl apply` gets, as of the build of the tests.
 const MANIFEST: &str = include_str!("../../deploy/vtep-agent.yaml");
 
-/// What each capability is for, in the words of the agent.
+/// The purpose of each capability, in the agent's words.
 const FEATURES: [(&str, &str); 3] = [
     ("BPF", "reading and writing Cilium's BPF maps, and the tap on the underlay"),
     ("NET_ADMIN", "host routes and their rules"),
@@ -29,15 +29,15 @@ const FEATURES: [(&str, &str); 3] = [
 /// Numbers of `linux/capability.h`.
 const NUMBERS: [(&str, u8); 4] = [("NET_ADMIN", 12), ("NET_RAW", 13), ("SYS_ADMIN", 21), ("BPF", 39)];
 
-/// The pod that the manifest's DaemonSet makes.
+/// The pod of the manifest's DaemonSet.
 pub(crate) fn pod() -> Result<Value> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(MANIFEST).context("the manifest is YAML")?;
     let daemon_set = documents.into_iter().find(|document| document["kind"] == "DaemonSet").context("a DaemonSet")?;
     Ok(daemon_set["spec"]["template"]["spec"].clone())
 }
 
-/// The capabilities that its container is left with. All else that its `securityContext` can say about rights is as the tests start the
-/// agent, or this is an error.
+/// The capabilities of its container. All other rights in its `securityContext` must be those that the tests give the agent; otherwise
+/// this is an error.
 pub(crate) fn granted() -> Result<BTreeSet<String>> {
     let context = &pod()?["containers"][0]["securityContext"];
     let expected =
@@ -51,7 +51,7 @@ pub(crate) fn granted() -> Result<BTreeSet<String>> {
     added.iter().map(|name| Ok(name.as_str().context("a capability is a string")?.to_owned())).collect()
 }
 
-/// `setpriv`, which takes everything from the program after it but these capabilities, as a container's runtime does.
+/// `setpriv`, which removes everything except these capabilities from the program after it, like a container runtime.
 fn confined<'a>(capabilities: impl IntoIterator<Item = &'a String>) -> Vec<String> {
     let kept =
         capabilities.into_iter().fold("-all".to_owned(), |kept, name| format!("{kept},+{}", name.to_lowercase()));
@@ -59,7 +59,7 @@ fn confined<'a>(capabilities: impl IntoIterator<Item = &'a String>) -> Vec<Strin
     words.into_iter().map(str::to_owned).chain([format!("--bounding-set={kept}"), "--".into()]).collect()
 }
 
-/// Starts the agent behind the words of [`confined`].
+/// Starts the agent behind the command of [`confined`].
 fn start(lab: &Lab, confined: &[String]) -> Result<Agent> {
     let (setpriv, words) = confined.split_first().context("a program")?;
     let agent = lab.agent_command(Path::new(AGENT), LISTEN);
@@ -68,7 +68,7 @@ fn start(lab: &Lab, confined: &[String]) -> Result<Agent> {
     Agent::spawn(lab, command)
 }
 
-/// It has these capabilities, and no way to more.
+/// It has these capabilities, and cannot gain others.
 pub(crate) fn is_confined_to(pid: Pid, capabilities: &BTreeSet<String>) -> Result<()> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let mask =
@@ -81,7 +81,7 @@ pub(crate) fn is_confined_to(pid: Pid, capabilities: &BTreeSet<String>) -> Resul
     Ok(())
 }
 
-/// All that the agent is there for.
+/// All tasks of the agent.
 pub(crate) fn does_its_work(lab: &Lab, agent: &Agent) -> Result<()> {
     let vteps = lab.topology.vteps();
     let status = agent.wait_for("each probe is answered, and the tap sees it", HEALTHY_WITHIN, |status| {
@@ -118,7 +118,7 @@ fn what_the_manifest_grants_is_enough() -> Result<()> {
     Ok(())
 }
 
-/// What the chart's `legacyKernel` grants: Linux before 5.8 does not know `CAP_BPF`.
+/// The capabilities of the chart's `legacyKernel`: Linux before 5.8 does not have `CAP_BPF`.
 #[test]
 fn sys_admin_stands_in_for_bpf() -> Result<()> {
     let lab = Lab::start()?;
@@ -154,10 +154,10 @@ fn without_any_of_it_the_lack_is_named_and_nothing_is_written() -> Result<()> {
     Ok(())
 }
 
-/// The kernel refuses the tap without the two capabilities that are said to be for it, and gives it without the third: the words are true.
+/// The kernel refuses the tap without either of the two capabilities that the documents name, and accepts it without the third.
 fn fails_in_the_kernel(capability: &str, agent: &Agent) -> Result<()> {
     agent.wait_for("the tap has been tried", HEALTHY_WITHIN, |status| {
-        // Without NET_RAW no probe can be sent, and nothing is tried.
+        // Without NET_RAW the agent can send no probe, and does not try.
         status.tap.loaded == (capability == "NET_ADMIN") && status.tap.error.is_some() == (capability == "BPF")
     })?;
     Ok(())

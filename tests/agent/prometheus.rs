@@ -1,4 +1,4 @@
-//! A real Prometheus beside the agent: the dashboard's queries have answers, and the alerts see what they are for.
+//! A real Prometheus beside the agent: the dashboard's queries have results, and the alerts fire.
 
 use std::{
     fs,
@@ -15,13 +15,13 @@ use vtep_lab::Lab;
 
 use crate::support::{Agent, LISTEN, NOTICED_WITHIN, eventually};
 
-/// In a namespace of its own, any port is free.
+/// Each agent has a namespace of its own, so any port is free.
 const SERVER: &str = "127.0.0.1:9090";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/helm/vtep-agent");
 /// Scrapes and evaluations are a second apart.
 const SCRAPED_WITHIN: Duration = Duration::from_secs(30);
 
-/// It dies with the test.
+/// The process ends with the test.
 struct Prometheus<'l> {
     lab: &'l Lab,
     child: Child,
@@ -52,7 +52,7 @@ scrape_configs:
         Ok(Self { lab, child, dir })
     }
 
-    /// The labels of each series that answers.
+    /// The labels of each series in the result.
     fn query(&self, query: &str) -> Result<Vec<Value>> {
         let mut command = self.lab.node.command(tool("promtool"));
         let output =
@@ -65,7 +65,7 @@ scrape_configs:
 
     fn wait_for(&self, query: &str, within: Duration) -> Result<Vec<Value>> {
         let answer = eventually(query, within, || {
-            // Until it listens, nobody answers.
+            // Prometheus does not answer until it listens.
             Ok(self.query(query).ok().filter(|series| !series.is_empty()))
         });
         let log = || fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
@@ -84,7 +84,7 @@ fn tool(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "target/tools/bin", name].iter().collect()
 }
 
-/// Each query with what it shows of its result, and Grafana's variables as "all".
+/// Each query with the shown part of its result, and Grafana's variables as "all".
 fn queries() -> Result<Vec<(String, String)>> {
     let dashboard = fs::read_to_string(format!("{CHART}/dashboards/vtep-agent.json"))?;
     let dashboard: Value = serde_json::from_str(&dashboard)?;
@@ -102,7 +102,7 @@ fn the_dashboards_queries_have_answers_and_the_alerts_see_an_outage() -> Result<
     let prometheus = Prometheus::start(&lab)?;
     prometheus.wait_for("count_over_time(vtep_agent_build_info{node=\"worker-1\"}[1m]) >= 3", SCRAPED_WITHIN)?;
 
-    // The format for those that do not ask for OpenMetrics, and the names by Prometheus' own rules.
+    // The format for clients that do not request OpenMetrics, with names by Prometheus' rules.
     let (_, text) = agent.get("/metrics")?.context("an answer")?;
     let mut check = Command::new(tool("promtool")).args(["check", "metrics"]).stdin(Stdio::piped()).spawn()?;
     check.stdin.take().context("a pipe")?.write_all(text.as_bytes())?;
@@ -112,7 +112,7 @@ fn the_dashboards_queries_have_answers_and_the_alerts_see_an_outage() -> Result<
     let queries = queries()?;
     ensure!(queries.len() >= 20, "{queries:?}");
     for (query, legend) in queries {
-        // What is shown only when something is wrong is there all the same.
+        // Series that the dashboard shows only in trouble exist all the same.
         let series = query.replace(" == 0", "").replace(" == 1", "");
         let answers = prometheus.wait_for(&series, SCRAPED_WITHIN)?;
         prometheus.query(&query)?;
@@ -127,7 +127,7 @@ fn the_dashboards_queries_have_answers_and_the_alerts_see_an_outage() -> Result<
     let alerts = prometheus.query("ALERTS")?;
     ensure!(alerts.is_empty(), "on a healthy node: {alerts:?}");
 
-    // Pending is enough: how long each waits is promtool's to test.
+    // Pending is enough: promtool tests how long each alert waits.
     lab.bigips[0].down()?;
     let outage =
         "ALERTS{alertname=\"VtepUnreachable\", cidr=\"10.1.6.0/24\", endpoint=\"10.169.72.34\", severity=\"critical\"}";

@@ -1,4 +1,4 @@
-//! README's commands are run, and print what README says. Times, which differ from run to run, are masked on both sides.
+//! Runs README's commands and compares their output. Both sides mask times, which differ from run to run.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ fn the_commands_of_the_readme_print_what_it_says() -> Result<()> {
     ensure!(examples.len() >= 4, "found {examples:?}");
     let lab = Lab::start()?;
     let agent = Agent::healthy(&lab)?;
-    // The table shows ARP's time and Cilium's version as soon as the first answers are in.
+    // The table has ARP's time and Cilium's version as soon as the first answers have arrived.
     agent.wait_for("ARP and Cilium have answered", crate::support::HEALTHY_WITHIN, |status| {
         status.cilium.version.is_some() && status.vteps.iter().all(|vtep| vtep.probes.arp.rtt_us.is_some())
     })?;
@@ -33,7 +33,7 @@ struct Example {
     expected: String,
 }
 
-/// The commands in the blocks marked `console`, each with the lines behind it.
+/// The commands in the blocks marked `console`, each with its output.
 fn examples(readme: &str) -> Vec<Example> {
     let mut examples: Vec<Example> = Vec::new();
     let mut inside = false;
@@ -66,7 +66,7 @@ fn run(lab: &Lab, agent: &Agent, command: &str) -> Result<String> {
     Ok(body)
 }
 
-/// Words only, with times and the kernel's release taken out.
+/// The words without times and the kernel's release.
 fn mask(text: &str) -> Vec<Vec<String>> {
     let word = |word: &str| match word.strip_suffix("ms") {
         Some(number) if number.parse::<f64>().is_ok() => "<time>".to_owned(),

@@ -1,4 +1,4 @@
-//! What others do to the kernel behind the agent's back, and how soon it is mended.
+//! Changes of the kernel by other programs, and the time until the agent repairs them.
 
 use anyhow::{Result, ensure};
 use vtep_lab::Lab;
@@ -6,7 +6,7 @@ use vtep_lab::Lab;
 use crate::support::{Agent, HEALTHY_WITHIN, REPAIRED_WITHIN, all_healthy, bpftool, eventually, in_kernel};
 
 const PIN: &str = "/sys/fs/bpf/tc/globals/cilium_vtep_map";
-/// 10.1.6.0 as bpftool takes a key.
+/// 10.1.6.0 in bpftool's form of a key.
 const KEY: &str = "10 1 6 0";
 
 fn repaired(lab: &Lab) -> Result<()> {
@@ -16,7 +16,7 @@ fn repaired(lab: &Lab) -> Result<()> {
 #[test]
 fn entries_are_mended() -> Result<()> {
     let lab = Lab::start()?;
-    // Somebody else's map, of the same shape.
+    // A map of another owner, of the same shape.
     let other = "/sys/fs/bpf/tc/globals/somebody_elses_map";
     bpftool(&lab, &format!("map create {other} type hash key 4 value 16 entries 8 name other flags 1"))?;
     bpftool(&lab, &format!("map update pinned {other} key 10 9 9 0 value 0 1 2 3 4 5 0 0 10 9 9 9 0 0 0 0"))?;
@@ -34,7 +34,7 @@ fn entries_are_mended() -> Result<()> {
         bpftool(&lab, &format!("map update pinned {PIN} key {KEY} value {value}"))?;
         repaired(&lab)?;
     }
-    // Nobody's configuration names it.
+    // An entry that is in no configuration.
     bpftool(&lab, &format!("map update pinned {PIN} key 10 9 9 0 value 0 1 2 3 4 5 0 0 10 9 9 9 0 0 0 0"))?;
     repaired(&lab)?;
 

@@ -1,4 +1,4 @@
-//! What the agent asks of the API server, against what the manifest lets it ask: all of it covered, and no rule without a use.
+//! Compares the agent's requests to the API server with the manifest's rights: the rights cover every request, and no rule is unused.
 
 use std::{collections::BTreeSet, path::Path, process::Command};
 
@@ -16,11 +16,11 @@ use crate::{
 /// One verb that a rule grants.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Right {
-    /// None: in all.
+    /// `None`: in all namespaces.
     namespace: Option<String>,
     group: String,
     resource: String,
-    /// None: of any name.
+    /// `None`: for any name.
     name: Option<String>,
     verb: String,
 }
@@ -34,7 +34,7 @@ impl Right {
     }
 }
 
-/// All that the chart's Roles and ClusterRoles grant, with the Node's condition.
+/// All rights in the chart's Roles and ClusterRoles, with the Node's condition.
 fn granted() -> Result<BTreeSet<Right>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut helm = Command::new(root.join("target/tools/bin/helm"));
@@ -74,7 +74,7 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// What there is to ask: the configuration, an override, a finding, two outages, and the condition.
+/// Causes every kind of request: the configuration, an override, a finding, two outages, and the condition.
 fn whole_run(lab: &Lab, server: &ApiServer) -> Result<()> {
     let agent = start(lab, server, &["--node-condition"])?;
     agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;

@@ -1,4 +1,4 @@
-//! Routes and rules: ours by mark and by record, and nobody else's, whoever shares the table.
+//! Routes and rules: the agent owns them by protocol and record, and touches no others in the same table.
 
 use std::path::Path;
 
@@ -7,11 +7,12 @@ use vtep_lab::{CILIUM_RUN, Config, Lab, STATE};
 
 use crate::support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, REPAIRED_WITHIN, all_healthy, eventually, run};
 
-/// As somebody else has them: in our table by another device, and to other networks at our priority. They stand where ours would.
+/// Objects of another owner: routes in the agent's table with another device, and rules for other networks at its priority, in the
+/// agent's places.
 const FOREIGN_ROUTES: [&str; 3] = [
     "10.50.0.0/24 dev eth0 scope link proto static",
     "10.51.0.0/24 dev cilium_host scope link proto static mtu 1450",
-    // With our number, but not on our record.
+    // With the agent's protocol number, but without a record.
     "10.52.0.0/24 dev cilium_host scope link proto 113 mtu 1450",
 ];
 const FOREIGN_RULES: [&str; 2] =
@@ -41,14 +42,14 @@ fn kernel(lab: &Lab, table: u32) -> Result<(String, String)> {
     Ok((routes, lab.node.ip("rule show")?))
 }
 
-/// Ours to this CIDR, and the rule that leads there.
+/// The agent's route to this CIDR, and the rule for its table.
 fn has_ours(lab: &Lab, cidr: &str, table: u32) -> Result<bool> {
     let (routes, rules) = kernel(lab, table)?;
     let route = format!("{cidr} dev cilium_host proto 113 scope link mtu 1450");
     Ok(routes.contains(&route) && rules.contains(&format!("113:\tfrom all to {cidr} lookup {table}")))
 }
 
-/// Not a trace of it.
+/// There is no trace of the CIDR.
 fn mentions(lab: &Lab, cidr: &str, table: u32) -> Result<bool> {
     let (routes, rules) = kernel(lab, table)?;
     Ok(routes.contains(cidr) || rules.contains(cidr))
@@ -62,7 +63,7 @@ fn somebody_elses_stay_at_every_edit_and_at_cleanup() -> Result<()> {
     foreign_is_there(&lab)?;
     ensure!(agent.lines("route table is shared").len() == 1, "{}", agent.log().join("\n"));
 
-    // A VTEP that is removed takes its own with it, and nothing else; also after a restart.
+    // With a removed VTEP, only its own route and rule disappear; also after a restart.
     ensure!(agent.terminate()?.success(), "a clean end");
     lab.config.write(&Config::keys_for(&lab.topology.vteps()[..1]))?;
     let mut agent = Agent::start(&lab)?;
@@ -71,7 +72,7 @@ fn somebody_elses_stay_at_every_edit_and_at_cleanup() -> Result<()> {
     foreign_is_there(&lab)?;
 
     ensure!(agent.terminate()?.success(), "a clean end");
-    // What carries our number is named, and nothing of it is touched.
+    // Objects with the agent's protocol are listed, and none of them is touched.
     let (code, words) = cleanup(&lab, &[])?;
     ensure!(code == Some(1), "something is left: {words}");
     ensure!(words.lines().any(|line| line == "delete route 10.1.6.0/24 table 2021"), "{words}");
@@ -86,7 +87,7 @@ fn cleanup(lab: &Lab, args: &[&str]) -> Result<(Option<i32>, String)> {
     Ok((output.status.code(), String::from_utf8(output.stdout)?))
 }
 
-/// Cleanup had called a node clean that still had all of the agent's routes.
+/// Cleanup must not call a node clean that still has routes of the agent.
 #[test]
 fn what_is_left_without_a_record_is_named_by_cleanup_with_its_command() -> Result<()> {
     let lab = Lab::start()?;
@@ -110,7 +111,7 @@ fn what_is_left_without_a_record_is_named_by_cleanup_with_its_command() -> Resul
     let report: serde_json::Value = serde_json::from_str(&json)?;
     let left: Vec<_> = report["left"].as_array().into_iter().flatten().filter_map(|line| line.as_str()).collect();
     ensure!(code == Some(1) && left.len() == 4, "{json}");
-    // The commands do what they say.
+    // The listed commands work.
     for line in left {
         let command = line.split('`').nth(1).and_then(|command| command.strip_prefix("ip "));
         lab.node.ip(command.context("a command")?)?;
@@ -119,7 +120,7 @@ fn what_is_left_without_a_record_is_named_by_cleanup_with_its_command() -> Resul
     Ok(())
 }
 
-/// The same network, by another way: it is theirs, so ours gives way and says so.
+/// The same network over another device: the route has another owner, so the agent adds none and reports that.
 #[test]
 fn a_route_of_somebody_else_in_the_place_of_ours_is_named_and_stays() -> Result<()> {
     let lab = Lab::start()?;
@@ -162,14 +163,14 @@ fn another_table_takes_over_from_the_first() -> Result<()> {
     foreign_is_there(&lab)
 }
 
-/// The look at the kernel and the facts of the node had shared a socket, and six of fourteen edits got their routes five seconds late.
+/// Each loop has its own netlink socket. With a shared one, six of fourteen edits got their routes five seconds late.
 #[test]
 fn each_edit_has_its_routes_at_once() -> Result<()> {
     let lab = Lab::start()?;
     let agent = Agent::healthy(&lab)?;
     let mut edited = lab.topology.vteps();
     for n in 0..20 {
-        // Each edit wakes the loops that read routes, links and addresses, all at the same time.
+        // Each edit wakes the loops that read routes, links and addresses at the same time.
         edited[1].cidr = format!("10.1.{}.0/24", 20 + n).parse()?;
         lab.config.write(&Config::keys_for(&edited))?;
         let cidr = edited[1].cidr.to_string();
@@ -182,7 +183,8 @@ fn each_edit_has_its_routes_at_once() -> Result<()> {
     Ok(())
 }
 
-/// Somebody deleted the state directory: what carries our mark and is just as wanted is ours again, so that it can be taken back.
+/// After the state directory was deleted, the agent owns objects with its protocol and exactly its values again, so that it can remove
+/// them.
 #[test]
 fn a_journal_that_was_lost_is_written_anew() -> Result<()> {
     let lab = Lab::start()?;
@@ -200,7 +202,7 @@ fn a_journal_that_was_lost_is_written_anew() -> Result<()> {
     foreign_is_there(&lab)
 }
 
-/// What 0.1.0 wrote carried `proto static` and no record; its state directory tells which VTEPs it had.
+/// Version 0.1.0 wrote `proto static` and kept no record; its state directory shows the VTEPs that it had.
 #[test]
 fn what_0_1_0_left_is_taken_over() -> Result<()> {
     let lab = Lab::start()?;

@@ -1,4 +1,4 @@
-//! Starting: the main job end to end, and everything that may not be there yet.
+//! Starts: the main task from end to end, and everything that may not exist yet.
 
 use std::{path::Path, time::Duration};
 
@@ -28,7 +28,7 @@ fn the_seed_configuration_becomes_healthy() -> Result<()> {
         ensure!(vtep.seen.packets > 0 && vtep.seen.vnis == [2] && vtep.seen.ports == [8472], "{:?}", vtep.seen);
         let self_ip = bigip.addresses.self_ip.addr();
         ensure!(ping(&lab.pod, None, self_ip, 3, Duration::from_millis(100))?.is_complete(), "pod to {self_ip}");
-        // An ordinary socket, routed as the node routes: the host route works.
+        // An ordinary socket with the node's routing: the host route works.
         ensure!(ping(&lab.node, None, self_ip, 3, Duration::from_millis(100))?.is_complete(), "node to {self_ip}");
     }
     ensure!(status.config.valid && !status.config.stale && status.datapath.in_sync, "{status:?}");
@@ -135,7 +135,7 @@ fn observing_writes_nothing() -> Result<()> {
     agent.wait_for("the changes it would make are listed", HEALTHY_WITHIN, |status| {
         status.datapath.pending.len() >= 4
     })?;
-    // Several of the passes that would have repaired it.
+    // As long as several of the passes that would have repaired it.
     std::thread::sleep(REPAIRED_WITHIN);
     ensure!(lab.cilium.vtep_entries()?.is_empty(), "nothing is written");
     ensure!(!lab.node.ip("rule show")?.contains("113:"), "no rule is written");
@@ -149,7 +149,7 @@ fn a_long_interval_is_no_reason_to_be_restarted() -> Result<()> {
     let mut command = lab.agent_command(Path::new(AGENT), LISTEN);
     command.args(["--probe-interval", "1h"]);
     let agent = Agent::spawn(&lab, command)?;
-    // Its loops turn every second all the same: the next look at the tap is in the status.
+    // Its loops still run every second: the status has the next read of the tap.
     let seen =
         |status: &vtep_core::report::status::Status| status.vteps.iter().map(|vtep| vtep.seen.packets).sum::<u64>();
     agent.wait_for("the first answers", HEALTHY_WITHIN, |status| seen(status) > 0)?;

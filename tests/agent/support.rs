@@ -1,4 +1,4 @@
-//! The agent as a child process inside the lab's node, and ways to wait for what it should do.
+//! The agent as a child process inside the lab's node, and ways to wait for its acts.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -20,22 +20,22 @@ use vtep_lab::{Config, Host, Lab};
 
 /// The program under test.
 pub(crate) const AGENT: &str = env!("CARGO_BIN_EXE_vtep-agent");
-/// In a namespace of its own, any port is free.
+/// Each node has a namespace of its own, so any port is free.
 pub(crate) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9808);
 
-/// Promised: 3 s.
+/// The documents promise 3 s.
 pub(crate) const HEALTHY_WITHIN: Duration = Duration::from_secs(30);
-/// Promised: 150 ms.
+/// The documents promise 150 ms.
 pub(crate) const REPAIRED_WITHIN: Duration = Duration::from_millis(1500);
-/// Promised: 5 s.
+/// The documents promise 5 s.
 pub(crate) const NOTICED_WITHIN: Duration = Duration::from_secs(50);
 
-/// What every deadline is multiplied by, where the machine is emulated: `make test-kernels`.
+/// The factor for every deadline on an emulated machine: `make test-kernels`.
 pub(crate) fn patience() -> u32 {
     std::env::var("VTEP_TEST_PATIENCE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
 
-/// Calls `probe` until it gives a value.
+/// Calls `probe` until it returns a value.
 pub(crate) fn eventually<T>(what: &str, within: Duration, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + within * patience();
     loop {
@@ -43,12 +43,12 @@ pub(crate) fn eventually<T>(what: &str, within: Duration, mut probe: impl FnMut(
             return Ok(value);
         }
         ensure!(Instant::now() < deadline, "not within {within:?}: {what}");
-        // The kernel's maps and routes send no events to a test.
+        // The kernel sends a test no events about maps and routes, so poll.
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// The running agent. It dies with the test.
+/// The running agent. It ends with the test.
 pub(crate) struct Agent {
     child: Child,
     node: Host,
@@ -76,7 +76,7 @@ impl Agent {
     }
 
     pub(crate) fn spawn(lab: &Lab, mut command: Command) -> Result<Self> {
-        // Unless it is told otherwise: never where the machine's own agent would keep its state.
+        // By default, use another directory than an agent of this machine would.
         command.env("VTEP_AGENT_STATE_DIR", vtep_lab::STATE);
         let mut child = command.stdout(Stdio::piped()).spawn().context("failed to start the agent")?;
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -99,7 +99,7 @@ impl Agent {
         self.log().into_iter().filter(|line| line.contains(text)).collect()
     }
 
-    /// Status code and body; `None` while nobody listens.
+    /// Status code and body; `None` while the agent does not listen.
     pub(crate) fn get(&self, path: &str) -> Result<Option<(u16, String)>> {
         let path = path.to_owned();
         let answer = self.node.run(move || {
@@ -116,7 +116,7 @@ impl Agent {
         Ok(Some((code, body.to_owned())))
     }
 
-    /// Sends these bytes, and reads what comes until the agent closes.
+    /// Sends these bytes, and reads until the agent closes the connection.
     pub(crate) fn request(&self, bytes: &str) -> Result<String> {
         let bytes = bytes.to_owned();
         self.node.run(move || {
@@ -129,7 +129,7 @@ impl Agent {
         })
     }
 
-    /// Takes a place among the listeners, for as long as the stream is held.
+    /// Occupies a listener's place while the stream exists.
     pub(crate) fn listen(&self) -> Result<TcpStream> {
         self.node.run(|| {
             let mut stream = TcpStream::connect(LISTEN)?;
@@ -157,7 +157,7 @@ impl Agent {
         }
     }
 
-    /// Waits for a status, and prints the last one and the log where it does not come.
+    /// Waits for a status; on a timeout, prints the last one and the log.
     pub(crate) fn wait_for(&self, what: &str, within: Duration, wanted: impl Fn(&Status) -> bool) -> Result<Status> {
         let mut last = None;
         let status = eventually(what, within, || {
@@ -174,19 +174,19 @@ impl Agent {
     /// User and system time so far.
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // Behind the name in parentheses, utime and stime are the 12th and 13th word, in hundredths of a second.
+        // After the name in parentheses, utime and stime are the 12th and 13th word, in hundredths of a second.
         let words: Vec<_> = stat.rsplit_once(')').context("a name in parentheses")?.1.split_whitespace().collect();
         let ticks = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok()).context("a number of ticks");
         Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Sends SIGTERM, and waits until the agent has ended.
     pub(crate) fn terminate(&mut self) -> Result<ExitStatus> {
         kill(self.pid()?, Signal::SIGTERM)?;
         self.wait_for_end()
     }
 
-    /// Waits until it has ended by itself or by a signal. Promised: 2 s.
+    /// Waits until it has ended, by itself or by a signal. The documents promise 2 s.
     pub(crate) fn wait_for_end(&mut self) -> Result<ExitStatus> {
         eventually("the agent ends", Duration::from_secs(20), || Ok(self.child.try_wait()?))
     }
@@ -194,7 +194,7 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // A test that failed leaves it running; one that did not has seen it end.
+        // A failed test leaves the process running; a successful one has already seen its end.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -209,7 +209,7 @@ pub(crate) fn run(lab: &Lab, args: &[&str]) -> Result<Output> {
     lab.node.command(AGENT).args(args).output().context("failed to run the agent")
 }
 
-/// Changes maps with another tool, as somebody on the node would. Words are as bpftool takes them.
+/// Changes maps with another tool, as a person on the node would. The words are in bpftool's form.
 pub(crate) fn bpftool(lab: &Lab, words: &str) -> Result<String> {
     let output =
         lab.node.command("bpftool").args(words.split_whitespace()).output().context("failed to run bpftool")?;
@@ -217,7 +217,7 @@ pub(crate) fn bpftool(lab: &Lab, words: &str) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// The VTEP map holds exactly what these VTEPs need.
+/// The VTEP map has exactly the entries of these VTEPs.
 pub(crate) fn in_kernel(lab: &Lab, vteps: &[vtep_lab::Vtep]) -> Result<bool> {
     let wanted = vteps.iter().map(|vtep| (vtep.key(), vtep.value())).collect();
     Ok(lab.cilium.vtep_entries()? == wanted)

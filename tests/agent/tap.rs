@@ -1,4 +1,4 @@
-//! What the tap makes of frames as networks deliver them: headers with options, without checksums, in pieces.
+//! The tap with frames as real networks deliver them: headers with options, without checksums, in fragments.
 
 use std::{net::UdpSocket, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     support::{Agent, all_healthy},
 };
 
-/// Promised: 1 s.
+/// The documents promise 1 s.
 const SEEN_WITHIN: Duration = Duration::from_secs(20);
 
 sockopt_impl!(
@@ -24,7 +24,7 @@ sockopt_impl!(
     [u8; 4]
 );
 sockopt_impl!(
-    /// `SO_NO_CHECK`: UDP without a checksum, as some tunnels are sent.
+    /// `SO_NO_CHECK`: UDP without a checksum, which some tunnels send.
     NoChecksum,
     SetOnly,
     libc::SOL_SOCKET,
@@ -32,7 +32,7 @@ sockopt_impl!(
     bool
 );
 
-/// An inner IPv4 frame from BIG-IP's self IP; the tap reads no further than its addresses.
+/// An inner IPv4 frame from BIG-IP's self IP; the tap reads only up to its addresses.
 fn inner() -> Vec<u8> {
     let mut frame = vec![0; 14 + 20];
     frame[12..14].copy_from_slice(&[0x08, 0x00]);
@@ -82,13 +82,13 @@ fn frames_are_read_as_networks_deliver_them() -> Result<()> {
     ensure!([4789, 6081, 8472].iter().all(|port| status.vteps[0].seen.ports.contains(port)), "{:?}", status.vteps[0]);
     ensure!(status.tap.malformed == 0 && status.tap.fragments == 0, "{:?}", status.tap);
 
-    // In the tunnel's header, right after it, inside the frame, and under IP options.
+    // Cut in the tunnel's header, right after it, inside the frame, and with IP options.
     send(&lab, 8472, vec![8, 0, 0], plain)?;
     send(&lab, 8472, vxlan(25)[..8].to_vec(), plain)?;
     send(&lab, 8472, vxlan(25)[..8 + 33].to_vec(), plain)?;
     send(&lab, 8472, vec![8; 7], |socket| setsockopt(socket, IpOptions, &[1, 1, 1, 0]))?;
     agent.wait_for("what is cut short is counted", SEEN_WITHIN, |status| status.tap.malformed == 4)?;
-    // Three pieces: the first has the headers, and is a frame.
+    // Three fragments: the first has the headers, and counts as a frame.
     send(&lab, 8472, [vxlan(26), vec![0; 4000]].concat(), plain)?;
     let status = agent.wait_for("pieces are counted", SEEN_WITHIN, |status| status.tap.fragments == 2)?;
     ensure!(vnis(&status).contains(&26), "{:?}", vnis(&status));

@@ -1,4 +1,4 @@
-//! Traffic through the tunnel while everything around it changes: nothing is lost because of the agent.
+//! Traffic through the tunnel during all kinds of changes: the agent causes no loss.
 
 use std::{
     net::Ipv4Addr,
@@ -20,14 +20,14 @@ const CHANGES: u8 = 100;
 const RESTARTS: u8 = 20;
 const UPDATES: u8 = 30;
 
-/// A thousand pings a second from the pod to BIG-IP, and back the other way.
+/// A thousand pings a second from the pod to BIG-IP, and in the other direction.
 struct Traffic([Child; 2]);
 
 impl Traffic {
     fn start(lab: &Lab) -> Result<Self> {
         let bigip = &lab.bigips[0];
         let (self_ip, pod_ip) = (bigip.addresses.self_ip.addr(), lab.topology.pod_ip);
-        // Whoever does not know the other's MAC yet would lose the first.
+        // A side that does not know the other's MAC yet would lose the first packet.
         ensure!(ping(&lab.pod, None, self_ip, 3, Duration::from_millis(100))?.received > 0, "the tunnel works");
         let start = |from: &Host, to: Ipv4Addr| {
             let mut ping = from.command("ping");
@@ -36,10 +36,10 @@ impl Traffic {
         Ok(Self([start(&lab.pod, self_ip)?, start(&bigip.host, pod_ip)?]))
     }
 
-    /// Nothing was lost, but for the packet that may be under way now.
+    /// No packet was lost, except perhaps one that is on its way now.
     fn end(self) -> Result<()> {
         for child in self.0 {
-            // Ping sums up when it is interrupted.
+            // Ping prints its summary when it is interrupted.
             kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;
             let output = child.wait_with_output()?;
             let result = PingResult::parse(&String::from_utf8_lossy(&output.stdout)).context("no result")?;
@@ -49,7 +49,7 @@ impl Traffic {
     }
 }
 
-/// The first VTEP stays, the second moves, and others come and go.
+/// The first VTEP remains, the second moves, and others appear and disappear.
 fn variant(lab: &Lab, n: u8) -> Result<Vec<Vtep>> {
     let [first, second] = lab.topology.vteps()[..] else { anyhow::bail!("two VTEPs") };
     let mut vteps = vec![first, Vtep { endpoint: [10, 169, 72, 100 + n % 100].into(), ..second }];
@@ -77,7 +77,7 @@ fn changes_around_a_vtep_cost_it_no_packet() -> Result<()> {
 
 #[test]
 fn restarts_of_cilium_cost_no_packet() -> Result<()> {
-    // Cilium fills its new map itself, as it does; the agent must not take anything away meanwhile.
+    // Cilium fills its new map itself; the agent must not remove entries meanwhile.
     let mut lab = Lab::builder().fill_map(true).start()?;
     let _agent = Agent::healthy(&lab)?;
     let traffic = Traffic::start(&lab)?;
@@ -85,7 +85,7 @@ fn restarts_of_cilium_cost_no_packet() -> Result<()> {
         lab.cilium.start()?;
         let vteps = lab.topology.vteps();
         eventually("the new map is filled", HEALTHY_WITHIN, || Ok(in_kernel(&lab, &vteps)?.then_some(())))?;
-        // The agent's next passes are part of the restart.
+        // The agent's next passes belong to the restart.
         thread::sleep(Duration::from_millis(250));
     }
     traffic.end()
@@ -99,7 +99,7 @@ fn updates_of_the_agent_cost_no_packet() -> Result<()> {
     for _ in 0..UPDATES {
         ensure!(agent.terminate()?.success(), "a clean end");
         agent = Agent::start(&lab)?;
-        // Its first passes and probes are part of the update.
+        // Its first passes and probes belong to the update.
         agent.wait_for("the next one is at work", HEALTHY_WITHIN, |status| {
             all_healthy(status) && status.datapath.in_sync
         })?;

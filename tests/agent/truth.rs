@@ -1,4 +1,4 @@
-//! Where the VTEPs are decided elsewhere: nothing is written, and nothing is deleted.
+//! The VTEPs come from another source than `cilium-config`: the agent writes and deletes nothing.
 
 use anyhow::{Context, Result, ensure};
 use vtep_core::config::view::Truth;
@@ -8,7 +8,8 @@ use crate::support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, bpftool
 
 const PIN: &str = "/sys/fs/bpf/tc/globals/cilium_vtep_map";
 
-/// The lists go, and another controller takes the map over: it changes one of our entries, removes the other, and adds one of its own.
+/// The lists disappear, and another controller takes the map over: it changes one of the agent's entries, removes the other, and adds one
+/// of its own.
 #[test]
 fn lists_that_are_gone_leave_the_map_to_another_controller() -> Result<()> {
     let lab = Lab::start()?;
@@ -47,7 +48,7 @@ fn lists_that_are_gone_leave_the_map_to_another_controller() -> Result<()> {
     Ok(())
 }
 
-/// Routes of ours that are left there still give way to what the node needs. The map entry is whoever's decides.
+/// The agent's remaining routes must still not cover a network that the node needs. The map entry belongs to the other controller.
 #[test]
 fn a_network_that_becomes_connected_is_no_longer_routed() -> Result<()> {
     let lab = Lab::start()?;
@@ -67,7 +68,7 @@ fn a_network_that_becomes_connected_is_no_longer_routed() -> Result<()> {
     Ok(())
 }
 
-/// Keys that are there and empty are a mistake: the last good lists stay.
+/// Empty keys are an error, so the last good lists remain in effect.
 #[test]
 fn lists_that_are_empty_are_a_mistake() -> Result<()> {
     let lab = Lab::start()?;

@@ -1,4 +1,4 @@
-//! The end of an agent and the start of the next, of another version perhaps: prompt, without loss, with what was known.
+//! The end of an agent and the start of the next, perhaps of another version: quick, without loss, with its state.
 
 use std::{
     fs,
@@ -44,14 +44,14 @@ fn what_is_under_way_does_not_hold_it() -> Result<()> {
     for bigip in &lab.bigips {
         bigip.down()?;
     }
-    // From the first loss on there is always a probe that waits for its answer, and a search for the path MTU.
+    // From the first loss on, there is always a probe that waits for its answer, and a search for the path MTU.
     agent.wait_for("probes are lost", NOTICED_WITHIN, |status| {
         status
             .vteps
             .iter()
             .all(|vtep| vtep.verdict != Verdict::Healthy && vtep.probes.icmp.sent > vtep.probes.icmp.received)
     })?;
-    // Half a request, by somebody who takes his time.
+    // Half a request of a slow client.
     let _client = lab.node.run(|| {
         let mut stream = TcpStream::connect(LISTEN)?;
         stream.write_all(b"GET /status HTTP/1.1\r\n")?;
@@ -80,7 +80,7 @@ fn the_kernel_stays_as_it_is() -> Result<()> {
     Ok(())
 }
 
-/// All that the agent writes.
+/// All kernel objects that the agent writes.
 fn kernel(lab: &Lab) -> Result<[String; 4]> {
     let map = |name: &str| bpftool(lab, &format!("-j map dump pinned /sys/fs/bpf/tc/globals/{name}"));
     Ok([
@@ -91,7 +91,7 @@ fn kernel(lab: &Lab) -> Result<[String; 4]> {
     ])
 }
 
-/// The state of an agent that has seen the seed's configuration, as another version of it would have left it.
+/// The state of an agent that used the seed's configuration, in the form of another version.
 fn rewrite_state(change: impl FnOnce(&mut Value)) -> Result<PathBuf> {
     let path = Path::new(STATE).join("last-good.json");
     let mut file: Value = serde_json::from_slice(&fs::read(&path)?)?;
@@ -113,7 +113,7 @@ fn the_state_of_a_newer_agent_is_read() -> Result<()> {
         content["spec"]["flavour"] = json!({ "of": "tunnel" });
         content["spec"]["vteps"][0]["weight"] = json!(1);
     })?;
-    // A node that has just booted, and a source that is not there yet.
+    // A node after boot, and a source that does not exist yet.
     for vtep in lab.topology.vteps() {
         lab.cilium.delete_vtep(vtep.key())?;
     }

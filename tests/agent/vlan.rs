@@ -6,7 +6,7 @@ use vtep_lab::{Lab, Topology};
 
 use crate::support::{Agent, NOTICED_WITHIN, all_healthy};
 
-/// Kernels without VLAN devices fail it; `make test-kernels` boots some that have them.
+/// The test fails on kernels without VLAN devices; `make test-kernels` boots some that have them.
 #[test]
 #[ignore = "needs VLAN devices: make test-kernels"]
 fn tunnels_over_a_vlan_are_probed_and_seen() -> Result<()> {
