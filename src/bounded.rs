@@ -55,7 +55,7 @@ fn check(metadata: &Metadata, limit: u64) -> io::Result<()> {
 
 /// The message does not contain the file's length, so that the log reports a growing file once and not after every read.
 fn too_long(limit: u64) -> io::Error {
-    io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {limit} bytes, the most that is read"))
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {limit} bytes, the limit"))
 }
 
 /// The file type in words, with an article.
@@ -87,7 +87,7 @@ mod tests {
         fs::write(&path, "12345678").expect("a file");
         assert_eq!(read_text(&path, 8).expect("as long as it may be"), "12345678");
         let error = read_file(&path, 7).expect_err("longer");
-        assert_eq!(error.to_string(), "it has more than 7 bytes, the most that is read");
+        assert_eq!(error.to_string(), "it has more than 7 bytes, the limit");
         assert_eq!(read(&b"1234"[..], 3).expect_err("longer").kind(), io::ErrorKind::FileTooLarge);
         fs::write(&path, b"\xff").expect("a file");
         assert_eq!(read_text(&path, 8).expect_err("no text").to_string(), "it is not text in UTF-8");

@@ -68,6 +68,6 @@ fn print(out: &mut impl Write, bigip: &BigIp, tunnel: &str) -> std::io::Result<(
     let BigIp { local_address, network, mac, commands, .. } = bigip;
     writeln!(out, "# BIG-IP {local_address}, tunnel network {network}")?;
     commands.iter().try_for_each(|command| writeln!(out, "{command}"))?;
-    writeln!(out, "# vtep-mac says {mac}: it must be what `show net tunnels tunnel {tunnel} all-properties` prints")?;
+    writeln!(out, "# vtep-mac is {mac}: `show net tunnels tunnel {tunnel} all-properties` must print the same MAC")?;
     writeln!(out)
 }

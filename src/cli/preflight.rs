@@ -73,7 +73,7 @@ impl Report {
 /// An unknown version does not fail the check.
 fn judge_version(version: Option<CiliumVersion>) -> Result<String, String> {
     let Some(version) = version else {
-        return Ok("not known: Cilium's socket does not tell, and there is no --cilium-version".to_owned());
+        return Ok("unknown: no answer on Cilium's socket, and --cilium-version is not set".to_owned());
     };
     match version.broken() {
         Some(broken) => Err(format!("Cilium {version} is broken for VTEPs: {broken}")),

@@ -64,7 +64,7 @@ impl Moment {
             return Ok(None);
         }
         if !is_there(&view) {
-            say(&format!("{}; what follows is about what was seen last", errors(&view).join("; ")))?;
+            say(&format!("{}; using the last known configuration", errors(&view).join("; ")))?;
         }
         let version = source.node.version().read().await;
         let facts = facts::read(&netlink, &view, &source.node.cilium_run, version).await;

@@ -105,7 +105,7 @@ async fn fetch(url: &str) -> anyhow::Result<Status> {
 
 fn broken_off(error: Box<dyn std::error::Error + Send + Sync>) -> anyhow::Error {
     if error.is::<LengthLimitError>() {
-        return anyhow!("the answer has more than {LIMIT} bytes, the most that is read");
+        return anyhow!("the answer has more than {LIMIT} bytes, the limit");
     }
     anyhow!("the answer broke off: {error}")
 }

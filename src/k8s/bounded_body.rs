@@ -20,7 +20,7 @@ const LIMIT: usize = 4 << 20;
 type BoxError = Box<dyn Error + Send + Sync>;
 
 #[derive(Debug, thiserror::Error)]
-#[error("the API server's answer has more than {LIMIT} bytes, the most that is read")]
+#[error("the API server's answer has more than {LIMIT} bytes, the limit")]
 struct TooLong;
 
 /// The layer that limits the answers of a client.

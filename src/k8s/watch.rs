@@ -306,7 +306,7 @@ where
                 "the API server forbids to {verb} {what}: give this agent's ServiceAccount a {role} with that verb and resource"
             ),
             401 => format!("the API server does not accept this agent's credentials: {}", words::message(status)),
-            _ => format!("the API server does not {verb} {what}: {}", words::refusal(status)),
+            _ => format!("the API server failed to {verb} {what}: {}", words::refusal(status)),
         };
         Lost::Answered { code: status.code, reason }
     }

@@ -12,7 +12,7 @@ const LONGEST: usize = 300;
 #[must_use]
 pub fn sentence(error: &kube::Error) -> String {
     if is_unreadable(error) {
-        return "the API server sent what cannot be read".to_owned();
+        return "the API server sent an unreadable answer".to_owned();
     }
     let what = if matches!(error, kube::Error::Api(_)) { "refuses" } else { "cannot be reached" };
     format!("the API server {what}: {}", plain(error))
@@ -39,7 +39,7 @@ pub(super) fn refusal(status: &kube::core::Status) -> String {
     let told = if told.is_empty() { String::new() } else { format!(": {told}") };
     let meaning = match status.code {
         401 => " (this agent's credentials are not accepted)",
-        403 => " (this agent's ServiceAccount has not the right)",
+        403 => " (this agent's ServiceAccount lacks the right)",
         429 => " (too many requests: it is overloaded)",
         502..=504 => " (it is starting, stopping or overloaded)",
         _ => "",
@@ -99,7 +99,7 @@ fn of_http(error: &hyper::Error) -> Option<String> {
     } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         "it closed the connection before it had answered"
     } else if error.is_parse() {
-        "what answers there does not speak HTTP"
+        "the server there does not speak HTTP"
     } else {
         return None;
     };
@@ -134,7 +134,7 @@ fn of_tls(text: &str) -> String {
         ("Expired", "its certificate has expired"),
         ("not valid yet", "its certificate is not valid yet: is this node's clock right?"),
         ("NotValidYet", "its certificate is not valid yet: is this node's clock right?"),
-        ("corrupt message", "what answers there does not speak TLS"),
+        ("corrupt message", "the server there does not speak TLS"),
     ];
     let meaning = meanings.iter().find(|(word, _)| text.contains(word)).map(|(_, meaning)| (*meaning).to_owned());
     format!("TLS: {}", meaning.unwrap_or_else(|| line(text)))
@@ -184,7 +184,7 @@ mod tests {
             (Fault::Reset, "it broke the connection"),
             (Fault::Close, "it closed the connection before it had answered"),
             (Fault::HalfLine(After::Close), "it closed the connection before it had answered"),
-            (Fault::NotHttp, "what answers there does not speak HTTP"),
+            (Fault::NotHttp, "the server there does not speak HTTP"),
             (
                 Fault::Unauthorized,
                 "it answered 401 Unauthorized (this agent's credentials are not accepted): Unauthorized",
@@ -206,7 +206,7 @@ mod tests {
             assert!(text.starts_with(expected), "{fault:?}: {text}");
         }
         let forbidden = told(Fault::Forbidden).await;
-        assert!(forbidden.starts_with("it answered 403 Forbidden (this agent's ServiceAccount has not the right): "));
+        assert!(forbidden.starts_with("it answered 403 Forbidden (this agent's ServiceAccount lacks the right): "));
     }
 
     #[tokio::test]
@@ -224,7 +224,7 @@ mod tests {
                 let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
             }
         });
-        assert_eq!(told_at(&format!("https://{address}")).await, "TLS: what answers there does not speak TLS");
+        assert_eq!(told_at(&format!("https://{address}")).await, "TLS: the server there does not speak TLS");
     }
 
     #[test]

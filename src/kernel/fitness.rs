@@ -45,6 +45,6 @@ fn lack(feature: &Feature) -> Option<String> {
     match &feature.found {
         Ok(true) => None,
         Ok(false) => Some(format!("the kernel has no {}", feature.name)),
-        Err(error) => Some(format!("cannot tell whether the kernel has {}: {}", feature.name, chain(error))),
+        Err(error) => Some(format!("cannot test whether the kernel has {}: {}", feature.name, chain(error))),
     }
 }

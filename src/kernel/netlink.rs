@@ -20,7 +20,7 @@ const DUMP_PAUSE: Duration = Duration::from_millis(1);
 pub enum DumpError {
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
-    #[error("what was listed changed meanwhile, {DUMP_ATTEMPTS} times in a row")]
+    #[error("the list changed during each of {DUMP_ATTEMPTS} reads")]
     Interrupted,
 }
 

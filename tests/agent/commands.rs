@@ -134,7 +134,7 @@ fn what_was_seen_last_is_shown_and_is_no_success() -> Result<()> {
         let gone = ["--config-dir", "/mnt/nowhere"];
         let output = lab.node.command(AGENT).args(command).args(running).args(gone).output()?;
         let words = String::from_utf8(output.stderr)?;
-        ensure!(output.status.code() == Some(2) && words.contains("what was seen last"), "{command:?}: {words}");
+        ensure!(output.status.code() == Some(2) && words.contains("last known configuration"), "{command:?}: {words}");
         let shown = String::from_utf8(output.stdout)?;
         let known = ["in sync", "in_sync=true", "map       in-sync"];
         ensure!(known.iter().any(|words| shown.contains(words)), "{command:?}: {shown}");

@@ -46,7 +46,7 @@ pub enum AgentApiError {
     Http(#[from] hyper::Error),
     #[error("its answer broke off: {0}")]
     Body(Box<dyn std::error::Error + Send + Sync>),
-    #[error("its answer has more than {LIMIT} bytes, the most that is read")]
+    #[error("its answer has more than {LIMIT} bytes, the limit")]
     TooLong,
     #[error("its answer is not the status of a Cilium agent")]
     Shape(#[from] serde_json::Error),

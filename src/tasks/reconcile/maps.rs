@@ -72,7 +72,7 @@ pub struct MapsPass {
 enum WriteError {
     #[error(transparent)]
     Map(#[from] MapError),
-    #[error("the ipcache is left as it is: what is ours there could not be written down")]
+    #[error("the ipcache entry was not changed, because its record could not be saved")]
     Ledger(#[from] StateError),
 }
 
