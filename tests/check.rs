@@ -1,4 +1,4 @@
-//! `vtep-agent check`, the program: exit status, input and output.
+//! The command `vtep-agent check`: exit status, input and output.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ fn check(args: &[&str], stdin: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    // Where the input is a file the program may be gone before it has read anything.
+    // If the input is a file, the program may end before it reads standard input.
     let _ = child.stdin.take().expect("a pipe").write_all(stdin.as_bytes());
     child.wait_with_output().expect("the program ends")
 }

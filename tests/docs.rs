@@ -1,6 +1,6 @@
-//! The documents: what they say of the program is true, what they link to exists, and both languages say the same. Needs no root.
+//! The documents: their statements about the program are true, their links have targets, and both languages agree. Needs no root.
 //!
-//! `make docs` writes docs/configuration.md anew.
+//! `make docs` rewrites docs/configuration.md.
 
 use std::{
     collections::BTreeSet,
@@ -21,7 +21,7 @@ fn read(path: impl AsRef<Path>) -> Result<String> {
     fs::read_to_string(&path).with_context(|| path.display().to_string())
 }
 
-/// Folders with documents.
+/// Directories with documents.
 const FOLDERS: [&str; 8] = [
     "docs",
     "docs/decisions",
@@ -75,7 +75,7 @@ environment variable, which the chart sets; a flag takes precedence over its var
         command.get_arguments().filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version"))
     }
 
-    /// What a command shares with `run` is only named there.
+    /// For settings that a command shares with `run`, its section has only their names.
     fn section(command: &Command, run: &BTreeSet<String>) -> String {
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         let mut text = format!("\n## `vtep-agent {}`\n\n{}\n", command.get_name(), sentence(&about));
@@ -156,11 +156,11 @@ environment variable, which the chart sets; a flag takes precedence over its var
     }
 }
 
-/// Links, and the headings that they lead to.
+/// Links, and the headings that they refer to.
 mod links {
     use super::*;
 
-    /// As Markdown's renderers make it of a heading.
+    /// The anchor that Markdown's renderers derive from a heading.
     fn anchor(heading: &str) -> String {
         let kept = heading.trim().to_lowercase();
         let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
@@ -263,7 +263,7 @@ mod sources {
     }
 }
 
-/// Lines that are no code.
+/// Lines outside of code blocks.
 fn prose(document: &str) -> impl Iterator<Item = &str> {
     let mut is_code = false;
     document.lines().filter(move |line| {
@@ -273,7 +273,7 @@ fn prose(document: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Where the links of a line lead to.
+/// The targets of a line's links.
 fn targets(line: &str) -> Vec<String> {
     let parts = line.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
     parts.map(|(target, _)| target.to_owned()).collect()
@@ -283,12 +283,12 @@ fn targets(line: &str) -> Vec<String> {
 mod languages {
     use super::*;
 
-    /// What has to be the same in every language.
+    /// The parts that must be the same in every language.
     #[derive(Debug, PartialEq)]
     enum Part {
         Heading(usize),
         Code(Vec<String>),
-        /// What is marked as code in each cell.
+        /// The code spans of each cell.
         Row(Vec<Vec<String>>),
         Links(Vec<String>),
     }
@@ -303,7 +303,7 @@ mod languages {
                     None => code = Some(vec![line.to_owned()]),
                 }
             } else if let Some(code) = &mut code {
-                // A comment is for people.
+                // Comments are prose, so they may differ.
                 code.push(line.split(" # ").next().unwrap_or_default().trim_end().to_owned());
             } else if line.starts_with("    ") {
                 parts.push(Part::Code(vec![line.split(" # ").next().unwrap_or_default().trim_end().to_owned()]));
@@ -325,12 +325,12 @@ mod languages {
         cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
     }
 
-    /// Prose may put links in lines of its own: they are compared as a set.
+    /// Prose may have its links on other lines in each language: compare them as a set.
     fn compared(document: &str) -> (Vec<Part>, BTreeSet<String>) {
         let (links, parts): (Vec<_>, Vec<_>) =
             parts(document).into_iter().partition(|part| matches!(part, Part::Links(_)));
         let links = links.into_iter().flat_map(|part| if let Part::Links(links) = part { links } else { Vec::new() });
-        // What is linked in a document's own language is not the same document.
+        // A link to a document in the reader's own language has another target.
         (parts, links.filter(|link| !link.starts_with('#')).collect())
     }
 
@@ -393,7 +393,7 @@ mod causes {
     }
 }
 
-/// The drawing in README names the hops as the page does.
+/// The drawing in README names the hops like the page.
 #[test]
 fn the_drawing_has_the_words_of_the_page() -> Result<()> {
     let (drawing, page) = (read("docs/page.svg")?, read("src/http/page/page.js")?);
@@ -407,7 +407,7 @@ fn the_drawing_has_the_words_of_the_page() -> Result<()> {
     Ok(())
 }
 
-/// Every line that the agent can write is in docs/logs.md, and no other.
+/// docs/logs.md has every line that the agent can log, and no other.
 mod logs {
     use super::*;
 
@@ -423,7 +423,7 @@ mod logs {
         Ok(())
     }
 
-    /// The message and the level of each call of tracing's macros: the last text among the arguments.
+    /// The message and the level of each call of tracing's macros: the message is the last string among the arguments.
     fn messages(source: &str) -> Vec<(String, String)> {
         let code =
             source.split("#[cfg(test)]\nmod").next().unwrap_or_default().replace("env!(\"CARGO_PKG_VERSION\")", "");
@@ -435,11 +435,11 @@ mod logs {
                     continue;
                 }
                 let arguments = &code[at + call.len()..];
-                // The summary is told by its form.
+                // The document shows the summary's form instead of a row.
                 if arguments.trim_start().starts_with("\"vtep cidr=") {
                     continue;
                 }
-                // The message is the last argument, a text.
+                // The message is the last argument, a string.
                 let end = arguments.find("\")").unwrap_or(arguments.len());
                 let message = arguments[..end].rsplit('"').next().unwrap_or_default();
                 found.push((level.to_uppercase(), message.to_owned()));

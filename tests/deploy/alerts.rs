@@ -1,4 +1,4 @@
-//! The alerts: by promtool with series that fire and series that do not, and against the agent's own causes and metrics.
+//! The alerts: promtool tests them with series that fire and series that do not, and they match the agent's causes and metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::{
     tools::{CHART, EVERYTHING, read, render, run_well},
 };
 
-/// Where the unit tests of the alerts are.
+/// The file with the unit tests of the alerts.
 const TESTS: &str = "tests/deploy/alerts.yaml";
 
 fn rules() -> String {
@@ -58,7 +58,7 @@ fn they_fire_when_they_should_and_only_then() -> Result<()> {
     Ok(())
 }
 
-/// The severity of an alert is that of the verdict that everything else shows, whatever the cause.
+/// The severity of an alert follows the verdict, whatever the cause.
 #[test]
 fn every_verdict_but_health_has_an_alert_that_leads_to_its_cause() -> Result<()> {
     let alerts = alerts()?;
@@ -117,7 +117,7 @@ fn the_chart_carries_them_with_links_to_the_users_runbook() -> Result<()> {
     Ok(())
 }
 
-/// As a browser finds them: the headings of the runbook, as anchors.
+/// The anchors of the runbook's headings, as browsers use them.
 #[test]
 fn every_link_leads_to_a_section_of_the_runbook() -> Result<()> {
     let runbook = read("docs/runbook.md")?;
@@ -136,7 +136,7 @@ fn every_link_leads_to_a_section_of_the_runbook() -> Result<()> {
     Ok(())
 }
 
-/// Lower case, blanks as hyphens, and no other signs.
+/// Lower case, hyphens in place of blanks, and no other signs.
 fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()

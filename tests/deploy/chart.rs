@@ -1,4 +1,4 @@
-//! The chart: its values, and what Kubernetes says to what it renders.
+//! The chart: its values, and Kubernetes' validation of its output.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::tools::{CHART, DEFAULTS, EVERYTHING, Objects, render, root, run, run_well, template};
 
-/// Values that change what others make of the pod, each with its default first.
+/// Values that change how other programs see the pod, each with its default first.
 const AXES: [&[&str]; 6] = [
     &["config.source=kube", "config.source=dir"],
     &["listen.scope=loopback", "listen.scope=node"],
@@ -20,7 +20,7 @@ const AXES: [&[&str]; 6] = [
     &["cleanup=false", "cleanup=true"],
 ];
 
-/// Kinds of the Prometheus operator, whose schemas Kubernetes does not have.
+/// Kinds of the Prometheus operator, for which Kubernetes has no schemas.
 const OPERATOR: [&str; 3] = ["PodMonitor", "ServiceMonitor", "PrometheusRule"];
 
 #[test]
@@ -66,7 +66,7 @@ fn every_kubernetes_since_1_28_takes_it() -> Result<()> {
     Ok(())
 }
 
-/// The API server writes the node's name into a request since then; before, the policy would refuse every agent.
+/// Since that version, the API server puts the node's name into a request; before, the policy would refuse every agent.
 #[test]
 fn the_policy_for_the_condition_is_there_from_kubernetes_1_30_on() -> Result<()> {
     for (version, policies) in [("1.29.9", 0), ("1.30.0", 1), ("1.37.0", 1)] {
@@ -96,7 +96,7 @@ fn a_field_that_kubernetes_does_not_have_is_found() -> Result<()> {
     Ok(())
 }
 
-/// The message names the key, as Helm writes its path.
+/// The message contains the key, in Helm's form of a path.
 #[test]
 fn bad_values_are_refused_by_name() -> Result<()> {
     let cases = [
@@ -134,7 +134,7 @@ fn bad_values_are_refused_by_name() -> Result<()> {
         ("extraEnv[0].value=x", "/extraEnv/0"),
         ("nodeConditions.enabled=true", "nodeConditions"),
         ("privileged=true", "privileged"),
-        // What a schema cannot say.
+        // Conditions that a schema cannot express.
         ("monitor.enabled=true", "monitor.enabled needs listen.scope: node"),
         ("config.source=dir,nodeCondition.enabled=true", "nodeCondition.enabled needs config.source: kube"),
         ("config.source=dir,cilium.namespace=cilium", "install the release in cilium.namespace"),
@@ -155,7 +155,7 @@ fn combinations() -> Vec<Vec<&'static str>> {
     })
 }
 
-/// Those that the validator has schemas of, from 1.28 on, in order.
+/// The versions for which the validator has schemas, from 1.28 on, in order.
 fn versions() -> Result<BTreeSet<(u32, u32)>> {
     let lib = root().join("target/tools/lib");
     let python = fs::read_dir(&lib).with_context(|| format!("failed to read {}", lib.display()))?;
@@ -178,7 +178,7 @@ fn write(dir: &Path, name: &str, text: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Holds files against the schemas of one Kubernetes, which refuse a field that they do not know. Each object must have been looked at.
+/// Validates files with the schemas of one Kubernetes version, which refuse unknown fields. The validator must have checked each object.
 fn validate((major, minor): (u32, u32), files: &[PathBuf]) -> Result<()> {
     let version = format!("{major}.{minor}");
     let mut args = vec!["--strict", "--kubernetes-version", &version];

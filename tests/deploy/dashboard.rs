@@ -1,4 +1,4 @@
-//! The Grafana dashboard: JSON, in the chart as it is in the file, and with queries for series that exist.
+//! The Grafana dashboard: it is JSON, the chart has the same one as the file, and each query is for existing series.
 
 use std::collections::BTreeSet;
 
@@ -76,7 +76,7 @@ fn its_panels_are_told_apart_and_do_not_overlap() -> Result<()> {
     Ok(())
 }
 
-/// Grafana would have to be told which Prometheus.
+/// Each panel takes its Prometheus from the variable of the dashboard.
 #[test]
 fn it_takes_any_prometheus() -> Result<()> {
     let dashboard = dashboard()?;

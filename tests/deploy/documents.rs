@@ -1,4 +1,4 @@
-//! The documents: every value with its default, and commands that work as they are written.
+//! The documents: every value has its default, and commands work as printed.
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::CommandFactory;
@@ -9,7 +9,7 @@ use crate::tools::{CHART, read, run_well};
 
 const README: &str = "deploy/README.md";
 
-/// What each row of the table says: a value's path, and its default.
+/// Each row of the table: a value's path, and its default.
 fn table() -> Result<Vec<(String, Value)>> {
     let readme = read(README)?;
     let rows = readme.lines().skip_while(|line| !line.starts_with("| value | default |")).skip(2);
@@ -40,7 +40,7 @@ fn every_value_is_told_with_its_default() -> Result<()> {
     Ok(())
 }
 
-/// The paths of what is left, without the groups that hold nothing any more.
+/// The paths of the remaining values, without empty groups.
 fn leaves(path: &str, value: &Value) -> Vec<String> {
     match value.as_object() {
         Some(group) => group.iter().flat_map(|(name, value)| leaves(&format!("{path}.{name}"), value)).collect(),
@@ -54,7 +54,7 @@ fn commands(text: &str) -> Vec<&str> {
     blocks.flat_map(str::lines).collect()
 }
 
-/// Without a cluster: what is installed is rendered, and what is asked of the agent is a command that it has.
+/// Without a cluster: the test renders what a command installs, and checks that the agent has each command.
 #[test]
 fn the_commands_are_right() -> Result<()> {
     for (document, least) in [("README.md", 8), ("README.zh-CN.md", 8), (README, 8), ("SECURITY.md", 0)] {

@@ -1,5 +1,5 @@
-//! What is in `deploy/`, looked at with the tools that people use: helm, kubectl, promtool, and the schemas of Kubernetes. They come to
-//! `target/tools` by `make setup`.
+//! Tests of `deploy/` with the tools that people use: helm, kubectl, promtool, and the schemas of Kubernetes. `make setup` installs them
+//! in `target/tools`.
 
 mod alerts;
 mod chart;

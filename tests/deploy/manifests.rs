@@ -1,4 +1,4 @@
-//! The plain manifests, and the pod that both they and the chart make.
+//! The plain manifests, and the pod of both them and the chart.
 
 use std::{collections::BTreeSet, fs};
 
@@ -13,7 +13,7 @@ const MANIFESTS: &str = "deploy/vtep-agent.yaml";
 fn the_manifests_are_the_chart_with_its_defaults() -> Result<()> {
     let fresh = run_well("helm", &template(DEFAULTS))?;
     let manifests = read(MANIFESTS)?;
-    // The first line says where they come from.
+    // The first line names their source.
     let rendered = manifests.split_once('\n').context("no lines")?.1;
     ensure!(rendered == fresh, "{MANIFESTS} is not what the chart renders: run `make manifests`");
     Ok(())
@@ -30,14 +30,14 @@ fn kustomize_leaves_them_as_they_are() -> Result<()> {
     Ok(())
 }
 
-/// As `deploy/README.md` shows it.
+/// The command in `deploy/README.md`.
 #[test]
 fn an_overlay_sets_the_image() -> Result<()> {
     let readme = read("deploy/README.md")?;
     let overlay = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
     let overlay =
         overlay.into_iter().find(|block| block.contains("kind: Kustomization")).context("no overlay in README")?;
-    // Kustomize takes relative paths alone.
+    // Kustomize accepts only relative paths.
     let dir = tempfile::tempdir_in(root().join("target"))?;
     let path = dir.path().to_str().context("a path of UTF-8")?;
     ensure!(overlay.contains("  - vtep-agent/deploy\n"), "{overlay}");
@@ -61,7 +61,7 @@ fn the_daemon_set_is_as_important_as_the_network() -> Result<()> {
         (&pod["tolerations"], json!([{"operator": "Exists"}])),
         (&pod["nodeSelector"], json!({"kubernetes.io/os": "linux"})),
         (&container["resources"]["requests"], json!({"cpu": "10m", "memory": "16Mi"})),
-        // A limit of processor time would delay repairs and make round-trip times lie.
+        // A CPU limit would delay repairs and falsify round-trip times.
         (&container["resources"]["limits"], json!({"memory": "48Mi"})),
         (&container["args"], json!(["run"])),
     ] {
@@ -70,7 +70,7 @@ fn the_daemon_set_is_as_important_as_the_network() -> Result<()> {
     Ok(())
 }
 
-/// Never `/healthz`: a BIG-IP that is down must not restart the agent.
+/// The probes never use `/healthz`: a failed BIG-IP must not restart the agent.
 #[test]
 fn the_kubelet_asks_where_the_agent_listens() -> Result<()> {
     for (values, host, listen) in [
@@ -88,7 +88,7 @@ fn the_kubelet_asks_where_the_agent_listens() -> Result<()> {
         let found =
             env.iter().find(|variable| variable["name"] == "VTEP_AGENT_LISTEN").context("no VTEP_AGENT_LISTEN")?;
         ensure!(found["value"] == listen, "{values:?}: {found}");
-        // A variable knows only those before it.
+        // A variable can refer only to those before it.
         let position = |name: &str| env.iter().position(|variable| variable["name"] == name);
         ensure!(position("NODE_IP") < position("VTEP_AGENT_LISTEN"), "{values:?}: NODE_IP comes too late");
         ensure!(
@@ -99,7 +99,7 @@ fn the_kubelet_asks_where_the_agent_listens() -> Result<()> {
     Ok(())
 }
 
-/// YAML reads `on` and `off` as booleans where nobody quotes them.
+/// YAML reads unquoted `on` and `off` as booleans.
 #[test]
 fn switches_need_no_quotes() -> Result<()> {
     let values = tempfile::NamedTempFile::new()?;
@@ -117,7 +117,7 @@ fn switches_need_no_quotes() -> Result<()> {
     Ok(())
 }
 
-/// Before the removal every pod takes back what its agent wrote, and writes nothing from then on.
+/// Before the removal, every pod removes the entries that its agent wrote, and writes nothing from then on.
 #[test]
 fn cleanup_comes_before_an_agent_that_only_observes() -> Result<()> {
     let objects = render(EVERYTHING)?;
@@ -133,7 +133,7 @@ fn cleanup_comes_before_an_agent_that_only_observes() -> Result<()> {
     Ok(())
 }
 
-/// What the Prometheus operator finds must be there, and carry the node's name.
+/// The objects of the Prometheus operator must find the pods, and add the node's name.
 #[test]
 fn monitors_find_the_pods() -> Result<()> {
     let pod_monitor = render(EVERYTHING)?;

@@ -1,4 +1,4 @@
-//! The series that the agent really has, and those that a query of PromQL asks for.
+//! The agent's real series, and the series in a query of PromQL.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,23 +6,23 @@ use anyhow::{Context, Result, ensure};
 use vtep_agent::http::metrics::{self, Format};
 use vtep_core::report::status::Status;
 
-/// What Prometheus adds to each series: the address that it scrapes, and the node's name by the chart's monitor.
+/// The labels that Prometheus adds to each series: the scraped address, and through the chart's monitor the node's name.
 const ADDED: [&str; 3] = ["instance", "job", "node"];
 
 /// Every series of the agent: its labels by its name.
 pub(crate) struct Series(BTreeMap<String, BTreeSet<String>>);
 
-/// What a query asks for.
+/// The series and labels in a query.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query {
     /// Names, with the labels that select among their series.
     selectors: Vec<(String, BTreeSet<String>)>,
-    /// The labels that are left, where it aggregates.
+    /// The remaining labels, if the query aggregates.
     by: Option<BTreeSet<String>>,
 }
 
 impl Series {
-    /// Out of the encoder of `/metrics`.
+    /// The series of the encoder of `/metrics`.
     pub(crate) fn of_the_agent() -> Result<Self> {
         let text = metrics::encode(status()?, Format::Prometheus)?;
         let mut series: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -34,14 +34,14 @@ impl Series {
         Ok(Self(series))
     }
 
-    /// Whether all that a query asks for exists, and also what `shown` names of its result.
+    /// Whether all series and labels of a query exist, and all labels in `shown`.
     pub(crate) fn check(&self, query: &str, shown: &str) -> Result<()> {
         let Query { selectors, by } = Query::parse(query);
         ensure!(!selectors.is_empty(), "{query}: it asks for nothing of the agent");
         let added = || ADDED.iter().map(|label| (*label).to_owned());
         let mut known: BTreeSet<String> = added().collect();
         for (name, used) in selectors {
-            // Every target has it.
+            // Every target has this series.
             let own = if name == "up" {
                 BTreeSet::new()
             } else {
@@ -77,21 +77,21 @@ impl Query {
     }
 }
 
-/// Those in the braces that the text begins with. No value of ours has a comma in it.
+/// The labels in the braces at the beginning of the text. No value here contains a comma.
 fn labels(text: &str) -> BTreeSet<String> {
     let inside = text.strip_prefix('{').and_then(|text| text.split_once('}'));
     let pairs = inside.into_iter().flat_map(|(inside, _)| inside.split(','));
     pairs.filter_map(|pair| Some(pair.split_once(['=', '!'])?.0.trim().to_owned())).collect()
 }
 
-/// The labels between double braces, as Grafana and the annotations of alerts have them.
+/// The labels between double braces, in the form of Grafana and of annotations in alerts.
 fn placeholders(text: &str) -> BTreeSet<String> {
     let parts = text.split("{{").skip(1).filter_map(|rest| rest.split_once("}}"));
     let names = parts.map(|(name, _)| name.trim().trim_start_matches("$labels."));
     names.filter(|name| !name.starts_with('$')).map(str::to_owned).collect()
 }
 
-/// One that has something of everything.
+/// A status with a value for every metric.
 fn status() -> Result<Status> {
     serde_json::from_str(include_str!("../fixtures/status.json")).context("no status")
 }

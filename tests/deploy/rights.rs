@@ -1,4 +1,4 @@
-//! What the pod may do on its node, and its ServiceAccount at the API server: no more than what is written here.
+//! The rights of the pod on its node and of its ServiceAccount at the API server: no more than this file lists.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::tools::{DEFAULTS, EVERYTHING, Objects, render};
 
-/// What holds with any values.
+/// The rights with any values.
 pub(crate) fn check(objects: &Objects) -> Result<()> {
     let pod = objects.pod()?;
     ensure!(pod["hostNetwork"] == true, "not in the node's network");
@@ -51,7 +51,7 @@ fn confined(container: &Value) -> Result<()> {
 /// A path in the container, what is there, and whether it is read-only.
 type Mount = (&'static str, &'static str, bool);
 
-/// Where in the container what of the node is, and whether read-only.
+/// The node's directories in the container, and whether they are read-only.
 fn mounts(objects: &Objects) -> Result<BTreeMap<String, (String, bool)>> {
     let volumes = objects.pod()?["volumes"].as_array().context("volumes")?;
     let mut mounts = BTreeMap::new();
@@ -87,7 +87,7 @@ fn what_it_sees_of_the_node_is_narrow() -> Result<()> {
     let state = ("/var/lib/vtep-agent", "/var/lib/vtep-agent", false);
     let run = ("/var/run/cilium", "/var/run/cilium", true);
     let run_elsewhere = ("/var/run/cilium", "/run/other", true);
-    // With Cilium's version told, its socket is not needed.
+    // With a configured Cilium version, the agent does not need Cilium's socket.
     let without_socket = ("/var/run/cilium/state", "/var/run/cilium/state", true);
     let config = ("/etc/cilium-config", "cilium-config", true);
     let cases: [(&[&str], &[Mount]); 4] = [
@@ -126,7 +126,7 @@ fn rules(objects: &Objects) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// A role without its binding gives nothing; one that is bound to others gives too much.
+/// A role without its binding grants nothing; a binding to others grants too much.
 fn bound(objects: &Objects, kind: &str, role: &Value) -> Result<()> {
     let is_of = |binding: &&Value| {
         binding["roleRef"]["kind"] == kind
@@ -166,7 +166,7 @@ fn its_roles_hold_what_it_asks_for_and_no_more() -> Result<()> {
             &["cilium.namespace=cilium", "cilium.configMap=settings"],
             &[node, cilium_node, endpoints, elsewhere[0], elsewhere[1], elsewhere[2], node_events],
         ),
-        // Nothing at all: it does not even get a token.
+        // No right at all: the pod does not even get a token.
         (&["config.source=dir"], &[]),
     ];
     for (values, expected) in cases {

@@ -1,4 +1,4 @@
-//! What the chart sets is what the agent reads: each variable is one of its settings, with a value that it takes.
+//! The agent reads every variable that the chart sets: each belongs to a setting, with a valid value.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use vtep_agent::cli::Cli;
 
 use crate::tools::{DEFAULTS, EVERYTHING, Objects, render};
 
-/// For other variables to refer to, and for the client of the API server.
+/// Variables for use in other variables, and for the client of the API server.
 const NOT_OURS: [&str; 2] = ["NODE_IP", "KUBERNETES_SERVICE_HOST"];
 
 #[test]
@@ -23,7 +23,7 @@ fn every_variable_is_a_setting_with_a_value_that_the_agent_takes() -> Result<()>
     Ok(())
 }
 
-/// What decides which routes there are is rendered as it was given.
+/// The value that decides about routes is rendered unchanged.
 #[test]
 fn values_about_routes_reach_the_agent() -> Result<()> {
     let rendered: BTreeMap<_, _> = variables(&render(EVERYTHING)?)?.into_iter().collect();
@@ -33,7 +33,7 @@ fn values_about_routes_reach_the_agent() -> Result<()> {
     Ok(())
 }
 
-/// As the chart gives it, and as a person does.
+/// In the form of the chart, and in the form of a person.
 #[test]
 fn overlaps_are_allowed_in_one_list_or_one_by_one() -> Result<()> {
     let both: [Ipv4Net; 2] = ["172.17.0.0/24".parse()?, "10.9.0.0/24".parse()?];
@@ -51,7 +51,7 @@ fn overlaps_are_allowed_in_one_list_or_one_by_one() -> Result<()> {
     Ok(())
 }
 
-/// Each variable as the flag in its place, beside the arguments that the container has.
+/// Each variable as the corresponding flag, after the container's arguments.
 fn try_out(objects: &Objects) -> Result<()> {
     let args = objects.container()?["args"].as_array().context("args")?.iter().filter_map(Value::as_str);
     let mut calls = BTreeMap::from([("run".to_owned(), args.skip(1).map(str::to_owned).collect::<Vec<_>>())]);
@@ -66,7 +66,7 @@ fn try_out(objects: &Objects) -> Result<()> {
     Ok(())
 }
 
-/// With what the kubelet knows in place of what refers to it.
+/// Replaces references by the kubelet's values.
 fn variables(objects: &Objects) -> Result<Vec<(String, String)>> {
     let mut known: Vec<(String, String)> = Vec::new();
     for variable in objects.container()?["env"].as_array().context("env")? {
@@ -84,10 +84,10 @@ fn variables(objects: &Objects) -> Result<Vec<(String, String)>> {
     Ok(known)
 }
 
-/// The command that reads a variable, and the flag in its place.
+/// The command that reads a variable, and the corresponding flag.
 fn flag(variable: &str, value: &str) -> Option<(String, String)> {
     let cli = Cli::command();
-    // `run` first: the others share some of its settings.
+    // `run` comes first, because other commands share some of its settings.
     let mut commands: Vec<_> = cli.get_subcommands().collect();
     commands.sort_by_key(|command| command.get_name() != "run");
     commands.into_iter().find_map(|command| {

@@ -1,4 +1,4 @@
-//! The tools that `scripts/setup-tools` brings, and the chart as they render it.
+//! The tools that `scripts/setup-tools` installs, and the chart as they render it.
 
 use std::{
     fs,
@@ -11,9 +11,9 @@ use serde_json::Value;
 
 /// The chart, from the repository's root.
 pub(crate) const CHART: &str = "deploy/helm/vtep-agent";
-/// What the chart is installed with by those who read no further than README.
+/// The values of an installation that follows only README.
 pub(crate) const DEFAULTS: &[&str] = &[];
-/// Every option that adds something.
+/// Every option that adds an object or a field.
 pub(crate) const EVERYTHING: &[&str] = &[
     "listen.scope=node",
     "monitor.enabled=true",
@@ -44,7 +44,7 @@ pub(crate) fn read(path: &str) -> Result<String> {
     fs::read_to_string(root().join(path)).with_context(|| format!("failed to read {path}"))
 }
 
-/// Runs a tool at the repository's root. Nothing that the user has set for it counts.
+/// Runs a tool at the repository's root, without the user's own settings.
 pub(crate) fn run(tool: &str, args: &[&str]) -> Result<Output> {
     let tools = root().join("target/tools");
     let mut command = Command::new(tools.join("bin").join(tool));
@@ -55,7 +55,7 @@ pub(crate) fn run(tool: &str, args: &[&str]) -> Result<Output> {
     command.output().with_context(|| format!("failed to run {tool} of target/tools: `make setup` brings it"))
 }
 
-/// What a tool prints when it is content.
+/// The output of a tool that succeeds.
 pub(crate) fn run_well(tool: &str, args: &[&str]) -> Result<String> {
     let output = run(tool, args)?;
     let stdout = String::from_utf8(output.stdout)?;
@@ -64,14 +64,14 @@ pub(crate) fn run_well(tool: &str, args: &[&str]) -> Result<String> {
     Ok(stdout)
 }
 
-/// The arguments to render the chart with these values.
+/// The arguments that render the chart with these values.
 pub(crate) fn template<'a>(values: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec!["template", "vtep-agent", CHART, "--namespace", "kube-system"];
     args.extend(values.iter().flat_map(|value| ["--set", value]));
     args
 }
 
-/// The objects that the chart makes with these values.
+/// The objects of the chart with these values.
 pub(crate) fn render(values: &[&str]) -> Result<Objects> {
     Objects::parse(&run_well("helm", &template(values))?)
 }
@@ -89,7 +89,7 @@ impl Objects {
         self.0.iter().filter(move |object| object["kind"] == kind)
     }
 
-    /// The one of this kind.
+    /// The object of this kind.
     pub(crate) fn only(&self, kind: &str) -> Result<&Value> {
         let mut found = self.of_kind(kind);
         let object = found.next().with_context(|| format!("no {kind}"))?;
