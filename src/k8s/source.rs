@@ -27,7 +27,7 @@ use vtep_core::config::{
 
 use super::{bounded_body::Bounded, objects, retry_gate::Gate, server::Server, watch::Selection, watches::Watches};
 
-/// The timeout of a connection to the API server, TLS included: less than a cycle of [`gate`].
+/// The timeout of a connection to the API server, TLS included: less than a cycle of `retry_gate`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The interval of look-ups of the API server's name.
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(60);
