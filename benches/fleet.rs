@@ -16,12 +16,12 @@ use vtep_apiserver::{ApiServer, Request, Resource, objects};
 use vtep_core::config::{
     merge::Names,
     surroundings::Surroundings,
-    view::{Observed, Sight},
+    view::{Observed, SourceState},
 };
 use vtep_lab::{Config, Lab};
 
 const AGENTS: usize = 500;
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// The duration of the outage.
 const AWAY: Duration = Duration::from_secs(5);
 /// For each agent.
@@ -62,9 +62,9 @@ impl Agent {
     /// Waits until it has read this MAC from a complete configuration.
     async fn reads(&mut self, mac: &str) -> Result<()> {
         loop {
-            let seen = time::timeout(PATIENCE, self.updates.recv()).await.context("no update came")?;
+            let seen = time::timeout(TIMEOUT, self.updates.recv()).await.context("no update came")?;
             match seen.context("the watch ended")? {
-                Observed { sight: Sight::Document(document), doubt: None }
+                Observed { state: SourceState::Document(document), warning: None }
                     if document.keys.get("vtep-mac").is_some_and(|macs| macs.contains(mac)) =>
                 {
                     return Ok(());
@@ -128,7 +128,7 @@ async fn measure() -> Result<()> {
         edit(&server, mac)?;
         let took = all_read(&mut agents, mac).await?;
         while server.open_watches() < AGENTS * WATCHES {
-            ensure!(back.elapsed() < PATIENCE, "{} watches of {}", server.open_watches(), AGENTS * WATCHES);
+            ensure!(back.elapsed() < TIMEOUT, "{} watches of {}", server.open_watches(), AGENTS * WATCHES);
             time::sleep(Duration::from_millis(50)).await;
         }
         let requests = server.requests();

@@ -10,7 +10,7 @@ use vtep_core::{
         spec::{Tunnel, Vtep},
     },
     datapath::{
-        plan::{Keep, plan},
+        plan::{Retain, plan},
         state,
     },
     tunnel::frames::{arp_request, tunnel_arp_reply},
@@ -39,12 +39,12 @@ fn configuration(c: &mut Criterion) {
 fn planning(c: &mut Criterion) {
     let desired = state::State { entries: state::entries(&vteps()), ..state::State::default() };
     let empty = state::State::default();
-    let keep = Keep::default();
+    let retain = Retain::default();
     c.bench_function("plan 8 entries, in sync", |b| {
-        b.iter(|| plan(black_box(&desired), black_box(&desired), &keep, 8));
+        b.iter(|| plan(black_box(&desired), black_box(&desired), &retain, 8));
     });
     c.bench_function("plan 8 entries, empty map", |b| {
-        b.iter(|| plan(black_box(&empty), black_box(&desired), &keep, 8));
+        b.iter(|| plan(black_box(&empty), black_box(&desired), &retain, 8));
     });
 }
 

@@ -32,7 +32,7 @@ use vtep_lab::{BPF_FS, CILIUM_RUN, Config, FILES, Lab, STATE, Vtep};
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9808);
 const REPAIRS: u32 = 200;
 const EDITS: u32 = 100;
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn main() -> Result<()> {
     let seconds = env::var("VTEP_BENCH_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
@@ -203,7 +203,7 @@ fn wait_for(lab: &Lab, vteps: &[Vtep]) -> Result<Instant> {
     let wanted = vteps.iter().map(|vtep| (vtep.key(), vtep.value())).collect();
     let begin = Instant::now();
     while lab.cilium.vtep_entries()? != wanted {
-        ensure!(begin.elapsed() < PATIENCE, "the map does not come to hold {wanted:?}");
+        ensure!(begin.elapsed() < TIMEOUT, "the map does not come to hold {wanted:?}");
         thread::sleep(Duration::from_micros(100));
     }
     Ok(Instant::now())
@@ -217,7 +217,7 @@ fn wait_until_healthy(lab: &Lab) -> Result<()> {
         if status.status.success() {
             return Ok(());
         }
-        ensure!(begin.elapsed() < PATIENCE, "{}", String::from_utf8_lossy(&status.stdout));
+        ensure!(begin.elapsed() < TIMEOUT, "{}", String::from_utf8_lossy(&status.stdout));
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -20,7 +20,7 @@ use vtep_lab::{BigIpAddresses, Config, Host, Lab, Topology};
 
 const AGENT: &str = env!("CARGO_BIN_EXE_vtep-agent");
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9808);
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 const STEADY: Duration = Duration::from_secs(30);
 const OUTAGES: usize = 10;
 /// The seconds of each transfer, and the number of transfers of each kind.
@@ -68,7 +68,7 @@ fn wait(lab: &Lab, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Instan
         if verdicts(&status).next().is_some() && wanted(&status) {
             return Ok(Instant::now());
         }
-        ensure!(begin.elapsed() < PATIENCE, "not {what} within {PATIENCE:?}: {status:#}");
+        ensure!(begin.elapsed() < TIMEOUT, "not {what} within {TIMEOUT:?}: {status:#}");
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -165,7 +165,7 @@ fn transfer(lab: &Lab) -> Result<f64> {
         let result: Value = serde_json::from_slice(&output.stdout)?;
         // The server may not listen yet; iperf3 then still ends with 0.
         match result["end"]["sum_received"]["bits_per_second"].as_f64() {
-            None if begin.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(50)),
+            None if begin.elapsed() < TIMEOUT => thread::sleep(Duration::from_millis(50)),
             bits => break bits.with_context(|| format!("no figure in {result:#}")),
         }
     };

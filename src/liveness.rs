@@ -13,30 +13,30 @@ const HANGS: Duration = Duration::from_secs(15);
 
 /// The last heartbeat of each named loop.
 #[derive(Clone, Debug)]
-pub struct Progress {
+pub struct Liveness {
     start: Instant,
     beats: Vec<(&'static str, Arc<AtomicU64>)>,
 }
 
 /// The handle with which one loop records its heartbeat.
 #[derive(Clone, Debug)]
-pub struct Beat {
+pub struct Heartbeat {
     start: Instant,
     last_ms: Arc<AtomicU64>,
 }
 
-impl Progress {
+impl Liveness {
     #[must_use]
     pub fn new(start: Instant) -> Self {
         Self { start, beats: Vec::new() }
     }
 
     /// Registers a loop. Its first heartbeat is now, so a loop that never starts is reported, too.
-    pub fn register(&mut self, name: &'static str) -> Beat {
-        let beat = Beat { start: self.start, last_ms: Arc::default() };
-        beat.now();
-        self.beats.push((name, Arc::clone(&beat.last_ms)));
-        beat
+    pub fn register(&mut self, name: &'static str) -> Heartbeat {
+        let heartbeat = Heartbeat { start: self.start, last_ms: Arc::default() };
+        heartbeat.beat();
+        self.beats.push((name, Arc::clone(&heartbeat.last_ms)));
+        heartbeat
     }
 
     /// Each loop, with an error if it counts as hung.
@@ -58,9 +58,9 @@ impl Progress {
     }
 }
 
-impl Beat {
+impl Heartbeat {
     /// Records a heartbeat.
-    pub fn now(&self) {
+    pub fn beat(&self) {
         let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_ms.store(elapsed, Ordering::Relaxed);
     }
@@ -73,10 +73,10 @@ mod tests {
     #[test]
     fn a_loop_that_stops_is_named() {
         let start = Instant::now();
-        let mut progress = Progress::new(start);
-        let _beat = progress.register("reconcile");
-        assert_eq!(progress.check(start + Duration::from_secs(1)), [("reconcile", Ok(()))]);
-        let (name, verdict) = progress.check(start + Duration::from_secs(60)).remove(0);
+        let mut liveness = Liveness::new(start);
+        let _beat = liveness.register("reconcile");
+        assert_eq!(liveness.check(start + Duration::from_secs(1)), [("reconcile", Ok(()))]);
+        let (name, verdict) = liveness.check(start + Duration::from_secs(60)).remove(0);
         assert_eq!(name, "reconcile");
         assert!(verdict.is_err_and(|reason| reason.contains("reconcile loop has not turned for")));
     }

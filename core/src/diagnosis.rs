@@ -28,7 +28,7 @@ use crate::{
     },
     tunnel::{
         flow::Flow,
-        vtep_probes::{Lane, ProbeState},
+        vtep_probes::{ProbeState, VtepProbes},
     },
 };
 
@@ -47,7 +47,7 @@ pub struct Evidence<'a> {
     pub kernel: &'a Kernel,
     pub facts: &'a Facts,
     pub datapath: &'a DatapathReport,
-    pub lane: Option<&'a Lane>,
+    pub probes: Option<&'a VtepProbes>,
 }
 
 /// The verdict about one VTEP.
@@ -109,13 +109,13 @@ pub fn diagnose(evidence: &Evidence<'_>, now: Instant, at: Timestamp) -> Diagnos
 impl Evidence<'_> {
     /// Healthy if probes come back through the tunnel.
     fn verdict_without_cause(&self) -> Verdict {
-        let through = self.state(Lane::icmp_state);
+        let through = self.state(VtepProbes::icmp_state);
         if self.datapath.last_pass.is_some() && through == ProbeState::Ok { Verdict::Healthy } else { Verdict::Unknown }
     }
 
     fn verdict(&self, cause: Cause) -> Verdict {
         // If echoes never came back, port lockdown may be the whole reason. If they once did, the pods' packets are lost as well.
-        let lost = cause == Cause::NoReturnPath && self.lane.is_some_and(Lane::has_echoed);
+        let lost = cause == Cause::NoReturnPath && self.probes.is_some_and(VtepProbes::has_echoed);
         match () {
             () if self.is_corrected(cause) => Verdict::Degraded,
             () if lost => Verdict::Unreachable,
@@ -133,32 +133,32 @@ impl Evidence<'_> {
 
     /// Ping through the tunnel fails, or no address to ping is known.
     fn is_ping_unanswered(&self) -> bool {
-        matches!(self.state(Lane::icmp_state), ProbeState::Failed | ProbeState::NoTarget)
+        matches!(self.state(VtepProbes::icmp_state), ProbeState::Failed | ProbeState::NoTarget)
     }
 
     /// Neither ARP nor ping is answered through the tunnel.
     fn is_tunnel_unanswered(&self) -> bool {
-        let arp = matches!(self.state(Lane::arp_state), ProbeState::Failed | ProbeState::Unsupported);
-        arp && self.state(Lane::icmp_state) == ProbeState::Failed
+        let arp = matches!(self.state(VtepProbes::arp_state), ProbeState::Failed | ProbeState::Unsupported);
+        arp && self.state(VtepProbes::icmp_state) == ProbeState::Failed
     }
 
     /// The probe target has answered at least once, so it is the right address.
     fn has_target_answered(&self) -> bool {
-        self.lane.is_some_and(Lane::has_answered)
+        self.probes.is_some_and(VtepProbes::has_answered)
     }
 
     /// BIG-IP has sent frames of its own since probes are unanswered, and recently.
     fn has_own_frames(&self, now: Instant) -> bool {
-        let seen = self.lane.and_then(|lane| lane.seen_since_unanswered(self.tunnel));
+        let seen = self.probes.and_then(|probes| probes.seen_since_unanswered(self.tunnel));
         seen.is_some_and(|seen| now.saturating_duration_since(seen) < FRESH)
     }
 
-    fn state(&self, of: fn(&Lane) -> ProbeState) -> ProbeState {
-        self.lane.map_or(ProbeState::Pending, of)
+    fn state(&self, of: fn(&VtepProbes) -> ProbeState) -> ProbeState {
+        self.probes.map_or(ProbeState::Pending, of)
     }
 
     fn recent_flows(&self, now: Instant) -> impl Iterator<Item = &Flow> {
-        let flows = self.lane.into_iter().flat_map(|lane| &lane.flows);
+        let flows = self.probes.into_iter().flat_map(|probes| &probes.flows);
         flows.filter(move |flow| now.duration_since(flow.last_seen) < RECENT)
     }
 }

@@ -11,8 +11,8 @@ pub const TARGETS_MAX: usize = 16;
 /// does not record other sources: between Cilium's nodes the VNI is the sender's identity, and a cluster has thousands of identities.
 pub const FLOWS_MAX: u32 = 256;
 
-/// The size of the map `STRAYS`, which drops its oldest entries. It is separate so that it cannot displace the flows of endpoints.
-pub const STRAYS_MAX: u32 = 64;
+/// The size of the map `UNEXPECTED`, which drops its oldest entries. It is separate so that it cannot displace the flows of endpoints.
+pub const UNEXPECTED_MAX: u32 = 64;
 
 /// How many bytes of an outer packet the tap passes to the agent. Outer IPv4 with options, UDP, Geneve with options, Ethernet and ARP fit.
 pub const SNAP_LEN: u32 = 512;
@@ -93,7 +93,7 @@ pub struct FlowStats {
 /// Tunnel frames from inside a VTEP CIDR whose outer source is no VTEP endpoint. The key is the outer source, in network order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stray {
+pub struct UnexpectedSource {
     /// Nanoseconds of `CLOCK_MONOTONIC` at the last frame.
     pub last_seen_ns: u64,
     /// Source of the inner packet, in network order.
@@ -119,4 +119,4 @@ pub const COUNTERS: u32 = 3;
 const _: () = assert!(size_of::<Targets>() == TARGETS_MAX * 12);
 const _: () = assert!(size_of::<FlowKey>() == 12);
 const _: () = assert!(size_of::<FlowStats>() == 64);
-const _: () = assert!(size_of::<Stray>() == 16);
+const _: () = assert!(size_of::<UnexpectedSource>() == 16);

@@ -17,7 +17,7 @@ use aya_ebpf::{
 };
 use headers::{ARP_REPLY, Inner, Ip, Transport, Tunnel};
 use vtep_agent_ebpf::{
-    COUNTERS, Counter, FLOWS_MAX, FlowKey, FlowStats, SNAP_LEN, STRAYS_MAX, Stray, Targets, VTEP_VNI,
+    COUNTERS, Counter, FLOWS_MAX, FlowKey, FlowStats, SNAP_LEN, Targets, UNEXPECTED_MAX, UnexpectedSource, VTEP_VNI,
 };
 
 const PACKET_OTHERHOST: u32 = 3;
@@ -36,7 +36,7 @@ static TUNNEL_IS_GENEVE: u8 = 0;
 #[map]
 static TARGETS: Array<Targets> = Array::with_max_entries(1, 0);
 #[map]
-static STRAYS: LruHashMap<[u8; 4], Stray> = LruHashMap::with_max_entries(STRAYS_MAX, 0);
+static UNEXPECTED: LruHashMap<[u8; 4], UnexpectedSource> = LruHashMap::with_max_entries(UNEXPECTED_MAX, 0);
 #[map]
 static FLOWS: PerCpuHashMap<FlowKey, FlowStats> = PerCpuHashMap::with_max_entries(FLOWS_MAX, 0);
 #[map(name = "COUNTERS")]
@@ -107,15 +107,15 @@ fn note_stray(source: u32, inner: &Inner) {
     let source = source.to_ne_bytes();
     // An LRU map is never full. The value is written in place, because without `CAP_PERFMON` the verifier refuses a stack slot whose two
     // halves are written one after the other.
-    if STRAYS.get_ptr(&source).is_none() && STRAYS.insert(&source, &NO_STRAY, 0).is_err() {
+    if UNEXPECTED.get_ptr(&source).is_none() && UNEXPECTED.insert(&source, &NONE_SEEN, 0).is_err() {
         return;
     }
-    let Some(stray) = STRAYS.get_ptr_mut(&source) else { return };
+    let Some(unexpected) = UNEXPECTED.get_ptr_mut(&source) else { return };
     // SAFETY: the value lives as long as the program runs. A reader may see it half written, and reads it again a second later.
-    let stray = unsafe { &mut *stray };
-    stray.inner_source = inner_source.to_ne_bytes();
+    let unexpected = unsafe { &mut *unexpected };
+    unexpected.inner_source = inner_source.to_ne_bytes();
     // SAFETY: the helper has no arguments.
-    stray.last_seen_ns = unsafe { bpf_ktime_get_ns() };
+    unexpected.last_seen_ns = unsafe { bpf_ktime_get_ns() };
 }
 
 /// Looks `TARGETS` up each time: before 5.12, and without `CAP_PERFMON`, the verifier refuses a pointer that stays on the stack over a call.
@@ -142,7 +142,7 @@ fn tunnel_of(port: u16) -> Option<Tunnel> {
 }
 
 /// Initial values. They are statics, because BPF has no `memset` to create them on the stack.
-static NO_STRAY: Stray = Stray { last_seen_ns: 0, inner_source: [0; 4], reserved: [0; 4] };
+static NONE_SEEN: UnexpectedSource = UnexpectedSource { last_seen_ns: 0, inner_source: [0; 4], reserved: [0; 4] };
 static NOTHING_SEEN: FlowStats = FlowStats {
     packets: 0,
     bytes: 0,

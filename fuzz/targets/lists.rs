@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vtep_core::config::{Keys, effective::in_force, parse::parse};
+use vtep_core::config::{Keys, effective::effective, parse::parse};
 
 const KEYS: [&str; 7] =
     ["vtep-cidr", "vtep-endpoint", "vtep-mac", "vtep-mask", "tunnel-protocol", "tunnel-port", "enable-vtep"];
@@ -12,7 +12,7 @@ fuzz_target!(|text: &str| {
     let mut keys: Keys = KEYS.map(str::to_owned).into_iter().zip(text.split('\n').map(str::to_owned)).collect();
     keys.entry("enable-vtep".to_owned()).or_insert_with(|| "true".to_owned());
     let parsed = parse(&keys);
-    if let Some(now) = in_force(&parsed, None) {
+    if let Some(now) = effective(&parsed, None) {
         now.spec.check().expect("the planner accepts it");
     }
     for finding in parsed.findings {

@@ -5,12 +5,12 @@ use std::{io::Write, net::Ipv4Addr, process::ExitCode};
 use anyhow::bail;
 use vtep_core::{
     bigip::{BigIp, Told, bigips},
-    config::{effective::in_force, parse::parse_within},
+    config::{effective::effective, parse::parse_within},
 };
 
 use super::{
     Format,
-    args::cluster_networks,
+    args::cluster_networks::ClusterNetworks,
     input::{self, Applied, Given},
 };
 
@@ -23,7 +23,7 @@ pub(super) struct Args {
     #[command(flatten)]
     input: input::Input,
     #[command(flatten)]
-    surroundings: cluster_networks::Flags,
+    surroundings: ClusterNetworks,
     /// A tunnel self IP, inside the CIDR of its VTEP; repeatable.
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     self_ip: Vec<Ipv4Addr>,
@@ -46,7 +46,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     // The nodes and pod networks serve two purposes: BIG-IP's commands contain them, and the configuration must not overlap them.
     let parsed = parse_within(&document.keys, &surroundings);
-    let Some(spec) = in_force(&parsed, None).map(|in_force| in_force.spec).filter(|spec| !spec.vteps.is_empty()) else {
+    let Some(spec) = effective(&parsed, None).map(|effective| effective.spec).filter(|spec| !spec.vteps.is_empty())
+    else {
         bail!("no VTEP of this configuration would be in force: see `vtep-agent check`");
     };
     let told = Told {

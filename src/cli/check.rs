@@ -11,7 +11,7 @@ use std::{
 
 use serde::Serialize;
 use vtep_core::config::{
-    effective::in_force,
+    effective::effective,
     finding::{Finding, Severity},
     parse::{Parsed, parse_within},
     spec::Vtep,
@@ -20,7 +20,7 @@ use vtep_core::config::{
 
 use super::{
     Format,
-    args::cluster_networks,
+    args::cluster_networks::ClusterNetworks,
     input::{self, Applied, Given},
 };
 
@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long)]
     pub strict: bool,
     #[command(flatten)]
-    pub surroundings: cluster_networks::Flags,
+    pub surroundings: ClusterNetworks,
     /// Text for people, or JSON for programs.
     #[arg(short, long, value_enum, default_value = "text")]
     pub output: Format,
@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> ExitCode {
 
 /// The VTEPs that take effect on a node without an earlier configuration.
 fn vteps(parsed: &Parsed) -> Vec<Vtep> {
-    in_force(parsed, None).map(|in_force| in_force.spec.vteps).unwrap_or_default()
+    effective(parsed, None).map(|effective| effective.spec.vteps).unwrap_or_default()
 }
 
 #[derive(Clone, Copy)]

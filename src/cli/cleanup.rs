@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 use vtep_core::{
     datapath::{
-        plan::{Keep, Op, plan},
+        plan::{Op, Retain, plan},
         records::{Owned, PROTOCOL, Records},
         routes::{Found, HostRoutes},
         state::{HostRule, ROUTE_TABLE, State, Table},
@@ -90,7 +90,7 @@ fn route_ops(records: &Records, found: &HostRoutes) -> Vec<Op> {
         // Cilium's rules remain, including those that this agent restored.
         let rules = rules.into_iter().filter(|HostRule { table: of, .. }| *of == Table::Ours(table)).collect();
         let actual = State { routes, rules, ..State::default() };
-        ops.extend(plan(&actual, &State::default(), &Keep::default(), 0));
+        ops.extend(plan(&actual, &State::default(), &Retain::default(), 0));
     }
     ops
 }
@@ -135,7 +135,7 @@ fn open_ipcache(args: &Args) -> anyhow::Result<Option<Ipcache>> {
 fn ipcache_ops(ipcache: &Ipcache, memory: &Memory) -> anyhow::Result<Vec<Op>> {
     let ours = ipcache.of(memory.ledger.owned()).context("failed to read the ipcache")?;
     let actual = State { ipcache: ours, ..State::default() };
-    Ok(plan(&actual, &State::default(), &Keep::default(), 0))
+    Ok(plan(&actual, &State::default(), &Retain::default(), 0))
 }
 
 async fn apply(

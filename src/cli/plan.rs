@@ -6,7 +6,7 @@ use serde::Serialize;
 use vtep_core::{
     datapath::{
         decide::{Inputs, routes::Past},
-        layout::Model,
+        layout::Layout,
     },
     types::error_chain::chain,
 };
@@ -14,7 +14,7 @@ use vtep_core::{
 use super::{
     Format,
     args::source,
-    snapshot::{self, Moment, NO_CONFIGURATION},
+    snapshot::{self, NO_CONFIGURATION, Snapshot},
 };
 use crate::tasks::reconcile::{maps, routes};
 
@@ -33,7 +33,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Plan {
     in_sync: bool,
-    model: Model,
+    model: Layout,
     pending: Vec<String>,
     problems: Vec<String>,
 }
@@ -42,7 +42,7 @@ struct Plan {
 ///
 /// The kernel cannot be read.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let Some(Moment { view, facts, netlink }) = Moment::look(&args.source).await? else {
+    let Some(Snapshot { view, facts, netlink }) = Snapshot::look(&args.source).await? else {
         return Ok(ExitCode::from(NO_CONFIGURATION));
     };
     let (settings, memory) = (args.source.survey(), args.source.state.memory());
@@ -65,8 +65,9 @@ impl Plan {
         let map_problem = maps.map_problem.as_ref().map(|problem| chain(problem).to_string());
         let ipcache_problem = maps.ipcache_problem.as_ref().map(|problem| chain(problem).to_string());
         let route_problem = routes.problem.as_ref().map(|problem| chain(problem).to_string());
-        let left_out = maps.decision.left_out.iter().map(|cidr| format!("the VTEP map has no room for {cidr}"));
-        let problems = [map_problem, ipcache_problem, route_problem].into_iter().flatten().chain(left_out);
+        let over_capacity =
+            maps.decision.over_capacity.iter().map(|cidr| format!("the VTEP map has no room for {cidr}"));
+        let problems = [map_problem, ipcache_problem, route_problem].into_iter().flatten().chain(over_capacity);
         let problems: Vec<_> = problems.collect();
         let plan = maps.decision.plan.iter().chain(&routes.decision.plan);
         let pending: Vec<_> = plan.map(ToString::to_string).collect();

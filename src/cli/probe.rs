@@ -23,29 +23,29 @@ use vtep_core::{
     diagnosis::{Diagnosis, RUNBOOK},
     node::{capabilities, facts::Facts, fitness::Fitness},
     report::status::{Identity, Status},
-    tunnel::{report::ProbeReport, vtep_probes::Pace, window::Thresholds},
+    tunnel::{report::ProbeReport, vtep_probes::ProbeTiming, window::Thresholds},
 };
 
 use self::ladder::Ladder;
 use super::{
     Format,
     args::{run::probe_target, source},
-    snapshot::{self, Moment, NO_CONFIGURATION},
+    snapshot::{self, NO_CONFIGURATION, Snapshot},
 };
 use crate::{
     k8s::events::Queue,
-    liveness::Progress,
+    liveness::Liveness,
     tasks::{
-        monitor::{self, Board},
+        monitor::{self, AgentState},
         prober::{self, Prober, learned::Memory},
         reconcile::{self, Lifeline, Reconciler},
     },
 };
 
 /// A round ends when every probe has a result, or after this time.
-const PATIENCE: Duration = Duration::from_secs(6);
+const TIMEOUT: Duration = Duration::from_secs(6);
 /// Shorter than the defaults of `run`, because a person waits for the result.
-const PACE: Pace = Pace {
+const TIMING: ProbeTiming = ProbeTiming {
     interval: Duration::from_millis(250),
     timeout: Duration::from_millis(200),
     thresholds: Thresholds { raise: 3, clear: 1 },
@@ -70,21 +70,21 @@ pub struct Args {
 ///
 /// The kernel cannot be read, or the sockets cannot be opened.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let Some(moment) = Moment::look(&args.source).await? else {
+    let Some(snapshot) = Snapshot::look(&args.source).await? else {
         return Ok(ExitCode::from(NO_CONFIGURATION));
     };
-    let view = moment.view.clone();
+    let view = snapshot.view.clone();
     let mut out = anstream::stdout().lock();
     let mut ladder = Ladder::default();
     let status = match args.output {
         // Print each rung as soon as it is decided, because a person waits.
         Format::Text => {
-            let status = round(args, moment, |status| ladder.climb(&mut out, status)).await?;
+            let status = round(args, snapshot, |status| ladder.climb(&mut out, status)).await?;
             ladder.finish(&mut out, &status)?;
             status
         }
         Format::Json => {
-            let status = round(args, moment, |_| Ok(())).await?;
+            let status = round(args, snapshot, |_| Ok(())).await?;
             writeln!(out, "{}", serde_json::to_string_pretty(&status.vteps)?)?;
             status
         }
@@ -95,19 +95,19 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// Runs the loops of `run` in observe mode until each probe has a result. `on_news` gets every intermediate status.
 async fn round(
     args: &Args,
-    moment: Moment,
+    snapshot: Snapshot,
     mut on_news: impl FnMut(&Status) -> io::Result<()>,
 ) -> anyhow::Result<Status> {
     let fitness = Arc::new(args.source.node.fitness()?);
     // Without CAP_NET_RAW no probe can run, and the missing capability is the diagnosis.
     let can_probe = !fitness.lacks(capabilities::NET_RAW);
-    let Observers { board, diagnoses, _inputs } = observe(args, moment, fitness, can_probe).await?;
-    let mut news = board.probes.clone();
-    let deadline = time::Instant::now() + PATIENCE;
+    let Observers { state, diagnoses, _view, _facts } = observe(args, snapshot, fitness, can_probe).await?;
+    let mut news = state.probes.clone();
+    let deadline = time::Instant::now() + TIMEOUT;
     loop {
-        let weighed = monitor::diagnose_all(&board, &BTreeMap::new(), Instant::now(), Timestamp::now());
+        let weighed = monitor::diagnose_all(&state, &BTreeMap::new(), Instant::now(), Timestamp::now());
         diagnoses.send_replace(Arc::new(weighed));
-        let status = board.status();
+        let status = state.status();
         on_news(&status)?;
         let is_over = !can_probe || status.vteps.iter().all(ladder::has_told);
         // A probe without a result at the deadline is part of the answer.
@@ -119,36 +119,37 @@ async fn round(
 
 /// What observes, and what it publishes.
 struct Observers {
-    board: Board,
+    state: AgentState,
     diagnoses: watch::Sender<Arc<BTreeMap<Ipv4Net, Diagnosis>>>,
     /// The tasks end with these.
-    _inputs: (watch::Sender<Option<Arc<View>>>, watch::Sender<Option<Arc<Facts>>>),
+    _view: watch::Sender<Option<Arc<View>>>,
+    _facts: watch::Sender<Option<Arc<Facts>>>,
 }
 
 /// One pass over the datapath, and probes that run on.
 async fn observe(
     args: &Args,
-    Moment { view, facts, netlink }: Moment,
+    Snapshot { view, facts, netlink }: Snapshot,
     fitness: Arc<Fitness>,
     can_probe: bool,
 ) -> anyhow::Result<Observers> {
-    let (config_tx, config) = watch::channel(Some(Arc::new(view)));
+    let (view_tx, config) = watch::channel(Some(Arc::new(view)));
     let (facts_tx, facts) = watch::channel(Some(Arc::new(facts)));
     let (datapath_tx, datapath) = watch::channel(Arc::default());
     let (probes_tx, probes) = watch::channel(Arc::new(ProbeReport::default()));
     let (diagnoses_tx, diagnoses) = watch::channel(Arc::default());
     let (survey, lifeline) = (args.source.survey(), Lifeline::None);
     let settings =
-        reconcile::Settings { mode: Mode::Observe, fitness: Arc::clone(&fitness), tick: PATIENCE, survey, lifeline };
+        reconcile::Settings { mode: Mode::Observe, fitness: Arc::clone(&fitness), tick: TIMEOUT, survey, lifeline };
     let memory = args.source.state.memory();
     Reconciler::new(settings, netlink, config.clone(), facts.clone(), memory, datapath_tx).once().await;
     if can_probe {
         let targets: BTreeMap<_, _> = args.probe_target.iter().copied().collect();
-        let settings = prober::Settings { pace: PACE, passive_first: false, targets };
+        let settings = prober::Settings { timing: TIMING, passive_first: false, targets };
         let memory = Memory::read_only(&args.source.state.learned());
         let prober = Prober::new(settings, memory, config.clone(), facts.clone(), probes_tx).await;
-        let beat = Progress::new(Instant::now()).register("probe");
-        tokio::spawn(prober.context("failed to open the probe socket")?.run(beat));
+        let heartbeat = Liveness::new(Instant::now()).register("probe");
+        tokio::spawn(prober.context("failed to open the probe socket")?.run(heartbeat));
     }
     let identity = Identity {
         node: args.source.node_name.clone(),
@@ -158,6 +159,6 @@ async fn observe(
         runbook: RUNBOOK.to_owned(),
     };
     let (identity, events) = (Arc::new(identity), Queue::default());
-    let board = Board { identity, config, facts, datapath, probes, diagnoses, events };
-    Ok(Observers { board, diagnoses: diagnoses_tx, _inputs: (config_tx, facts_tx) })
+    let state = AgentState { identity, config, facts, datapath, probes, diagnoses, events };
+    Ok(Observers { state, diagnoses: diagnoses_tx, _view: view_tx, _facts: facts_tx })
 }

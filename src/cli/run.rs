@@ -25,17 +25,17 @@ use super::{
         run::{Args, EventsMode},
         source,
     },
-    snapshot::{self, Moment, NO_CONFIGURATION},
+    snapshot::{self, NO_CONFIGURATION, Snapshot},
 };
 use crate::{
     http,
     k8s::{events, node_condition},
     kernel::{netlink, pins},
-    liveness::Progress,
+    liveness::Liveness,
     logging,
     tasks::{
         self, history,
-        monitor::{self, Board},
+        monitor::{self, AgentState},
         node::{facts, networks},
         prober::{Prober, learned::Memory},
         reconcile::{self, Notices, Reconciler},
@@ -79,7 +79,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// `--once`, for jobs and scripts: the loop's first pass, without probes and HTTP endpoints.
 async fn once(args: &Args) -> anyhow::Result<ExitCode> {
-    let Some(Moment { view, facts, netlink }) = Moment::look(&args.source).await? else {
+    let Some(Snapshot { view, facts, netlink }) = Snapshot::look(&args.source).await? else {
         return Ok(ExitCode::from(NO_CONFIGURATION));
     };
     let view = Arc::new(view);
@@ -99,7 +99,7 @@ async fn once(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Starts the tasks: source → view → { facts, reconciler, prober } → monitor. Channels with the latest value connect them.
 async fn start(args: &Args) -> anyhow::Result<http::Sources> {
-    let mut progress = Progress::new(Instant::now());
+    let mut liveness = Liveness::new(Instant::now());
     let source = args.source.config().await?;
     let events = start_events(args, &source).await;
     let (diagnoses, diagnoses_rx) = watch::channel(Arc::default());
@@ -108,18 +108,18 @@ async fn start(args: &Args) -> anyhow::Result<http::Sources> {
         tokio::spawn(node_condition::keep(client, args.source.node_name.clone(), diagnoses_rx.clone()));
     }
     let lifeline = args.source.lifeline(&source, netlink_socket()?);
-    let config = start_config(args, source, &mut progress)?;
-    let facts = start_facts(args, config.clone(), &mut progress)?;
+    let config = start_config(args, source, &mut liveness)?;
+    let facts = start_facts(args, config.clone(), &mut liveness)?;
     let fitness = Arc::new(args.source.node.fitness()?);
     let settings = args.reconcile(fitness.clone(), lifeline);
-    let datapath = start_reconciler(args, settings, config.clone(), facts.clone(), &mut progress)?;
-    let probes = start_prober(args, &fitness, config.clone(), facts.clone(), &mut progress).await?;
+    let datapath = start_reconciler(args, settings, config.clone(), facts.clone(), &mut liveness)?;
+    let probes = start_prober(args, &fitness, config.clone(), facts.clone(), &mut liveness).await?;
     let identity = Arc::new(args.identity(fitness));
-    let board = Board { identity, config, facts, datapath, probes, diagnoses: diagnoses_rx, events };
-    tokio::spawn(monitor::run(board.clone(), diagnoses, args.summary_interval, progress.register("monitor")));
+    let state = AgentState { identity, config, facts, datapath, probes, diagnoses: diagnoses_rx, events };
+    tokio::spawn(monitor::run(state.clone(), diagnoses, args.summary_interval, liveness.register("monitor")));
     let (history, history_rx) = watch::channel(Arc::default());
-    tokio::spawn(history::keep(board.clone(), history));
-    Ok(http::Sources::new(board, progress, history_rx))
+    tokio::spawn(history::keep(state.clone(), history));
+    Ok(http::Sources::new(state, liveness, history_rx))
 }
 
 /// The queue for Events; disabled without access to the API server, because the log reports the same changes.
@@ -141,11 +141,11 @@ async fn start_events(args: &Args, source: &source::Config) -> events::Queue {
 }
 
 /// The source of the configuration, the networks that this node needs, and the configuration that follows from both.
-fn start_config(args: &Args, source: source::Config, progress: &mut Progress) -> anyhow::Result<Config> {
+fn start_config(args: &Args, source: source::Config, liveness: &mut Liveness) -> anyhow::Result<Config> {
     let changes = netlink::watch_changes().context("failed to watch this node's networks")?;
     let (networks, networks_rx) = watch::channel(None);
-    let beat = progress.register("networks");
-    tokio::spawn(networks::follow(netlink_socket()?, args.source.own_tables(), changes, networks, beat));
+    let heartbeat = liveness.register("networks");
+    tokio::spawn(networks::follow(netlink_socket()?, args.source.own_tables(), changes, networks, heartbeat));
     let (updates, observed) = mpsc::channel(1);
     let (config, config_rx) = watch::channel(None);
     let (name, needs) = (source.to_string(), args.source.needs(&source, networks_rx));
@@ -155,14 +155,14 @@ fn start_config(args: &Args, source: source::Config, progress: &mut Progress) ->
 }
 
 /// Cilium's version, and the facts of this node.
-fn start_facts(args: &Args, config: Config, progress: &mut Progress) -> anyhow::Result<NodeFacts> {
+fn start_facts(args: &Args, config: Config, liveness: &mut Liveness) -> anyhow::Result<NodeFacts> {
     let changes = netlink::watch_changes().context("failed to watch this node's devices")?;
     let node = &args.source.node;
     let (version, version_rx) = watch::channel(None);
     tokio::spawn(node.version().follow(version));
     let (facts, facts_rx) = watch::channel(None);
-    let (cilium_run, beat) = (node.cilium_run.clone(), progress.register("node"));
-    tokio::spawn(facts::follow(netlink_socket()?, cilium_run, version_rx, config, changes, facts, beat));
+    let (cilium_run, heartbeat) = (node.cilium_run.clone(), liveness.register("node"));
+    tokio::spawn(facts::follow(netlink_socket()?, cilium_run, version_rx, config, changes, facts, heartbeat));
     Ok(facts_rx)
 }
 
@@ -171,7 +171,7 @@ fn start_reconciler(
     settings: reconcile::Settings,
     config: Config,
     facts: NodeFacts,
-    progress: &mut Progress,
+    liveness: &mut Liveness,
 ) -> anyhow::Result<watch::Receiver<Arc<DatapathReport>>> {
     let notices = Notices {
         routes: netlink::watch_changes().context("failed to watch this node's routes")?,
@@ -180,7 +180,7 @@ fn start_reconciler(
     let (report, report_rx) = watch::channel(Arc::default());
     let memory = args.source.state.memory();
     let reconciler = Reconciler::new(settings, netlink_socket()?, config, facts, memory, report);
-    tokio::spawn(reconciler.run(notices, progress.register("reconcile")));
+    tokio::spawn(reconciler.run(notices, liveness.register("reconcile")));
     Ok(report_rx)
 }
 
@@ -190,14 +190,14 @@ async fn start_prober(
     fitness: &Fitness,
     config: Config,
     facts: NodeFacts,
-    progress: &mut Progress,
+    liveness: &mut Liveness,
 ) -> anyhow::Result<watch::Receiver<Arc<ProbeReport>>> {
     let (report, report_rx) = watch::channel(Arc::new(ProbeReport::default()));
     if !fitness.lacks(capabilities::NET_RAW) {
         let memory = Memory::load(args.source.state.learned());
         let prober = Prober::new(args.probing(), memory, config, facts, report).await;
         let prober = prober.context("failed to open the probe socket")?;
-        tokio::spawn(prober.run(progress.register("probe")));
+        tokio::spawn(prober.run(liveness.register("probe")));
     }
     Ok(report_rx)
 }

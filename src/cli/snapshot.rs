@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-pub struct Moment {
+pub struct Snapshot {
     pub view: View,
     pub facts: Facts,
     pub netlink: Handle,
@@ -34,7 +34,7 @@ pub struct Moment {
 /// The exit status if there is no usable configuration.
 pub const NO_CONFIGURATION: u8 = 2;
 
-impl Moment {
+impl Snapshot {
     /// Reads everything once. `None`, with a message on standard error, if no configuration is in effect: none is valid now, and none was
     /// saved before.
     ///
@@ -59,7 +59,7 @@ impl Moment {
         let (around, unlooked) = around(&observed, &known, recalled.as_ref(), &source.ipcache_look()).await;
         let view = View::next_on(&around, &name, &observed, recalled.as_ref(), Timestamp::now());
         let view = View { unlooked, ..view };
-        if view.in_force.is_none() {
+        if view.effective.is_none() {
             say(&format!("no usable configuration: {}", errors(&view).join("; ")))?;
             return Ok(None);
         }

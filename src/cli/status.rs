@@ -25,7 +25,7 @@ use super::{
 };
 
 /// The timeout of one request.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum length of an answer, in bytes.
 const LIMIT: usize = 4 << 20;
 /// The interval of `--watch`.
@@ -63,7 +63,7 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     loop {
-        let fetched = tokio::time::timeout(PATIENCE, fetch(&args.url)).await;
+        let fetched = tokio::time::timeout(TIMEOUT, fetch(&args.url)).await;
         let fetched = fetched.context("it took too long").and_then(|fetched| fetched);
         if args.watch {
             anstream::stdout().write_all(CLEAR.as_bytes())?;

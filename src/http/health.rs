@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use vtep_core::{
-    datapath::layout::Model,
+    datapath::layout::Layout,
     diagnosis::{Cause, Verdict},
     report::status::Status,
 };
@@ -20,11 +20,11 @@ use super::Sources;
 type Check = (&'static str, Result<(), String>);
 
 pub(super) async fn livez(State(sources): State<Arc<Sources>>, RawQuery(query): RawQuery) -> Response {
-    report(&sources.progress.check(Instant::now()), query.as_deref())
+    report(&sources.liveness.check(Instant::now()), query.as_deref())
 }
 
 pub(super) async fn readyz(State(sources): State<Arc<Sources>>, RawQuery(query): RawQuery) -> Response {
-    report(&readiness(&sources.board.status()), query.as_deref())
+    report(&readiness(&sources.state.status()), query.as_deref())
 }
 
 fn readiness(status: &Status) -> Vec<Check> {
@@ -35,7 +35,7 @@ fn readiness(status: &Status) -> Vec<Check> {
     };
     let model = status.datapath.model;
     // With VTEP off, Cilium has no map to wait for.
-    let supported = if model.is_known() || (model == Model::None && status.config.enabled == Some(false)) {
+    let supported = if model.is_known() || (model == Layout::None && status.config.enabled == Some(false)) {
         Ok(())
     } else {
         let problem = status.datapath.problems.first().cloned();
@@ -91,7 +91,7 @@ struct VtepVerdict {
 }
 
 pub(super) async fn healthz(State(sources): State<Arc<Sources>>) -> Response {
-    let status = sources.board.status();
+    let status = sources.state.status();
     let healthy = status.healthy();
     let code = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let vteps = status.vteps.into_iter().map(|vtep| VtepVerdict {

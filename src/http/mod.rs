@@ -31,12 +31,12 @@ use self::{
     metrics::Format,
     response_cache::{Cache, Text},
 };
-use crate::{liveness::Progress, tasks::monitor::Board};
+use crate::{liveness::Liveness, tasks::monitor::AgentState};
 
 /// The state that the endpoints read.
 pub struct Sources {
-    board: Board,
-    progress: Progress,
+    state: AgentState,
+    liveness: Liveness,
     history: watch::Receiver<Arc<History>>,
     live: sse::Live,
     status: Cache,
@@ -46,14 +46,14 @@ pub struct Sources {
 
 impl Sources {
     #[must_use]
-    pub fn new(board: Board, progress: Progress, history: watch::Receiver<Arc<History>>) -> Self {
+    pub fn new(state: AgentState, liveness: Liveness, history: watch::Receiver<Arc<History>>) -> Self {
         let [status, prometheus, openmetrics] = Default::default();
-        Self { board, progress, history, live: sse::Live::default(), status, prometheus, openmetrics }
+        Self { state, liveness, history, live: sse::Live::default(), status, prometheus, openmetrics }
     }
 
     /// The whole status as JSON.
     fn status(&self, max_age: Duration) -> serde_json::Result<Text> {
-        self.status.get(max_age, || serde_json::to_string(&self.board.status()))
+        self.status.get(max_age, || serde_json::to_string(&self.state.status()))
     }
 
     fn metrics(&self, format: Format) -> Result<Text, fmt::Error> {
@@ -61,7 +61,7 @@ impl Sources {
             Format::Prometheus => &self.prometheus,
             Format::OpenMetrics => &self.openmetrics,
         };
-        cache.get(response_cache::MAX_AGE, || metrics::encode(self.board.status(), format))
+        cache.get(response_cache::MAX_AGE, || metrics::encode(self.state.status(), format))
     }
 }
 

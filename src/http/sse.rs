@@ -39,7 +39,7 @@ impl Default for Live {
 /// The state of one stream between two events.
 struct Stream {
     sources: Arc<Sources>,
-    board: crate::tasks::monitor::Board,
+    state: crate::tasks::monitor::AgentState,
     first: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -48,8 +48,8 @@ pub(super) async fn events(State(sources): State<Arc<Sources>>) -> Response {
     let Ok(permit) = Arc::clone(&sources.live.permits).try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many listen already: ask for /status\n").into_response();
     };
-    let board = sources.board.clone();
-    let stream = Stream { sources, board, first: true, _permit: permit };
+    let state = sources.state.clone();
+    let stream = Stream { sources, state, first: true, _permit: permit };
     Sse::new(stream::unfold(stream, next)).into_response()
 }
 
@@ -58,7 +58,7 @@ async fn next(mut stream: Stream) -> Option<(Result<Event, Infallible>, Stream)>
         INTERVAL / 2
     } else {
         tokio::select! {
-            changed = stream.board.diagnoses.changed() => {
+            changed = stream.state.diagnoses.changed() => {
                 changed.ok()?;
                 response_cache::MAX_AGE
             }

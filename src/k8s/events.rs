@@ -11,7 +11,7 @@ use std::sync::{
 };
 
 use tokio::sync::mpsc;
-use vtep_core::report::{event::Note, status};
+use vtep_core::report::{event::EventRecord, status};
 
 pub use self::writer::Writer;
 
@@ -29,7 +29,7 @@ struct Tally {
 #[derive(Clone, Debug, Default)]
 pub struct Queue {
     /// `None` if Events are disabled.
-    notes: Option<mpsc::Sender<Note>>,
+    notes: Option<mpsc::Sender<EventRecord>>,
     tally: Arc<Tally>,
 }
 
@@ -42,7 +42,7 @@ impl Queue {
         (Self { notes: Some(sender), tally: tally.clone() }, Waiting { notes, tally })
     }
 
-    pub fn tell(&self, note: Note) {
+    pub fn push(&self, note: EventRecord) {
         if self.notes.as_ref().is_some_and(|notes| notes.try_send(note).is_err()) {
             self.tally.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -69,7 +69,7 @@ impl Queue {
 /// The receiving end of a [`Queue`].
 #[derive(Debug)]
 pub struct Waiting {
-    notes: mpsc::Receiver<Note>,
+    notes: mpsc::Receiver<EventRecord>,
     tally: Arc<Tally>,
 }
 
@@ -83,14 +83,14 @@ mod tests {
     fn a_full_queue_drops_and_counts() {
         let (queue, _waiting) = Queue::new();
         let cidr = "10.1.6.0/24".parse().expect("a CIDR");
-        (0..WAITING + 3).for_each(|_| queue.tell(Note::restless(cidr, Timestamp::UNIX_EPOCH)));
+        (0..WAITING + 3).for_each(|_| queue.push(EventRecord::flapping(cidr, Timestamp::UNIX_EPOCH)));
         assert_eq!(queue.dropped(), 3);
     }
 
     #[test]
     fn with_events_off_nothing_is_dropped() {
         let queue = Queue::default();
-        queue.tell(Note::restless("10.1.6.0/24".parse().expect("a CIDR"), Timestamp::UNIX_EPOCH));
+        queue.push(EventRecord::flapping("10.1.6.0/24".parse().expect("a CIDR"), Timestamp::UNIX_EPOCH));
         assert_eq!((queue.tally().enabled, queue.dropped()), (false, 0));
     }
 }

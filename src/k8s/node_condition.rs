@@ -31,7 +31,7 @@ const HEARTBEAT: Duration = Duration::from_secs(300);
 /// The pause after a change before the condition is written, so that a burst of changes causes one write.
 const SETTLE: Duration = Duration::from_secs(10);
 /// The timeout of one request.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(30);
 
 /// The condition without its timestamps.
@@ -85,7 +85,7 @@ pub async fn keep(client: Client, node: String, mut diagnoses: watch::Receiver<A
         let is_due = written.as_ref().is_none_or(|(last, at)| *last != condition || at.elapsed() >= HEARTBEAT);
         let mut next = HEARTBEAT;
         if is_due {
-            match time::timeout(PATIENCE, write(&nodes, &node, &condition, since)).await {
+            match time::timeout(TIMEOUT, write(&nodes, &node, &condition, since)).await {
                 Ok(Ok(())) => {
                     written = Some((condition, Instant::now()));
                     fails = false;
@@ -95,7 +95,7 @@ pub async fn keep(client: Client, node: String, mut diagnoses: watch::Receiver<A
                     if !std::mem::replace(&mut fails, true) {
                         let error = match refused {
                             Ok(Err(error)) => sentence(&error),
-                            Ok(Ok(())) | Err(_) => format!("no answer within {PATIENCE:?}"),
+                            Ok(Ok(())) | Err(_) => format!("no answer within {TIMEOUT:?}"),
                         };
                         warn!(error, "cannot write the Node's condition");
                     }

@@ -45,7 +45,7 @@ impl From<Lost> for Unknown {
 
 /// Permits one attempt at a time, and after a loss only at this agent's place in the cycle. All watches of the agent share it, so together
 /// they make no more attempts than one watch would.
-pub(super) struct Gate {
+pub(super) struct RetryGate {
     turn: Mutex<()>,
     opening: std::sync::Mutex<Opening>,
     /// The start of the first cycle.
@@ -77,7 +77,7 @@ pub(super) enum Closed {
     Answered,
 }
 
-impl Gate {
+impl RetryGate {
     /// A hash of the node's name gives the place, which spreads the nodes of a fleet over the cycle.
     pub(super) fn new(node: &str, server: Server) -> Self {
         let number = Sha256::digest(node).first_chunk().copied().map_or(0, u32::from_be_bytes);
@@ -100,7 +100,7 @@ impl Gate {
             time::sleep_until(not_before).await;
         }
         let outcome = attempt.await;
-        self.tell(match &outcome {
+        self.publish(match &outcome {
             Err(Lost::Away(reason)) => Some(reason.clone()),
             Ok(_) | Err(Lost::Answered { .. }) => None,
         });
@@ -119,7 +119,7 @@ impl Gate {
         let Some(due) = due else { return };
         time::sleep_until(due).await;
         if let Err(reason) = self.server.reach().await {
-            self.tell(Some(self.server.unreachable(&reason)));
+            self.publish(Some(self.server.unreachable(&reason)));
         }
     }
 
@@ -153,7 +153,7 @@ impl Gate {
         time.mul_f64(1.0 + self.place / 2.0)
     }
 
-    fn tell(&self, trouble: Option<String>) {
+    fn publish(&self, trouble: Option<String>) {
         self.trouble.send_if_modified(|last| std::mem::replace(last, trouble) != *last);
     }
 
@@ -167,8 +167,8 @@ impl Gate {
 fn next(now: Duration, place: f64, refusals: u32) -> Duration {
     let first = CYCLE.mul_f64(place);
     let begun = (now + FIRST_PAUSE).saturating_sub(first).div_duration_f64(CYCLE).ceil();
-    let left_out = refusals.saturating_sub(FREE_REFUSALS).min(2);
-    first + CYCLE.mul_f64(begun) + CYCLE * left_out
+    let over_capacity = refusals.saturating_sub(FREE_REFUSALS).min(2);
+    first + CYCLE.mul_f64(begun) + CYCLE * over_capacity
 }
 
 #[cfg(test)]
@@ -227,7 +227,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_lost_together_waits_together() {
-        let gate = Gate { place: 0.5, ..Gate::new("", Server::default()) };
+        let gate = RetryGate { place: 0.5, ..RetryGate::new("", Server::default()) };
         let start = Instant::now();
         for _ in 0..3 {
             gate.close(Closed::Ended);

@@ -20,12 +20,14 @@ use tokio::{
 use vtep_core::config::{
     Keys,
     document::NodeConfig,
-    merge::{CiliumNode, Located, Names, Node, Seen},
+    merge::{CiliumNode, ClusterState, Located, Names, Node},
     surroundings::Surroundings,
     view::Observed,
 };
 
-use super::{bounded_body::Bounded, objects, retry_gate::Gate, server::Server, watch::Selection, watches::Watches};
+use super::{
+    bounded_body::Bounded, objects, retry_gate::RetryGate, server::Server, watch::Selection, watches::Watches,
+};
 
 /// The timeout of a connection to the API server, TLS included: less than a cycle of `retry_gate`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,13 +80,13 @@ impl Source {
         let ((configmap, node_configs, node), (cilium_node, endpoints, server)) =
             futures::join(required, optional).await;
         let server = Some(server);
-        let seen = Seen { configmap, node_configs, node, cilium_node, endpoints, server, trouble: None };
+        let seen = ClusterState { configmap, node_configs, node, cilium_node, endpoints, server, trouble: None };
         self.observed(&seen, None).unwrap_or_else(|| Observed::nothing("it was not asked"))
     }
 
     /// Sends the configuration now and after each change, until the receiver is dropped.
     pub async fn follow(self, updates: mpsc::Sender<Observed>) {
-        let gate = Gate::new(&self.names.node, self.server.clone());
+        let gate = RetryGate::new(&self.names.node, self.server.clone());
         let (senders, watches) = Watches::new(&gate);
         let (configmap, node_configs, node) = (self.configmap(), self.node_configs(), self.node());
         let (cilium_node, endpoints) = (self.cilium_node(), self.endpoints());
@@ -104,7 +106,7 @@ impl Source {
     async fn join(&self, mut watches: Watches, updates: mpsc::Sender<Observed>) {
         let mut last: Option<Observed> = None;
         loop {
-            let before = last.as_ref().and_then(|last| last.doubt.as_deref());
+            let before = last.as_ref().and_then(|last| last.warning.as_deref());
             let observed = self.observed(&watches.seen(), before);
             if observed.is_some() && observed != last {
                 last.clone_from(&observed);
@@ -137,7 +139,7 @@ impl Source {
         }
     }
 
-    fn observed(&self, seen: &Seen, before: Option<&str>) -> Option<Observed> {
+    fn observed(&self, seen: &ClusterState, before: Option<&str>) -> Option<Observed> {
         seen.observed(&self.names, &self.surroundings, before)
     }
 

@@ -16,25 +16,25 @@ use tokio::{
     time::{self, Instant},
 };
 use tracing::{info, warn};
-use vtep_core::config::cached::{Part, Unknown};
+use vtep_core::config::cached::{Cached, Unknown};
 
 use super::{
-    retry_gate::{Closed, Gate, Lost},
+    retry_gate::{Closed, Lost, RetryGate},
     server::Server,
     words,
 };
 
 /// The timeout of one request.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 /// A watch that has been open for this long counts as working.
-const YOUTH: Duration = Duration::from_secs(1);
+const MIN_AGE: Duration = Duration::from_secs(1);
 /// A watch ends by itself after 290 s. A watch of at least this age may be reopened at once. One that ended sooner was probably cut for
 /// the whole fleet, so the agent waits for its turn.
-const FULL_LIFE: Duration = Duration::from_secs(270);
+const FULL_AGE: Duration = Duration::from_secs(270);
 /// A watch without an event for longer than its lifetime is dead.
-const SILENCE: Duration = Duration::from_secs(300);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(300);
 /// The interval of attempts to read a resource that the API server does not serve, or forbids to read.
-const SELDOM: Duration = Duration::from_secs(300);
+const ABSENT_INTERVAL: Duration = Duration::from_secs(300);
 
 /// The objects of a selection, by their names.
 pub(super) type Objects<K> = BTreeMap<String, K>;
@@ -58,7 +58,7 @@ pub(super) struct Selection<K, V> {
 
 /// The output of a selection.
 struct Out<V> {
-    part: watch::Sender<Part<V>>,
+    part: watch::Sender<Cached<V>>,
     /// The failure that the log reported last.
     warned: Option<Unknown>,
 }
@@ -109,16 +109,16 @@ where
     V: PartialEq,
 {
     /// Reads the selection once, without a watch.
-    pub(super) async fn read_once(&self) -> Part<V> {
-        let found = self.look().await.map_err(Unknown::from);
+    pub(super) async fn read_once(&self) -> Cached<V> {
+        let found = self.read().await.map_err(Unknown::from);
         match found.and_then(|found| self.value(&found)) {
-            Ok(known) => Part { known: Some(known), error: None, open: true },
-            Err(unknown) => Part { known: None, error: Some(unknown), open: true },
+            Ok(known) => Cached { known: Some(known), error: None, open: true },
+            Err(unknown) => Cached { known: None, error: Some(unknown), open: true },
         }
     }
 
     /// Publishes the selection now and after each change, until all receivers are dropped.
-    pub(super) async fn follow(&self, gate: &Gate, out: watch::Sender<Part<V>>) {
+    pub(super) async fn follow(&self, gate: &RetryGate, out: watch::Sender<Cached<V>>) {
         let mut out = Out { part: out, warned: None };
         let mut found = None;
         while !out.part.is_closed() {
@@ -131,16 +131,16 @@ where
                 Ok(End::Clean | End::Stale) => gate.close(Closed::Ended),
                 Ok(End::Absent(reason)) => {
                     if let Some(reason) = reason {
-                        self.tell(&mut out, Err(Unknown::Withheld(reason)));
+                        self.publish(&mut out, Err(Unknown::Withheld(reason)));
                     }
-                    time::sleep(gate.spread(SELDOM)).await;
+                    time::sleep(gate.spread(ABSENT_INTERVAL)).await;
                     continue;
                 }
                 // The gate checks the connection and then publishes the reason.
                 Err(Lost::Away(_)) => gate.close(Closed::Ended),
                 Err(lost @ Lost::Answered { .. }) => {
                     gate.close(Closed::Answered);
-                    self.tell(&mut out, Err(Unknown::from(lost)));
+                    self.publish(&mut out, Err(Unknown::from(lost)));
                 }
             }
             out.part.send_if_modified(|part| mem::take(&mut part.open));
@@ -150,7 +150,7 @@ where
     /// Reads the objects unless a version to watch from is known, and watches until the watch ends.
     async fn attempt<'s>(
         &'s self,
-        gate: &Gate,
+        gate: &RetryGate,
         found: &mut Option<Found<'s, K>>,
         out: &mut Out<V>,
     ) -> Result<End, Lost> {
@@ -159,22 +159,22 @@ where
             return Ok(End::Absent(Some(reason)));
         }
         let Some(found) = found else { return Ok(End::Stale) };
-        self.tell(out, self.value(found));
+        self.publish(out, self.value(found));
         let Opened::Watch(events) = opened else { return Ok(End::Absent(None)) };
         let mut events = pin!(events);
         let opened = Instant::now();
         loop {
-            let event = time::timeout(SILENCE, events.next()).await;
+            let event = time::timeout(SILENCE_TIMEOUT, events.next()).await;
             // The first `Added` events prove little, because the watch may end right after them; a change proves that it works.
             let is_change = matches!(event, Ok(Some(Ok(WatchEvent::Modified(_) | WatchEvent::Deleted(_)))));
-            if is_change || opened.elapsed() > YOUTH {
+            if is_change || opened.elapsed() > MIN_AGE {
                 gate.works();
             }
             let event = match event {
                 Ok(Some(event)) => event.map_err(|error| self.explain("watch", &error))?,
                 // Without a version to continue from, the next attempt reads the objects first.
                 Ok(None) if found.version.is_empty() => return Ok(End::Stale),
-                Ok(None) if opened.elapsed() > FULL_LIFE => return Ok(End::OfAge),
+                Ok(None) if opened.elapsed() > FULL_AGE => return Ok(End::OfAge),
                 Ok(None) => return Ok(End::Clean),
                 Err(_) => return Ok(End::Stale),
             };
@@ -189,7 +189,7 @@ where
                 WatchEvent::Error(status) if status.code == 410 => return Ok(End::Stale),
                 WatchEvent::Error(status) => return Err(self.explain("watch", &kube::Error::Api(status))),
             }
-            self.tell(out, self.value(found));
+            self.publish(out, self.value(found));
         }
     }
 
@@ -200,7 +200,7 @@ where
         found: &mut Option<Found<'s, K>>,
     ) -> Result<Opened<impl Stream<Item = kube::Result<WatchEvent<K>>> + use<K, V>>, Lost> {
         if found.is_none() {
-            match self.look().await {
+            match self.read().await {
                 Ok(looked) => *found = Some(looked),
                 Err(Lost::Answered { code: 403, reason }) if self.optional => return Ok(Opened::Forbidden(reason)),
                 Err(lost) => return Err(lost),
@@ -223,7 +223,7 @@ where
 
     /// Reads the objects. A single object needs only the right to get, not to list; a watch without a version then begins with the current
     /// state.
-    async fn look(&self) -> Result<Found<'_, K>, Lost> {
+    async fn read(&self) -> Result<Found<'_, K>, Lost> {
         for api in &self.apis {
             let found = match &self.name {
                 Some(name) => match self.answer("get", api.get_opt(name)).await {
@@ -250,7 +250,7 @@ where
 
     /// Publishes a value or a failure. For an optional resource, the log reports each failure once. A failed read keeps the known value,
     /// and then needs no line.
-    fn tell(&self, out: &mut Out<V>, value: Result<V, Unknown>) {
+    fn publish(&self, out: &mut Out<V>, value: Result<V, Unknown>) {
         let stays = matches!(value, Err(Unknown::Failed(_))) && out.part.borrow().known.is_some();
         let missing = value.as_ref().err().filter(|_| self.optional).cloned();
         if missing != out.warned && !stays {
@@ -280,10 +280,10 @@ where
 
     /// Waits for an answer, with a timeout.
     async fn answer<T>(&self, verb: &str, asked: impl Future<Output = kube::Result<T>>) -> Result<T, Lost> {
-        match time::timeout(PATIENCE, asked).await {
+        match time::timeout(TIMEOUT, asked).await {
             Ok(answer) => answer.map_err(|error| self.explain(verb, &error)),
             Err(_) => {
-                let reason = self.server.unreachable(&format!("no answer within {} s", PATIENCE.as_secs()));
+                let reason = self.server.unreachable(&format!("no answer within {} s", TIMEOUT.as_secs()));
                 // A timeout on an optional resource counts as an answered failure: `Away` publishes nothing, and the configuration
                 // would wait for this resource for ever.
                 Err(if self.optional { Lost::Answered { code: 0, reason } } else { Lost::Away(reason) })

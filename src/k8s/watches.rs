@@ -5,41 +5,41 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 use tokio::sync::watch::{self, Receiver, Sender};
 use vtep_core::config::{
     Keys,
-    cached::Part,
+    cached::Cached,
     document::NodeConfig,
-    merge::{CiliumNode, Located, Node, Seen},
+    merge::{CiliumNode, ClusterState, Located, Node},
 };
 
-use super::retry_gate::Gate;
+use super::retry_gate::RetryGate;
 
 /// The sending ends, one for each watch.
 pub(super) struct Senders {
-    pub(super) configmap: Sender<Part<Option<Keys>>>,
-    pub(super) node_configs: Sender<Part<Vec<NodeConfig>>>,
-    pub(super) node: Sender<Part<Node>>,
-    pub(super) cilium_node: Sender<Part<CiliumNode>>,
-    pub(super) endpoints: Sender<Part<BTreeSet<Ipv4Addr>>>,
+    pub(super) configmap: Sender<Cached<Option<Keys>>>,
+    pub(super) node_configs: Sender<Cached<Vec<NodeConfig>>>,
+    pub(super) node: Sender<Cached<Node>>,
+    pub(super) cilium_node: Sender<Cached<CiliumNode>>,
+    pub(super) endpoints: Sender<Cached<BTreeSet<Ipv4Addr>>>,
     pub(super) server: Sender<Option<Located>>,
 }
 
 /// The receiving ends.
 pub(super) struct Watches {
-    configmap: Receiver<Part<Option<Keys>>>,
-    node_configs: Receiver<Part<Vec<NodeConfig>>>,
-    node: Receiver<Part<Node>>,
-    cilium_node: Receiver<Part<CiliumNode>>,
-    endpoints: Receiver<Part<BTreeSet<Ipv4Addr>>>,
+    configmap: Receiver<Cached<Option<Keys>>>,
+    node_configs: Receiver<Cached<Vec<NodeConfig>>>,
+    node: Receiver<Cached<Node>>,
+    cilium_node: Receiver<Cached<CiliumNode>>,
+    endpoints: Receiver<Cached<BTreeSet<Ipv4Addr>>>,
     server: Receiver<Option<Located>>,
     trouble: Receiver<Option<String>>,
 }
 
 impl Watches {
-    pub(super) fn new(gate: &Gate) -> (Senders, Self) {
-        let (configmap, configmap_rx) = watch::channel(Part::default());
-        let (node_configs, node_configs_rx) = watch::channel(Part::default());
-        let (node, node_rx) = watch::channel(Part::default());
-        let (cilium_node, cilium_node_rx) = watch::channel(Part::default());
-        let (endpoints, endpoints_rx) = watch::channel(Part::default());
+    pub(super) fn new(gate: &RetryGate) -> (Senders, Self) {
+        let (configmap, configmap_rx) = watch::channel(Cached::default());
+        let (node_configs, node_configs_rx) = watch::channel(Cached::default());
+        let (node, node_rx) = watch::channel(Cached::default());
+        let (cilium_node, cilium_node_rx) = watch::channel(Cached::default());
+        let (endpoints, endpoints_rx) = watch::channel(Cached::default());
         let (server, server_rx) = watch::channel(None);
         let watches = Self {
             configmap: configmap_rx,
@@ -54,9 +54,9 @@ impl Watches {
     }
 
     /// The latest value of each watch.
-    pub(super) fn seen(&mut self) -> Seen {
+    pub(super) fn seen(&mut self) -> ClusterState {
         let Self { configmap, node_configs, node, cilium_node, endpoints, server, trouble } = self;
-        Seen {
+        ClusterState {
             configmap: configmap.borrow_and_update().clone(),
             node_configs: node_configs.borrow_and_update().clone(),
             node: node.borrow_and_update().clone(),

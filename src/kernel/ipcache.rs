@@ -23,11 +23,11 @@ const PROBED_FROM: u8 = 16;
 
 /// The opened map.
 pub struct Ipcache {
-    layout: Layout,
+    handle: Handle,
     pub id: u32,
 }
 
-enum Layout {
+enum Handle {
     V1(LpmTrie<MapData, [u8; 20], [u8; 12]>),
     V2(LpmTrie<MapData, [u8; 20], [u8; 24]>),
 }
@@ -47,21 +47,21 @@ impl Ipcache {
         let is_known = |value: usize| {
             shape.map_type == Some(MapType::LpmTrie) && (shape.key_size, shape.value_size) == (IpcacheKey::SIZE, value)
         };
-        let layout = if is_known(size_of::<IpcacheV1>()) {
-            LpmTrie::try_from(Map::LpmTrie(data)).map(Layout::V1)
+        let handle = if is_known(size_of::<IpcacheV1>()) {
+            LpmTrie::try_from(Map::LpmTrie(data)).map(Handle::V1)
         } else if is_known(size_of::<IpcacheV2>()) {
-            LpmTrie::try_from(Map::LpmTrie(data)).map(Layout::V2)
+            LpmTrie::try_from(Map::LpmTrie(data)).map(Handle::V2)
         } else {
             return Err(MapError::UnknownLayout { path, shape });
         };
-        Ok(Self { layout: layout.map_err(|source| MapError::Open { path, source })?, id })
+        Ok(Self { handle: handle.map_err(|source| MapError::Open { path, source })?, id })
     }
 
     #[must_use]
     pub fn version(&self) -> Version {
-        match self.layout {
-            Layout::V1(_) => Version::V1,
-            Layout::V2(_) => Version::V2,
+        match self.handle {
+            Handle::V1(_) => Version::V1,
+            Handle::V2(_) => Version::V2,
         }
     }
 
@@ -73,9 +73,9 @@ impl Ipcache {
     /// The look-up fails.
     pub fn resolve(&self, prefix: Ipv4Net) -> Result<Option<IpcacheEntry>, MapError> {
         let key = to_trie(ipcache_key(prefix));
-        let found = match &self.layout {
-            Layout::V1(map) => map.get(&key, 0).map(|value| IpcacheV1::from(value).entry()),
-            Layout::V2(map) => map.get(&key, 0).map(|value| IpcacheV2::from(value).entry()),
+        let found = match &self.handle {
+            Handle::V1(map) => map.get(&key, 0).map(|value| IpcacheV1::from(value).entry()),
+            Handle::V2(map) => map.get(&key, 0).map(|value| IpcacheV2::from(value).entry()),
         };
         present(found).map_err(|source| MapError::Read { map: NAME, source })
     }
@@ -126,9 +126,9 @@ impl Ipcache {
                 key.map(|key| prefix_of_ipcache_key(from_trie(key)).filter(|p| prefix.contains(p) && *p != prefix));
             found.map_err(|source| MapError::Read { map: NAME, source }).transpose()
         };
-        let prefixes: Vec<_> = match &self.layout {
-            Layout::V1(map) => map.keys().filter_map(inside).collect::<Result<_, _>>()?,
-            Layout::V2(map) => map.keys().filter_map(inside).collect::<Result<_, _>>()?,
+        let prefixes: Vec<_> = match &self.handle {
+            Handle::V1(map) => map.keys().filter_map(inside).collect::<Result<_, _>>()?,
+            Handle::V2(map) => map.keys().filter_map(inside).collect::<Result<_, _>>()?,
         };
         let whole = self.resolve(prefix)?;
         let mut found = Vec::new();
@@ -145,9 +145,9 @@ impl Ipcache {
     /// The kernel refuses.
     pub fn put(&mut self, cidr: Ipv4Net, entry: IpcacheEntry) -> Result<(), MapError> {
         let key = to_trie(ipcache_key(cidr));
-        let put = match &mut self.layout {
-            Layout::V1(map) => map.insert(&key, <[u8; 12]>::from(IpcacheV1::new(entry)), 0),
-            Layout::V2(map) => map.insert(&key, <[u8; 24]>::from(IpcacheV2::new(entry)), 0),
+        let put = match &mut self.handle {
+            Handle::V1(map) => map.insert(&key, <[u8; 12]>::from(IpcacheV1::new(entry)), 0),
+            Handle::V2(map) => map.insert(&key, <[u8; 24]>::from(IpcacheV2::new(entry)), 0),
         };
         put.map_err(|source| MapError::Write { map: NAME, cidr, source })
     }
@@ -159,9 +159,9 @@ impl Ipcache {
     /// The kernel refuses.
     pub fn delete(&mut self, cidr: Ipv4Net) -> Result<(), MapError> {
         let key = to_trie(ipcache_key(cidr));
-        let deleted = match &mut self.layout {
-            Layout::V1(map) => map.remove(&key),
-            Layout::V2(map) => map.remove(&key),
+        let deleted = match &mut self.handle {
+            Handle::V1(map) => map.remove(&key),
+            Handle::V2(map) => map.remove(&key),
         };
         present(deleted).map(drop).map_err(|source| MapError::Delete { map: NAME, cidr, source })
     }

@@ -21,7 +21,7 @@ use vtep_agent_ebpf::{COUNTERS, Network, SNAP_LEN, TARGETS_MAX, Targets};
 use vtep_core::{
     config::spec::{Tunnel, TunnelProtocol},
     tunnel::{
-        flow::{Flow, Stray},
+        flow::{Flow, UnexpectedSource},
         frames::{Arp, TunnelArpReply, VTEP_VNI, arp_reply, tunnel_arp_reply},
     },
     types::mac::Mac,
@@ -178,15 +178,16 @@ impl Tap {
     /// # Errors
     ///
     /// The map cannot be read.
-    pub fn strays(&self, now: Instant, now_ns: u64) -> Result<Vec<Stray>, TapError> {
-        let map = self.ebpf.map("STRAYS").ok_or(TapError::Incomplete("the map STRAYS"))?;
-        let map = HashMap::<&MapData, [u8; 4], records::Stray>::try_from(map).map_err(TapError::Map)?;
-        let stray = |(source, records::Stray(seen)): ([u8; 4], records::Stray)| Stray {
-            source: source.into(),
-            inner_source: seen.inner_source.into(),
-            last_seen: instant(seen.last_seen_ns, now, now_ns),
-        };
-        map.iter().map(|entry| entry.map(stray)).collect::<Result<_, _>>().map_err(TapError::Map)
+    pub fn unexpected_sources(&self, now: Instant, now_ns: u64) -> Result<Vec<UnexpectedSource>, TapError> {
+        let map = self.ebpf.map("UNEXPECTED").ok_or(TapError::Incomplete("the map UNEXPECTED"))?;
+        let map = HashMap::<&MapData, [u8; 4], records::UnexpectedSource>::try_from(map).map_err(TapError::Map)?;
+        let unexpected =
+            |(source, records::UnexpectedSource(seen)): ([u8; 4], records::UnexpectedSource)| UnexpectedSource {
+                source: source.into(),
+                inner_source: seen.inner_source.into(),
+                last_seen: instant(seen.last_seen_ns, now, now_ns),
+            };
+        map.iter().map(|entry| entry.map(unexpected)).collect::<Result<_, _>>().map_err(TapError::Map)
     }
 
     /// Watches Cilium's ARP replies on this tunnel device; with `None`, stops watching.

@@ -8,7 +8,7 @@ pub(super) struct FlowKey(pub(super) vtep_agent_ebpf::FlowKey);
 pub(super) struct FlowStats(pub(super) vtep_agent_ebpf::FlowStats);
 #[repr(transparent)]
 #[derive(Clone, Copy)]
-pub(super) struct Stray(pub(super) vtep_agent_ebpf::Stray);
+pub(super) struct UnexpectedSource(pub(super) vtep_agent_ebpf::UnexpectedSource);
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 pub(super) struct Targets(pub(super) vtep_agent_ebpf::Targets);
@@ -21,7 +21,7 @@ unsafe impl aya::Pod for FlowKey {}
 unsafe impl aya::Pod for FlowStats {}
 #[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
 // SAFETY: as the reason says.
-unsafe impl aya::Pod for Stray {}
+unsafe impl aya::Pod for UnexpectedSource {}
 #[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
 // SAFETY: as the reason says.
 unsafe impl aya::Pod for Targets {}

@@ -6,7 +6,7 @@ use aya::maps::{HashMap, LpmTrie, Map, MapData, MapType};
 use ipnet::Ipv4Net;
 use vtep_core::datapath::{
     abi::{VtepKey, VtepLpmKey, VtepValue, vtep_lpm_key, vtep_of_lpm_key},
-    layout::Model,
+    layout::Layout,
 };
 
 use super::maps::{self, MapError, Pinned, from_trie, is_not_found, to_trie};
@@ -16,14 +16,14 @@ pub const NAME: &str = "cilium_vtep_map";
 
 /// The opened map.
 pub struct VtepMap {
-    layout: Layout,
+    handle: Handle,
     /// The kernel's id: another id means Cilium created another map.
     pub id: u32,
     /// The maximum number of entries.
     pub capacity: usize,
 }
 
-enum Layout {
+enum Handle {
     /// Network address → MAC and endpoint (Cilium 1.12 and newer).
     Hash(HashMap<MapData, [u8; 4], [u8; 16]>),
     /// Prefix → MAC and endpoint (the redesign of cilium/cilium #46602).
@@ -40,22 +40,22 @@ impl VtepMap {
         let Pinned { path, data, shape, id, max_entries } = maps::open(bpffs, NAME)?;
         let sizes = (shape.key_size, shape.value_size);
         let known = |key: usize| sizes == (key, size_of::<VtepValue>());
-        let layout = match shape.map_type {
+        let handle = match shape.map_type {
             Some(MapType::Hash) if known(size_of::<VtepKey>()) => {
-                HashMap::try_from(Map::HashMap(data)).map(Layout::Hash)
+                HashMap::try_from(Map::HashMap(data)).map(Handle::Hash)
             }
-            Some(MapType::LpmTrie) if known(VtepLpmKey::SIZE) => LpmTrie::try_from(Map::LpmTrie(data)).map(Layout::Lpm),
+            Some(MapType::LpmTrie) if known(VtepLpmKey::SIZE) => LpmTrie::try_from(Map::LpmTrie(data)).map(Handle::Lpm),
             Some(_) | None => return Err(MapError::UnknownLayout { path, shape }),
         };
-        let layout = layout.map_err(|source| MapError::Open { path, source })?;
-        Ok(Self { layout, id, capacity: max_entries as usize })
+        let handle = handle.map_err(|source| MapError::Open { path, source })?;
+        Ok(Self { handle, id, capacity: max_entries as usize })
     }
 
     #[must_use]
-    pub fn model(&self) -> Model {
-        match self.layout {
-            Layout::Hash(_) => Model::VtepHash,
-            Layout::Lpm(_) => Model::VtepLpm,
+    pub fn model(&self) -> Layout {
+        match self.handle {
+            Handle::Hash(_) => Layout::VtepHash,
+            Handle::Lpm(_) => Layout::VtepLpm,
         }
     }
 
@@ -65,12 +65,12 @@ impl VtepMap {
     ///
     /// A look-up fails. If another process deletes an entry during the walk, that is not an error.
     pub fn read(&self, mask_length: u8) -> Result<BTreeMap<Ipv4Net, VtepValue>, MapError> {
-        let entries: Result<_, _> = match &self.layout {
-            Layout::Hash(map) => map
+        let entries: Result<_, _> = match &self.handle {
+            Handle::Hash(map) => map
                 .iter()
                 .map(|entry| entry.map(|(key, value)| (with_length(key.into(), mask_length), value.into())))
                 .collect(),
-            Layout::Lpm(map) => map
+            Handle::Lpm(map) => map
                 .iter()
                 .filter_map(|entry| {
                     entry
@@ -88,9 +88,9 @@ impl VtepMap {
     ///
     /// The map is full, or the kernel refuses.
     pub fn put(&mut self, cidr: Ipv4Net, value: VtepValue) -> Result<(), MapError> {
-        let put = match &mut self.layout {
-            Layout::Hash(map) => map.insert(<[u8; 4]>::from(VtepKey::new(cidr)), <[u8; 16]>::from(value), 0),
-            Layout::Lpm(map) => map.insert(&to_trie(vtep_lpm_key(cidr)), <[u8; 16]>::from(value), 0),
+        let put = match &mut self.handle {
+            Handle::Hash(map) => map.insert(<[u8; 4]>::from(VtepKey::new(cidr)), <[u8; 16]>::from(value), 0),
+            Handle::Lpm(map) => map.insert(&to_trie(vtep_lpm_key(cidr)), <[u8; 16]>::from(value), 0),
         };
         put.map_err(|source| MapError::Write { map: NAME, cidr, source })
     }
@@ -101,9 +101,9 @@ impl VtepMap {
     ///
     /// The kernel refuses.
     pub fn delete(&mut self, cidr: Ipv4Net) -> Result<(), MapError> {
-        let deleted = match &mut self.layout {
-            Layout::Hash(map) => map.remove(&VtepKey::new(cidr).into()),
-            Layout::Lpm(map) => map.remove(&to_trie(vtep_lpm_key(cidr))),
+        let deleted = match &mut self.handle {
+            Handle::Hash(map) => map.remove(&VtepKey::new(cidr).into()),
+            Handle::Lpm(map) => map.remove(&to_trie(vtep_lpm_key(cidr))),
         };
         match deleted {
             Err(source) if !is_not_found(&source) => Err(MapError::Delete { map: NAME, cidr, source }),

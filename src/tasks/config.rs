@@ -23,7 +23,7 @@ use vtep_core::{
         last_good::LastGood,
         parse::parse,
         surroundings::{Fact, Surroundings},
-        view::{Observed, Sight, Truth, View},
+        view::{Observed, SourceState, Truth, View},
     },
     types::error_chain::chain,
 };
@@ -108,7 +108,7 @@ pub async fn around(
     ipcache: &IpcacheLook,
 ) -> (Surroundings, BTreeSet<Ipv4Net>) {
     let (mut around, mut unlooked) = (known.clone(), BTreeSet::new());
-    let Sight::Document(document) = &observed.sight else {
+    let SourceState::Document(document) = &observed.state else {
         return (around, previous.map(|view| view.unlooked.clone()).unwrap_or_default());
     };
     let parsed = parse(&document.keys);

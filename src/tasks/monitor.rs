@@ -26,15 +26,15 @@ use vtep_core::{
     tunnel::{report::ProbeReport, vtep_probes::ProbeState},
 };
 
-use super::notifier::Herald;
-use crate::{k8s::events, liveness::Beat};
+use super::notifier::Notifier;
+use crate::{k8s::events, liveness::Heartbeat};
 
 /// A VTEP that remains healthy appears only in every sixth summary. So a quiet node with eight VTEPs logs sixteen summary lines an hour.
-const CALM: u64 = 6;
+const HEALTHY_SUMMARY_EVERY: u64 = 6;
 
 /// The reports of all loops, including this one's diagnoses.
 #[derive(Clone)]
-pub struct Board {
+pub struct AgentState {
     pub identity: Arc<Identity>,
     pub config: watch::Receiver<Option<Arc<View>>>,
     pub facts: watch::Receiver<Option<Arc<Facts>>>,
@@ -44,7 +44,7 @@ pub struct Board {
     pub events: events::Queue,
 }
 
-impl Board {
+impl AgentState {
     /// Assembles the current status.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -63,10 +63,10 @@ impl Board {
 
 /// Diagnoses until the configuration's sender is dropped.
 pub async fn run(
-    mut board: Board,
+    mut state: AgentState,
     diagnoses: watch::Sender<Arc<BTreeMap<Ipv4Net, Diagnosis>>>,
     summary_interval: Duration,
-    beat: Beat,
+    heartbeat: Heartbeat,
 ) {
     let mut summary = time::interval(summary_interval);
     summary.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -74,30 +74,30 @@ pub async fn run(
     summary.tick().await;
     let mut summaries = 0;
     let mut current = Arc::new(BTreeMap::new());
-    let mut herald = Herald::new(board.events.clone(), &board.identity.runbook);
+    let mut notifier = Notifier::new(state.events.clone(), &state.identity.runbook);
     loop {
-        beat.now();
+        heartbeat.beat();
         let now = Instant::now();
-        take_news(&mut board, &mut herald);
-        let next = diagnose_all(&board, &current, now, Timestamp::now());
-        let changed = herald.changes(&current, &next, now);
+        take_news(&mut state, &mut notifier);
+        let next = diagnose_all(&state, &current, now, Timestamp::now());
+        let changed = notifier.changes(&current, &next, now);
         if *current != next {
             current = Arc::new(next);
             diagnoses.send_replace(Arc::clone(&current));
         }
         if !changed.is_empty() {
-            say_summary(&board, |cidr| changed.contains(&cidr));
+            log_summary(&state, |cidr| changed.contains(&cidr));
         }
-        let settles = herald.deadline();
+        let settles = notifier.deadline();
         tokio::select! {
             biased;
-            changed = board.config.changed() => if changed.is_err() { return },
-            Ok(()) = board.facts.changed() => {}
-            Ok(()) = board.datapath.changed() => {}
-            Ok(()) = board.probes.changed() => {}
+            changed = state.config.changed() => if changed.is_err() { return },
+            Ok(()) = state.facts.changed() => {}
+            Ok(()) = state.datapath.changed() => {}
+            Ok(()) = state.probes.changed() => {}
             _ = summary.tick() => {
                 summaries += 1;
-                say_summary(&board, |cidr| sums_up(current.get(&cidr), summaries));
+                log_summary(&state, |cidr| sums_up(current.get(&cidr), summaries));
             }
             () = time::sleep_until(settles.unwrap_or(now).into()), if settles.is_some() => {}
         }
@@ -105,36 +105,36 @@ pub async fn run(
 }
 
 /// Marks every report as seen, and hands the notifier what needs no diagnosis.
-fn take_news(board: &mut Board, herald: &mut Herald) {
+fn take_news(state: &mut AgentState, notifier: &mut Notifier) {
     {
-        let view = board.config.borrow_and_update();
-        herald.source(view.as_deref());
-        herald.truth(view.as_deref());
-        herald.findings(view.as_deref());
+        let view = state.config.borrow_and_update();
+        notifier.source(view.as_deref());
+        notifier.truth(view.as_deref());
+        notifier.findings(view.as_deref());
     }
-    let cilium_version = board.facts.borrow_and_update().as_ref().and_then(|facts| facts.version);
-    herald.fitness(board.identity.fitness.kernel(cilium_version).reasons);
-    board.datapath.borrow_and_update();
-    board.probes.borrow_and_update();
+    let cilium_version = state.facts.borrow_and_update().as_ref().and_then(|facts| facts.version);
+    notifier.fitness(state.identity.fitness.kernel(cilium_version).reasons);
+    state.datapath.borrow_and_update();
+    state.probes.borrow_and_update();
 }
 
 /// Diagnoses every VTEP from the current reports. A diagnosis that does not change keeps the time of its beginning.
 #[must_use]
 pub fn diagnose_all(
-    board: &Board,
+    state: &AgentState,
     before: &BTreeMap<Ipv4Net, Diagnosis>,
     now: Instant,
     at: Timestamp,
 ) -> BTreeMap<Ipv4Net, Diagnosis> {
-    let view = board.config.borrow().clone();
-    let facts = board.facts.borrow().clone();
-    let (Some(spec), Some(facts)) = (view.as_ref().and_then(|view| view.in_force.as_ref()), facts) else {
+    let view = state.config.borrow().clone();
+    let facts = state.facts.borrow().clone();
+    let (Some(spec), Some(facts)) = (view.as_ref().and_then(|view| view.effective.as_ref()), facts) else {
         return BTreeMap::new();
     };
-    let kernel = board.identity.fitness.kernel(facts.version);
+    let kernel = state.identity.fitness.kernel(facts.version);
     let differences = facts.differences(spec);
-    let datapath = board.datapath.borrow().clone();
-    let probes = board.probes.borrow().clone();
+    let datapath = state.datapath.borrow().clone();
+    let probes = state.probes.borrow().clone();
     let of = |vtep| {
         let evidence = Evidence {
             vtep,
@@ -143,7 +143,7 @@ pub fn diagnose_all(
             kernel: &kernel,
             facts: &facts,
             datapath: &datapath,
-            lane: probes.lane(vtep),
+            probes: probes.probes(vtep),
         };
         let mut diagnosis = diagnose(&evidence, now, at);
         if let Some(previous) = before.get(&vtep.cidr).filter(|previous| previous.same_as(&diagnosis)) {
@@ -155,12 +155,13 @@ pub fn diagnose_all(
 }
 
 fn sums_up(diagnosis: Option<&Diagnosis>, summaries: u64) -> bool {
-    summaries.is_multiple_of(CALM) || diagnosis.is_none_or(|diagnosis| diagnosis.verdict != Verdict::Healthy)
+    summaries.is_multiple_of(HEALTHY_SUMMARY_EVERY)
+        || diagnosis.is_none_or(|diagnosis| diagnosis.verdict != Verdict::Healthy)
 }
 
 /// Logs a summary line for each wanted VTEP, so that the log alone shows the current state.
-fn say_summary(board: &Board, wanted: impl Fn(Ipv4Net) -> bool) {
-    let status = board.status();
+fn log_summary(state: &AgentState, wanted: impl Fn(Ipv4Net) -> bool) {
+    let status = state.status();
     for vtep in status.vteps.iter().filter(|vtep| wanted(vtep.cidr)) {
         let rtt = |probe: &Probe| match (probe.state, probe.rtt_us) {
             (ProbeState::Ok, Some(rtt_us)) => format!("{:.2}ms", rtt_us as f64 / 1e3),

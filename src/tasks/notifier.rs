@@ -16,19 +16,19 @@ use vtep_core::{
     },
     diagnosis::{Diagnosis, Verdict},
     report::{
-        event::Note,
-        flap_damping::{Damper, Word},
+        event::EventRecord,
+        flap_damping::{Emission, FlapDamping},
     },
 };
 
 use crate::k8s::events::Queue;
 
 /// The state that was reported last.
-pub struct Herald {
+pub struct Notifier {
     events: Queue,
     /// The URL of the runbook that Events link to.
     runbook: String,
-    dampers: BTreeMap<Ipv4Net, Damper>,
+    damping: BTreeMap<Ipv4Net, FlapDamping>,
     /// VTEPs whose last Event reported a cause.
     troubled: BTreeSet<Ipv4Net>,
     findings: Vec<Finding>,
@@ -37,13 +37,13 @@ pub struct Herald {
     unfit: Vec<String>,
 }
 
-impl Herald {
+impl Notifier {
     #[must_use]
     pub fn new(events: Queue, runbook: &str) -> Self {
         Self {
             events,
             runbook: runbook.to_owned(),
-            dampers: BTreeMap::new(),
+            damping: BTreeMap::new(),
             troubled: BTreeSet::new(),
             findings: Vec::new(),
             source_fails: false,
@@ -55,7 +55,7 @@ impl Herald {
     /// The next time at which a suppressed change may have become stable.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.dampers.values().filter_map(Damper::deadline).min()
+        self.damping.values().filter_map(FlapDamping::deadline).min()
     }
 
     /// Reports each change of verdict or cause unless the VTEP flaps. Returns the VTEPs with a reported change.
@@ -65,17 +65,17 @@ impl Herald {
         after: &BTreeMap<Ipv4Net, Diagnosis>,
         now: Instant,
     ) -> BTreeSet<Ipv4Net> {
-        self.dampers.retain(|cidr, _| after.contains_key(cidr));
+        self.damping.retain(|cidr, _| after.contains_key(cidr));
         self.troubled.retain(|cidr| after.contains_key(cidr));
         let mut changed = BTreeSet::new();
         for (&cidr, diagnosis) in after {
             let is_news = is_news(before.get(&cidr), diagnosis);
-            let damper = self.dampers.entry(cidr).or_default();
-            let word = if is_news { damper.on_change(now) } else { Word::Keep };
-            let tells = word == Word::Tell || damper.settles(now);
-            if word == Word::TellOften {
+            let damper = self.damping.entry(cidr).or_default();
+            let word = if is_news { damper.on_change(now) } else { Emission::Suppress };
+            let tells = word == Emission::Emit || damper.settles(now);
+            if word == Emission::EmitSuppressing {
                 warn!(%cidr, "verdict is flapping; suppressed until stable for 60 s; see /status");
-                self.events.tell(Note::restless(cidr, Timestamp::now()));
+                self.events.push(EventRecord::flapping(cidr, Timestamp::now()));
             }
             if tells {
                 changed.insert(cidr);
@@ -97,14 +97,14 @@ impl Herald {
         } else if *verdict != Verdict::Healthy || !self.troubled.remove(&cidr) {
             return;
         }
-        self.events.tell(Note::verdict(cidr, diagnosis, &self.runbook, Timestamp::now()));
+        self.events.push(EventRecord::verdict(cidr, diagnosis, &self.runbook, Timestamp::now()));
     }
 
     /// Reports once that the source does not answer, and once that it answers again.
     pub fn source(&mut self, view: Option<&View>) {
-        let Some(View { source, source_error, in_force, .. }) = view else { return };
+        let Some(View { source, source_error, effective, .. }) = view else { return };
         match (source_error, self.source_fails) {
-            (Some(reason), false) if in_force.is_some() => {
+            (Some(reason), false) if effective.is_some() => {
                 warn!(source, reason, "cannot read the configuration; the last one read remains in effect");
             }
             (Some(reason), false) => warn!(source, reason, "cannot read the configuration yet"),
@@ -151,7 +151,7 @@ impl Herald {
                 Severity::Warning => warn!(%rule, key, index, detail, "configuration warning"),
                 Severity::Info => info!(%rule, key, index, detail, "configuration note"),
             }
-            Note::finding(finding, Timestamp::now()).into_iter().for_each(|note| self.events.tell(note));
+            EventRecord::finding(finding, Timestamp::now()).into_iter().for_each(|note| self.events.push(note));
         }
         if self.findings.iter().any(|finding| finding.severity == Severity::Error) && view.valid() {
             info!(hash = view.hash, "the configuration is valid again");
@@ -201,16 +201,16 @@ mod tests {
     fn a_start_is_told_once_somebody_has_looked() {
         // The queue has no receiver, so each note counts as dropped.
         let (queue, _) = Queue::new();
-        let mut herald = Herald::new(queue.clone(), "docs/runbook.md");
+        let mut notifier = Notifier::new(queue.clone(), "docs/runbook.md");
         let cidr = "10.1.6.0/24".parse().expect("a CIDR");
         let with = |early| {
             let unknown = Diagnosis::of(Verdict::Unknown, Some(Cause::SelfIpUnknown));
             BTreeMap::from([(cidr, Diagnosis { early, ..unknown })])
         };
         let now = Instant::now();
-        assert!(herald.changes(&BTreeMap::new(), &with(true), now).is_empty());
+        assert!(notifier.changes(&BTreeMap::new(), &with(true), now).is_empty());
         assert_eq!(queue.dropped(), 0, "no Event");
-        assert_eq!(herald.changes(&with(true), &with(false), now), [cidr].into());
+        assert_eq!(notifier.changes(&with(true), &with(false), now), [cidr].into());
         assert_eq!(queue.dropped(), 1);
     }
 }

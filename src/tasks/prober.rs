@@ -28,7 +28,7 @@ use vtep_core::{
         frames::Echo,
         report::ProbeReport,
         sweep::Sweep,
-        vtep_probes::{Lane, Pace, ProbeState},
+        vtep_probes::{ProbeState, ProbeTiming, VtepProbes},
     },
     types::error_chain::chain,
 };
@@ -42,7 +42,7 @@ use crate::{
         icmp::ORDINARY,
         tap::{Answer, OwnReply, Tap, monotonic_ns},
     },
-    liveness::Beat,
+    liveness::Heartbeat,
 };
 
 /// How often sockets are looked after and the tap is read, however seldom BIG-IP is probed.
@@ -54,7 +54,7 @@ const ANSWERS: usize = 64;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub pace: Pace,
+    pub timing: ProbeTiming,
     /// BIG-IP's own traffic takes the place of most probes.
     pub passive_first: bool,
     /// `--probe-target`: VTEP CIDR → tunnel self IP.
@@ -69,7 +69,7 @@ pub struct Prober {
     /// Identifies this process's echoes among others'.
     echo_id: u16,
     sequence: u16,
-    lanes: BTreeMap<Ipv4Net, Lane>,
+    vteps: BTreeMap<Ipv4Net, VtepProbes>,
     /// Of this life and those before.
     memory: Memory,
     /// Probe targets that belong to no VTEP, as they were said last.
@@ -123,7 +123,7 @@ impl Prober {
             report,
             echo_id: fastrand::u16(..),
             sequence: 0,
-            lanes: BTreeMap::new(),
+            vteps: BTreeMap::new(),
             memory,
             idle_targets: BTreeSet::new(),
             tunnel: Tunnel::default(),
@@ -144,10 +144,10 @@ impl Prober {
     }
 
     /// Runs until the configuration's sender is gone.
-    pub async fn run(mut self, beat: Beat) {
+    pub async fn run(mut self, heartbeat: Heartbeat) {
         self.rewire();
         loop {
-            beat.now();
+            heartbeat.beat();
             let Some(event) = self.next_event().await else { return };
             let now = Instant::now();
             if !self.on_event(event, now) {
@@ -166,19 +166,19 @@ impl Prober {
             Event::Rewire => self.rewire(),
             Event::Arp((at, reply)) => {
                 let Some(address) = self.sockets.arp_address() else { return false };
-                let lanes = self.lanes.values_mut().filter(|lane| lane.vtep.endpoint == reply.endpoint);
-                lanes.for_each(|lane| lane.on_arp_reply(&reply, address, at));
+                let vteps = self.vteps.values_mut().filter(|probes| probes.vtep.endpoint == reply.endpoint);
+                vteps.for_each(|probes| probes.on_arp_reply(&reply, address, at));
             }
             Event::OwnReply((at, reply)) => {
-                self.lanes.values_mut().for_each(|lane| lane.on_own_reply(&reply, at));
+                self.vteps.values_mut().for_each(|probes| probes.on_own_reply(&reply, at));
             }
             Event::ThroughTunnel(Ok((from, echo))) if echo.id == self.echo_id => {
-                let lane = self.lanes.values_mut().find(|lane| lane.target.is_some_and(|t| t.address == from));
-                lane.into_iter().for_each(|lane| lane.on_echo(echo.sequence, now));
+                let probes = self.vteps.values_mut().find(|probes| probes.target.is_some_and(|t| t.address == from));
+                probes.into_iter().for_each(|probes| probes.on_echo(echo.sequence, now));
             }
             Event::BesideTunnel(Ok((from, echo))) if echo.id == self.echo_id => {
-                let lanes = self.lanes.values_mut().filter(|lane| lane.vtep.endpoint == from);
-                lanes.for_each(|lane| lane.underlay.on_reply(echo.sequence, now));
+                let vteps = self.vteps.values_mut().filter(|probes| probes.vtep.endpoint == from);
+                vteps.for_each(|probes| probes.underlay.on_reply(echo.sequence, now));
             }
             // Another process sent the request.
             Event::ThroughTunnel(Ok(_)) | Event::BesideTunnel(Ok(_)) => return false,
@@ -191,9 +191,9 @@ impl Prober {
 
     async fn next_event(&mut self) -> Option<Event> {
         // With nothing to probe, the sockets, the tap and the heart beat still want a turn a second.
-        let lanes = self.lanes.values().map(Lane::deadline);
+        let vteps = self.vteps.values().map(VtepProbes::deadline);
         let others = self.sweep.deadline().into_iter().chain(self.report_due);
-        let deadline = lanes.chain(others).fold(self.housekeeping_due, Instant::min);
+        let deadline = vteps.chain(others).fold(self.housekeeping_due, Instant::min);
         tokio::select! {
             biased;
             changed = self.config.changed() => changed.ok().map(|()| Event::Rewire),
@@ -210,7 +210,7 @@ impl Prober {
     fn rewire(&mut self) {
         let view = self.config.borrow_and_update().clone();
         let facts = self.facts.borrow_and_update().clone().unwrap_or_default();
-        let spec = view.as_ref().and_then(|view| view.in_force.as_ref());
+        let spec = view.as_ref().and_then(|view| view.effective.as_ref());
         self.tunnel = spec.map_or(self.tunnel, |spec| spec.tunnel);
         self.fit_lanes(spec);
         self.say_idle_targets();
@@ -222,27 +222,27 @@ impl Prober {
     /// A VTEP that did not change keeps its records.
     fn fit_lanes(&mut self, spec: Option<&Spec>) {
         let now = Instant::now();
-        let mut previous = std::mem::take(&mut self.lanes);
+        let mut previous = std::mem::take(&mut self.vteps);
         for &vtep in spec.iter().flat_map(|spec| &spec.vteps) {
-            let kept = previous.remove(&vtep.cidr).filter(|lane| lane.vtep == vtep);
+            let kept = previous.remove(&vtep.cidr).filter(|probes| probes.vtep == vtep);
             let configured = self.settings.targets.get(&vtep.cidr).copied();
             let begin = || {
-                let mut lane = Lane::new(vtep, configured, self.settings.pace, now);
-                self.memory.recall(&vtep).into_iter().for_each(|known| lane.recall(known));
-                lane
+                let mut probes = VtepProbes::new(vtep, configured, self.settings.timing, now);
+                self.memory.recall(&vtep).into_iter().for_each(|known| probes.recall(known));
+                probes
             };
-            let mut lane = kept.unwrap_or_else(begin);
+            let mut probes = kept.unwrap_or_else(begin);
             let is_other = |other: &&Vtep| other.endpoint == vtep.endpoint && other.cidr != vtep.cidr;
-            lane.shares_endpoint = spec.iter().flat_map(|spec| &spec.vteps).any(|other| is_other(&other));
-            self.lanes.insert(vtep.cidr, lane);
+            probes.shares_endpoint = spec.iter().flat_map(|spec| &spec.vteps).any(|other| is_other(&other));
+            self.vteps.insert(vtep.cidr, probes);
         }
     }
 
     /// A slip in `--probe-target` would look as if none were set.
     fn say_idle_targets(&mut self) {
         let idle: BTreeSet<_> =
-            self.settings.targets.keys().filter(|cidr| !self.lanes.contains_key(cidr)).copied().collect();
-        if idle != self.idle_targets && !self.lanes.is_empty() {
+            self.settings.targets.keys().filter(|cidr| !self.vteps.contains_key(cidr)).copied().collect();
+        if idle != self.idle_targets && !self.vteps.is_empty() {
             idle.iter().for_each(|cidr| warn!(%cidr, "--probe-target matches no active VTEP CIDR"));
             self.idle_targets = idle;
         }
@@ -252,12 +252,12 @@ impl Prober {
         if self.sockets.open() {
             // What could not be probed until now is probed at once.
             let now = Instant::now();
-            self.lanes.values_mut().for_each(|lane| lane.due = now);
+            self.vteps.values_mut().for_each(|probes| probes.due = now);
         }
     }
 
     fn fit_tap(&mut self, facts: &Facts) {
-        if self.tap.as_ref().map(Tap::tunnel) != Some(self.tunnel) && !self.lanes.is_empty() {
+        if self.tap.as_ref().map(Tap::tunnel) != Some(self.tunnel) && !self.vteps.is_empty() {
             let loaded = Tap::load(self.tunnel);
             self.tap_load_error = loaded.as_ref().err().map(|error| chain(error).to_string());
             self.tap = loaded.ok();
@@ -273,8 +273,8 @@ impl Prober {
 
     /// Keeps the tap's ears where they belong, and reads what it counted. One line for each change of what ails it.
     fn tend_tap(&mut self, now: Instant) {
-        let endpoints: BTreeSet<_> = self.lanes.values().map(|lane| lane.vtep.endpoint).collect();
-        let networks: BTreeSet<_> = self.lanes.keys().copied().collect();
+        let endpoints: BTreeSet<_> = self.vteps.values().map(|probes| probes.vtep.endpoint).collect();
+        let networks: BTreeSet<_> = self.vteps.keys().copied().collect();
         let (suspect, replies) = (self.suspect, &self.replies.0);
         let tended = match &mut self.tap {
             // A socket ends when its device goes down: it is opened again as soon as that can be.
@@ -283,7 +283,7 @@ impl Prober {
                 deaf.map_or(Ok(()), Err)?;
                 tap.watch_replies(suspect, replies)?;
                 let now_ns = monotonic_ns();
-                Ok((tap.flows(now, now_ns)?, tap.strays(now, now_ns)?, tap.counters()?))
+                Ok((tap.flows(now, now_ns)?, tap.unexpected_sources(now, now_ns)?, tap.counters()?))
             }),
             None => Ok((Vec::new(), Vec::new(), self.tap_counters)),
         };
@@ -291,18 +291,18 @@ impl Prober {
             Ok(read) => (Some(read), self.tap_load_error.clone()),
             Err(error) => (None, Some(chain(&error).to_string())),
         };
-        if let Some((flows, strays, counters)) = read {
+        if let Some((flows, unexpected_sources, counters)) = read {
             self.tap_counters = counters;
-            for lane in self.lanes.values_mut() {
-                lane.on_flows(&flows);
-                lane.on_strays(&strays);
+            for probes in self.vteps.values_mut() {
+                probes.on_flows(&flows);
+                probes.on_unexpected_sources(&unexpected_sources);
             }
         }
         if let (Some(error), true) = (&error, error != self.tap_error) {
             warn!(%error, "eBPF tap unavailable; ARP probes and passive diagnosis are off");
         }
         let heard = self.tap.is_some() && error.is_none();
-        self.lanes.values_mut().for_each(|lane| lane.heard = heard);
+        self.vteps.values_mut().for_each(|probes| probes.heard = heard);
         self.tap_error = error;
     }
 
@@ -311,84 +311,84 @@ impl Prober {
             self.housekeeping_due = now + HOUSEKEEPING;
             self.open_sockets();
             self.tend_tap(now);
-            self.memory.follow(&self.lanes, now, Timestamp::now());
+            self.memory.follow(&self.vteps, now, Timestamp::now());
         }
-        let mut lanes = std::mem::take(&mut self.lanes);
-        lanes.values_mut().for_each(|lane| lane.on_time(now));
-        let some_due = lanes.values().any(|lane| now >= lane.due);
-        for lane in lanes.values_mut() {
-            if some_due && lane.joins(self.settings.pace, now) {
+        let mut vteps = std::mem::take(&mut self.vteps);
+        vteps.values_mut().for_each(|probes| probes.on_time(now));
+        let some_due = vteps.values().any(|probes| now >= probes.due);
+        for probes in vteps.values_mut() {
+            if some_due && probes.joins(self.settings.timing, now) {
                 // What came since decides whether a probe is needed. Housekeeping says when it cannot be read.
                 let tunnel = self.tap.as_ref().filter(|_| self.settings.passive_first);
-                let flow = tunnel.and_then(|tap| tap.tunnel_flow(lane.vtep.endpoint, now, monotonic_ns()).ok());
-                flow.flatten().into_iter().for_each(|flow| lane.on_flow(flow));
-                if !(self.settings.passive_first && lane.rest(self.tunnel)) {
-                    self.send(lane, now);
+                let flow = tunnel.and_then(|tap| tap.tunnel_flow(probes.vtep.endpoint, now, monotonic_ns()).ok());
+                flow.flatten().into_iter().for_each(|flow| probes.on_flow(flow));
+                if !(self.settings.passive_first && probes.suppress(self.tunnel)) {
+                    self.send(probes, now);
                 }
-                lane.schedule(self.settings.pace, now, fastrand::f64());
+                probes.schedule(self.settings.timing, now, fastrand::f64());
             }
-            if !lane.rests {
-                self.send_large(lane, now);
+            if !probes.suppressed {
+                self.send_large(probes, now);
             }
         }
-        self.lanes = lanes;
+        self.vteps = vteps;
         self.sweep(now);
     }
 
     /// Asks for a self IP that nothing else tells.
     fn sweep(&mut self, now: Instant) {
-        let unknown = self.lanes.values().filter(|lane| lane.wants_target() && lane.heard);
-        let unknown: Vec<_> = unknown.map(|lane| lane.vtep.cidr).collect();
-        for lane in self.lanes.values_mut() {
-            lane.swept = self.sweep.is_done(lane.vtep.cidr);
+        let unknown = self.vteps.values().filter(|probes| probes.wants_target() && probes.heard);
+        let unknown: Vec<_> = unknown.map(|probes| probes.vtep.cidr).collect();
+        for probes in self.vteps.values_mut() {
+            probes.swept = self.sweep.is_done(probes.vtep.cidr);
         }
         if self.sockets.arp_address().is_none() {
             return;
         }
         let Some((cidr, address)) = self.sweep.turn(&unknown, now) else { return };
-        if let Some(lane) = self.lanes.get(&cidr) {
+        if let Some(probes) = self.vteps.get(&cidr) {
             // What cannot be asked now is asked in an hour.
-            let _ = self.sockets.ask_arp(self.tunnel, lane.vtep.endpoint, address);
+            let _ = self.sockets.ask_arp(self.tunnel, probes.vtep.endpoint, address);
         }
     }
 
-    fn send(&mut self, lane: &mut Lane, now: Instant) {
+    fn send(&mut self, probes: &mut VtepProbes, now: Instant) {
         self.sequence = self.sequence.wrapping_add(1);
         let sequence = self.sequence;
         let echo = Echo { id: self.echo_id, sequence };
-        let endpoint = lane.vtep.endpoint;
+        let endpoint = probes.vtep.endpoint;
         let beside = self.sockets.echo_beside_tunnel(echo, ORDINARY, endpoint);
-        record(&mut lane.underlay, sequence, now, beside);
-        let Some(target) = lane.target else { return };
-        if lane.heard {
+        record(&mut probes.underlay, sequence, now, beside);
+        let Some(target) = probes.target else { return };
+        if probes.heard {
             let asked = self.sockets.ask_arp(self.tunnel, endpoint, target.address);
-            record(&mut lane.arp, sequence, now, asked);
+            record(&mut probes.arp, sequence, now, asked);
         }
         let through = self.sockets.echo_through_tunnel(echo, ORDINARY, target.address);
-        record(&mut lane.icmp, sequence, now, through);
+        record(&mut probes.icmp, sequence, now, through);
     }
 
     /// A full-size echo, or one that finds out how large they may be.
-    fn send_large(&mut self, lane: &mut Lane, now: Instant) {
-        let (Some(target), Some(full), Some(socket)) = (lane.target, self.full_size, self.sockets.through_tunnel())
+    fn send_large(&mut self, probes: &mut VtepProbes, now: Instant) {
+        let (Some(target), Some(full), Some(socket)) = (probes.target, self.full_size, self.sockets.through_tunnel())
         else {
-            lane.path_mtu.rest(now);
+            probes.path_mtu.suppress(now);
             return;
         };
-        let alive = lane.icmp_state() == ProbeState::Ok;
-        let Some(due) = lane.path_mtu.turn(full, alive, now) else { return };
+        let alive = probes.icmp_state() == ProbeState::Ok;
+        let Some(due) = probes.path_mtu.turn(full, alive, now) else { return };
         self.sequence = self.sequence.wrapping_add(1);
         let echo = Echo { id: self.echo_id, sequence: self.sequence };
         match socket.send(echo, due.size, target.address) {
-            Ok(()) => lane.path_mtu.on_sent(self.sequence, due, now),
-            Err(error) => lane.path_mtu.on_send_error(&error, now),
+            Ok(()) => probes.path_mtu.on_sent(self.sequence, due, now),
+            Err(error) => probes.path_mtu.on_send_error(&error, now),
         }
     }
 
     fn publish(&self) {
-        let lanes = self.report.borrow().share(&self.lanes);
+        let vteps = self.report.borrow().share(&self.vteps);
         self.report.send_replace(Arc::new(ProbeReport {
-            lanes,
+            vteps,
             tap_loaded: self.tap.is_some(),
             tap_error: self.tap_error.clone(),
             tap_counters: self.tap_counters,

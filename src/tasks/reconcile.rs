@@ -3,6 +3,7 @@
 //! Ten times a second the maps are compared with the configuration; routes are compared when the kernel reports a change, and every few
 //! seconds. Nothing is remembered of what was written: what failed is simply still in the next plan.
 
+mod dead_mans_switch;
 pub mod ipcache_ledger;
 pub mod ipcache_search;
 pub mod journal;
@@ -10,7 +11,6 @@ mod lifeline;
 pub mod maps;
 mod publish;
 pub mod routes;
-mod switch;
 
 use std::{
     sync::Arc,
@@ -37,7 +37,7 @@ use vtep_core::{
 };
 
 use self::{ipcache_ledger::Ledger, journal::Journal, maps::MapsReconciler, routes::RoutesReconciler};
-use crate::{kernel::lock::NodeLock, liveness::Beat};
+use crate::{kernel::lock::NodeLock, liveness::Heartbeat};
 
 pub use self::lifeline::Lifeline;
 
@@ -94,7 +94,7 @@ impl Reconciler {
     }
 
     /// Runs until the configuration's sender is gone.
-    pub async fn run(mut self, mut notices: Notices, beat: Beat) {
+    pub async fn run(mut self, mut notices: Notices, heartbeat: Heartbeat) {
         let mut tick = time::interval(self.settings.tick);
         tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
@@ -114,7 +114,7 @@ impl Reconciler {
                 continue;
             }
             self.pass(reason).await;
-            beat.now();
+            heartbeat.beat();
         }
     }
 
@@ -143,7 +143,7 @@ impl Reconciler {
         let facts = self.facts.borrow_and_update().clone();
         // Before the first valid configuration there is nothing to compare with, and nothing to delete.
         let (Some(view), Some(facts)) = (view, facts) else { return };
-        if view.in_force.is_none() {
+        if view.effective.is_none() {
             return;
         }
         let observing = self.why_only_observing(&facts);

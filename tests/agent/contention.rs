@@ -96,7 +96,7 @@ fn a_fight_is_named_and_left_alone() -> Result<()> {
             status.vteps[0].cause == Some(Cause::DatapathContended)
                 && status.vteps[0].datapath.state == vtep_core::report::status::EntryState::Contended
         });
-        let left_alone = named.and_then(|status| {
+        let backed_off = named.and_then(|status| {
             let hint = status.vteps[0].hint.clone().unwrap_or_default();
             ensure!(hint.contains("10.169.72.99"), "{hint}");
             ensure!(status.vteps[1].cause.is_none(), "the other is not concerned: {:?}", status.vteps[1]);
@@ -118,7 +118,7 @@ fn a_fight_is_named_and_left_alone() -> Result<()> {
         });
         over.store(true, Ordering::Relaxed);
         fighter.join().ok().context("the fighter ended")??;
-        left_alone
+        backed_off
     })?;
     ensure!(agent.lines("keeps overwriting").len() == 1, "said once: {}", agent.log().join("\n"));
     Ok(())

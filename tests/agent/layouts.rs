@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use vtep_core::{
     config::finding::Rule,
-    datapath::{ipcache::Version, layout::Model},
+    datapath::{ipcache::Version, layout::Layout},
     diagnosis::Cause,
     report::status::Status,
 };
@@ -84,7 +84,7 @@ fn a_trie_of_vteps_is_compared_and_not_written() -> Result<()> {
         pending.len() == 1 && pending.iter().all(|op| op.starts_with("replace vtep entry 10.1.5.0/24"))
     };
     let status = agent.wait_for("the difference is told", HEALTHY_WITHIN, |status| {
-        status.datapath.model == Model::VtepLpm && differs(status)
+        status.datapath.model == Layout::VtepLpm && differs(status)
     })?;
     ensure!(!status.datapath.in_sync, "{status:?}");
     let at = status.datapath.last_pass.map(|pass| pass.at);
@@ -143,7 +143,7 @@ fn an_ipcache_that_comes_later_is_asked_before_anything_is_written() -> Result<(
     lab.config.write(&Config::seed_keys())?;
     let agent = Agent::start(&lab)?;
     agent.wait_for("both are wanted", HEALTHY_WITHIN, |status| {
-        status.vteps.len() == 2 && status.datapath.model == Model::None && status.datapath.last_pass.is_some()
+        status.vteps.len() == 2 && status.datapath.model == Layout::None && status.datapath.last_pass.is_some()
     })?;
 
     move_pin(&ipcache.1, ipcache.0)?;
@@ -241,7 +241,7 @@ fn before_the_vtep_map_the_ipcache_is_the_datapath() -> Result<()> {
     // Cilium's version is unknown: a newer one whose map is missing would take the entry for a node.
     let mut agent = start_with(&lab, &[])?;
     agent.wait_for("the missing map is named", HEALTHY_WITHIN, |status| {
-        status.datapath.last_pass.is_some() && status.datapath.model == Model::None
+        status.datapath.last_pass.is_some() && status.datapath.model == Layout::None
     })?;
     ensure!(agent.terminate()?.success() && dump(&lab, IPCACHE_V1)? == before, "nothing is written");
 
@@ -254,7 +254,7 @@ fn before_the_vtep_map_the_ipcache_is_the_datapath() -> Result<()> {
         Ok((dump(&lab, IPCACHE_V1)? == expected).then_some(()))
     })?;
     let status = agent.wait_for("it is in sync", HEALTHY_WITHIN, |status| status.datapath.in_sync)?;
-    ensure!((status.datapath.model, status.datapath.ipcache) == (Model::Ipcache, Some(Version::V1)), "{status:?}");
+    ensure!((status.datapath.model, status.datapath.ipcache) == (Layout::Ipcache, Some(Version::V1)), "{status:?}");
     ensure!(agent.code("/readyz")? == 200, "ready");
     Ok(())
 }

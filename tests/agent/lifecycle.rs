@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use vtep_core::{datapath::layout::Model, diagnosis::Cause};
+use vtep_core::{datapath::layout::Layout, diagnosis::Cause};
 use vtep_lab::{BPF_FS, CONFIG, Config, Lab, Vtep};
 
 use crate::support::{
@@ -27,7 +27,7 @@ fn a_pin_that_is_removed_and_comes_back_is_filled() -> Result<()> {
     let agent = Agent::healthy(&lab)?;
     for _ in 0..3 {
         lab.cilium.remove_pin()?;
-        agent.wait_for("the missing pin is named", HEALTHY_WITHIN, |status| status.datapath.model == Model::None)?;
+        agent.wait_for("the missing pin is named", HEALTHY_WITHIN, |status| status.datapath.model == Layout::None)?;
         lab.cilium.replace_pin()?;
         eventually("it is filled", REPAIRED_WITHIN, || Ok(in_kernel(&lab, &lab.topology.vteps())?.then_some(())))?;
     }

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use vtep_core::{datapath::layout::Model, tunnel::vtep_probes::ProbeState};
+use vtep_core::{datapath::layout::Layout, tunnel::vtep_probes::ProbeState};
 use vtep_lab::{Config, Lab, ping};
 
 use crate::support::{
@@ -63,7 +63,7 @@ fn waits_for_cilium_to_create_its_map() -> Result<()> {
     lab.config.write(&Config::seed_keys())?;
     let agent = Agent::start(&lab)?;
     agent.wait_for("the missing pin is named", HEALTHY_WITHIN, |status| {
-        status.datapath.model == Model::None
+        status.datapath.model == Layout::None
             && status.datapath.problems.iter().any(|problem| problem.contains("cilium_vtep_map"))
     })?;
     let (code, body) = agent.get("/readyz")?.context("an answer")?;
@@ -84,7 +84,7 @@ fn an_unknown_layout_is_left_alone() -> Result<()> {
     lab.config.write(&Config::seed_keys())?;
     let agent = Agent::start(&lab)?;
     let status =
-        agent.wait_for("the layout is named", HEALTHY_WITHIN, |status| status.datapath.model == Model::Unsupported)?;
+        agent.wait_for("the layout is named", HEALTHY_WITHIN, |status| status.datapath.model == Layout::Unsupported)?;
     let problem = status.datapath.problems.join("\n");
     ensure!(problem.contains("hash with 4-byte keys and") && problem.contains("does not know"), "{problem}");
     ensure!(agent.code("/readyz")? == 503 && agent.code("/livez")? == 200, "not ready, and alive");

@@ -2,7 +2,7 @@
 
 /// The knowledge about one selection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part<V> {
+pub struct Cached<V> {
     pub known: Option<V>,
     /// Why the knowledge may be out of date or missing.
     pub error: Option<Unknown>,
@@ -35,13 +35,13 @@ impl Unknown {
     }
 }
 
-impl<V> Default for Part<V> {
+impl<V> Default for Cached<V> {
     fn default() -> Self {
         Self { known: None, error: None, open: false }
     }
 }
 
-impl<V> Part<V> {
+impl<V> Cached<V> {
     /// The API server has not answered yet.
     pub fn is_pending(&self) -> bool {
         self.known.is_none() && self.error.is_none()

@@ -24,7 +24,7 @@ pub use self::held::keep;
 
 /// The configuration that this node must have now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InForce {
+pub struct Effective {
     pub spec: Spec,
     /// The same with the vetoed VTEPs, so that they can take effect again when the veto ends.
     pub last_good: Spec,
@@ -36,7 +36,7 @@ pub struct InForce {
     pub stale: bool,
 }
 
-impl InForce {
+impl Effective {
     fn whole(spec: Spec, stale: bool) -> Self {
         Self { last_good: spec.clone(), spec, vetoed: BTreeSet::new(), findings: Vec::new(), stale }
     }
@@ -51,10 +51,10 @@ pub(super) struct Slot {
     pub(super) held: bool,
 }
 
-/// [`in_force_around`] if nothing is known about the cluster and the node.
+/// [`effective_around`] if nothing is known about the cluster and the node.
 #[must_use]
-pub fn in_force(parsed: &Parsed, last_good: Option<&Spec>) -> Option<InForce> {
-    in_force_around(parsed, last_good, Around { surroundings: &Surroundings::default(), standing: &BTreeSet::new() })
+pub fn effective(parsed: &Parsed, last_good: Option<&Spec>) -> Option<Effective> {
+    effective_around(parsed, last_good, Around { surroundings: &Surroundings::default(), standing: &BTreeSet::new() })
 }
 
 /// Computes the effective configuration. `None`: no valid configuration exists yet, because an error concerns the whole list and no good
@@ -64,12 +64,12 @@ pub fn in_force(parsed: &Parsed, last_good: Option<&Spec>) -> Option<InForce> {
 /// value of that VTEP remains in effect, unless a good line of the document conflicts with it. A new mask takes effect only when no line is
 /// in error, because no last good value matches it. Retained values must pass the same checks as lines of the document.
 #[must_use]
-pub fn in_force_around(parsed: &Parsed, last_good: Option<&Spec>, around: Around<'_>) -> Option<InForce> {
+pub fn effective_around(parsed: &Parsed, last_good: Option<&Spec>, around: Around<'_>) -> Option<Effective> {
     if parsed.elsewhere {
         return elsewhere(parsed, last_good, around);
     }
     if !parsed.enabled {
-        return Some(InForce::whole(spec(parsed, Vec::new()), false));
+        return Some(Effective::whole(spec(parsed, Vec::new()), false));
     }
     if parsed.list_error() {
         return last_good.map(|spec| keep(spec, &parsed.lines, around));
@@ -81,8 +81,8 @@ pub fn in_force_around(parsed: &Parsed, last_good: Option<&Spec>, around: Around
     }
     let (slots, displaced) = settle(parsed, last_good, around);
     let judged = judge(&slots, &parsed.lines, around);
-    Some(InForce {
-        spec: spec(parsed, judged.in_force),
+    Some(Effective {
+        spec: spec(parsed, judged.effective),
         last_good: spec(parsed, slots.iter().map(|slot| slot.vtep).collect()),
         vetoed: judged.vetoed,
         stale: parsed.holds_back() || slots.iter().any(|slot| slot.held),
@@ -111,13 +111,13 @@ fn lost_by_mask(last_good: &Spec, parsed: &Parsed) -> Option<Finding> {
 }
 
 /// The VTEPs are decided elsewhere: none is in effect here. The last good values are retained until the lists come back.
-fn elsewhere(parsed: &Parsed, last_good: Option<&Spec>, around: Around<'_>) -> Option<InForce> {
+fn elsewhere(parsed: &Parsed, last_good: Option<&Spec>, around: Around<'_>) -> Option<Effective> {
     let before = last_good.map(|spec| keep(spec, &[], around));
     let now = (!parsed.list_error()).then(|| spec(parsed, Vec::new()));
     let spec = now.or_else(|| Some(Spec { vteps: Vec::new(), ..last_good?.clone() }))?;
     let vetoed = before.map(|before| before.vetoed).unwrap_or_default();
     let last_good = last_good.cloned().unwrap_or_else(|| spec.clone());
-    Some(InForce { spec, last_good, vetoed, findings: Vec::new(), stale: parsed.holds_back() })
+    Some(Effective { spec, last_good, vetoed, findings: Vec::new(), stale: parsed.holds_back() })
 }
 
 fn spec(parsed: &Parsed, vteps: Vec<Vtep>) -> Spec {

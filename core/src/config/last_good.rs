@@ -55,14 +55,14 @@ impl LastGood {
     pub fn recall(self) -> Result<View, SpecError> {
         let Self { observed_at, hash, spec, mentioned, truth, vetoed, unlooked } = self;
         spec.check()?;
-        let mut in_force = spec.clone();
+        let mut effective = spec.clone();
         match truth {
-            Truth::Configmap => in_force.vteps.retain(|vtep| !vetoed.contains(&vtep.cidr)),
-            Truth::None => in_force.vteps.clear(),
+            Truth::Configmap => effective.vteps.retain(|vtep| !vetoed.contains(&vtep.cidr)),
+            Truth::None => effective.vteps.clear(),
         }
-        let (in_force, last_good) = (Some(in_force), Some(spec));
+        let (effective, last_good) = (Some(effective), Some(spec));
         let known =
-            View { hash, mentioned, truth, vetoed, unlooked, in_force, last_good, ..View::unknown(None, observed_at) };
+            View { hash, mentioned, truth, vetoed, unlooked, effective, last_good, ..View::unknown(None, observed_at) };
         // Values that are always wrong are not restored: an older release with fewer rules may have saved them.
         Ok(View { stale: true, ..known }.within(&Surroundings::default()))
     }
@@ -77,13 +77,13 @@ mod tests {
         Keys,
         document::Document,
         surroundings::Surroundings,
-        view::{Observed, Sight},
+        view::{Observed, SourceState},
     };
 
     fn seen(keys: &[(&str, &str)], previous: Option<&View>) -> View {
         let keys: Keys = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let document = Document::of_keys(keys, Surroundings::default());
-        View::next("test", &Sight::Document(document).into(), previous, Timestamp::UNIX_EPOCH)
+        View::next("test", &SourceState::Document(document).into(), previous, Timestamp::UNIX_EPOCH)
     }
 
     const GOOD: [(&str, &str); 4] = [
@@ -99,16 +99,16 @@ mod tests {
         let json = serde_json::to_string(&LastGood::of(&good).expect("in force")).expect("JSON");
         let saved: LastGood = serde_json::from_str(&json).expect("a last good configuration");
         let recalled = saved.recall().expect("sound");
-        assert_eq!((&recalled.in_force, recalled.stale), (&good.in_force, true));
+        assert_eq!((&recalled.effective, recalled.stale), (&good.effective, true));
 
         let away = View::next("test", &Observed::nothing("refused"), Some(&recalled), Timestamp::UNIX_EPOCH);
-        assert_eq!((&away.in_force, &away.hash, away.stale), (&good.in_force, &good.hash, true));
+        assert_eq!((&away.effective, &away.hash, away.stale), (&good.effective, &good.hash, true));
         let mut keys = GOOD;
         keys[3].1 = "00:50:56:a0:7d";
         let in_error = seen(&keys, Some(&recalled));
-        assert_eq!((&in_error.in_force, in_error.stale), (&good.in_force, true));
+        assert_eq!((&in_error.effective, in_error.stale), (&good.effective, true));
         let again = seen(&GOOD, Some(&recalled));
-        assert_eq!((&again.in_force, again.stale, again.valid()), (&good.in_force, false, true));
+        assert_eq!((&again.effective, again.stale, again.valid()), (&good.effective, false, true));
     }
 
     /// This fixture never changes: an update from 0.1.0 finds such a file.
@@ -120,7 +120,7 @@ mod tests {
         let saved: LastGood = serde_json::from_value(envelope["content"].take()).expect("a last good configuration");
         let view = saved.recall().expect("sound");
         let cidrs: Vec<_> =
-            view.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr.to_string()).collect();
+            view.effective.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr.to_string()).collect();
         assert_eq!(cidrs, ["10.1.6.0/24", "10.1.5.0/24"]);
         assert_eq!((view.hash.as_str(), view.mentioned.len()), ("e1617a3530b1", 2));
     }

@@ -9,11 +9,11 @@ use ipnet::Ipv4Net;
 
 use super::{
     Keys,
-    cached::Part,
+    cached::Cached,
     document::{Document, NodeConfig},
     selector::Labels,
     surroundings::{Fact, Surroundings},
-    view::{Observed, Sight},
+    view::{Observed, SourceState},
 };
 
 /// The objects to read from the API server.
@@ -68,46 +68,46 @@ impl Located {
 }
 
 #[derive(Clone, Default)]
-pub struct Seen {
-    pub configmap: Part<Option<Keys>>,
-    pub node_configs: Part<Vec<NodeConfig>>,
-    pub node: Part<Node>,
-    pub cilium_node: Part<CiliumNode>,
+pub struct ClusterState {
+    pub configmap: Cached<Option<Keys>>,
+    pub node_configs: Cached<Vec<NodeConfig>>,
+    pub node: Cached<Node>,
+    pub cilium_node: Cached<CiliumNode>,
     /// The endpoints of the API server's Service.
-    pub endpoints: Part<BTreeSet<Ipv4Addr>>,
+    pub endpoints: Cached<BTreeSet<Ipv4Addr>>,
     /// The addresses by which this agent reaches the API server; `None` until the name was looked up.
     pub server: Option<Located>,
     /// Why the API server cannot be reached.
     pub trouble: Option<String>,
 }
 
-impl Seen {
+impl ClusterState {
     /// `None` until every answer or a reason for its absence is known: a partial answer may be the wrong configuration. `before` is the
     /// doubt of the last observation. It persists until every watch that the configuration depends on is open again.
     pub fn observed(&self, names: &Names, given: &Surroundings, before: Option<&str>) -> Option<Observed> {
-        let doubt = self.doubt(before);
-        if self.is_pending() || (self.configmap.known.is_none() && doubt.is_some()) {
-            return doubt.map(|doubt| Observed::nothing(&doubt));
+        let warning = self.warning(before);
+        if self.is_pending() || (self.configmap.known.is_none() && warning.is_some()) {
+            return warning.map(|warning| Observed::nothing(&warning));
         }
-        let sight = match (&self.configmap.known, &self.node_configs.known, &self.node.known) {
-            (Some(None), _, _) => Sight::Missing(missing(names)),
+        let state = match (&self.configmap.known, &self.node_configs.known, &self.node.known) {
+            (Some(None), _, _) => SourceState::Missing(missing(names)),
             (Some(Some(keys)), Some(configs), Some(node)) => {
                 let surroundings = given.and(&self.surroundings());
-                Sight::Document(Document::effective(keys.clone(), configs, &node.labels, surroundings))
+                SourceState::Document(Document::effective(keys.clone(), configs, &node.labels, surroundings))
             }
             // Without overrides, the node's labels do not matter.
             (Some(Some(keys)), Some(configs), None) if configs.is_empty() => {
                 let surroundings = given.and(&self.surroundings());
-                Sight::Document(Document::effective(keys.clone(), &[], &Labels::new(), surroundings))
+                SourceState::Document(Document::effective(keys.clone(), &[], &Labels::new(), surroundings))
             }
-            (_, _, _) => Sight::Nothing,
+            (_, _, _) => SourceState::Nothing,
         };
-        Some(Observed { sight, doubt })
+        Some(Observed { state, warning })
     }
 
     /// Why the known data may be out of date. Only objects that the configuration depends on raise a doubt. For the others, the last known
     /// data remains valid; if such data was never read, the effect is limited to new VTEPs ([`Surroundings::unreadable`]).
-    fn doubt(&self, before: Option<&str>) -> Option<String> {
+    fn warning(&self, before: Option<&str>) -> Option<String> {
         let Self { configmap, node_configs, node, trouble, .. } = self;
         let error = [&configmap.error, &node_configs.error, &node.error].into_iter().find_map(Clone::clone);
         let is_whole = configmap.open && node_configs.open && node.open;
@@ -167,16 +167,16 @@ mod tests {
     use super::*;
     use crate::config::{cached::Unknown, selector::Selector};
 
-    fn known<V>(value: V) -> Part<V> {
-        Part { known: Some(value), error: None, open: true }
+    fn known<V>(value: V) -> Cached<V> {
+        Cached { known: Some(value), error: None, open: true }
     }
 
-    fn failed<V>(known: Option<V>) -> Part<V> {
-        Part { known, error: Some(Unknown::Failed("it answered 500".into())), open: false }
+    fn failed<V>(known: Option<V>) -> Cached<V> {
+        Cached { known, error: Some(Unknown::Failed("it answered 500".into())), open: false }
     }
 
-    fn withheld<V>(known: Option<V>) -> Part<V> {
-        Part { known, error: Some(Unknown::Withheld("forbidden".into())), open: true }
+    fn withheld<V>(known: Option<V>) -> Cached<V> {
+        Cached { known, error: Some(Unknown::Withheld("forbidden".into())), open: true }
     }
 
     fn located(addresses: &[&str], unresolved: Option<&str>) -> Option<Located> {
@@ -184,8 +184,8 @@ mod tests {
         Some(Located { addresses, unresolved: unresolved.map(str::to_owned) })
     }
 
-    fn closed<V>(part: Part<V>) -> Part<V> {
-        Part { open: false, ..part }
+    fn closed<V>(part: Cached<V>) -> Cached<V> {
+        Cached { open: false, ..part }
     }
 
     fn node_config() -> Vec<NodeConfig> {
@@ -193,8 +193,8 @@ mod tests {
     }
 
     /// Everything is known, and every watch is open.
-    fn whole() -> Seen {
-        Seen {
+    fn whole() -> ClusterState {
+        ClusterState {
             configmap: known(Some(Keys::new())),
             node_configs: known(vec![]),
             node: known(Node::default()),
@@ -206,54 +206,66 @@ mod tests {
     }
 
     /// Everything is known, and the API server is lost.
-    fn away() -> Seen {
-        Seen { configmap: closed(known(Some(Keys::new()))), trouble: Some("away".into()), ..whole() }
+    fn away() -> ClusterState {
+        ClusterState { configmap: closed(known(Some(Keys::new()))), trouble: Some("away".into()), ..whole() }
     }
 
-    fn observed(seen: &Seen, before: Option<&str>) -> Option<Observed> {
+    fn observed(seen: &ClusterState, before: Option<&str>) -> Option<Observed> {
         let names = Names { namespace: "ns".into(), configmap: "cm".into(), node: "n".into() };
         seen.observed(&names, &Surroundings::default(), before)
     }
 
     /// A short form: the kind of observation, and the doubt.
-    fn shown(seen: &Seen, before: Option<&str>) -> Option<(&'static str, Option<String>)> {
-        observed(seen, before).map(|Observed { sight, doubt }| {
-            let sight = match sight {
-                Sight::Document(_) => "document",
-                Sight::Missing(_) => "missing",
-                Sight::Nothing => "nothing",
+    fn shown(seen: &ClusterState, before: Option<&str>) -> Option<(&'static str, Option<String>)> {
+        observed(seen, before).map(|Observed { state, warning }| {
+            let state = match state {
+                SourceState::Document(_) => "document",
+                SourceState::Missing(_) => "missing",
+                SourceState::Nothing => "nothing",
             };
-            (sight, doubt)
+            (state, warning)
         })
     }
 
     #[test]
     fn half_an_answer_is_no_document() {
         let cases = [
-            ("nothing asked", Seen { configmap: Part::default(), ..whole() }, None),
-            ("overrides not asked", Seen { node_configs: Part::default(), ..whole() }, None),
-            ("node not asked", Seen { node: Part::default(), ..whole() }, None),
-            ("CiliumNode not asked", Seen { cilium_node: Part::default(), ..whole() }, None),
-            ("endpoints not asked", Seen { endpoints: Part::default(), ..whole() }, None),
-            ("name not looked up", Seen { server: None, ..whole() }, None),
+            ("nothing asked", ClusterState { configmap: Cached::default(), ..whole() }, None),
+            ("overrides not asked", ClusterState { node_configs: Cached::default(), ..whole() }, None),
+            ("node not asked", ClusterState { node: Cached::default(), ..whole() }, None),
+            ("CiliumNode not asked", ClusterState { cilium_node: Cached::default(), ..whole() }, None),
+            ("endpoints not asked", ClusterState { endpoints: Cached::default(), ..whole() }, None),
+            ("name not looked up", ClusterState { server: None, ..whole() }, None),
             ("all known", whole(), Some(("document", false))),
-            ("no ConfigMap", Seen { configmap: known(None), ..whole() }, Some(("missing", false))),
-            ("away in between", Seen { endpoints: Part::default(), ..away() }, Some(("nothing", true))),
-            ("refused at once", Seen { configmap: failed(None), ..Seen::default() }, Some(("nothing", true))),
-            ("away at once", Seen { trouble: Some("away".into()), ..Seen::default() }, Some(("nothing", true))),
-            ("overrides refused", Seen { node_configs: failed(None), ..whole() }, Some(("nothing", true))),
-            ("labels refused, not needed", Seen { node: failed(None), ..whole() }, Some(("document", true))),
+            ("no ConfigMap", ClusterState { configmap: known(None), ..whole() }, Some(("missing", false))),
+            ("away in between", ClusterState { endpoints: Cached::default(), ..away() }, Some(("nothing", true))),
             (
-                "labels refused, needed",
-                Seen { node_configs: known(node_config()), node: failed(None), ..whole() },
+                "refused at once",
+                ClusterState { configmap: failed(None), ..ClusterState::default() },
                 Some(("nothing", true)),
             ),
-            ("CiliumNode refused", Seen { cilium_node: failed(None), ..whole() }, Some(("document", false))),
-            ("endpoints refused", Seen { endpoints: failed(None), ..whole() }, Some(("document", false))),
-            ("gone later", Seen { configmap: failed(Some(Some(Keys::new()))), ..whole() }, Some(("document", true))),
+            (
+                "away at once",
+                ClusterState { trouble: Some("away".into()), ..ClusterState::default() },
+                Some(("nothing", true)),
+            ),
+            ("overrides refused", ClusterState { node_configs: failed(None), ..whole() }, Some(("nothing", true))),
+            ("labels refused, not needed", ClusterState { node: failed(None), ..whole() }, Some(("document", true))),
+            (
+                "labels refused, needed",
+                ClusterState { node_configs: known(node_config()), node: failed(None), ..whole() },
+                Some(("nothing", true)),
+            ),
+            ("CiliumNode refused", ClusterState { cilium_node: failed(None), ..whole() }, Some(("document", false))),
+            ("endpoints refused", ClusterState { endpoints: failed(None), ..whole() }, Some(("document", false))),
+            (
+                "gone later",
+                ClusterState { configmap: failed(Some(Some(Keys::new()))), ..whole() },
+                Some(("document", true)),
+            ),
         ];
         for (name, seen, expected) in cases {
-            let shown = shown(&seen, None).map(|(sight, doubt)| (sight, doubt.is_some()));
+            let shown = shown(&seen, None).map(|(state, warning)| (state, warning.is_some()));
             assert_eq!(shown, expected, "{name}");
         }
     }
@@ -265,29 +277,29 @@ mod tests {
         let known_node = || known(CiliumNode::default());
         let known_endpoints = || known(BTreeSet::new());
         type Facts<'f> = &'f [(Fact, &'f str)];
-        let cases: [(&str, Seen, Facts<'_>); 12] = [
+        let cases: [(&str, ClusterState, Facts<'_>); 12] = [
             ("all known", whole(), &[]),
-            ("endpoints fail", Seen { endpoints: failed(None), ..whole() }, &[(Fact::ApiServer, FAILED)]),
-            ("endpoints withheld", Seen { endpoints: withheld(None), ..whole() }, &[]),
-            ("endpoints fail later", Seen { endpoints: failed(known_endpoints().known), ..whole() }, &[]),
-            ("CiliumNode fails", Seen { cilium_node: failed(None), ..whole() }, &[(Fact::PodNetworks, FAILED)]),
-            ("CiliumNode withheld", Seen { cilium_node: withheld(None), ..whole() }, &[]),
-            ("CiliumNode fails later", Seen { cilium_node: failed(known_node().known), ..whole() }, &[]),
-            ("Node fails", Seen { node: failed(None), ..whole() }, &[(Fact::PodNetworks, FAILED)]),
-            ("Node withheld", Seen { node: withheld(None), ..whole() }, &[]),
+            ("endpoints fail", ClusterState { endpoints: failed(None), ..whole() }, &[(Fact::ApiServer, FAILED)]),
+            ("endpoints withheld", ClusterState { endpoints: withheld(None), ..whole() }, &[]),
+            ("endpoints fail later", ClusterState { endpoints: failed(known_endpoints().known), ..whole() }, &[]),
+            ("CiliumNode fails", ClusterState { cilium_node: failed(None), ..whole() }, &[(Fact::PodNetworks, FAILED)]),
+            ("CiliumNode withheld", ClusterState { cilium_node: withheld(None), ..whole() }, &[]),
+            ("CiliumNode fails later", ClusterState { cilium_node: failed(known_node().known), ..whole() }, &[]),
+            ("Node fails", ClusterState { node: failed(None), ..whole() }, &[(Fact::PodNetworks, FAILED)]),
+            ("Node withheld", ClusterState { node: withheld(None), ..whole() }, &[]),
             (
                 "name unresolved",
-                Seen { server: located(&[], Some("no DNS")), ..whole() },
+                ClusterState { server: located(&[], Some("no DNS")), ..whole() },
                 &[(Fact::ApiServer, "no DNS")],
             ),
             (
                 "proxy known, server not",
-                Seen { server: located(&["10.1.1.1"], Some("no DNS")), ..whole() },
+                ClusterState { server: located(&["10.1.1.1"], Some("no DNS")), ..whole() },
                 &[(Fact::ApiServer, "no DNS")],
             ),
             (
                 "all of it",
-                Seen {
+                ClusterState {
                     endpoints: failed(None),
                     cilium_node: failed(None),
                     server: located(&[], Some("no DNS")),
@@ -297,7 +309,7 @@ mod tests {
             ),
         ];
         for (name, seen, expected) in cases {
-            let Some(Observed { sight: Sight::Document(document), .. }) = observed(&seen, None) else {
+            let Some(Observed { state: SourceState::Document(document), .. }) = observed(&seen, None) else {
                 panic!("{name}: a document")
             };
             let facts: BTreeMap<Fact, String> = expected.iter().map(|(fact, why)| (*fact, (*why).to_owned())).collect();
@@ -307,19 +319,19 @@ mod tests {
 
     #[test]
     fn a_doubt_comes_with_a_failure_and_goes_when_all_is_watched_again() {
-        let ended = || Seen { trouble: None, ..away() };
-        let doubt = |seen: &Seen, before| shown(seen, before).and_then(|(_, doubt)| doubt);
-        assert_eq!(doubt(&ended(), None), None, "a watch may end");
-        assert_eq!(doubt(&away(), None).as_deref(), Some("away"));
+        let ended = || ClusterState { trouble: None, ..away() };
+        let warning = |seen: &ClusterState, before| shown(seen, before).and_then(|(_, warning)| warning);
+        assert_eq!(warning(&ended(), None), None, "a watch may end");
+        assert_eq!(warning(&away(), None).as_deref(), Some("away"));
         assert_eq!(
-            doubt(&ended(), Some("away")).as_deref(),
+            warning(&ended(), Some("away")).as_deref(),
             Some("away"),
             "it answers, and not everything is known yet"
         );
-        assert_eq!(doubt(&whole(), Some("away")), None);
+        assert_eq!(warning(&whole(), Some("away")), None);
         let optional =
-            Seen { cilium_node: closed(known(CiliumNode::default())), trouble: Some("away".into()), ..whole() };
-        assert_eq!(doubt(&optional, None), None, "an object that the configuration does not depend on raises none");
+            ClusterState { cilium_node: closed(known(CiliumNode::default())), trouble: Some("away".into()), ..whole() };
+        assert_eq!(warning(&optional, None), None, "an object that the configuration does not depend on raises none");
     }
 
     #[test]
@@ -329,14 +341,14 @@ mod tests {
         let node =
             Node { pod_cidrs: networks(&["10.244.1.0/24"]), addresses: addresses(&["10.0.0.1"]), ..Node::default() };
         let cilium_node = CiliumNode { pod_cidrs: networks(&["10.1.6.0/24"]), addresses: addresses(&["10.1.6.7"]) };
-        let seen = Seen {
+        let seen = ClusterState {
             node: known(node),
             cilium_node: known(cilium_node),
             endpoints: known(addresses(&["10.169.73.10"])),
             server: located(&["10.96.0.1"], None),
             ..whole()
         };
-        let Some(Observed { sight: Sight::Document(document), .. }) = observed(&seen, None) else {
+        let Some(Observed { state: SourceState::Document(document), .. }) = observed(&seen, None) else {
             panic!("a document")
         };
         let expected = Surroundings {
@@ -347,8 +359,8 @@ mod tests {
         };
         assert_eq!(document.surroundings, expected);
         // Without the Node, the other facts still count.
-        let seen = Seen { node: failed(None), ..seen };
-        let Some(Observed { sight: Sight::Document(document), .. }) = observed(&seen, None) else {
+        let seen = ClusterState { node: failed(None), ..seen };
+        let Some(Observed { state: SourceState::Document(document), .. }) = observed(&seen, None) else {
             panic!("a document")
         };
         assert_eq!(document.surroundings.api_servers, expected.api_servers);

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{
     Keys,
     document::Document,
-    effective::{InForce, in_force_around, keep},
+    effective::{Effective, effective_around, keep},
     finding::{Finding, Rule, Severity},
     parse::{self, Parsed, overlaps, parse_around},
     spec::Spec,
@@ -19,14 +19,14 @@ use crate::types::digest;
 /// The state of a source now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
-    pub sight: Sight,
+    pub state: SourceState,
     /// Why the state may be out of date or unknown: the error of a source that does not answer.
-    pub doubt: Option<String>,
+    pub warning: Option<String>,
 }
 
 #[expect(clippy::large_enum_variant, reason = "a document is what nearly all of them are, and there is one at a time")]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sight {
+pub enum SourceState {
     Document(Document),
     /// The document does not exist, or not any more, and why.
     Missing(String),
@@ -38,13 +38,13 @@ impl Observed {
     /// A source that has not answered, and why.
     #[must_use]
     pub fn nothing(reason: &str) -> Self {
-        Self { sight: Sight::Nothing, doubt: Some(reason.to_owned()) }
+        Self { state: SourceState::Nothing, warning: Some(reason.to_owned()) }
     }
 }
 
-impl From<Sight> for Observed {
-    fn from(sight: Sight) -> Self {
-        Self { sight, doubt: None }
+impl From<SourceState> for Observed {
+    fn from(state: SourceState) -> Self {
+        Self { state, warning: None }
     }
 }
 
@@ -92,7 +92,7 @@ pub struct View {
     pub truth: Truth,
     /// The effective configuration: the kernel must match it. `None` until the first valid configuration. It never has a VTEP of
     /// [`Self::vetoed`].
-    pub in_force: Option<Spec>,
+    pub effective: Option<Spec>,
     /// The last good value of each VTEP, vetoed or not. It replaces a line in error.
     pub last_good: Option<Spec>,
     /// CIDRs that overlap a need of the node: the agent withdraws their routes and rules, and leaves their map entries in place.
@@ -122,24 +122,24 @@ impl View {
         previous: Option<&Self>,
         now: Timestamp,
     ) -> Self {
-        let Observed { sight, doubt } = observed;
-        let seen = match sight {
-            Sight::Document(document) => Self::of_document(document, node, previous, now),
-            Sight::Missing(reason) => {
+        let Observed { state, warning } = observed;
+        let seen = match state {
+            SourceState::Document(document) => Self::of_document(document, node, previous, now),
+            SourceState::Missing(reason) => {
                 let still = previous.map(Self::reasons).unwrap_or_default();
                 let findings = [missing(reason)].into_iter().chain(still).collect();
                 Self { findings, ..Self::unknown(previous, now) }.within(node)
             }
             // The last known document is the best knowledge there is.
-            Sight::Nothing => previous.cloned().unwrap_or_else(|| Self::unknown(None, now)).within(node),
+            SourceState::Nothing => previous.cloned().unwrap_or_else(|| Self::unknown(None, now)).within(node),
         };
-        let stale = seen.stale || (doubt.is_some() && seen.in_force.is_some());
-        Self { source: source.to_owned(), source_error: doubt.clone(), stale, ..seen }
+        let stale = seen.stale || (warning.is_some() && seen.effective.is_some());
+        Self { source: source.to_owned(), source_error: warning.clone(), stale, ..seen }
     }
 
     /// The view without a document: the effective configuration remains as it was.
     pub(super) fn unknown(previous: Option<&Self>, now: Timestamp) -> Self {
-        let in_force = previous.and_then(|view| view.in_force.clone());
+        let effective = previous.and_then(|view| view.effective.clone());
         Self {
             source: String::new(),
             observed_at: now,
@@ -148,8 +148,8 @@ impl View {
             overrides: BTreeMap::new(),
             findings: Vec::new(),
             truth: previous.map_or_else(Truth::default, |view| view.truth),
-            stale: in_force.is_some(),
-            in_force,
+            stale: effective.is_some(),
+            effective,
             last_good: previous.and_then(|view| view.last_good.clone()),
             vetoed: previous.map(|view| view.vetoed.clone()).unwrap_or_default(),
             unlooked: previous.map(|view| view.unlooked.clone()).unwrap_or_default(),
@@ -159,15 +159,15 @@ impl View {
 
     /// Vetoes VTEPs that overlap a need of this node. It never lifts a veto: without a document, some reasons for one are unknown.
     pub(super) fn within(mut self, node: &Surroundings) -> Self {
-        let Some(spec) = self.in_force.take() else { return self };
+        let Some(spec) = self.effective.take() else { return self };
         let standing = self.standing();
-        let InForce { spec, vetoed, findings, .. } =
+        let Effective { spec, vetoed, findings, .. } =
             keep(&spec, &[], Around { surroundings: node, standing: &standing });
         let news: Vec<_> = findings.into_iter().filter(|finding| !self.findings.contains(finding)).collect();
         self.findings.extend(news);
         parse::sort(&mut self.findings);
         self.vetoed.extend(vetoed);
-        Self { in_force: Some(spec), ..self }
+        Self { effective: Some(spec), ..self }
     }
 
     /// Why last good values are vetoed.
@@ -191,10 +191,10 @@ impl View {
         // An error that retains the last good configuration also retains the place that decided it.
         parsed.elsewhere |= parsed.list_error() && previous.is_some_and(|view| view.truth == Truth::None);
         let before = previous.and_then(|view| view.last_good.as_ref());
-        let in_force = in_force_around(&parsed, before, around);
+        let effective = effective_around(&parsed, before, around);
         let truth = Truth::of(&parsed);
         let (last_good, mentioned) = match truth {
-            Truth::Configmap => (in_force.as_ref().map(|now| now.last_good.clone()), parsed.mentioned.clone()),
+            Truth::Configmap => (effective.as_ref().map(|now| now.last_good.clone()), parsed.mentioned.clone()),
             Truth::None => (before.cloned(), previous.map(|previous| previous.mentioned.clone()).unwrap_or_default()),
         };
         let hash = hash(keys);
@@ -204,14 +204,14 @@ impl View {
             hash,
             source_error: None,
             overrides: document.origins.clone(),
-            stale: in_force.as_ref().is_some_and(|in_force| in_force.stale),
+            stale: effective.as_ref().is_some_and(|effective| effective.stale),
             truth,
-            vetoed: vetoed(&parsed, in_force.as_ref(), last_good.as_ref(), &mentioned, around),
+            vetoed: vetoed(&parsed, effective.as_ref(), last_good.as_ref(), &mentioned, around),
             unlooked: BTreeSet::new(),
             last_good,
             mentioned,
-            findings: findings(parsed, in_force.as_ref(), document),
-            in_force: in_force.map(|in_force| in_force.spec),
+            findings: findings(parsed, effective.as_ref(), document),
+            effective: effective.map(|effective| effective.spec),
         }
     }
 
@@ -238,8 +238,8 @@ impl View {
 }
 
 /// The findings about the document and about retained values, each with the object that set the key.
-fn findings(parsed: Parsed, in_force: Option<&InForce>, document: &Document) -> Vec<Finding> {
-    let held = in_force.into_iter().flat_map(|in_force| in_force.findings.clone());
+fn findings(parsed: Parsed, effective: Option<&Effective>, document: &Document) -> Vec<Finding> {
+    let held = effective.into_iter().flat_map(|effective| effective.findings.clone());
     let mut findings: Vec<_> = parsed.findings.into_iter().chain(held).collect();
     parse::sort(&mut findings);
     findings.into_iter().map(|finding| document.with_origin(finding)).collect()
@@ -248,7 +248,7 @@ fn findings(parsed: Parsed, in_force: Option<&InForce>, document: &Document) -> 
 /// Every CIDR that a need of the node rules out: those of the document, in error or not, and those of retained values.
 fn vetoed(
     parsed: &Parsed,
-    in_force: Option<&InForce>,
+    effective: Option<&Effective>,
     last_good: Option<&Spec>,
     mentioned: &BTreeSet<Ipv4Net>,
     around: Around<'_>,
@@ -257,12 +257,12 @@ fn vetoed(
     let before = last_good.into_iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr);
     let all: BTreeSet<Ipv4Net> = lines.chain(before).chain(mentioned.iter().copied()).collect();
     let clashes = |cidr: &Ipv4Net| overlaps::of_cidr(*cidr, around).iter().any(|complaint| complaint.is_error());
-    let found = parsed.findings.iter().chain(in_force.into_iter().flat_map(|now| &now.findings));
+    let found = parsed.findings.iter().chain(effective.into_iter().flat_map(|now| &now.findings));
     let wrong = found.filter(|finding| finding.rule == Rule::VtepEndpointInVtepCidr).filter_map(network);
-    let stands = |cidr: &Ipv4Net| in_force.is_some_and(|now| now.spec.vteps.iter().any(|vtep| vtep.cidr == *cidr));
+    let stands = |cidr: &Ipv4Net| effective.is_some_and(|now| now.spec.vteps.iter().any(|vtep| vtep.cidr == *cidr));
     // A CIDR that contains an endpoint may still be in effect: the endpoint of a line in error is not.
     let wrong = wrong.filter(|cidr| !stands(cidr));
-    let held = in_force.into_iter().flat_map(|in_force| in_force.vetoed.clone());
+    let held = effective.into_iter().flat_map(|effective| effective.vetoed.clone());
     all.iter().copied().filter(clashes).chain(wrong).chain(held).collect()
 }
 

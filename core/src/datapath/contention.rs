@@ -12,25 +12,25 @@ use ipnet::Ipv4Net;
 use super::abi::VtepValue;
 
 /// This many repairs in a row are contention, if each one comes soon after the one before.
-const TOLD: usize = 3;
+const REPORTED_AFTER: usize = 3;
 /// An entry that has been correct for this long is no longer contended.
-const PEACE: Duration = Duration::from_secs(60);
+const QUIET_PERIOD: Duration = Duration::from_secs(60);
 /// Repairs at least this far apart may be caused by Cilium's sync, which runs once a minute.
 const SYNC_AT_LEAST: Duration = Duration::from_secs(45);
-/// Replaces `PEACE` if repairs come as far apart as the sync, because the sync is sometimes late. Repairs farther apart are unrelated.
+/// Replaces `QUIET_PERIOD` if repairs come as far apart as the sync, because the sync is sometimes late. Repairs farther apart are unrelated.
 const SYNC_AT_MOST: Duration = Duration::from_secs(75);
-/// More repairs than this within `FIGHT_WINDOW` are a fight. The agent then backs off for as long.
-const FIGHT: usize = 10;
-const FIGHT_WINDOW: Duration = Duration::from_secs(60);
+/// More repairs than this within `CONFLICT_WINDOW` are a fight. The agent then backs off for as long.
+const CONFLICT_REPAIRS: usize = 10;
+const CONFLICT_WINDOW: Duration = Duration::from_secs(60);
 /// Remembered repairs per key: more than any rule here counts.
-const KEPT: usize = 16;
+const HISTORY: usize = 16;
 
 /// The repairs of the last minutes, per key.
 #[derive(Clone, Debug, Default)]
 pub struct Contention {
     repairs: BTreeMap<Ipv4Net, Repairs>,
     /// The keys that the agent backs off from, each with the end of that time.
-    left_alone: BTreeMap<Ipv4Net, Instant>,
+    backed_off: BTreeMap<Ipv4Net, Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,11 +61,11 @@ impl Repairs {
     fn peace(&self) -> Duration {
         let gaps = self.at.iter().zip(self.at.iter().skip(1)).map(|(a, b)| b.saturating_duration_since(*a));
         let syncs = self.found.is_some() && gaps.max().is_some_and(|gap| gap >= SYNC_AT_LEAST);
-        if syncs { SYNC_AT_MOST } else { PEACE }
+        if syncs { SYNC_AT_MOST } else { QUIET_PERIOD }
     }
 
     fn is_contended(&self, now: Instant) -> bool {
-        self.at.len() >= TOLD && now.saturating_duration_since(self.disturbed) < self.peace()
+        self.at.len() >= REPORTED_AFTER && now.saturating_duration_since(self.disturbed) < self.peace()
     }
 }
 
@@ -74,18 +74,18 @@ impl Contention {
     pub fn on_repair(&mut self, key: Ipv4Net, found: Option<VtepValue>, now: Instant) -> bool {
         self.forget(now);
         let repairs = self.repairs.entry(key).or_insert_with(|| Repairs::new(now));
-        if repairs.at.len() == KEPT {
+        if repairs.at.len() == HISTORY {
             repairs.at.pop_front();
         }
         repairs.at.push_back(now);
         repairs.found = found;
         repairs.disturbed = now;
-        let last = self.left_alone.get(&key).copied();
+        let last = self.backed_off.get(&key).copied();
         // Only repairs since the end of the last back-off count.
-        let counts = |at: &&Instant| now.duration_since(**at) < FIGHT_WINDOW && last.is_none_or(|last| **at >= last);
-        let fight = repairs.at.iter().filter(counts).count() > FIGHT;
+        let counts = |at: &&Instant| now.duration_since(**at) < CONFLICT_WINDOW && last.is_none_or(|last| **at >= last);
+        let fight = repairs.at.iter().filter(counts).count() > CONFLICT_REPAIRS;
         if fight {
-            self.left_alone.insert(key, now + FIGHT_WINDOW);
+            self.backed_off.insert(key, now + CONFLICT_WINDOW);
         }
         fight
     }
@@ -93,15 +93,15 @@ impl Contention {
     /// Removes ended contention, which bounds memory. One or two repairs are not contention, but a third may come with the next sync.
     fn forget(&mut self, now: Instant) {
         self.repairs.retain(|_, repairs| {
-            let patience = if repairs.at.len() >= TOLD { repairs.peace() } else { SYNC_AT_MOST };
+            let patience = if repairs.at.len() >= REPORTED_AFTER { repairs.peace() } else { SYNC_AT_MOST };
             now.saturating_duration_since(repairs.disturbed) < patience
         });
-        self.left_alone.retain(|_, until| now.saturating_duration_since(*until) < FIGHT_WINDOW);
+        self.backed_off.retain(|_, until| now.saturating_duration_since(*until) < CONFLICT_WINDOW);
     }
 
     /// Whether the agent backs off from this key, whose entry differs now. If so, the entry is not yet left in peace.
     pub fn holds_back(&mut self, key: Ipv4Net, now: Instant) -> bool {
-        let held = self.is_left_alone(key, now);
+        let held = self.is_backed_off(key, now);
         if let (true, Some(repairs)) = (held, self.repairs.get_mut(&key)) {
             repairs.disturbed = now;
         }
@@ -109,14 +109,14 @@ impl Contention {
     }
 
     /// Whether the agent still backs off from this key.
-    fn is_left_alone(&self, key: Ipv4Net, now: Instant) -> bool {
-        self.left_alone.get(&key).is_some_and(|until| now < *until)
+    fn is_backed_off(&self, key: Ipv4Net, now: Instant) -> bool {
+        self.backed_off.get(&key).is_some_and(|until| now < *until)
     }
 
     /// The keys that the agent backs off from now.
     #[must_use]
-    pub fn left_alone(&self, now: Instant) -> BTreeSet<Ipv4Net> {
-        self.left_alone.keys().copied().filter(|key| self.is_left_alone(*key, now)).collect()
+    pub fn backed_off(&self, now: Instant) -> BTreeSet<Ipv4Net> {
+        self.backed_off.keys().copied().filter(|key| self.is_backed_off(*key, now)).collect()
     }
 
     /// The keys that somebody else keeps writing.
@@ -155,13 +155,13 @@ mod tests {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut contention = Contention::default();
-        for _ in 0..=FIGHT {
+        for _ in 0..=CONFLICT_REPAIRS {
             contention.on_repair(key(), None, start);
         }
         let other: Ipv4Net = "10.1.5.0/24".parse().expect("a CIDR");
-        assert!(contention.is_left_alone(key(), after(59)));
-        assert!(!contention.is_left_alone(key(), after(60)));
-        assert!(!contention.is_left_alone(other, start));
+        assert!(contention.is_backed_off(key(), after(59)));
+        assert!(!contention.is_backed_off(key(), after(60)));
+        assert!(!contention.is_backed_off(other, start));
         assert!((61..71).all(|at| !contention.on_repair(key(), None, after(at))), "it starts anew");
         assert!(contention.on_repair(key(), None, after(71)), "and ends the same");
     }
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(contention.contended(after(180)), [(key(), Contended { found, repaired: after(180) })].into());
         assert!(!contention.contended(after(254)).is_empty(), "the next sync may be late");
         assert!(contention.contended(after(255)).is_empty());
-        assert!(contention.left_alone(after(180)).is_empty());
+        assert!(contention.backed_off(after(180)).is_empty());
     }
 
     #[test]
@@ -200,7 +200,7 @@ mod tests {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut contention = Contention::default();
-        for _ in 0..=FIGHT {
+        for _ in 0..=CONFLICT_REPAIRS {
             contention.on_repair(key(), None, start);
         }
         let mut fought = contention.clone();

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use ipnet::Ipv4Net;
 
 use super::{
-    plan::{Keep, KeepEntries},
+    plan::{Retain, RetainEntries},
     settings::Settings,
 };
 use crate::{
@@ -33,7 +33,7 @@ pub struct Inputs<'a> {
 impl Inputs<'_> {
     /// The VTEPs to program. `ipcache_seen`: an ipcache exists, readable or not.
     fn vteps(&self, ipcache_seen: bool) -> Vec<Vtep> {
-        let mut vteps = self.view.in_force.as_ref().map(|spec| spec.vteps.clone()).unwrap_or_default();
+        let mut vteps = self.view.effective.as_ref().map(|spec| spec.vteps.clone()).unwrap_or_default();
         if ipcache_seen {
             // The ipcache appeared after these VTEPs took effect. They wait until it has been searched for conflicts.
             vteps.retain(|vtep| !self.view.unlooked.contains(&vtep.cidr));
@@ -44,19 +44,19 @@ impl Inputs<'_> {
 
 /// Entries and routes that are not stale although no effective VTEP needs them: the document mentions their CIDR (even in error), the CIDR
 /// is vetoed, or Cilium was started with it and would write it again. With VTEP disabled, only Cilium changes the map.
-fn kept(view: &View, facts: &Facts) -> Keep {
-    let enabled = view.in_force.as_ref().is_some_and(|spec| spec.enabled);
+fn retained(view: &View, facts: &Facts) -> Retain {
+    let enabled = view.effective.as_ref().is_some_and(|spec| spec.enabled);
     let running = facts.running.config().into_iter().flat_map(RunningConfig::networks);
     let named = view.mentioned.iter().chain(&view.vetoed).map(Ipv4Net::network);
     let entries = match &facts.running {
         // The unreadable file of Cilium may name any entry.
-        Running::Unreadable => KeepEntries::All,
-        Running::Absent | Running::Known(_) if !enabled => KeepEntries::All,
-        Running::Absent | Running::Known(_) => KeepEntries::Networks(named.chain(running).collect()),
+        Running::Unreadable => RetainEntries::All,
+        Running::Absent | Running::Known(_) if !enabled => RetainEntries::All,
+        Running::Absent | Running::Known(_) => RetainEntries::Networks(named.chain(running).collect()),
     };
     // Routes to vetoed CIDRs are not kept: the node needs these networks now.
     let cidrs = if enabled { &view.mentioned - &view.vetoed } else { BTreeSet::new() };
-    Keep { entries, cidrs }
+    Retain { entries, cidrs }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 /// The layout that is pinned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Model {
+pub enum Layout {
     /// `cilium_vtep_map` as a hash (Cilium 1.12 and newer).
     VtepHash,
     /// `cilium_vtep_map` as an LPM trie (cilium/cilium #46602).
@@ -18,7 +18,7 @@ pub enum Model {
     Unsupported,
 }
 
-impl Model {
+impl Layout {
     /// Whether the agent knows how to use this layout.
     #[must_use]
     pub const fn is_known(self) -> bool {

@@ -154,35 +154,35 @@ impl fmt::Display for HostRule {
 
 /// State that is not stale although no effective VTEP needs it: the plan leaves it as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Keep {
-    pub entries: KeepEntries,
+pub struct Retain {
+    pub entries: RetainEntries,
     /// CIDRs whose ipcache entries, routes and rules remain.
     pub cidrs: BTreeSet<Ipv4Net>,
 }
 
-impl Keep {
+impl Retain {
     /// Keeps every entry of the VTEP map. It names no CIDRs for the rest, because its callers compare nothing there.
     #[must_use]
     pub const fn all() -> Self {
-        Self { entries: KeepEntries::All, cidrs: BTreeSet::new() }
+        Self { entries: RetainEntries::All, cidrs: BTreeSet::new() }
     }
 }
 
 /// Entries of the VTEP map that remain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeepEntries {
+pub enum RetainEntries {
     All,
     /// Only the entries of these networks.
     Networks(BTreeSet<Ipv4Addr>),
 }
 
-impl Default for KeepEntries {
+impl Default for RetainEntries {
     fn default() -> Self {
         Self::Networks(BTreeSet::new())
     }
 }
 
-impl KeepEntries {
+impl RetainEntries {
     #[must_use]
     pub fn contains(&self, cidr: Ipv4Net) -> bool {
         match self {
@@ -195,14 +195,14 @@ impl KeepEntries {
 /// The operations that turn `actual` into `desired`, in an order that leaves no gap in traffic: replace in place, add, delete. Deletions
 /// come before additions only if the VTEP map with its `capacity` entries would overflow.
 #[must_use]
-pub fn plan(actual: &State, desired: &State, keep: &Keep, capacity: usize) -> Vec<Op> {
-    let mut ops = entry_ops(actual, desired, &keep.entries, capacity);
-    ops.extend(ipcache_ops(actual, desired, &keep.cidrs));
-    ops.extend(route_ops(actual, desired, &keep.cidrs));
+pub fn plan(actual: &State, desired: &State, retain: &Retain, capacity: usize) -> Vec<Op> {
+    let mut ops = entry_ops(actual, desired, &retain.entries, capacity);
+    ops.extend(ipcache_ops(actual, desired, &retain.cidrs));
+    ops.extend(route_ops(actual, desired, &retain.cidrs));
     ops
 }
 
-fn entry_ops(actual: &State, desired: &State, keep: &KeepEntries, capacity: usize) -> Vec<Op> {
+fn entry_ops(actual: &State, desired: &State, retain: &RetainEntries, capacity: usize) -> Vec<Op> {
     let mut replace = Vec::new();
     let mut add = Vec::new();
     for (&cidr, &value) in &desired.entries {
@@ -212,7 +212,8 @@ fn entry_ops(actual: &State, desired: &State, keep: &KeepEntries, capacity: usiz
             None => add.push(Op::AddEntry { cidr, value }),
         }
     }
-    let stale = actual.entries.iter().filter(|(cidr, _)| !desired.entries.contains_key(cidr) && !keep.contains(**cidr));
+    let stale =
+        actual.entries.iter().filter(|(cidr, _)| !desired.entries.contains_key(cidr) && !retain.contains(**cidr));
     let delete = stale.map(|(&cidr, &found)| Op::DeleteEntry { cidr, found });
     let overflows = actual.entries.len() + add.len() > capacity;
     if overflows {
@@ -222,24 +223,24 @@ fn entry_ops(actual: &State, desired: &State, keep: &KeepEntries, capacity: usiz
     }
 }
 
-fn ipcache_ops(actual: &State, desired: &State, keep: &BTreeSet<Ipv4Net>) -> Vec<Op> {
+fn ipcache_ops(actual: &State, desired: &State, retain: &BTreeSet<Ipv4Net>) -> Vec<Op> {
     let (actual, desired) = (&actual.ipcache, &desired.ipcache);
     let put = desired.iter().filter(|(cidr, endpoint)| actual.get(cidr) != Some(endpoint));
     let put = put.map(|(&cidr, &endpoint)| Op::PutIpcache { cidr, found: actual.get(&cidr).copied(), endpoint });
-    let stale = actual.iter().filter(|(cidr, _)| !desired.contains_key(cidr) && !keep.contains(cidr));
+    let stale = actual.iter().filter(|(cidr, _)| !desired.contains_key(cidr) && !retain.contains(cidr));
     put.chain(stale.map(|(&cidr, &found)| Op::DeleteIpcache { cidr, found })).collect()
 }
 
 /// Adds a rule after its route, and removes it before its route. A rule whose table is empty is harmless, and so is a route without a rule,
 /// but in this order no packet meets a half-made path.
-fn route_ops(actual: &State, desired: &State, keep: &BTreeSet<Ipv4Net>) -> Vec<Op> {
+fn route_ops(actual: &State, desired: &State, retain: &BTreeSet<Ipv4Net>) -> Vec<Op> {
     let put = desired.routes.iter().filter(|(cidr, route)| actual.routes.get(cidr) != Some(route));
     let put = put.map(|(&cidr, &route)| Op::PutRoute { cidr, found: actual.routes.get(&cidr).copied(), route });
     let add_rules = desired.rules.difference(&actual.rules).map(|&rule| Op::AddRule(rule));
     let is_ours = |rule: &HostRule| matches!(rule.table, Table::Ours(_));
-    let is_stale = |rule: &&HostRule| is_ours(rule) && !keep.contains(&rule.cidr);
+    let is_stale = |rule: &&HostRule| is_ours(rule) && !retain.contains(&rule.cidr);
     let delete_rules = actual.rules.difference(&desired.rules).filter(is_stale).map(|&rule| Op::DeleteRule(rule));
-    let delete = actual.routes.iter().filter(|(cidr, _)| !desired.routes.contains_key(cidr) && !keep.contains(cidr));
+    let delete = actual.routes.iter().filter(|(cidr, _)| !desired.routes.contains_key(cidr) && !retain.contains(cidr));
     let delete = delete.map(|(&cidr, &route)| Op::DeleteRoute { cidr, route });
     put.chain(add_rules).chain(delete_rules).chain(delete).collect()
 }

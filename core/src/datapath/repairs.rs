@@ -1,29 +1,29 @@
 //! Distinguishes repairs, which undo a change by somebody else, from changes that the configuration requires.
 
 use super::{
-    plan::{Keep, Op},
+    plan::{Op, Retain},
     state::State,
 };
 
 /// The desired state of the last pass, and the operations that it left undone.
 #[derive(Debug, Default)]
 pub struct Repairs {
-    wanted: Option<(State, Keep)>,
+    wanted: Option<(State, Retain)>,
     /// Applying these later is not a repair.
     unfinished: Vec<Op>,
 }
 
 impl Repairs {
     /// The repairs among `done`: the previous pass had the same desired state, and had not left these operations undone.
-    pub fn among<'o>(&self, desired: &State, keep: &Keep, done: &'o [Op]) -> impl Iterator<Item = &'o Op> {
-        let is_same = self.wanted.as_ref().is_some_and(|(state, kept)| (state, kept) == (desired, keep));
+    pub fn among<'o>(&self, desired: &State, retain: &Retain, done: &'o [Op]) -> impl Iterator<Item = &'o Op> {
+        let is_same = self.wanted.as_ref().is_some_and(|(state, retained)| (state, retained) == (desired, retain));
         done.iter().filter(move |op| is_same && !self.unfinished.contains(op))
     }
 
     /// Call this at the end of a pass with this desired state, which applied `done` and found `pending` afterwards.
-    pub fn on_pass(&mut self, desired: &State, keep: &Keep, done: &[Op], pending: &[Op]) {
-        if self.wanted.as_ref().is_none_or(|(state, kept)| (state, kept) != (desired, keep)) {
-            self.wanted = Some((desired.clone(), keep.clone()));
+    pub fn on_pass(&mut self, desired: &State, retain: &Retain, done: &[Op], pending: &[Op]) {
+        if self.wanted.as_ref().is_none_or(|(state, retained)| (state, retained) != (desired, retain)) {
+            self.wanted = Some((desired.clone(), retain.clone()));
         }
         // If an entry differs again right after it was written, somebody else has undone the write.
         let is_undone =
@@ -49,16 +49,16 @@ mod tests {
 
     #[test]
     fn a_repair_is_what_the_last_pass_had_and_somebody_undid() {
-        let keep = Keep::default();
-        let count = |repairs: &Repairs, desired: &State| repairs.among(desired, &keep, &[add(6)]).count();
+        let retain = Retain::default();
+        let count = |repairs: &Repairs, desired: &State| repairs.among(desired, &retain, &[add(6)]).count();
         let mut repairs = Repairs::default();
         assert_eq!(count(&repairs, &wanting(6)), 0, "the first pass repairs nothing");
-        repairs.on_pass(&wanting(6), &keep, &[add(6)], &[]);
+        repairs.on_pass(&wanting(6), &retain, &[add(6)], &[]);
         assert_eq!(count(&repairs, &wanting(6)), 1);
         assert_eq!(count(&repairs, &wanting(5)), 0, "another configuration");
-        repairs.on_pass(&wanting(6), &keep, &[], &[add(6)]);
+        repairs.on_pass(&wanting(6), &retain, &[], &[add(6)]);
         assert_eq!(count(&repairs, &wanting(6)), 0, "it was left to do");
-        repairs.on_pass(&wanting(6), &keep, &[add(6)], &[add(6)]);
+        repairs.on_pass(&wanting(6), &retain, &[add(6)], &[add(6)]);
         assert_eq!(count(&repairs, &wanting(6)), 1, "it was done, and undone within the pass");
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::{
     contention::Contended,
     ipcache::{Inside, Version},
-    layout::Model,
+    layout::Layout,
     plan::Op,
 };
 
@@ -68,7 +68,7 @@ pub struct Pass {
 /// The state of the datapath.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatapathReport {
-    pub model: Model,
+    pub model: Layout,
     /// Operations that are not applied: all of them in observe mode, otherwise those that failed.
     pub pending: Vec<Op>,
     /// The ipcache's layout; `None` if no ipcache is readable.
@@ -76,7 +76,7 @@ pub struct DatapathReport {
     /// VTEP CIDR → the entries inside it that Cilium's ipcache maps to something else.
     pub intruders: BTreeMap<Ipv4Net, Vec<Inside>>,
     /// VTEPs over capacity: the map has no room for them.
-    pub left_out: BTreeSet<Ipv4Net>,
+    pub over_capacity: BTreeSet<Ipv4Net>,
     /// Why the agent writes nothing in spite of enforce mode, in words.
     pub observing: Option<String>,
     /// Why no map can be written, in words.
@@ -100,7 +100,7 @@ pub struct DatapathReport {
     /// Entries that somebody keeps overwriting.
     pub contended: BTreeMap<Ipv4Net, Contended>,
     /// The contended entries that the agent backs off from now.
-    pub left_alone: BTreeSet<Ipv4Net>,
+    pub backed_off: BTreeSet<Ipv4Net>,
     pub last_pass: Option<Pass>,
 }
 
@@ -114,11 +114,11 @@ pub struct Failure {
 impl Default for DatapathReport {
     fn default() -> Self {
         Self {
-            model: Model::None,
+            model: Layout::None,
             pending: Vec::new(),
             ipcache: None,
             intruders: BTreeMap::new(),
-            left_out: BTreeSet::new(),
+            over_capacity: BTreeSet::new(),
             observing: None,
             map_problem: None,
             ipcache_problem: None,
@@ -130,7 +130,7 @@ impl Default for DatapathReport {
             repairs: BTreeMap::new(),
             repairs_total: 0,
             contended: BTreeMap::new(),
-            left_alone: BTreeSet::new(),
+            backed_off: BTreeSet::new(),
             last_pass: None,
         }
     }
@@ -139,7 +139,7 @@ impl Default for DatapathReport {
 impl DatapathReport {
     #[must_use]
     pub fn in_sync(&self) -> bool {
-        let nothing_open = self.pending.is_empty() && self.left_out.is_empty() && self.problems().next().is_none();
+        let nothing_open = self.pending.is_empty() && self.over_capacity.is_empty() && self.problems().next().is_none();
         self.last_pass.is_some() && nothing_open
     }
 
@@ -170,7 +170,7 @@ impl DatapathReport {
             pending,
             ipcache,
             intruders,
-            left_out,
+            over_capacity,
             observing,
             map_problem,
             ipcache_problem,
@@ -182,13 +182,13 @@ impl DatapathReport {
             repairs,
             repairs_total,
             contended,
-            left_alone,
+            backed_off,
             last_pass,
         } = self;
         (
-            (model, pending, ipcache, intruders, left_out, observing, map_problem),
+            (model, pending, ipcache, intruders, over_capacity, observing, map_problem),
             (ipcache_problem, route_problem, refused, verify_only, foreign_routes),
-            (failures, repairs, repairs_total, contended, left_alone, last_pass.is_some()),
+            (failures, repairs, repairs_total, contended, backed_off, last_pass.is_some()),
         )
     }
 }

@@ -99,8 +99,8 @@ pub fn fit(
     let room = capacity.saturating_sub(reserved);
     let mut order: Vec<_> = wanted.keys().copied().collect();
     order.sort_by_key(|&cidr| !known(cidr));
-    let left_out: BTreeSet<_> = order.into_iter().skip(room).collect();
-    (wanted.into_iter().filter(|(cidr, _)| !left_out.contains(cidr)).collect(), left_out)
+    let over_capacity: BTreeSet<_> = order.into_iter().skip(room).collect();
+    (wanted.into_iter().filter(|(cidr, _)| !over_capacity.contains(cidr)).collect(), over_capacity)
 }
 
 /// The routes and rules that these VTEPs need, given the routes that Cilium has.
@@ -134,15 +134,15 @@ mod tests {
         let cidr = |n: u8| Ipv4Net::new([10, 1, n, 0].into(), 24).expect("24 is a prefix length");
         let value = VtepValue::new([2; 6].into(), [10, 169, 72, 34].into());
         let wanted: BTreeMap<_, _> = (1..=6).map(|n| (cidr(n), value)).collect();
-        let left_out = |known: &[u8], reserved| {
+        let over_capacity = |known: &[u8], reserved| {
             let known: BTreeSet<_> = known.iter().map(|&n| cidr(n)).collect();
-            let (fitting, left_out) = fit(wanted.clone(), |cidr| known.contains(&cidr), reserved, 8);
-            assert_eq!(fitting.len() + left_out.len(), wanted.len());
-            left_out
+            let (fitting, over_capacity) = fit(wanted.clone(), |cidr| known.contains(&cidr), reserved, 8);
+            assert_eq!(fitting.len() + over_capacity.len(), wanted.len());
+            over_capacity
         };
-        assert!(left_out(&[], 2).is_empty());
-        assert_eq!(left_out(&[], 3), [cidr(6)].into());
-        assert_eq!(left_out(&[5, 6], 4), [cidr(3), cidr(4)].into());
-        assert_eq!(left_out(&[], 9).len(), 6);
+        assert!(over_capacity(&[], 2).is_empty());
+        assert_eq!(over_capacity(&[], 3), [cidr(6)].into());
+        assert_eq!(over_capacity(&[5, 6], 4), [cidr(3), cidr(4)].into());
+        assert_eq!(over_capacity(&[], 9).len(), 6);
     }
 }

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::{Cause, Evidence};
-use crate::tunnel::vtep_probes::{Lane, ProbeState};
+use crate::tunnel::vtep_probes::{ProbeState, VtepProbes};
 
 /// An observation younger than this counts as present.
 pub(super) const FRESH: Duration = Duration::from_secs(15);
 /// Frames, probes and the sweep need this time before it means anything that nothing is known.
-pub(super) const LOOKING: Duration = Duration::from_secs(15);
+pub(super) const DISCOVERY: Duration = Duration::from_secs(15);
 /// The sweep takes one CIDR after the other; eight of them take less than this.
-const LOOKING_AT_MOST: Duration = Duration::from_secs(60);
+const DISCOVERY_LIMIT: Duration = Duration::from_secs(60);
 /// A hint rounds ages down to this step, so that it does not change every second.
 const STEP_S: u64 = 5;
 
@@ -33,21 +33,21 @@ impl Evidence<'_> {
     pub(super) fn is_outranked(&self, cause: Cause, now: Instant) -> bool {
         let is_silent = cause == Cause::VtepMacMismatch
             && !self.vtep.mac.is_multicast()
-            && self.state(Lane::arp_state) == ProbeState::Failed;
+            && self.state(VtepProbes::arp_state) == ProbeState::Failed;
         is_silent || self.observation(cause, now).is_some()
     }
 
     /// Nothing is known, and it is too early to expect more.
     pub(super) fn is_early(&self, cause: Option<Cause>, now: Instant) -> bool {
         let is_unknown = matches!(cause, None | Some(Cause::SelfIpUnknown));
-        is_unknown && !self.lane.is_some_and(|lane| has_had_time(lane, now))
+        is_unknown && !self.probes.is_some_and(|probes| has_had_time(probes, now))
     }
 }
 
 /// Frames, probes and the sweep have had their time for this VTEP.
-pub(super) fn has_had_time(lane: &Lane, now: Instant) -> bool {
-    let time = now.saturating_duration_since(lane.began);
-    time >= LOOKING && (lane.target.is_some() || lane.swept || !lane.heard || time >= LOOKING_AT_MOST)
+pub(super) fn has_had_time(probes: &VtepProbes, now: Instant) -> bool {
+    let time = now.saturating_duration_since(probes.began);
+    time >= DISCOVERY && (probes.target.is_some() || probes.swept || !probes.heard || time >= DISCOVERY_LIMIT)
 }
 
 impl Observation {

@@ -8,12 +8,12 @@ use crate::{
     tunnel::{
         flow::Flow,
         frames::VTEP_VNI,
-        vtep_probes::{Lane, ProbeState},
+        vtep_probes::{ProbeState, VtepProbes},
     },
 };
 
 /// A source is the only sender if no correct frame arrived within this time before it.
-const ALONE: Duration = Duration::from_secs(2);
+const SOLE_SOURCE_AFTER: Duration = Duration::from_secs(2);
 /// The MAC of a tunnel that has been silent for this time is no longer reported.
 const SILENT: Duration = Duration::from_secs(60);
 
@@ -40,24 +40,25 @@ pub(super) fn wrong_vni(evidence: &Evidence<'_>, now: Instant) -> Option<String>
 }
 
 pub(super) fn wrong_source(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
-    let stray = evidence.lane?.stray.filter(|stray| now.duration_since(stray.last_seen) < RECENT)?;
+    let unexpected =
+        evidence.probes?.unexpected.filter(|unexpected| now.duration_since(unexpected.last_seen) < RECENT)?;
     // Another node may forward what BIG-IP floods; then BIG-IP's own frames arrive as well.
     let is_right = |flow: &&Flow| flow.belongs_to(evidence.tunnel);
     let right = evidence.recent_flows(now).filter(is_right).map(|flow| flow.last_seen).max();
-    let alone = right.is_none_or(|right| stray.last_seen.saturating_duration_since(right) >= ALONE);
+    let alone = right.is_none_or(|right| unexpected.last_seen.saturating_duration_since(right) >= SOLE_SOURCE_AFTER);
     alone.then(|| {
         format!(
             "set `local-address {}` on BIG-IP's tunnel, or vtep-endpoint to {}: frames of {} come from there",
-            evidence.vtep.endpoint, stray.source, stray.inner_source
+            evidence.vtep.endpoint, unexpected.source, unexpected.inner_source
         )
     })
 }
 
 pub(super) fn vtep_mac_mismatch(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
     let (configured, cidr) = (evidence.vtep.mac, evidence.vtep.cidr);
-    let at = evidence.lane.and_then(|lane| lane.observed_at);
+    let at = evidence.probes.and_then(|probes| probes.observed_at);
     let is_gone = evidence.is_tunnel_unanswered() && at.is_none_or(|at| now.saturating_duration_since(at) >= SILENT);
-    let seen = evidence.lane.and_then(Lane::foreign_mac).filter(|_| !is_gone);
+    let seen = evidence.probes.and_then(VtepProbes::foreign_mac).filter(|_| !is_gone);
     if configured.is_multicast() {
         let seen = seen.map(|mac| format!("; BIG-IP's tunnel answers with {mac}")).unwrap_or_default();
         return Some(format!(
@@ -72,8 +73,8 @@ pub(super) fn vtep_mac_mismatch(evidence: &Evidence<'_>, now: Instant) -> Option
 
 /// A group address is wrong whatever BIG-IP answers: a state of now.
 pub(super) fn last_arp_answer(evidence: &Evidence<'_>) -> Option<(&'static str, Instant)> {
-    let lane = evidence.lane.filter(|_| !evidence.vtep.mac.is_multicast())?;
-    Some(("ARP was answered with another MAC", lane.observed_at?))
+    let probes = evidence.probes.filter(|_| !evidence.vtep.mac.is_multicast())?;
+    Some(("ARP was answered with another MAC", probes.observed_at?))
 }
 
 pub(super) fn foreign_inner_source(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
@@ -87,8 +88,8 @@ pub(super) fn foreign_inner_source(evidence: &Evidence<'_>, now: Instant) -> Opt
 }
 
 pub(super) fn no_return_path(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
-    let one_way =
-        evidence.state(Lane::arp_state) == ProbeState::Ok && evidence.state(Lane::icmp_state) == ProbeState::Failed;
+    let one_way = evidence.state(VtepProbes::arp_state) == ProbeState::Ok
+        && evidence.state(VtepProbes::icmp_state) == ProbeState::Failed;
     (one_way && !evidence.drops_probes() && vtep_mac_mismatch(evidence, now).is_none()).then(|| {
         let fdb = evidence.this_node();
         let router = evidence.facts.cilium.router.map(|router| format!(" that covers {router}")).unwrap_or_default();
@@ -103,7 +104,7 @@ pub(super) fn no_return_path(evidence: &Evidence<'_>, now: Instant) -> Option<St
 
 pub(super) fn self_ip_unknown(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
     let Vtep { cidr, endpoint, .. } = evidence.vtep;
-    match evidence.lane?.target {
+    match evidence.probes?.target {
         None => Some(format!(
             "set --probe-target {cidr}=<tunnel self IP>: none is known, BIG-IP has not sent anything from inside {cidr} yet, and none has answered so far"
         )),

@@ -4,18 +4,18 @@ use std::time::Instant;
 
 use super::Evidence;
 use crate::{
-    datapath::{abi::VtepValue, contention::Contended, layout::Model, plan::Op},
+    datapath::{abi::VtepValue, contention::Contended, layout::Layout, plan::Op},
     node::running::RunningVtep,
 };
 
 pub(super) fn datapath_missing(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
     match (evidence.datapath.model, &evidence.datapath.map_problem) {
-        (Model::Unsupported, Some(problem)) => return Some(format!("update this agent: {problem}")),
-        (Model::Unreadable, Some(problem)) => return Some(problem.clone()),
-        (Model::None | Model::VtepHash | Model::VtepLpm | Model::Ipcache, _) => {}
-        (Model::Unsupported | Model::Unreadable, None) => {}
+        (Layout::Unsupported, Some(problem)) => return Some(format!("update this agent: {problem}")),
+        (Layout::Unreadable, Some(problem)) => return Some(problem.clone()),
+        (Layout::None | Layout::VtepHash | Layout::VtepLpm | Layout::Ipcache, _) => {}
+        (Layout::Unsupported | Layout::Unreadable, None) => {}
     }
-    if evidence.datapath.left_out.contains(&evidence.vtep.cidr) {
+    if evidence.datapath.over_capacity.contains(&evidence.vtep.cidr) {
         return Some(format!(
             "restart the cilium DaemonSet: the VTEP map has no room for {} beside what Cilium was started with",
             evidence.vtep.cidr
@@ -66,7 +66,7 @@ pub(super) fn vtep_cidr_in_use(evidence: &Evidence<'_>, _now: Instant) -> Option
 impl Evidence<'_> {
     /// After too many repairs the agent leaves the entry alone for a while.
     pub(super) fn is_backed_off(&self) -> bool {
-        self.datapath.left_alone.contains(&self.vtep.cidr)
+        self.datapath.backed_off.contains(&self.vtep.cidr)
     }
 
     pub(super) fn pending_entry(&self) -> Option<&Op> {

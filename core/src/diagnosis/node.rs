@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use super::{Evidence, RECENT};
 use crate::{
-    datapath::layout::Model,
+    datapath::layout::Layout,
     node::{drift::Difference, fitness::Kernel},
     tunnel::{
-        vtep_probes::{Lane, ProbeState},
+        vtep_probes::{ProbeState, VtepProbes},
         window::SendError,
     },
 };
@@ -43,7 +43,7 @@ pub(super) fn cilium_broken_release(evidence: &Evidence<'_>, _now: Instant) -> O
 }
 
 pub(super) fn cilium_arp_zero_mac(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
-    let (at, mac) = evidence.lane?.answered?;
+    let (at, mac) = evidence.probes?.answered?;
     let version = evidence.facts.version.map(|version| format!(" (this is {version})")).unwrap_or_default();
     (mac.is_zero() && now.duration_since(at) < RECENT).then(|| {
         format!(
@@ -57,7 +57,7 @@ pub(super) fn cilium_arp_zero_mac(evidence: &Evidence<'_>, now: Instant) -> Opti
 pub(super) fn cilium_vtep_disabled(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
     let problem = evidence.datapath.map_problem.as_ref()?;
     let devices_there = cilium_not_running(evidence, now).is_none();
-    (evidence.datapath.model == Model::None && devices_there)
+    (evidence.datapath.model == Layout::None && devices_there)
         .then(|| format!("restart the cilium DaemonSet, so that it starts with enable-vtep: {problem}"))
 }
 
@@ -86,7 +86,7 @@ impl Evidence<'_> {
     pub(super) fn drops_probes(&self) -> bool {
         let in_sync = self.datapath.model.is_known() && self.pending_entry().is_none() && !self.is_backed_off();
         in_sync
-            && self.state(Lane::icmp_state) == ProbeState::Failed
-            && self.lane.and_then(|lane| lane.icmp.send_error.as_ref()).is_some_and(SendError::is_drop)
+            && self.state(VtepProbes::icmp_state) == ProbeState::Failed
+            && self.probes.and_then(|probes| probes.icmp.send_error.as_ref()).is_some_and(SendError::is_drop)
     }
 }

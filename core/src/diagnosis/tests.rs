@@ -7,14 +7,14 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use Wire::{Beside, Icmp, InArp};
 
-use super::{age::LOOKING, *};
+use super::{age::DISCOVERY, *};
 use crate::{
     config::spec::Spec,
     datapath::{
         abi::{IpcacheEntry, VtepValue},
         contention::Contended,
         ipcache::Inside,
-        layout::Model,
+        layout::Layout,
         plan::Op,
         report::{Failure, Pass, Reason},
     },
@@ -24,12 +24,12 @@ use crate::{
         running::{Running, RunningConfig, RunningVtep},
         version::CiliumVersion,
     },
-    report::flap_damping::{Damper, Word},
+    report::flap_damping::{Emission, FlapDamping},
     tunnel::{
-        flow::{Flow, Stray},
+        flow::{Flow, UnexpectedSource},
         frames::{Arp, TunnelArpReply, VTEP_VNI},
         self_ip::Known,
-        vtep_probes::{Pace, Target},
+        vtep_probes::{ProbeTiming, Target},
         window::Thresholds,
     },
     types::mac::Mac,
@@ -42,10 +42,10 @@ struct Case {
     kernel: Kernel,
     facts: Facts,
     datapath: DatapathReport,
-    lane: Lane,
+    probes: VtepProbes,
 }
 
-const PACE: Pace = Pace {
+const TIMING: ProbeTiming = ProbeTiming {
     interval: Duration::from_secs(1),
     timeout: Duration::from_millis(500),
     thresholds: Thresholds { raise: 3, clear: 3 },
@@ -95,10 +95,10 @@ impl Case {
                 running_problem: None,
                 version: None,
             },
-            datapath: DatapathReport { model: Model::VtepHash, last_pass: Some(pass), ..DatapathReport::default() },
-            lane: Lane::new(vtep, None, PACE, Instant::now()),
+            datapath: DatapathReport { model: Layout::VtepHash, last_pass: Some(pass), ..DatapathReport::default() },
+            probes: VtepProbes::new(vtep, None, TIMING, Instant::now()),
         };
-        case.lane.target =
+        case.probes.target =
             Some(Target { address: [10, 1, 6, 34].into(), origin: crate::tunnel::vtep_probes::Origin::Configured });
         case.answer(&[Beside, InArp, Icmp], 30);
         case
@@ -106,7 +106,7 @@ impl Case {
 
     /// Larger inner packets than this are lost, and the search has found that out.
     fn limit_path_mtu(&mut self, passes: u16) {
-        let path_mtu = &mut self.lane.path_mtu;
+        let path_mtu = &mut self.probes.path_mtu;
         let start = Instant::now();
         for (sequence, now) in (0..200).map(|n| (n, start + Duration::from_secs(n.into()))) {
             let Some(due) = path_mtu.turn(1450, true, now) else { continue };
@@ -131,11 +131,11 @@ impl Case {
         self.differences = differences(&spec, &running);
     }
 
-    fn health(&mut self, wire: Wire) -> &mut crate::tunnel::window::Health {
+    fn window(&mut self, wire: Wire) -> &mut crate::tunnel::window::ProbeWindow {
         match wire {
-            Beside => &mut self.lane.underlay,
-            InArp => &mut self.lane.arp,
-            Icmp => &mut self.lane.icmp,
+            Beside => &mut self.probes.underlay,
+            InArp => &mut self.probes.arp,
+            Icmp => &mut self.probes.icmp,
         }
     }
 
@@ -143,8 +143,8 @@ impl Case {
         let now = Instant::now();
         for &wire in wires {
             for sequence in 0..times {
-                self.health(wire).on_sent(sequence, now);
-                self.health(wire).on_reply(sequence, now);
+                self.window(wire).on_sent(sequence, now);
+                self.window(wire).on_reply(sequence, now);
             }
         }
     }
@@ -153,23 +153,23 @@ impl Case {
         let (router, self_ip) = ([10, 0, 0, 126].into(), [10, 1, 6, 34].into());
         let arp = Arp { sender_mac: mac, sender: self_ip, target_mac: [2; 6].into(), target: router };
         let reply = TunnelArpReply { endpoint: ENDPOINT, vni: VTEP_VNI, arp };
-        (0..times).for_each(|_| self.lane.on_arp_reply(&reply, router, Instant::now()));
+        (0..times).for_each(|_| self.probes.on_arp_reply(&reply, router, Instant::now()));
     }
 
     fn lose(&mut self, wires: &[Wire], times: u16) {
         for &wire in wires {
-            (0..times).for_each(|_| self.health(wire).on_send_error(&std::io::Error::other("lost"), Instant::now()));
+            (0..times).for_each(|_| self.window(wire).on_send_error(&std::io::Error::other("lost"), Instant::now()));
         }
     }
 
-    fn fresh(&self) -> crate::tunnel::window::Health {
-        crate::tunnel::window::Health::new(PACE.thresholds, PACE.timeout)
+    fn fresh(&self) -> crate::tunnel::window::ProbeWindow {
+        crate::tunnel::window::ProbeWindow::new(TIMING.thresholds, TIMING.timeout)
     }
 
     /// This agent is restarted: what had answered is known from its file.
     fn restart(&mut self) {
-        self.lane = Lane::new(self.vtep, None, PACE, Instant::now());
-        self.lane.recall(Known { self_ip: [10, 1, 6, 34].into(), mac: Some(self.vtep.mac), echo: true });
+        self.probes = VtepProbes::new(self.vtep, None, TIMING, Instant::now());
+        self.probes.recall(Known { self_ip: [10, 1, 6, 34].into(), mac: Some(self.vtep.mac), echo: true });
     }
 
     /// Somebody keeps leaving the entry so.
@@ -190,7 +190,7 @@ impl Case {
     }
 
     fn see(&mut self, port: u16, vni: u32) {
-        self.lane.flows.push(Flow {
+        self.probes.flows.push(Flow {
             source: ENDPOINT,
             port,
             vni,
@@ -210,9 +210,9 @@ impl Case {
     }
 
     fn diagnose_at(&self, now: Instant) -> Diagnosis {
-        let Self { vtep, differences, kernel, facts, datapath, lane } = self;
+        let Self { vtep, differences, kernel, facts, datapath, probes } = self;
         let tunnel = Tunnel::default();
-        let evidence = Evidence { vtep, tunnel, differences, kernel, facts, datapath, lane: Some(lane) };
+        let evidence = Evidence { vtep, tunnel, differences, kernel, facts, datapath, probes: Some(probes) };
         diagnose(&evidence, now, Timestamp::now())
     }
 }
@@ -307,10 +307,10 @@ fn a_hint_that_rests_on_something_old_says_when_it_was_seen() {
 fn a_start_is_too_early_for_news() {
     let mut case = Case::healthy();
     assert!(!case.diagnose().early);
-    case.lane = Lane::new(case.vtep, None, PACE, Instant::now());
-    case.lane.swept = true;
+    case.probes = VtepProbes::new(case.vtep, None, TIMING, Instant::now());
+    case.probes.swept = true;
     assert!(case.diagnose().early, "no self IP yet");
-    assert!(!case.diagnose_at(Instant::now() + LOOKING).early);
+    assert!(!case.diagnose_at(Instant::now() + DISCOVERY).early);
     case.kernel.supported = false;
     assert!(!case.diagnose().early, "what is known is known");
 }
@@ -320,33 +320,33 @@ fn an_hour_of_a_flapping_link_is_told_in_few_lines_and_counted_right() {
     let mut case = Case::healthy();
     let start = Instant::now();
     let (mut now, end) = (start, start + Duration::from_secs(3600));
-    let counts = |case: &Case| (case.lane.icmp.sent, case.lane.icmp.received);
+    let counts = |case: &Case| (case.probes.icmp.sent, case.probes.icmp.received);
     let before = counts(&case);
     let (mut sent, mut answered, mut changes, mut lines) = (0, 0, 0, 0);
-    let mut damper = Damper::default();
+    let mut damping = FlapDamping::default();
     let mut last = case.diagnose_at(now);
     let mut sequence = 0_u16;
     while now < end {
         let up = now.duration_since(start).as_secs() / 5 % 2 == 0;
-        case.lane.on_time(now);
-        if now >= case.lane.due {
+        case.probes.on_time(now);
+        if now >= case.probes.due {
             sequence = sequence.wrapping_add(1);
             sent += 1;
             answered += u64::from(up);
             for wire in [Beside, InArp, Icmp] {
-                case.health(wire).on_sent(sequence, now);
+                case.window(wire).on_sent(sequence, now);
                 if up {
-                    case.health(wire).on_reply(sequence, now);
+                    case.window(wire).on_reply(sequence, now);
                 }
             }
-            case.lane.schedule(PACE, now, 0.5);
+            case.probes.schedule(TIMING, now, 0.5);
         }
         let diagnosis = case.diagnose_at(now);
         if !diagnosis.same_as(&last) {
             changes += 1;
-            lines += u32::from(damper.on_change(now) != Word::Keep);
+            lines += u32::from(damping.on_change(now) != Emission::Suppress);
         }
-        lines += u32::from(damper.settles(now));
+        lines += u32::from(damping.settles(now));
         last = diagnosis;
         now += Duration::from_millis(50);
     }

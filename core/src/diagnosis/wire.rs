@@ -5,25 +5,25 @@ use std::time::Instant;
 use super::{Evidence, age::has_had_time};
 use crate::tunnel::{
     frames::VTEP_VNI,
-    vtep_probes::{Lane, ProbeState},
+    vtep_probes::{ProbeState, VtepProbes},
 };
 
 /// A larger share of lost probes is packet loss.
-const LOSS: f64 = 0.05;
+const MAX_LOSS: f64 = 0.05;
 /// Fewer lost probes than this prove nothing, as with every other cause.
-const LOST: usize = 3;
+const MIN_LOST: usize = 3;
 
 pub(super) fn endpoint_no_route(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
     let endpoint = evidence.vtep.endpoint;
     // The node's routes may not have been read for this endpoint yet.
-    let routed =
-        evidence.facts.underlay.contains_key(&endpoint) || evidence.state(Lane::underlay_state) != ProbeState::Failed;
+    let routed = evidence.facts.underlay.contains_key(&endpoint)
+        || evidence.state(VtepProbes::underlay_state) != ProbeState::Failed;
     if !routed {
         return Some(format!("give this node a route to {endpoint}: the kernel has none"));
     }
     // An endpoint that has answered was there once: it is dead, not misplaced. Echoes do not count: an earlier endpoint may have answered.
-    let never = evidence.lane.is_some_and(|lane| {
-        lane.underlay.received + lane.arp.received == 0 && lane.known.is_none_or(|known| known.mac.is_none())
+    let never = evidence.probes.is_some_and(|probes| {
+        probes.underlay.received + probes.arp.received == 0 && probes.known.is_none_or(|known| known.mac.is_none())
     });
     evidence.unresolved_neighbour().filter(|_| never && evidence.is_endpoint_dead(now)).map(|unresolved| {
         format!("put {endpoint} and this node on one network, or correct vtep-endpoint: {unresolved}")
@@ -35,7 +35,7 @@ pub(super) fn endpoint_unreachable(evidence: &Evidence<'_>, now: Instant) -> Opt
     (evidence.is_endpoint_dead(now) && endpoint_no_route(evidence, now).is_none()).then(|| {
         let unresolved =
             evidence.unresolved_neighbour().map(|unresolved| format!(", and {unresolved}")).unwrap_or_default();
-        let asked = evidence.lane.is_some_and(|lane| lane.target.is_some());
+        let asked = evidence.probes.is_some_and(|probes| probes.target.is_some());
         let through =
             if asked { "neither ping nor through the tunnel" } else { "no ping, and nothing of its tunnel is seen" };
         format!("look at BIG-IP {endpoint} and the network to it: it answers {through}{unresolved}")
@@ -44,7 +44,7 @@ pub(super) fn endpoint_unreachable(evidence: &Evidence<'_>, now: Instant) -> Opt
 
 pub(super) fn tunnel_silent(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
     let one_way = evidence.has_own_frames(now);
-    let pings = evidence.state(Lane::underlay_state) == ProbeState::Ok;
+    let pings = evidence.state(VtepProbes::underlay_state) == ProbeState::Ok;
     // A target that never answered may be the wrong address.
     if !evidence.is_tunnel_unanswered() || !(pings || one_way) || (one_way && !evidence.has_target_answered()) {
         return None;
@@ -64,10 +64,10 @@ pub(super) fn tunnel_silent(evidence: &Evidence<'_>, now: Instant) -> Option<Str
 }
 
 pub(super) fn path_mtu(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
-    let lane = evidence.lane?;
-    let large_lost = lane.icmp_state() == ProbeState::Ok && lane.path_mtu_state() == ProbeState::Failed;
+    let probes = evidence.probes?;
+    let large_lost = probes.icmp_state() == ProbeState::Ok && probes.path_mtu_state() == ProbeState::Failed;
     // If small packets are lost as well, size is not the reason.
-    let (full, found) = (lane.path_mtu.full_size(), lane.path_mtu.inner_mtu());
+    let (full, found) = (probes.path_mtu.full_size(), probes.path_mtu.inner_mtu());
     let found = found.filter(|found| *found < full)?;
     large_lost.then(|| {
         format!(
@@ -79,25 +79,26 @@ pub(super) fn path_mtu(evidence: &Evidence<'_>, _now: Instant) -> Option<String>
 }
 
 pub(super) fn packet_loss(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
-    let lane = evidence.lane?;
-    let loss = lane.icmp.loss();
-    (lane.icmp_state() == ProbeState::Ok && lane.icmp.lost() >= LOST && loss > LOSS).then(|| {
+    let probes = evidence.probes?;
+    let loss = probes.icmp.loss();
+    (probes.icmp_state() == ProbeState::Ok && probes.icmp.lost() >= MIN_LOST && loss > MAX_LOSS).then(|| {
         format!("{:.1} % of the probes to {} are lost: look for drops on the way", loss * 100.0, evidence.vtep.endpoint)
     })
 }
 
 pub(super) fn last_loss(evidence: &Evidence<'_>) -> Option<(&'static str, Instant)> {
-    Some(("a probe was lost", evidence.lane?.icmp.lost_at()?))
+    Some(("a probe was lost", evidence.probes?.icmp.lost_at()?))
 }
 
 impl Evidence<'_> {
     /// The endpoint answers neither beside the tunnel nor through it, and sends nothing of its own. Without a target inside the tunnel,
     /// lost pings may be a filter: they count only if nobody answers ARP for the endpoint, or once the sweep has had its time.
     fn is_endpoint_dead(&self, now: Instant) -> bool {
-        let Some(lane) = self.lane else { return false };
-        let is_conclusive = lane.target.is_some() || self.unresolved_neighbour().is_some() || has_had_time(lane, now);
-        let unanswered = self.is_tunnel_unanswered() || lane.target.is_none();
-        lane.underlay_state() == ProbeState::Failed && is_conclusive && unanswered && !self.has_own_frames(now)
+        let Some(probes) = self.probes else { return false };
+        let is_conclusive =
+            probes.target.is_some() || self.unresolved_neighbour().is_some() || has_had_time(probes, now);
+        let unanswered = self.is_tunnel_unanswered() || probes.target.is_none();
+        probes.underlay_state() == ProbeState::Failed && is_conclusive && unanswered && !self.has_own_frames(now)
     }
 
     /// Says that the endpoint, or the gateway to it, does not answer ARP on the link.
@@ -108,7 +109,7 @@ impl Evidence<'_> {
 
     /// The reason why the last probe could not be sent, for the end of a hint; empty if it was sent.
     pub(super) fn send_error(&self) -> String {
-        let error = self.lane.and_then(|lane| lane.icmp.send_error.as_ref());
+        let error = self.probes.and_then(|probes| probes.icmp.send_error.as_ref());
         error.map(|error| format!(" (the last probe could not be sent: {error})")).unwrap_or_default()
     }
 }

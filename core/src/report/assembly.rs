@@ -27,8 +27,8 @@ use crate::{
         flow::Flow,
         report::ProbeReport,
         rtt::RttHistogram,
-        vtep_probes::{Lane, ProbeState},
-        window::Health,
+        vtep_probes::{ProbeState, VtepProbes},
+        window::ProbeWindow,
     },
 };
 
@@ -51,12 +51,12 @@ impl Status {
         let Parts { identity, view, facts, datapath, probes, diagnoses, events } = parts;
         let Identity { node, mode, started_at, fitness, runbook } = identity;
         let cilium_version = facts.as_ref().and_then(|facts| facts.version);
-        let spec = view.as_ref().and_then(|view| view.in_force.as_ref());
+        let spec = view.as_ref().and_then(|view| view.effective.as_ref());
         let vteps = spec.iter().flat_map(|spec| &spec.vteps).map(|vtep| {
             let diagnosis = diagnoses.get(&vtep.cidr);
             let cause = diagnosis.and_then(|diagnosis| diagnosis.cause);
             let runbook = cause.map(|cause| cause.section(runbook));
-            VtepStatus { runbook, ..vtep_status(vtep, diagnosis, probes.lane(vtep), datapath, now, at) }
+            VtepStatus { runbook, ..vtep_status(vtep, diagnosis, probes.probes(vtep), datapath, now, at) }
         });
         let vteps: Vec<_> = vteps.collect();
         Self {
@@ -100,7 +100,7 @@ fn config(view: Option<&View>) -> Config {
         source_error: view.source_error.clone(),
         valid: view.valid(),
         stale: view.stale,
-        enabled: view.in_force.as_ref().map(|spec| spec.enabled),
+        enabled: view.effective.as_ref().map(|spec| spec.enabled),
         overrides: view.overrides.clone(),
         findings: view.findings.clone(),
     }
@@ -166,7 +166,7 @@ fn tap(probes: &ProbeReport) -> Tap {
 fn vtep_status(
     vtep: &Vtep,
     diagnosis: Option<&Diagnosis>,
-    lane: Option<&Lane>,
+    probes: Option<&VtepProbes>,
     datapath: &DatapathReport,
     now: Instant,
     at: Timestamp,
@@ -192,8 +192,8 @@ fn vtep_status(
             repairs: datapath.repairs.get(&cidr).copied().unwrap_or(0),
             error: datapath.entry_error(cidr).map(str::to_owned),
         },
-        probes: probes(lane),
-        seen: seen(lane.map(|lane| lane.flows.as_slice()).unwrap_or_default(), now, at),
+        probes: probe_statuses(probes),
+        seen: seen(probes.map(|probes| probes.flows.as_slice()).unwrap_or_default(), now, at),
     }
 }
 
@@ -205,57 +205,57 @@ fn observation(of: &diagnosis::Observation, now: Instant, at: Timestamp) -> Obse
 
 fn entry_state(datapath: &DatapathReport, cidr: Ipv4Net) -> EntryState {
     let pending = datapath.pending.iter().any(|op| op.entry() == Some(cidr));
-    if datapath.left_alone.contains(&cidr) {
+    if datapath.backed_off.contains(&cidr) {
         EntryState::Contended
     } else if !datapath.model.is_known() || datapath.last_pass.is_none() {
         EntryState::Unknown
-    } else if pending || datapath.left_out.contains(&cidr) {
+    } else if pending || datapath.over_capacity.contains(&cidr) {
         EntryState::Pending
     } else {
         EntryState::InSync
     }
 }
 
-fn probes(lane: Option<&Lane>) -> Probes {
-    let target = lane.and_then(|lane| lane.target);
-    let in_tunnel = |state: fn(&Lane) -> ProbeState, health: fn(&Lane) -> &Health| Probe {
+fn probe_statuses(probes: Option<&VtepProbes>) -> Probes {
+    let target = probes.and_then(|probes| probes.target);
+    let in_tunnel = |state: fn(&VtepProbes) -> ProbeState, window: fn(&VtepProbes) -> &ProbeWindow| Probe {
         target: target.map(|target| target.address),
         target_origin: target.map(|target| target.origin),
-        ..lane.map_or_else(Probe::none, |lane| Probe::new(state(lane), health(lane)))
+        ..probes.map_or_else(Probe::none, |probes| Probe::new(state(probes), window(probes)))
     };
     Probes {
-        underlay: lane.map_or_else(Probe::none, |lane| Probe {
-            target: Some(lane.vtep.endpoint),
-            ..Probe::new(lane.underlay_state(), &lane.underlay)
+        underlay: probes.map_or_else(Probe::none, |probes| Probe {
+            target: Some(probes.vtep.endpoint),
+            ..Probe::new(probes.underlay_state(), &probes.underlay)
         }),
         arp: Probe {
-            observed_mac: lane.and_then(|lane| lane.observed_mac),
-            ..in_tunnel(Lane::arp_state, |lane| &lane.arp)
+            observed_mac: probes.and_then(|probes| probes.observed_mac),
+            ..in_tunnel(VtepProbes::arp_state, |probes| &probes.arp)
         },
-        path_mtu: lane.map_or_else(PathMtu::default, |lane| PathMtu {
-            state: lane.path_mtu_state(),
-            inner_mtu: lane.path_mtu.inner_mtu(),
+        path_mtu: probes.map_or_else(PathMtu::default, |probes| PathMtu {
+            state: probes.path_mtu_state(),
+            inner_mtu: probes.path_mtu.inner_mtu(),
         }),
-        icmp: in_tunnel(Lane::icmp_state, |lane| &lane.icmp),
-        skipped: lane.map_or(0, |lane| lane.passive.skipped_total),
+        icmp: in_tunnel(VtepProbes::icmp_state, |probes| &probes.icmp),
+        skipped: probes.map_or(0, |probes| probes.passive.skipped_total),
     }
 }
 
 impl Probe {
-    fn new(state: ProbeState, health: &Health) -> Self {
+    fn new(state: ProbeState, window: &ProbeWindow) -> Self {
         Self {
             state,
-            rtt_us: health.rtt.map(micros),
+            rtt_us: window.rtt.map(micros),
             target: None,
             target_origin: None,
             observed_mac: None,
-            sent: health.sent,
-            received: health.received,
-            lost: health.lost_total,
-            duplicates: health.duplicates,
-            loss: health.loss(),
-            rtts: health.rtts,
-            error: health.send_error.as_ref().map(ToString::to_string),
+            sent: window.sent,
+            received: window.received,
+            lost: window.lost_total,
+            duplicates: window.duplicates,
+            loss: window.loss(),
+            rtts: window.rtts,
+            error: window.send_error.as_ref().map(ToString::to_string),
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::event::{About, Note};
+use super::event::{EventRecord, Regarding};
 use crate::types::digest;
 
 /// An equal note within this time after the last one increases the count of the same Event.
@@ -26,7 +26,7 @@ pub enum Entry {
 }
 
 #[derive(Debug)]
-pub struct Book {
+pub struct Correlator {
     /// The Events on the Node. Events on the ConfigMap are shared with other agents, so no agent counts them.
     series: BTreeMap<(&'static str, String), Series>,
     left: u32,
@@ -40,18 +40,18 @@ struct Series {
     last: Instant,
 }
 
-impl Book {
+impl Correlator {
     pub fn new(now: Instant) -> Self {
         Self { series: BTreeMap::new(), left: BURST, refilled: now }
     }
 
     /// Registers a note about the object with this name.
-    pub fn enter(&mut self, note: &Note, object: &str, now: Instant) -> Entry {
-        if !self.spend(now) {
+    pub fn record(&mut self, note: &EventRecord, object: &str, now: Instant) -> Entry {
+        if !self.take_token(now) {
             return Entry::TooMany;
         }
         self.series.retain(|_, series| now.duration_since(series.last) < SERIES);
-        if note.about == About::ConfigMap {
+        if note.about == Regarding::ConfigMap {
             return Entry::New { name: name(object, &[note.reason, &note.text]) };
         }
         let key = (note.reason, note.text.clone());
@@ -66,11 +66,11 @@ impl Book {
     }
 
     /// The Event does not exist any more: the next equal note creates a new one.
-    pub fn forget(&mut self, note: &Note) {
+    pub fn forget(&mut self, note: &EventRecord) {
         self.series.remove(&(note.reason, note.text.clone()));
     }
 
-    fn spend(&mut self, now: Instant) -> bool {
+    fn take_token(&mut self, now: Instant) -> bool {
         while self.left < BURST && now.duration_since(self.refilled) >= PAUSE {
             self.left += 1;
             self.refilled += PAUSE;
@@ -97,21 +97,24 @@ mod tests {
 
     use super::*;
 
-    fn note(about: About, text: &str, second: i64) -> Note {
+    fn note(about: Regarding, text: &str, second: i64) -> EventRecord {
         let at = Timestamp::from_second(second).expect("a time");
-        Note { about, is_warning: true, reason: "WrongVni", text: text.into(), at }
+        EventRecord { about, is_warning: true, reason: "WrongVni", text: text.into(), at }
     }
 
     #[test]
     fn the_same_again_is_counted() {
         let start = Instant::now();
-        let mut book = Book::new(start);
-        let Entry::New { name } = book.enter(&note(About::Node, "a", 1), "worker-1", start) else { panic!("not new") };
+        let mut correlator = Correlator::new(start);
+        let Entry::New { name } = correlator.record(&note(Regarding::Node, "a", 1), "worker-1", start) else {
+            panic!("not new")
+        };
         assert!(name.starts_with("worker-1."), "{name}");
-        let again = book.enter(&note(About::Node, "a", 2), "worker-1", start + Duration::from_secs(60));
+        let again = correlator.record(&note(Regarding::Node, "a", 2), "worker-1", start + Duration::from_secs(60));
         assert_eq!(again, Entry::Again { name: name.clone(), count: 2 });
-        assert!(matches!(book.enter(&note(About::Node, "b", 3), "worker-1", start), Entry::New { .. }));
-        let later = book.enter(&note(About::Node, "a", 4), "worker-1", start + Duration::from_secs(60) + SERIES);
+        assert!(matches!(correlator.record(&note(Regarding::Node, "b", 3), "worker-1", start), Entry::New { .. }));
+        let later =
+            correlator.record(&note(Regarding::Node, "a", 4), "worker-1", start + Duration::from_secs(60) + SERIES);
         let Entry::New { name: other } = later else { panic!("{later:?}") };
         assert_ne!(other, name);
     }
@@ -119,18 +122,19 @@ mod tests {
     #[test]
     fn every_node_names_a_finding_alike() {
         let now = Instant::now();
-        let [a, b] =
-            [1, 2].map(|second| Book::new(now).enter(&note(About::ConfigMap, "wrong", second), "cilium-config", now));
+        let [a, b] = [1, 2].map(|second| {
+            Correlator::new(now).record(&note(Regarding::ConfigMap, "wrong", second), "cilium-config", now)
+        });
         assert_eq!(a, b);
     }
 
     #[test]
     fn a_flood_ends_and_a_trickle_passes() {
         let start = Instant::now();
-        let mut book = Book::new(start);
+        let mut correlator = Correlator::new(start);
         let mut told = |second| {
             let at = start + Duration::from_secs(second);
-            book.enter(&note(About::Node, &second.to_string(), 0), "n", at) != Entry::TooMany
+            correlator.record(&note(Regarding::Node, &second.to_string(), 0), "n", at) != Entry::TooMany
         };
         let burst = (0..40).filter(|_| told(0)).count();
         assert_eq!(burst, BURST as usize);

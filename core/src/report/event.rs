@@ -10,15 +10,15 @@ use crate::{
 
 /// The object that an Event is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum About {
+pub enum Regarding {
     Node,
     ConfigMap,
 }
 
 /// One thing to report as an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    pub about: About,
+pub struct EventRecord {
+    pub about: Regarding,
     /// The type of the Event: `Warning` if true, or else `Normal`.
     pub is_warning: bool,
     /// The id of the cause or of the rule in CamelCase.
@@ -27,7 +27,7 @@ pub struct Note {
     pub at: Timestamp,
 }
 
-impl Note {
+impl EventRecord {
     /// The note for a VTEP that has this verdict now.
     #[must_use]
     pub fn verdict(cidr: Ipv4Net, diagnosis: &Diagnosis, runbook: &str, at: Timestamp) -> Self {
@@ -36,14 +36,14 @@ impl Note {
         let hint = hint.as_ref().map(|hint| format!(": {hint}")).unwrap_or_default();
         let more = cause.map(|cause| format!(" (see {})", cause.section(runbook))).unwrap_or_default();
         let text = format!("VTEP {cidr} is {verdict}{hint}{more}");
-        Self { about: About::Node, is_warning: *verdict != Verdict::Healthy, reason, text, at }
+        Self { about: Regarding::Node, is_warning: *verdict != Verdict::Healthy, reason, text, at }
     }
 
     /// A verdict that changes too often for an Event each time.
     #[must_use]
-    pub fn restless(cidr: Ipv4Net, at: Timestamp) -> Self {
+    pub fn flapping(cidr: Ipv4Net, at: Timestamp) -> Self {
         let text = format!("VTEP {cidr}: verdict is flapping; suppressed until stable for 60 s");
-        Self { about: About::Node, is_warning: true, reason: "VtepFlapping", text, at }
+        Self { about: Regarding::Node, is_warning: true, reason: "VtepFlapping", text, at }
     }
 
     /// The note for a finding; `None` if the finding is only informational.
@@ -51,7 +51,7 @@ impl Note {
     pub fn finding(finding: &Finding, at: Timestamp) -> Option<Self> {
         let Finding { rule, severity, message, .. } = finding;
         (*severity >= Severity::Warning).then(|| Self {
-            about: About::ConfigMap,
+            about: Regarding::ConfigMap,
             is_warning: true,
             reason: rule.reason(),
             text: message.clone(),

@@ -13,7 +13,7 @@ use crate::{
     config::{finding::Finding, view::Truth},
     datapath::{
         ipcache::Version,
-        layout::Model,
+        layout::Layout,
         report::{Mode, Reason},
     },
     diagnosis::{Cause, Verdict},
@@ -106,7 +106,7 @@ pub struct Cilium {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Datapath {
-    pub model: Model,
+    pub model: Layout,
     /// The ipcache's layout; `null` if no ipcache is readable.
     #[serde(default)]
     pub ipcache: Option<Version>,

@@ -42,7 +42,7 @@ impl Flow {
 
 /// VTEP traffic from an outer source that is not an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stray {
+pub struct UnexpectedSource {
     /// Outer source.
     pub source: Ipv4Addr,
     /// Inner source, in a VTEP CIDR.

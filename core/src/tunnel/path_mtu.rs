@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::window::{Answers, Health, Thresholds};
+use super::window::{ProbeWindow, Thresholds, WindowState};
 
 /// Every IPv4 path passes this much (RFC 791, section 3.1).
 const SMALLEST: u16 = 576;
@@ -29,7 +29,7 @@ pub struct Due {
 #[derive(Clone, Debug)]
 pub struct PathMtu {
     /// Echoes of the full size.
-    full: Health,
+    full: ProbeWindow,
     interval: Duration,
     timeout: Duration,
     due: Instant,
@@ -66,7 +66,7 @@ impl PathMtu {
     #[must_use]
     pub fn new(thresholds: Thresholds, interval: Duration, timeout: Duration, now: Instant) -> Self {
         Self {
-            full: Health::new(thresholds, timeout),
+            full: ProbeWindow::new(thresholds, timeout),
             interval,
             timeout,
             due: now,
@@ -83,14 +83,14 @@ impl PathMtu {
             *self = Self { size: full, ..Self::new(self.full.thresholds(), self.interval, self.timeout, now) };
         }
         if !alive {
-            self.rest(now);
+            self.suppress(now);
             return None;
         }
         if let Some(search) = &self.search {
             return search.awaited.is_none().then(|| Due { size: search.next() });
         }
         let stale = self.searched.is_none_or(|at| now.duration_since(at) >= SEARCH_AGAIN);
-        if self.full.state() == Answers::Failed && stale && now >= self.due {
+        if self.full.state() == WindowState::Failed && stale && now >= self.due {
             self.search = Some(Search { passes: 0, fails: full, lost: 0, awaited: None });
             return Some(Due { size: SMALLEST });
         }
@@ -104,7 +104,7 @@ impl PathMtu {
     }
 
     /// Gives up a search, because it can learn nothing now. The next check is an interval away.
-    pub fn rest(&mut self, now: Instant) {
+    pub fn suppress(&mut self, now: Instant) {
         self.search = None;
         self.due = self.due.max(now + self.interval);
     }
@@ -139,7 +139,7 @@ impl PathMtu {
         let ours = self.full.awaits(sequence);
         if ours {
             self.full.on_reply(sequence, now);
-            if self.full.state() == Answers::Ok {
+            if self.full.state() == WindowState::Ok {
                 (self.found, self.searched) = (Some(self.size), None);
             }
         }
@@ -192,7 +192,7 @@ impl PathMtu {
 
     /// The state of full-size echoes.
     #[must_use]
-    pub fn state(&self) -> Answers {
+    pub fn state(&self) -> WindowState {
         self.full.state()
     }
 
@@ -200,7 +200,7 @@ impl PathMtu {
     #[must_use]
     pub fn is_in_doubt(&self) -> bool {
         let can_be_known = self.size != 0;
-        (can_be_known && self.full.state() != Answers::Ok) || self.full.last_lost()
+        (can_be_known && self.full.state() != WindowState::Ok) || self.full.last_lost()
     }
 
     /// The largest inner packet that passes, if it was found.
@@ -259,9 +259,9 @@ mod tests {
             let mut now = Instant::now();
             let mut mtu = new(now);
             run(&mut mtu, passes, &mut now, 30);
-            assert_eq!((mtu.state(), mtu.inner_mtu()), (Answers::Failed, Some(passes)));
+            assert_eq!((mtu.state(), mtu.inner_mtu()), (WindowState::Failed, Some(passes)));
             run(&mut mtu, FULL, &mut now, 10);
-            assert_eq!((mtu.state(), mtu.inner_mtu()), (Answers::Ok, Some(FULL)), "and its repair is seen");
+            assert_eq!((mtu.state(), mtu.inner_mtu()), (WindowState::Ok, Some(FULL)), "and its repair is seen");
         }
     }
 
@@ -270,7 +270,7 @@ mod tests {
         let mut now = Instant::now();
         let mut mtu = new(now);
         assert_eq!(run(&mut mtu, FULL, &mut now, 60), 30);
-        assert_eq!((mtu.state(), mtu.inner_mtu()), (Answers::Ok, Some(FULL)));
+        assert_eq!((mtu.state(), mtu.inner_mtu()), (WindowState::Ok, Some(FULL)));
     }
 
     #[test]

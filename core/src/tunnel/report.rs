@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ipnet::Ipv4Net;
 
-use super::vtep_probes::Lane;
+use super::vtep_probes::VtepProbes;
 use crate::config::spec::Vtep;
 
 /// The number of the tap's counters, in the order of `vtep_agent_ebpf::Counter`.
@@ -13,7 +13,7 @@ pub const COUNTERS: usize = 3;
 /// The results of all probes.
 #[derive(Clone, Debug, Default)]
 pub struct ProbeReport {
-    pub lanes: BTreeMap<Ipv4Net, Arc<Lane>>,
+    pub vteps: BTreeMap<Ipv4Net, Arc<VtepProbes>>,
     pub tap_loaded: bool,
     /// Why the tap is unavailable, if it should be loaded.
     pub tap_error: Option<String>,
@@ -24,19 +24,19 @@ pub struct ProbeReport {
 impl ProbeReport {
     /// The probes of this VTEP. Probes with another endpoint or MAC belong to an earlier configuration and are ignored.
     #[must_use]
-    pub fn lane(&self, vtep: &Vtep) -> Option<&Lane> {
-        self.lanes.get(&vtep.cidr).filter(|lane| lane.vtep == *vtep).map(Arc::as_ref)
+    pub fn probes(&self, vtep: &Vtep) -> Option<&VtepProbes> {
+        self.vteps.get(&vtep.cidr).filter(|probes| probes.vtep == *vtep).map(Arc::as_ref)
     }
 
     /// The lanes for the next report. A lane that did not change shares its copy with this report, since reports follow each other within
     /// 20 ms.
     #[must_use]
-    pub fn share(&self, lanes: &BTreeMap<Ipv4Net, Lane>) -> BTreeMap<Ipv4Net, Arc<Lane>> {
-        let share = |(cidr, lane): (&Ipv4Net, &Lane)| {
-            let known = self.lanes.get(cidr).filter(|known| ***known == *lane);
-            (*cidr, known.map_or_else(|| Arc::new(lane.clone()), Arc::clone))
+    pub fn share(&self, vteps: &BTreeMap<Ipv4Net, VtepProbes>) -> BTreeMap<Ipv4Net, Arc<VtepProbes>> {
+        let share = |(cidr, probes): (&Ipv4Net, &VtepProbes)| {
+            let known = self.vteps.get(cidr).filter(|known| ***known == *probes);
+            (*cidr, known.map_or_else(|| Arc::new(probes.clone()), Arc::clone))
         };
-        lanes.iter().map(share).collect()
+        vteps.iter().map(share).collect()
     }
 }
 
@@ -45,43 +45,43 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::tunnel::{vtep_probes::Pace, window::Thresholds};
+    use crate::tunnel::{vtep_probes::ProbeTiming, window::Thresholds};
 
     #[test]
     fn a_lane_is_copied_only_if_it_changed() {
-        let pace = Pace {
+        let timing = ProbeTiming {
             interval: Duration::from_secs(1),
             timeout: Duration::from_millis(500),
             thresholds: Thresholds { raise: 3, clear: 3 },
         };
         let now = Instant::now();
-        let lane = |n: u8| {
+        let probes = |n: u8| {
             let vtep = Vtep {
                 cidr: format!("10.1.{n}.0/24").parse().expect("a CIDR"),
                 endpoint: [10, 169, 72, n].into(),
                 mac: [2, 0, 0, 0, 0, n].into(),
             };
-            (vtep.cidr, Lane::new(vtep, Some([10, 1, n, 34].into()), pace, now))
+            (vtep.cidr, VtepProbes::new(vtep, Some([10, 1, n, 34].into()), timing, now))
         };
-        let mut lanes = BTreeMap::from([lane(5), lane(6)]);
-        let before = ProbeReport { lanes: ProbeReport::default().share(&lanes), ..ProbeReport::default() };
-        let (cidr, _) = lane(6);
-        let changed = lanes.get_mut(&cidr).expect("it is there");
+        let mut vteps = BTreeMap::from([probes(5), probes(6)]);
+        let before = ProbeReport { vteps: ProbeReport::default().share(&vteps), ..ProbeReport::default() };
+        let (cidr, _) = probes(6);
+        let changed = vteps.get_mut(&cidr).expect("it is there");
         changed.icmp.on_sent(1, now);
-        let next = before.share(&lanes);
-        for (cidr, lane) in &next {
+        let next = before.share(&vteps);
+        for (cidr, probes) in &next {
             assert_eq!(
-                Arc::ptr_eq(lane, &before.lanes[cidr]),
+                Arc::ptr_eq(probes, &before.vteps[cidr]),
                 *cidr == "10.1.5.0/24".parse().expect("a CIDR"),
                 "{cidr}"
             );
-            assert_eq!(**lane, lanes[cidr]);
+            assert_eq!(**probes, vteps[cidr]);
         }
 
         // When the next full-size echo is due changes all the time, and no reader of a report needs it.
-        let before = ProbeReport { lanes: next, ..ProbeReport::default() };
-        lanes.values_mut().for_each(|lane| lane.path_mtu.rest(now + Duration::from_secs(5)));
-        let next = before.share(&lanes);
-        assert!(next.iter().all(|(cidr, lane)| Arc::ptr_eq(lane, &before.lanes[cidr])));
+        let before = ProbeReport { vteps: next, ..ProbeReport::default() };
+        vteps.values_mut().for_each(|probes| probes.path_mtu.suppress(now + Duration::from_secs(5)));
+        let next = before.share(&vteps);
+        assert!(next.iter().all(|(cidr, probes)| Arc::ptr_eq(probes, &before.vteps[cidr])));
     }
 }

@@ -11,11 +11,11 @@ use std::{
 use ipnet::{Ipv4AddrRange, Ipv4Net};
 
 /// The time between two requests: at most fifty a second.
-const PACE: Duration = Duration::from_millis(20);
+const INTERVAL: Duration = Duration::from_millis(20);
 /// A CIDR is not swept again within this time.
-const AGAIN: Duration = Duration::from_secs(3600);
+const REPEAT_AFTER: Duration = Duration::from_secs(3600);
 /// The wait before a sweep begins: BIG-IP's own frames may show the self IP sooner.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE_PERIOD: Duration = Duration::from_secs(5);
 
 /// The state of the sweep.
 #[derive(Debug, Default)]
@@ -51,7 +51,7 @@ impl Sweep {
         if asked.is_none() {
             self.current = None;
         }
-        self.due = Some(now + PACE);
+        self.due = Some(now + INTERVAL);
         asked
     }
 
@@ -62,8 +62,9 @@ impl Sweep {
     }
 
     fn next(&self, now: Instant) -> Option<Ipv4Net> {
-        let patient = self.unknown.iter().filter(|(_, since)| now.duration_since(**since) >= GRACE);
-        let rested = |cidr: &Ipv4Net| self.begun.get(cidr).is_none_or(|begun| now.duration_since(*begun) >= AGAIN);
+        let patient = self.unknown.iter().filter(|(_, since)| now.duration_since(**since) >= GRACE_PERIOD);
+        let rested =
+            |cidr: &Ipv4Net| self.begun.get(cidr).is_none_or(|begun| now.duration_since(*begun) >= REPEAT_AFTER);
         patient.map(|(cidr, _)| *cidr).find(rested)
     }
 
@@ -108,8 +109,8 @@ mod tests {
         assert!(sweep.is_done(cidr(6)) && !sweep.is_done(cidr(5)));
         assert_eq!(asked.len(), 254);
         assert_eq!((asked[0].2, asked[253].2), ([10, 1, 6, 1].into(), [10, 1, 6, 254].into()));
-        assert!(asked[0].0 - start >= GRACE, "BIG-IP's own frames may show it");
-        assert!(asked.windows(2).all(|pair| pair[1].0 - pair[0].0 >= PACE));
+        assert!(asked[0].0 - start >= GRACE_PERIOD, "BIG-IP's own frames may show it");
+        assert!(asked.windows(2).all(|pair| pair[1].0 - pair[0].0 >= INTERVAL));
         assert!(run(&mut sweep, &[cidr(6)], &mut now, 3500).is_empty(), "not again within an hour");
         assert!(!run(&mut sweep, &[cidr(6)], &mut now, 120).is_empty());
     }

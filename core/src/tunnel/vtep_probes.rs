@@ -6,12 +6,12 @@ use std::{
 };
 
 use super::{
-    flow::{Flow, Stray},
+    flow::{Flow, UnexpectedSource},
     frames::{Arp, TunnelArpReply, VTEP_VNI},
     passive::Passive,
     path_mtu::PathMtu,
     self_ip::Known,
-    window::{Answers, Health, Thresholds},
+    window::{ProbeWindow, Thresholds, WindowState},
 };
 use crate::{
     config::spec::{Tunnel, Vtep},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// After a loss, probes are sent this many times as often.
-const HASTE: u32 = 4;
+const BURST: u32 = 4;
 /// Each interval is randomly shorter or longer by up to this share.
 const JITTER: f64 = 0.05;
 /// Probes that are due within the interval divided by this are sent together with those due now, so that one turn of the loop serves all
@@ -30,7 +30,7 @@ const FULL_SIZE_EVERY: u32 = 2;
 
 /// The timing of probes.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct ProbeTiming {
     pub interval: Duration,
     pub timeout: Duration,
     pub thresholds: Thresholds,
@@ -71,19 +71,19 @@ pub enum ProbeState {
     Unsupported,
 }
 
-impl From<Answers> for ProbeState {
-    fn from(answers: Answers) -> Self {
+impl From<WindowState> for ProbeState {
+    fn from(answers: WindowState) -> Self {
         match answers {
-            Answers::Pending => Self::Pending,
-            Answers::Ok => Self::Ok,
-            Answers::Failed => Self::Failed,
+            WindowState::Pending => Self::Pending,
+            WindowState::Ok => Self::Ok,
+            WindowState::Failed => Self::Failed,
         }
     }
 }
 
 /// The probes of one VTEP.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Lane {
+pub struct VtepProbes {
     pub vtep: Vtep,
     pub target: Option<Target>,
     /// The self IP that answered last, before or after a restart of the agent.
@@ -92,13 +92,13 @@ pub struct Lane {
     pub began: Instant,
     /// A sweep of its CIDR is complete.
     pub swept: bool,
-    pub underlay: Health,
-    pub arp: Health,
-    pub icmp: Health,
+    pub underlay: ProbeWindow,
+    pub arp: ProbeWindow,
+    pub icmp: ProbeWindow,
     pub path_mtu: PathMtu,
     pub passive: Passive,
     /// BIG-IP's own frames replace probes at the moment.
-    pub rests: bool,
+    pub suppressed: bool,
     /// Another VTEP has the same endpoint: a frame does not show to which of them it belongs.
     pub shares_endpoint: bool,
     /// Answers from this endpoint, solicited or not.
@@ -117,29 +117,29 @@ pub struct Lane {
     /// The tap's streams from this endpoint.
     pub flows: Vec<Flow>,
     /// The last frames with an inner source in this VTEP's CIDR but an outer source that is another address.
-    pub stray: Option<Stray>,
+    pub unexpected: Option<UnexpectedSource>,
     /// When Cilium last answered an ARP request from this VTEP, and with which MAC.
     pub answered: Option<(Instant, Mac)>,
     /// When to probe next.
     pub due: Instant,
 }
 
-impl Lane {
+impl VtepProbes {
     #[must_use]
-    pub fn new(vtep: Vtep, configured: Option<Ipv4Addr>, pace: Pace, now: Instant) -> Self {
-        let health = || Health::new(pace.thresholds, pace.timeout);
+    pub fn new(vtep: Vtep, configured: Option<Ipv4Addr>, timing: ProbeTiming, now: Instant) -> Self {
+        let window = || ProbeWindow::new(timing.thresholds, timing.timeout);
         Self {
             vtep,
             target: configured.map(|address| Target { address, origin: Origin::Configured }),
             known: None,
             began: now,
             swept: false,
-            underlay: health(),
-            arp: health(),
-            icmp: health(),
-            path_mtu: PathMtu::new(pace.thresholds, pace.interval * FULL_SIZE_EVERY, pace.timeout, now),
+            underlay: window(),
+            arp: window(),
+            icmp: window(),
+            path_mtu: PathMtu::new(timing.thresholds, timing.interval * FULL_SIZE_EVERY, timing.timeout, now),
             passive: Passive::default(),
-            rests: false,
+            suppressed: false,
             shares_endpoint: false,
             answers: 0,
             last_answer: None,
@@ -147,9 +147,9 @@ impl Lane {
             observed_mac: None,
             observed_at: None,
             foreign_macs: 0,
-            thresholds: pace.thresholds,
+            thresholds: timing.thresholds,
             flows: Vec::new(),
-            stray: None,
+            unexpected: None,
             answered: None,
             due: now,
         }
@@ -180,7 +180,7 @@ impl Lane {
     /// Whether a sweep is needed: no target is known, or the remembered one does not answer.
     #[must_use]
     pub fn wants_target(&self) -> bool {
-        self.target.is_none() || (self.is_doubted() && self.arp.state() == Answers::Failed)
+        self.target.is_none() || (self.is_doubted() && self.arp.state() == WindowState::Failed)
     }
 
     /// Whether the target is from before the restart and has not answered since.
@@ -200,31 +200,31 @@ impl Lane {
     ///
     /// While some of the last probes are lost, the next ones come sooner, to distinguish loss from an outage quickly. During a known
     /// outage, the usual interval applies again.
-    pub fn schedule(&mut self, pace: Pace, now: Instant, random: f64) {
-        let hasty = || (pace.interval / HASTE).max(pace.timeout.min(pace.interval) / 2);
-        let interval = if self.is_doubtful() { hasty() } else { pace.interval };
+    pub fn schedule(&mut self, timing: ProbeTiming, now: Instant, random: f64) {
+        let hasty = || (timing.interval / BURST).max(timing.timeout.min(timing.interval) / 2);
+        let interval = if self.is_doubtful() { hasty() } else { timing.interval };
         self.due = now + interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * random);
     }
 
     /// Whether to probe now, given that another VTEP is probed now.
     #[must_use]
-    pub fn joins(&self, pace: Pace, now: Instant) -> bool {
-        now + pace.interval / SLACK >= self.due
+    pub fn joins(&self, timing: ProbeTiming, now: Instant) -> bool {
+        now + timing.interval / SLACK >= self.due
     }
 
     /// Some of the last probes were lost, but not all.
     fn is_doubtful(&self) -> bool {
-        self.icmp.state() == Answers::Ok && self.icmp.lost() > 0
+        self.icmp.state() == WindowState::Ok && self.icmp.lost() > 0
     }
 
     /// Whether to skip the due probe because of BIG-IP's own frames. The result applies until the next probe is due.
-    pub fn rest(&mut self, tunnel: Tunnel) -> bool {
+    pub fn suppress(&mut self, tunnel: Tunnel) -> bool {
         let (mut seen, mut from_its_mac) = (0, true);
         for flow in self.flows_of(tunnel) {
             seen += flow.packets;
             from_its_mac &= flow.inner_mac == self.vtep.mac;
         }
-        let is_sound = |health: &Health| health.state() == Answers::Ok && health.lost() == 0;
+        let is_sound = |window: &ProbeWindow| window.state() == WindowState::Ok && window.lost() == 0;
         // While the full size is lost, probes are not skipped: they show when the loss ends.
         let sound = is_sound(&self.icmp)
             && is_sound(&self.arp)
@@ -233,16 +233,16 @@ impl Lane {
             && from_its_mac
             && self.foreign_macs == 0
             && !self.shares_endpoint;
-        self.rests = self.passive.skips(seen, self.answers, sound);
-        self.rests
+        self.suppressed = self.passive.skips(seen, self.answers, sound);
+        self.suppressed
     }
 
-    /// Processes an ARP reply from this VTEP's endpoint. It counts only if it answers a request of `asker` and carries the right VNI,
+    /// Processes an ARP reply from this VTEP's endpoint. It counts only if it answers a request of `arp_sender` and carries the right VNI,
     /// because BIG-IP also announces itself unasked.
-    pub fn on_arp_reply(&mut self, reply: &TunnelArpReply, asker: Ipv4Addr, now: Instant) {
+    pub fn on_arp_reply(&mut self, reply: &TunnelArpReply, arp_sender: Ipv4Addr, now: Instant) {
         self.answers += 1;
         self.last_answer = Some(now);
-        let answers_us = reply.vni == VTEP_VNI && reply.arp.target == asker;
+        let answers_us = reply.vni == VTEP_VNI && reply.arp.target == arp_sender;
         let is_known = self.target.is_some_and(|target| target.address == reply.arp.sender);
         let is_wanted = self.target.is_none() || (self.is_doubted() && !is_known);
         if is_wanted && answers_us && self.vtep.cidr.contains(&reply.arp.sender) {
@@ -302,9 +302,9 @@ impl Lane {
     }
 
     /// Processes frames from unexpected sources.
-    pub fn on_strays(&mut self, strays: &[Stray]) {
-        let mine = strays.iter().filter(|stray| self.vtep.cidr.contains(&stray.inner_source));
-        self.stray = mine.max_by_key(|stray| stray.last_seen).copied();
+    pub fn on_unexpected_sources(&mut self, unexpected_sources: &[UnexpectedSource]) {
+        let mine = unexpected_sources.iter().filter(|unexpected| self.vtep.cidr.contains(&unexpected.inner_source));
+        self.unexpected = mine.max_by_key(|unexpected| unexpected.last_seen).copied();
     }
 
     /// Processes Cilium's answer to an ARP request that came through the tunnel.
@@ -327,8 +327,8 @@ impl Lane {
 
     pub fn on_time(&mut self, now: Instant) {
         let doubted = self.is_doubtful();
-        for health in [&mut self.underlay, &mut self.arp, &mut self.icmp] {
-            health.on_time(now);
+        for window in [&mut self.underlay, &mut self.arp, &mut self.icmp] {
+            window.on_time(now);
         }
         self.path_mtu.on_time(now);
         // After the first loss, the next probe is due at once.
@@ -340,8 +340,8 @@ impl Lane {
     /// The time of the next action for this VTEP.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        let timeouts = [&self.underlay, &self.arp, &self.icmp].into_iter().filter_map(Health::deadline);
-        let path_mtu = (self.target.is_some() && !self.rests).then(|| self.path_mtu.deadline());
+        let timeouts = [&self.underlay, &self.arp, &self.icmp].into_iter().filter_map(ProbeWindow::deadline);
+        let path_mtu = (self.target.is_some() && !self.suppressed).then(|| self.path_mtu.deadline());
         timeouts.chain(path_mtu).fold(self.due, Instant::min)
     }
 

@@ -10,7 +10,7 @@ use super::rtt::RttHistogram;
 
 /// The state that follows from the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answers {
+pub enum WindowState {
     /// Nothing was answered yet, but not enough probes were lost to count as failed.
     Pending,
     Ok,
@@ -52,16 +52,16 @@ impl From<&io::Error> for SendError {
 }
 
 /// This many answers in a row end an earlier loss: the losses leave the window.
-const CALM: u32 = 30;
+const QUIET_ANSWERS: u32 = 30;
 /// The number of results from which the loss is computed.
 const WINDOW: usize = 100;
 
 /// The window of one kind of probe of one VTEP.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
+pub struct ProbeWindow {
     thresholds: Thresholds,
     timeout: Duration,
-    state: Answers,
+    state: WindowState,
     /// Results in a row that contradict `state`.
     contrary: u32,
     /// Sequence number and time of each probe whose answer is awaited, oldest first.
@@ -87,13 +87,13 @@ pub struct Health {
     pub send_error: Option<SendError>,
 }
 
-impl Health {
+impl ProbeWindow {
     #[must_use]
     pub fn new(thresholds: Thresholds, timeout: Duration) -> Self {
         Self {
             thresholds,
             timeout,
-            state: Answers::Pending,
+            state: WindowState::Pending,
             contrary: 0,
             awaited: VecDeque::new(),
             window: VecDeque::new(),
@@ -111,7 +111,7 @@ impl Health {
     }
 
     #[must_use]
-    pub fn state(&self) -> Answers {
+    pub fn state(&self) -> WindowState {
         self.state
     }
 
@@ -184,7 +184,7 @@ impl Health {
                 self.rtts.observe(rtt);
                 self.record(true);
                 // An outage ends only when the state changes: its first answer does not end it.
-                if self.state != Answers::Failed {
+                if self.state != WindowState::Failed {
                     self.unanswered_since = None;
                 }
             }
@@ -225,19 +225,19 @@ impl Health {
         self.window.push_back(answered);
         self.lost_total += u64::from(!answered);
         self.answered_in_a_row = if answered { self.answered_in_a_row.saturating_add(1) } else { 0 };
-        if self.answered_in_a_row >= CALM {
+        if self.answered_in_a_row >= QUIET_ANSWERS {
             self.window.retain(|answered| *answered);
         }
         let (agrees, threshold, other) = match self.state {
-            Answers::Ok => (answered, self.thresholds.raise, Answers::Failed),
-            Answers::Failed => (!answered, self.thresholds.clear, Answers::Ok),
+            WindowState::Ok => (answered, self.thresholds.raise, WindowState::Failed),
+            WindowState::Failed => (!answered, self.thresholds.clear, WindowState::Ok),
             // One answer proves that the path works, but a failure needs as many losses as in the state `ok`.
-            Answers::Pending if answered => (false, 1, Answers::Ok),
-            Answers::Pending => (false, self.thresholds.raise, Answers::Failed),
+            WindowState::Pending if answered => (false, 1, WindowState::Ok),
+            WindowState::Pending => (false, self.thresholds.raise, WindowState::Failed),
         };
         self.contrary = if agrees { 0 } else { self.contrary + 1 };
         if self.contrary >= threshold {
-            if other == Answers::Ok {
+            if other == WindowState::Ok {
                 // A past outage does not count as loss.
                 self.window.clear();
                 self.window.push_back(true);
@@ -255,27 +255,27 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_millis(500);
 
     /// Runs one probe a second: `+` is answered after 1 ms, `-` never, `x` cannot be sent. Returns the state after each.
-    fn states(script: &str) -> (Health, String) {
-        let mut health = Health::new(Thresholds { raise: 3, clear: 3 }, TIMEOUT);
+    fn states(script: &str) -> (ProbeWindow, String) {
+        let mut window = ProbeWindow::new(Thresholds { raise: 3, clear: 3 }, TIMEOUT);
         let mut now = Instant::now();
         let mut states = String::new();
         for (sequence, step) in (0..).zip(script.chars()) {
             match step {
-                'x' => health.on_send_error(&io::Error::other("no buffer space"), now),
-                _ => health.on_sent(sequence, now),
+                'x' => window.on_send_error(&io::Error::other("no buffer space"), now),
+                _ => window.on_sent(sequence, now),
             }
             if step == '+' {
-                health.on_reply(sequence, now + Duration::from_millis(1));
+                window.on_reply(sequence, now + Duration::from_millis(1));
             }
             now += Duration::from_secs(1);
-            health.on_time(now);
-            states.push(match health.state() {
-                Answers::Pending => 'p',
-                Answers::Ok => 'o',
-                Answers::Failed => 'f',
+            window.on_time(now);
+            states.push(match window.state() {
+                WindowState::Pending => 'p',
+                WindowState::Ok => 'o',
+                WindowState::Failed => 'f',
             });
         }
-        (health, states)
+        (window, states)
     }
 
     #[test]
@@ -296,10 +296,10 @@ mod tests {
 
     #[test]
     fn counts_and_loss() {
-        let (health, _) = states("++-+");
-        assert_eq!((health.sent, health.received, health.duplicates), (4, 3, 0));
-        assert!((health.loss() - 0.25).abs() < f64::EPSILON);
-        assert_eq!(health.rtt, Some(Duration::from_millis(1)));
+        let (window, _) = states("++-+");
+        assert_eq!((window.sent, window.received, window.duplicates), (4, 3, 0));
+        assert!((window.loss() - 0.25).abs() < f64::EPSILON);
+        assert_eq!(window.rtt, Some(Duration::from_millis(1)));
     }
 
     #[test]
@@ -311,15 +311,15 @@ mod tests {
 
     #[test]
     fn a_second_answer_is_a_duplicate_and_a_late_one_no_success() {
-        let mut health = Health::new(Thresholds { raise: 3, clear: 3 }, TIMEOUT);
+        let mut window = ProbeWindow::new(Thresholds { raise: 3, clear: 3 }, TIMEOUT);
         let now = Instant::now();
-        health.on_sent(7, now);
-        assert_eq!(health.deadline(), Some(now + TIMEOUT));
-        health.on_reply(7, now);
-        health.on_reply(7, now);
-        health.on_sent(8, now);
-        health.on_time(now + TIMEOUT);
-        health.on_reply(8, now + TIMEOUT);
-        assert_eq!((health.received, health.duplicates, health.deadline()), (1, 2, None));
+        window.on_sent(7, now);
+        assert_eq!(window.deadline(), Some(now + TIMEOUT));
+        window.on_reply(7, now);
+        window.on_reply(7, now);
+        window.on_sent(8, now);
+        window.on_time(now + TIMEOUT);
+        window.on_reply(8, now + TIMEOUT);
+        assert_eq!((window.received, window.duplicates, window.deadline()), (1, 2, None));
     }
 }

@@ -8,7 +8,7 @@ use vtep_core::config::surroundings::Surroundings;
 /// VTEPs are IPv4: what is IPv6 is accepted, since clusters have both, and clashes with nothing.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[group(id = "surroundings")]
-pub struct Flags {
+pub struct ClusterNetworks {
     /// A network of pods, which no BIG-IP's tunnel network may overlap; repeatable.
     #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "VTEP_AGENT_POD_CIDR")]
     pub pod_cidr: Vec<IpNet>,
@@ -20,7 +20,7 @@ pub struct Flags {
     pub node_ip: Vec<IpAddr>,
 }
 
-impl Flags {
+impl ClusterNetworks {
     #[must_use]
     pub fn surroundings(&self) -> Surroundings {
         let Self { pod_cidr, service_cidr, node_ip } = self;

@@ -14,7 +14,7 @@ use vtep_core::{
     diagnosis::RUNBOOK,
     node::fitness::Fitness,
     report::status::Identity,
-    tunnel::{vtep_probes::Pace, window::Thresholds},
+    tunnel::{vtep_probes::ProbeTiming, window::Thresholds},
 };
 
 use super::{choices::Mode, source};
@@ -107,7 +107,7 @@ impl Args {
         prober::Settings {
             // ARP replies have no sequence number. The timeout is shorter than the interval, so that a late reply is not taken for the
             // answer to the next request.
-            pace: Pace {
+            timing: ProbeTiming {
                 interval: self.probe_interval,
                 timeout: self.probe_timeout.min(self.probe_interval.mul_f64(0.8)),
                 thresholds,

@@ -18,7 +18,8 @@ use vtep_core::{
 
 use super::{
     choices::{HostRoutes, IpcacheMode},
-    cluster_networks, node, state,
+    cluster_networks::ClusterNetworks,
+    node, state,
 };
 use crate::{
     k8s,
@@ -55,7 +56,7 @@ pub struct Source {
     #[arg(long, value_name = "NAME", env = "NODE_NAME", default_value_t = hostname())]
     pub node_name: String,
     #[command(flatten)]
-    surroundings: cluster_networks::Flags,
+    surroundings: ClusterNetworks,
     #[command(flatten)]
     pub node: node::Flags,
     /// Add host routes to VTEPs that Cilium does not route, and restore Cilium's missing rules; `off` leaves all routes as they are.

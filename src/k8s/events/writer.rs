@@ -23,8 +23,8 @@ use tracing::warn;
 use vtep_core::{
     config::merge::Names,
     report::{
-        correlator::{Book, Entry},
-        event::{About, Note},
+        correlator::{Correlator, Entry},
+        event::{EventRecord, Regarding},
     },
 };
 
@@ -35,7 +35,7 @@ const CONTROLLER: &str = "vtep-agent";
 /// The namespace of Events about objects without a namespace.
 const DEFAULT_NAMESPACE: &str = "default";
 /// The timeout of one request.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// After this time of retries, the note is out of date and is dropped.
 const GIVE_UP: Duration = Duration::from_secs(300);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -46,7 +46,7 @@ const REPORTER_MAX: usize = 128;
 pub struct Writer {
     client: Client,
     names: Names,
-    book: Book,
+    correlator: Correlator,
     /// The ConfigMap's uid once it is known: `kubectl describe` selects Events by it.
     configmap_uid: Option<String>,
     /// The last attempt failed, and the log has a line about it.
@@ -56,7 +56,7 @@ pub struct Writer {
 impl Writer {
     #[must_use]
     pub fn new(client: Client, names: Names) -> Self {
-        Self { client, names, book: Book::new(now()), configmap_uid: None, fails: false }
+        Self { client, names, correlator: Correlator::new(now()), configmap_uid: None, fails: false }
     }
 
     /// Runs until all senders of the queue are dropped.
@@ -69,19 +69,19 @@ impl Writer {
     }
 
     /// Writes one note; false if it was dropped.
-    async fn write(&mut self, note: &Note) -> bool {
+    async fn write(&mut self, note: &EventRecord) -> bool {
         let object = match note.about {
-            About::Node => &self.names.node,
-            About::ConfigMap => &self.names.configmap,
+            Regarding::Node => &self.names.node,
+            Regarding::ConfigMap => &self.names.configmap,
         };
-        let mut entry = self.book.enter(note, object, now());
+        let mut entry = self.correlator.record(note, object, now());
         if entry == Entry::TooMany {
             return false;
         }
         let begin = time::Instant::now();
         let mut pause = Duration::from_secs(1);
         loop {
-            let outcome = time::timeout(PATIENCE, self.put(note, &entry)).await;
+            let outcome = time::timeout(TIMEOUT, self.put(note, &entry)).await;
             let error = match outcome {
                 Ok(Ok(())) => {
                     self.fails = false;
@@ -89,8 +89,8 @@ impl Writer {
                 }
                 // The Event to be counted up has expired: create a new one.
                 Ok(Err(kube::Error::Api(status))) if status.code == 404 && matches!(entry, Entry::Again { .. }) => {
-                    self.book.forget(note);
-                    entry = self.book.enter(note, &self.names.node, now());
+                    self.correlator.forget(note);
+                    entry = self.correlator.record(note, &self.names.node, now());
                     continue;
                 }
                 // A refusal is final: a retry would be refused again.
@@ -99,11 +99,11 @@ impl Writer {
                     return false;
                 }
                 Ok(Err(error)) => sentence(&error),
-                Err(_) => format!("no answer within {PATIENCE:?}"),
+                Err(_) => format!("no answer within {TIMEOUT:?}"),
             };
             self.say(note, &error);
             if begin.elapsed() + pause > GIVE_UP {
-                self.book.forget(note);
+                self.correlator.forget(note);
                 return false;
             }
             time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
@@ -111,22 +111,22 @@ impl Writer {
         }
     }
 
-    fn say(&mut self, note: &Note, error: &str) {
+    fn say(&mut self, note: &EventRecord, error: &str) {
         if !std::mem::replace(&mut self.fails, true) {
             warn!(reason = note.reason, error, "cannot write Events; the log has the same changes");
         }
     }
 
-    async fn put(&mut self, note: &Note, entry: &Entry) -> kube::Result<()> {
-        if note.about == About::ConfigMap && self.configmap_uid.is_none() {
+    async fn put(&mut self, note: &EventRecord, entry: &Entry) -> kube::Result<()> {
+        if note.about == Regarding::ConfigMap && self.configmap_uid.is_none() {
             let Names { namespace, configmap, .. } = &self.names;
             let configmaps = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
             // A failure is harmless: without the uid, `kubectl events` still finds the Event by the object's name.
             self.configmap_uid = configmaps.get(configmap).await.ok().and_then(|object| object.metadata.uid);
         }
         let namespace = match note.about {
-            About::Node => DEFAULT_NAMESPACE,
-            About::ConfigMap => &self.names.namespace,
+            Regarding::Node => DEFAULT_NAMESPACE,
+            Regarding::ConfigMap => &self.names.namespace,
         };
         let events = Api::<Event>::namespaced(self.client.clone(), namespace);
         match entry {
@@ -146,18 +146,18 @@ impl Writer {
         }
     }
 
-    fn regarding(&self, about: About) -> ObjectReference {
+    fn regarding(&self, about: Regarding) -> ObjectReference {
         let Names { namespace, configmap, node } = &self.names;
         match about {
             // `kubectl describe node` selects Events with the Node's name as uid, the form that the kubelet uses.
-            About::Node => ObjectReference {
+            Regarding::Node => ObjectReference {
                 api_version: Some("v1".into()),
                 kind: Some("Node".into()),
                 name: Some(node.clone()),
                 uid: Some(node.clone()),
                 ..ObjectReference::default()
             },
-            About::ConfigMap => ObjectReference {
+            Regarding::ConfigMap => ObjectReference {
                 api_version: Some("v1".into()),
                 kind: Some("ConfigMap".into()),
                 namespace: Some(namespace.clone()),
@@ -168,10 +168,10 @@ impl Writer {
         }
     }
 
-    fn event(&self, note: &Note, name: &str, namespace: &str) -> Event {
+    fn event(&self, note: &EventRecord, name: &str, namespace: &str) -> Event {
         let (kind, action) = match note.about {
-            About::Node => (if note.is_warning { "Warning" } else { "Normal" }, "Diagnose"),
-            About::ConfigMap => ("Warning", "Validate"),
+            Regarding::Node => (if note.is_warning { "Warning" } else { "Normal" }, "Diagnose"),
+            Regarding::ConfigMap => ("Warning", "Validate"),
         };
         Event {
             metadata: ObjectMeta {
@@ -230,7 +230,7 @@ mod tests {
         for second in 0..3600 {
             let text = second.to_string();
             let at = Timestamp::from_second(second).expect("a time");
-            queue.tell(Note { about: About::Node, is_warning: true, reason: "WrongVni", text, at });
+            queue.push(EventRecord { about: Regarding::Node, is_warning: true, reason: "WrongVni", text, at });
             time::sleep(Duration::from_secs(1)).await;
         }
         assert!(begin.elapsed() >= Duration::from_secs(3600));

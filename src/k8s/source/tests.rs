@@ -8,7 +8,7 @@ use vtep_apiserver::{ApiServer, Fault, Matcher, Resource, Times, objects};
 use vtep_core::config::{
     document::Document,
     surroundings::Fact,
-    view::{Sight, View},
+    view::{SourceState, View},
 };
 
 use super::*;
@@ -63,8 +63,8 @@ async fn told<T>(updates: &mut mpsc::Receiver<Observed>, wanted: impl Fn(&Observ
 /// The surroundings of a document that was read without a failure.
 fn surroundings(observed: &Observed) -> Option<Surroundings> {
     match observed {
-        Observed { sight: Sight::Document(document), doubt: None } => Some(document.surroundings.clone()),
-        Observed { sight: Sight::Document(_) | Sight::Missing(_) | Sight::Nothing, .. } => None,
+        Observed { state: SourceState::Document(document), warning: None } => Some(document.surroundings.clone()),
+        Observed { state: SourceState::Document(_) | SourceState::Missing(_) | SourceState::Nothing, .. } => None,
     }
 }
 
@@ -151,13 +151,13 @@ fn before() -> View {
     ];
     let keys = keys.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     let document = Document::of_keys(keys, Surroundings::default());
-    View::next("test", &Sight::Document(document).into(), None, Timestamp::UNIX_EPOCH)
+    View::next("test", &SourceState::Document(document).into(), None, Timestamp::UNIX_EPOCH)
 }
 
 /// The VTEPs that take effect after `before`, and the rules that exclude the others.
-fn in_force(observed: &Observed) -> (String, String) {
+fn effective(observed: &Observed) -> (String, String) {
     let view = View::next("test", observed, Some(&before()), Timestamp::UNIX_EPOCH);
-    let spec = view.in_force.expect("a configuration");
+    let spec = view.effective.expect("a configuration");
     let rules: BTreeSet<_> =
         view.findings.iter().filter(|finding| finding.holds_back()).map(|finding| finding.rule).collect();
     (words(spec.vteps.iter().map(|vtep| vtep.cidr)), words(rules))
@@ -180,13 +180,13 @@ async fn what_the_api_server_fails_to_tell_keeps_new_vteps_out_until_it_does() {
         let around = surroundings(&first).expect("a document, and no doubt");
         assert_eq!(around.unreadable.keys().collect::<Vec<_>>(), [&fact], "{resource}");
         assert!(around.unreadable[&fact].contains("it answered 500"), "{resource}: {:?}", around.unreadable);
-        let (vteps, rules) = in_force(&first);
+        let (vteps, rules) = effective(&first);
         assert_eq!(vteps, "10.1.6.0/24", "{resource}: what was in force stays, and nothing new comes");
         assert!(rules.contains(rule), "{resource}: {rules}");
 
         server.behave();
         let known = |observed: &Observed| surroundings(observed)?.unreadable.is_empty().then(|| observed.clone());
-        let after = in_force(&told(&mut updates, known).await);
+        let after = effective(&told(&mut updates, known).await);
         let expected = ("10.1.6.0/24 10.1.5.0/24".to_owned(), "vtep-cidr-contains-apiserver".to_owned());
         assert_eq!(after, expected, "{resource}: what is known decides");
     };
@@ -213,7 +213,7 @@ async fn a_failure_is_no_answer() {
         let observed = source(&server, NODE).read().await;
         let around = surroundings(&observed).expect("a document, and no doubt");
         assert_eq!(around.unreadable.keys().collect::<Vec<_>>(), [&fact], "{resource} {fault:?}");
-        assert_eq!(in_force(&observed).0, "10.1.6.0/24", "{resource} {fault:?}");
+        assert_eq!(effective(&observed).0, "10.1.6.0/24", "{resource} {fault:?}");
     };
     let cases = PARTS.into_iter().flat_map(|(resource, fact, _)| faults.clone().map(|fault| (resource, fact, fault)));
     futures::join_all(cases.map(look)).await;
@@ -248,7 +248,7 @@ async fn a_fleet_notices_at_once_that_its_server_goes_and_finds_it_soon() {
     let gone = Instant::now();
     server.stop().expect("it stops");
     for updates in &mut fleet {
-        let reason = told(updates, |observed| observed.doubt.clone()).await;
+        let reason = told(updates, |observed| observed.warning.clone()).await;
         let address = server.address();
         assert_eq!(reason, format!("the API server at {address} cannot be reached: connection refused"));
     }

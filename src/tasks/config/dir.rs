@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, time};
 use vtep_core::config::{
     document::Document,
     surroundings::Surroundings,
-    view::{Observed, Sight},
+    view::{Observed, SourceState},
 };
 
 use super::key_files::read_dir;
@@ -33,12 +33,12 @@ pub async fn follow(dir: PathBuf, surroundings: Surroundings, updates: mpsc::Sen
         // Watched before it is read, so that a change in between is not lost.
         watch.renew();
         let mut observed = read(&dir, &surroundings);
-        if matches!(observed.sight, Sight::Missing(_)) {
+        if matches!(observed.state, SourceState::Missing(_)) {
             // The kubelet may have been in the middle of a swap.
             time::sleep(SETTLE).await;
             observed = read(&dir, &surroundings);
         }
-        if matches!(observed.sight, Sight::Missing(_)) {
+        if matches!(observed.state, SourceState::Missing(_)) {
             // A directory that goes takes its watch with it.
             watch.stop();
         }
@@ -61,7 +61,7 @@ pub async fn follow(dir: PathBuf, surroundings: Surroundings, updates: mpsc::Sen
 #[must_use]
 pub fn read(dir: &Path, surroundings: &Surroundings) -> Observed {
     let missing = |why: &dyn std::fmt::Display| {
-        Sight::Missing(format!(
+        SourceState::Missing(format!(
             "cannot read the directory {} ({why}): mount the ConfigMap cilium-config there",
             dir.display()
         ))
@@ -69,7 +69,7 @@ pub fn read(dir: &Path, surroundings: &Surroundings) -> Observed {
     match read_dir(dir) {
         // Cilium's has more than a hundred: what has none is not mounted yet.
         Ok(keys) if keys.is_empty() => missing(&"it has no file"),
-        Ok(keys) => Sight::Document(Document::of_keys(keys, surroundings.clone())),
+        Ok(keys) => SourceState::Document(Document::of_keys(keys, surroundings.clone())),
         Err(error) => missing(&error),
     }
     .into()

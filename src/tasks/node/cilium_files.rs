@@ -16,16 +16,16 @@ const MAX_BYTES: u64 = 1 << 20;
 
 /// The result of one read of Cilium's files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Look {
+pub struct CiliumFiles {
     pub running: Running,
     /// The reason, in words, why an existing file cannot be used.
     pub problem: Option<String>,
 }
 
-impl Look {
+impl CiliumFiles {
     /// Reads `<run>/state/agent-runtime-config.json` and `<run>/state/globals/node_config.h`.
     #[must_use]
-    pub fn at(cilium_run: &Path) -> Self {
+    pub fn read(cilium_run: &Path) -> Self {
         let of_config = part(&cilium_run.join(RUNTIME_CONFIG), parse_runtime_config);
         let of_header = part(&cilium_run.join(HEADER), |text| Ok(parse_header(text)));
         let problems: Vec<_> = [&of_config, &of_header].into_iter().filter_map(|part| part.as_ref().err()).collect();
@@ -65,7 +65,7 @@ mod tests {
         look(json, header).running
     }
 
-    fn look(json: Option<&str>, header: Option<&str>) -> Look {
+    fn look(json: Option<&str>, header: Option<&str>) -> CiliumFiles {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::create_dir_all(dir.path().join("state/globals")).expect("a directory");
         for (name, text) in [(RUNTIME_CONFIG, json), (HEADER, header)] {
@@ -73,7 +73,7 @@ mod tests {
                 fs::write(dir.path().join(name), text).expect("a file");
             }
         }
-        Look::at(dir.path())
+        CiliumFiles::read(dir.path())
     }
 
     const REAL: &str = include_str!("../../../tests/fixtures/cilium-1.18/agent-runtime-config.json");
@@ -115,13 +115,13 @@ mod tests {
         assert_eq!(read(Some(r#"{"EnableVTEP": "yes", "VtepCIDRs": [7]}"#), None), known(odd));
         assert_eq!(read(Some("{\"EnableVTEP\": tr"), Some(REAL_HEADER)), Running::Unreadable);
         assert_eq!(read(None, Some("")), known(RunningConfig::default()));
-        assert_eq!(Look::at(Path::new("/nonexistent")), Look::default());
+        assert_eq!(CiliumFiles::read(Path::new("/nonexistent")), CiliumFiles::default());
     }
 
     #[test]
     fn why_a_file_says_nothing_is_said() {
         let problem = |json: Option<&str>, header: Option<&str>| {
-            let Look { running, problem } = look(json, header);
+            let CiliumFiles { running, problem } = look(json, header);
             (running, problem.unwrap_or_default())
         };
         let (running, words) = problem(Some("{\"EnableVTEP\": tr"), None);

@@ -25,7 +25,7 @@ const SOCKET: &str = "cilium.sock";
 /// The interval of checks whether the socket is a new one. Only a new socket causes a request.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// The timeout of one request.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum length of an answer. A brief one has a few hundred bytes; releases without `brief` list all controllers, some 100 KB.
 const LIMIT: usize = 1 << 20;
 
@@ -33,9 +33,9 @@ const LIMIT: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub enum VersionSource {
     /// The version in `--cilium-version`.
-    Told(CiliumVersion),
+    Configured(CiliumVersion),
     /// The path of Cilium's socket.
-    Asked(PathBuf),
+    Queried(PathBuf),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -74,14 +74,14 @@ type SocketId = (u64, u64, i64, i64);
 impl VersionSource {
     #[must_use]
     pub fn new(told: Option<CiliumVersion>, cilium_run: &Path) -> Self {
-        told.map_or_else(|| Self::Asked(cilium_run.join(SOCKET)), Self::Told)
+        told.map_or_else(|| Self::Queried(cilium_run.join(SOCKET)), Self::Configured)
     }
 
     /// Reads the version once; `None` if Cilium does not run or its answer has no version.
     pub async fn read(&self) -> Option<CiliumVersion> {
         match self {
-            Self::Told(version) => Some(*version),
-            Self::Asked(socket) => ask(socket).await.ok(),
+            Self::Configured(version) => Some(*version),
+            Self::Queried(socket) => ask(socket).await.ok(),
         }
     }
 
@@ -89,11 +89,11 @@ impl VersionSource {
     /// probably return with it.
     pub async fn follow(self, version: watch::Sender<Option<CiliumVersion>>) {
         let socket = match self {
-            Self::Told(told) => {
+            Self::Configured(told) => {
                 version.send_replace(Some(told));
                 return;
             }
-            Self::Asked(socket) => socket,
+            Self::Queried(socket) => socket,
         };
         let (mut asked, mut told_of) = (None, None);
         while !version.is_closed() {
@@ -134,7 +134,7 @@ fn body_error(error: Box<dyn std::error::Error + Send + Sync>) -> AgentApiError 
 }
 
 async fn ask(socket: &Path) -> Result<CiliumVersion, AgentApiError> {
-    time::timeout(PATIENCE, get_version(socket)).await.unwrap_or(Err(AgentApiError::Timeout))
+    time::timeout(TIMEOUT, get_version(socket)).await.unwrap_or(Err(AgentApiError::Timeout))
 }
 
 async fn get_version(socket: &Path) -> Result<CiliumVersion, AgentApiError> {

@@ -18,16 +18,16 @@ use vtep_core::{
     node::{facts::Facts, version::CiliumVersion},
 };
 
-use super::cilium_files::Look;
+use super::cilium_files::CiliumFiles;
 use crate::{
     kernel::devices::{self, DeviceError},
-    liveness::Beat,
+    liveness::Heartbeat,
 };
 
 /// The maximum time between two reads, because nothing notifies the agent of changes in Cilium's files.
 const REFRESH: Duration = Duration::from_secs(5);
 /// The timeout of one read.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// The minimum pause between two reads: a node with many pods changes routes all the time.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -42,7 +42,7 @@ pub async fn read(
     cilium_run: &Path,
     version: Option<CiliumVersion>,
 ) -> Result<Facts, DeviceError> {
-    let spec = config.in_force.as_ref();
+    let spec = config.effective.as_ref();
     let tunnel = spec.map_or_else(Tunnel::default, |spec| spec.tunnel);
     let cilium = devices::cilium_devices(netlink, tunnel.protocol).await?;
     let mut routes = BTreeMap::new();
@@ -51,7 +51,7 @@ pub async fn read(
             routes.insert(vtep.endpoint, route);
         }
     }
-    let Look { running, problem: running_problem } = Look::at(cilium_run);
+    let CiliumFiles { running, problem: running_problem } = CiliumFiles::read(cilium_run);
     Ok(Facts { tunnel, cilium, underlay: routes, running, running_problem, version })
 }
 
@@ -63,11 +63,11 @@ pub async fn follow(
     mut config: watch::Receiver<Option<Arc<View>>>,
     mut changes: mpsc::Receiver<()>,
     facts: watch::Sender<Option<Arc<Facts>>>,
-    beat: Beat,
+    heartbeat: Heartbeat,
 ) {
     let mut failing = false;
     while !facts.is_closed() {
-        beat.now();
+        heartbeat.beat();
         // Without a configuration, the tunnel protocol and the endpoints to read about are unknown.
         let Some(view) = config.borrow_and_update().clone() else {
             match time::timeout(REFRESH, config.changed()).await {
@@ -76,7 +76,7 @@ pub async fn follow(
             }
         };
         let cilium_version = *version.borrow_and_update();
-        let read = time::timeout(PATIENCE, read(&netlink, &view, &cilium_run, cilium_version)).await;
+        let read = time::timeout(TIMEOUT, read(&netlink, &view, &cilium_run, cilium_version)).await;
         match read.unwrap_or(Err(DeviceError::Timeout)) {
             Ok(read) => {
                 failing = false;
@@ -101,7 +101,7 @@ pub async fn follow(
 
 /// Publishes the facts. Receivers wake up only for a difference.
 fn publish(facts: &watch::Sender<Option<Arc<Facts>>>, mut read: Facts) {
-    tell_problem(facts.borrow().as_deref(), &read);
+    log_problem(facts.borrow().as_deref(), &read);
     facts.send_if_modified(|current| {
         if let Some(current) = current {
             read.running = read.running.clone().or_known(&current.running);
@@ -115,7 +115,7 @@ fn publish(facts: &watch::Sender<Option<Arc<Facts>>>, mut read: Facts) {
 }
 
 /// Logs each new reason why Cilium's files cannot be read, and that the last one is gone.
-fn tell_problem(before: Option<&Facts>, now: &Facts) {
+fn log_problem(before: Option<&Facts>, now: &Facts) {
     let before = before.and_then(|facts| facts.running_problem.as_deref());
     match now.running_problem.as_deref() {
         Some(reason) if before != Some(reason) => {

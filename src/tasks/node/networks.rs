@@ -28,7 +28,7 @@ use vtep_core::{
 
 use crate::{
     kernel::netlink::{DumpError, dump, fold},
-    liveness::Beat,
+    liveness::Heartbeat,
 };
 
 /// The maximum time between two reads, in case a notification is lost.
@@ -62,11 +62,11 @@ pub async fn follow(
     own_tables: BTreeSet<u32>,
     mut changes: mpsc::Receiver<()>,
     out: watch::Sender<Option<Surroundings>>,
-    beat: Beat,
+    heartbeat: Heartbeat,
 ) {
     let mut failing = false;
     while !out.is_closed() {
-        beat.now();
+        heartbeat.beat();
         let began = Instant::now();
         let read = read(&netlink, &own_tables).await;
         match &read {

@@ -19,7 +19,7 @@ use vtep_core::{
     config::spec::Vtep,
     tunnel::{
         self_ip::{Known, Learned, SelfIp},
-        vtep_probes::Lane,
+        vtep_probes::VtepProbes,
     },
     types::error_chain::chain,
 };
@@ -77,17 +77,17 @@ impl Memory {
     }
 
     /// Takes in what the probes know by now; what is in force no more is forgotten.
-    pub fn follow(&mut self, lanes: &BTreeMap<Ipv4Net, Lane>, now: Instant, at: Timestamp) {
+    pub fn follow(&mut self, vteps: &BTreeMap<Ipv4Net, VtepProbes>, now: Instant, at: Timestamp) {
         // Before the first configuration there are none.
-        if lanes.is_empty() {
+        if vteps.is_empty() {
             return;
         }
-        self.learned.retain(|cidr, _| lanes.contains_key(cidr));
-        for (&cidr, lane) in lanes {
+        self.learned.retain(|cidr, _| vteps.contains_key(cidr));
+        for (&cidr, probes) in vteps {
             // An echo alone may have gone to the endpoint before, while the map was not written yet.
-            let proven = |known: &Known| known.mac.is_some() || !lane.heard;
-            let Some(known) = lane.known.filter(proven) else { continue };
-            let of = SelfIp { endpoint: lane.vtep.endpoint, known, learned_at: at };
+            let proven = |known: &Known| known.mac.is_some() || !probes.heard;
+            let Some(known) = probes.known.filter(proven) else { continue };
+            let of = SelfIp { endpoint: probes.vtep.endpoint, known, learned_at: at };
             let record = self.learned.entry(cidr).or_insert(of);
             if (record.endpoint, record.known) != (of.endpoint, of.known) {
                 *record = of;
@@ -145,11 +145,11 @@ fn places(learned: &Learned) -> Vec<(Ipv4Net, Ipv4Addr, Ipv4Addr, bool)> {
 
 #[cfg(test)]
 mod tests {
-    use vtep_core::tunnel::{vtep_probes::Pace, window::Thresholds};
+    use vtep_core::tunnel::{vtep_probes::ProbeTiming, window::Thresholds};
 
     use super::*;
 
-    const PACE: Pace = Pace {
+    const TIMING: ProbeTiming = ProbeTiming {
         interval: Duration::from_secs(1),
         timeout: Duration::from_millis(500),
         thresholds: Thresholds { raise: 3, clear: 3 },
@@ -163,11 +163,11 @@ mod tests {
         }
     }
 
-    fn lanes(self_ip: u8, mac: u8) -> BTreeMap<Ipv4Net, Lane> {
+    fn vteps(self_ip: u8, mac: u8) -> BTreeMap<Ipv4Net, VtepProbes> {
         let vtep = vtep(34);
-        let mut lane = Lane::new(vtep, None, PACE, Instant::now());
-        lane.known = Some(Known { self_ip: [10, 1, 6, self_ip].into(), mac: Some([mac; 6].into()), echo: true });
-        [(vtep.cidr, lane)].into()
+        let mut probes = VtepProbes::new(vtep, None, TIMING, Instant::now());
+        probes.known = Some(Known { self_ip: [10, 1, 6, self_ip].into(), mac: Some([mac; 6].into()), echo: true });
+        [(vtep.cidr, probes)].into()
     }
 
     /// The write that is under way has ended.
@@ -185,7 +185,7 @@ mod tests {
         let mut memory = Memory::load(file());
         assert_eq!(memory.recall(&vtep(34)), None);
         memory.follow(&BTreeMap::new(), now, Timestamp::UNIX_EPOCH);
-        memory.follow(&lanes(34, 2), now, Timestamp::UNIX_EPOCH);
+        memory.follow(&vteps(34, 2), now, Timestamp::UNIX_EPOCH);
         saved(&mut memory).await;
         let again = Memory::load(file());
         let known = again.recall(&vtep(34)).expect("it is known");
@@ -204,13 +204,13 @@ mod tests {
         let start = Instant::now();
         let mut memory = Memory::load(file.clone());
         let steps = [
-            (lanes(34, 2), 0, (34, 2), "the first at once"),
-            (lanes(34, 4), 1, (34, 2), "another MAC later"),
-            (lanes(35, 4), 2, (35, 4), "another address at once"),
-            (lanes(35, 6), 62, (35, 6), "another MAC after a minute"),
+            (vteps(34, 2), 0, (34, 2), "the first at once"),
+            (vteps(34, 4), 1, (34, 2), "another MAC later"),
+            (vteps(35, 4), 2, (35, 4), "another address at once"),
+            (vteps(35, 6), 62, (35, 6), "another MAC after a minute"),
         ];
-        for (lanes, seconds, (self_ip, mac), what) in steps {
-            memory.follow(&lanes, start + Duration::from_secs(seconds), Timestamp::UNIX_EPOCH);
+        for (vteps, seconds, (self_ip, mac), what) in steps {
+            memory.follow(&vteps, start + Duration::from_secs(seconds), Timestamp::UNIX_EPOCH);
             saved(&mut memory).await;
             let learned = file.load().expect("readable").expect("saved");
             let known = learned.values().next().map(|of| (of.known.self_ip, of.known.mac));
@@ -230,7 +230,7 @@ mod tests {
             let mut memory = Memory::load(file.clone());
             let now = Instant::now();
             for self_ip in 34..44 {
-                memory.follow(&lanes(self_ip, 2), now, Timestamp::UNIX_EPOCH);
+                memory.follow(&vteps(self_ip, 2), now, Timestamp::UNIX_EPOCH);
                 assert!(!dir.path().join(FILE).exists(), "it hangs");
             }
             drop(mends);
@@ -241,7 +241,7 @@ mod tests {
             };
             saved(&mut memory).await;
             assert_eq!(in_file(), Some([10, 1, 6, 34].into()), "the one that was under way");
-            memory.follow(&lanes(43, 2), now, Timestamp::UNIX_EPOCH);
+            memory.follow(&vteps(43, 2), now, Timestamp::UNIX_EPOCH);
             saved(&mut memory).await;
             assert_eq!(in_file(), Some([10, 1, 6, 43].into()), "those in between never");
         });
@@ -265,15 +265,15 @@ mod tests {
         let path = dir.path().join(FILE);
         let now = Instant::now();
         let mut look = Memory::read_only(&StateFile::new(path.clone()));
-        look.follow(&lanes(34, 2), now, Timestamp::UNIX_EPOCH);
+        look.follow(&vteps(34, 2), now, Timestamp::UNIX_EPOCH);
         assert!(look.saving.is_none() && !path.exists());
         let mut memory = Memory::load(StateFile::new("/proc/nowhere/learned.json".into()));
-        memory.follow(&lanes(34, 2), now, Timestamp::UNIX_EPOCH);
+        memory.follow(&vteps(34, 2), now, Timestamp::UNIX_EPOCH);
         saved(&mut memory).await;
         assert!(memory.failed && memory.recall(&vtep(34)).is_some());
-        memory.follow(&lanes(35, 2), now, Timestamp::UNIX_EPOCH);
+        memory.follow(&vteps(35, 2), now, Timestamp::UNIX_EPOCH);
         assert!(memory.saving.is_none(), "it is tried again after a minute");
-        memory.follow(&lanes(35, 2), now + SAVE_AGAIN, Timestamp::UNIX_EPOCH);
+        memory.follow(&vteps(35, 2), now + SAVE_AGAIN, Timestamp::UNIX_EPOCH);
         assert!(memory.saving.is_some());
     }
 }

@@ -6,7 +6,7 @@ use tracing::warn;
 use vtep_core::{
     config::spec::Tunnel,
     node::devices::CiliumDevices,
-    tunnel::{frames::Echo, window::Health},
+    tunnel::{frames::Echo, window::ProbeWindow},
 };
 
 use crate::kernel::{
@@ -136,9 +136,9 @@ async fn receive(socket: Option<&IcmpSocket>) -> io::Result<(Ipv4Addr, Echo)> {
 }
 
 /// Enters a probe into its record: as sent, or as lost if it could not be sent.
-pub(super) fn record(health: &mut Health, sequence: u16, now: Instant, sent: io::Result<()>) {
+pub(super) fn record(window: &mut ProbeWindow, sequence: u16, now: Instant, sent: io::Result<()>) {
     match sent {
-        Ok(()) => health.on_sent(sequence, now),
-        Err(error) => health.on_send_error(&error, now),
+        Ok(()) => window.on_sent(sequence, now),
+        Err(error) => window.on_send_error(&error, now),
     }
 }

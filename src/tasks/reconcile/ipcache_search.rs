@@ -15,7 +15,7 @@ use crate::kernel::{ipcache::Ipcache, maps::MapError};
 
 const INTERVAL: Duration = Duration::from_secs(60);
 /// The maximum number of reported entries of one CIDR. Even a single entry needs a person's attention.
-const TOLD: usize = 16;
+const LIMIT: usize = 16;
 
 /// VTEP CIDR → prefixes inside it that resolve to something else.
 pub type Found = BTreeMap<Ipv4Net, Vec<Inside>>;
@@ -97,6 +97,6 @@ fn search(bpffs: &Path, cidrs: &BTreeSet<Ipv4Net>) -> Result<Found, MapError> {
 fn others_inside(ipcache: &Ipcache, cidr: Ipv4Net) -> Result<Vec<Inside>, MapError> {
     let mut inside = ipcache.inside(cidr)?;
     inside.retain(|inside| !inside.entry.is_outside() || inside.entry.endpoint.is_some());
-    inside.truncate(TOLD);
+    inside.truncate(LIMIT);
     Ok(inside)
 }

@@ -17,7 +17,7 @@ use vtep_core::{
             maps::{Decision, IpcacheFound, Maps, decide, writes_ipcache},
         },
         ipcache::{Inside, Owned},
-        layout::Model,
+        layout::Layout,
         plan::Op,
         repairs::Repairs,
         report::Failure,
@@ -43,7 +43,7 @@ pub struct MapsReconciler {
 
 /// The state of the maps, and the planned changes.
 pub struct Observed {
-    pub model: Model,
+    pub model: Layout,
     pub decision: Decision,
     /// The reason why there is no VTEP map to write to.
     pub map_problem: Option<MapError>,
@@ -80,7 +80,7 @@ enum WriteError {
 #[must_use]
 pub fn observe(inputs: Inputs<'_>, owned: &Owned) -> Observed {
     let Inputs { settings, view, facts } = inputs;
-    let spec = view.in_force.as_ref();
+    let spec = view.effective.as_ref();
     let mask_length = spec.and_then(|spec| ipv4_mask_to_prefix(spec.mask).ok()).unwrap_or(32);
     let mut found = Maps::none();
     let (vteps, mut map_problem) = match open_vteps(&settings.bpffs, mask_length, &mut found) {
@@ -102,8 +102,8 @@ pub fn observe(inputs: Inputs<'_>, owned: &Owned) -> Observed {
     };
     let decision = decide(inputs, owned, &found);
     let mut model = found.model;
-    if written && model == Model::None && ipcache.is_some() {
-        (model, map_problem) = (Model::Ipcache, None);
+    if written && model == Layout::None && ipcache.is_some() {
+        (model, map_problem) = (Layout::Ipcache, None);
     }
     let ipcache_seen = found.has_ipcache();
     Observed { model, decision, map_problem, ipcache_problem, ipcache_seen, ipcache, vteps }
@@ -124,10 +124,10 @@ fn open_ipcache(bpffs: &Path, cidrs: &BTreeSet<Ipv4Net>, owned: &Owned, found: &
 }
 
 /// The model for a map that could not be read.
-fn model_of(error: &MapError) -> Model {
+fn model_of(error: &MapError) -> Layout {
     match error {
-        MapError::UnknownLayout { .. } => Model::Unsupported,
-        MapError::Absent { .. } => Model::None,
+        MapError::UnknownLayout { .. } => Layout::Unsupported,
+        MapError::Absent { .. } => Layout::None,
         MapError::NoBpffs { .. }
         | MapError::NotAMap { .. }
         | MapError::NotAllowed { .. }
@@ -135,7 +135,7 @@ fn model_of(error: &MapError) -> Model {
         | MapError::Open { .. }
         | MapError::Read { .. }
         | MapError::Write { .. }
-        | MapError::Delete { .. } => Model::Unreadable,
+        | MapError::Delete { .. } => Layout::Unreadable,
     }
 }
 
@@ -153,16 +153,16 @@ impl MapsReconciler {
         let (mut done, mut failures, mut repairs) = (Vec::new(), Vec::new(), Vec::new());
         if writes && !observed.decision.plan.is_empty() {
             (done, failures) = self.write_all(&mut observed, now);
-            let Decision { desired, keep, .. } = &observed.decision;
+            let Decision { desired, retain, .. } = &observed.decision;
             if is_same_map {
-                repairs = self.repairs.among(desired, keep, &done).copied().collect();
+                repairs = self.repairs.among(desired, retain, &done).copied().collect();
             }
             repairs.iter().for_each(|op| self.note_repair(op, now));
             // The second observation verifies the writes: its plan must be empty.
             observed = observe(inputs, self.ledger.owned());
         }
-        let Decision { desired, keep, plan, .. } = &observed.decision;
-        self.repairs.on_pass(desired, keep, &done, plan);
+        let Decision { desired, retain, plan, .. } = &observed.decision;
+        self.repairs.on_pass(desired, retain, &done, plan);
         let conflicts = self.conflicts(inputs, &observed, now).await;
         MapsPass { observed, done, failures, repairs, conflicts, is_same_map }
     }
@@ -234,9 +234,9 @@ impl MapsReconciler {
         now: Instant,
     ) -> BTreeMap<Ipv4Net, Vec<Inside>> {
         let Some(ipcache) = &observed.ipcache else { return BTreeMap::new() };
-        let cidrs = view.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect();
+        let cidrs = view.effective.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect();
         let mut conflicts = self.search.turn(&settings.bpffs, ipcache.id, &cidrs, now).await.clone();
-        for (&cidr, &entry) in &observed.decision.taken {
+        for (&cidr, &entry) in &observed.decision.conflicts {
             conflicts.entry(cidr).or_default().insert(0, Inside { prefix: cidr, entry });
         }
         conflicts

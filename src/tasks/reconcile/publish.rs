@@ -44,18 +44,18 @@ impl Reconciler {
             route_problem: why(routes.observed.problem.as_ref().map(|error| error as _)),
             refused: self.routes.refused(),
             verify_only: observed.decision.verify_only,
-            left_out: observed.decision.left_out,
+            over_capacity: observed.decision.over_capacity,
             foreign_routes: routes.observed.decision.foreign.iter().map(ToString::to_string).collect(),
             pending: [observed.decision.plan, routes.observed.decision.plan.clone()].concat(),
             failures: [failures, routes.failures.clone()].concat(),
             repairs: self.count_repairs(view, &repairs),
             repairs_total: self.current.repairs_total + repaired,
             contended: self.maps.contention.contended(now),
-            left_alone: self.maps.contention.left_alone(now),
+            backed_off: self.maps.contention.backed_off(now),
             last_pass: Some(last_pass),
         };
-        self.say_changes(&report);
-        self.say_problems(&report);
+        self.log_changes(&report);
+        self.log_problems(&report);
         let report = Arc::new(report);
         self.report.send_if_modified(|published| {
             let differs = published.differs(&report);
@@ -67,7 +67,7 @@ impl Reconciler {
 
     /// Counts the repairs since the start for each entry of the current configuration.
     fn count_repairs(&self, view: &View, repairs: &[Op]) -> BTreeMap<Ipv4Net, u64> {
-        let wanted: BTreeSet<_> = view.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect();
+        let wanted: BTreeSet<_> = view.effective.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect();
         let mut counts = self.current.repairs.clone();
         for cidr in repairs.iter().filter_map(Op::entry) {
             *counts.entry(cidr).or_default() += 1;
@@ -77,7 +77,7 @@ impl Reconciler {
     }
 
     /// Logs each new state once, not in every pass.
-    fn say_changes(&self, report: &DatapathReport) {
+    fn log_changes(&self, report: &DatapathReport) {
         if report.verify_only && !self.current.verify_only {
             info!("VTEP map is an LPM trie, maintained from custom resources; comparing it, not writing");
         }
@@ -88,12 +88,12 @@ impl Reconciler {
     }
 
     /// Logs each new problem once, not in every pass.
-    fn say_problems(&self, report: &DatapathReport) {
+    fn log_problems(&self, report: &DatapathReport) {
         let known: Vec<_> = self.current.problems().collect();
         for problem in report.problems().filter(|problem| !known.contains(problem)) {
             warn!(%problem, "datapath not as configured");
         }
-        for cidr in report.left_out.difference(&self.current.left_out) {
+        for cidr in report.over_capacity.difference(&self.current.over_capacity) {
             warn!(%cidr, "no room for this VTEP: entries from Cilium's start fill the map; restart the cilium DaemonSet");
         }
         for (cidr, inside) in report.intruders.iter().filter(|(cidr, _)| !self.current.intruders.contains_key(cidr)) {

@@ -25,7 +25,7 @@ use vtep_core::{
     types::error_chain::chain,
 };
 
-use super::{journal::Journal, lifeline::Lifeline, switch::Switch};
+use super::{dead_mans_switch::DeadMansSwitch, journal::Journal, lifeline::Lifeline};
 use crate::kernel::routes::{self, RouteError};
 
 /// The maximum time between two comparisons of routes, in case a notification is lost.
@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub struct RoutesReconciler {
     netlink: Handle,
     journal: Journal,
-    switch: Switch,
+    switch: DeadMansSwitch,
     repairs: Repairs,
     due: Instant,
     compared: Instant,
@@ -91,7 +91,7 @@ pub async fn observe(inputs: Inputs<'_>, past: Past<'_>, netlink: &Handle, ipcac
 impl RoutesReconciler {
     #[must_use]
     pub fn new(netlink: Handle, journal: Journal, lifeline: Lifeline) -> Self {
-        let (switch, repairs, now) = (Switch::new(lifeline), Repairs::default(), Instant::now());
+        let (switch, repairs, now) = (DeadMansSwitch::new(lifeline), Repairs::default(), Instant::now());
         Self { netlink, journal, switch, repairs, due: now, compared: now, last: RoutesPass::default() }
     }
 
@@ -133,15 +133,15 @@ impl RoutesReconciler {
         let (mut done, mut failures, mut repairs) = (Vec::new(), Vec::new(), 0);
         if writes && !observed.decision.plan.is_empty() {
             (done, failures) = self.write_all(std::mem::take(&mut observed.decision.plan)).await;
-            let Decision { desired, keep, .. } = &observed.decision;
+            let Decision { desired, retain, .. } = &observed.decision;
             if is_same_map {
-                repairs = self.repairs.among(desired, keep, &done).count() as u64;
+                repairs = self.repairs.among(desired, retain, &done).count() as u64;
             }
             // The second observation verifies the writes: its plan must be empty.
             observed = self.observe(inputs, ipcache_seen).await;
         }
-        let Decision { desired, keep, plan, .. } = &observed.decision;
-        self.repairs.on_pass(desired, keep, &done, plan);
+        let Decision { desired, retain, plan, .. } = &observed.decision;
+        self.repairs.on_pass(desired, retain, &done, plan);
         let is_unread = matches!(observed.problem, Some(RouteProblem::Read(_)));
         if is_unread || (writes && !plan.is_empty()) {
             // Retry the remaining work at the next tick.

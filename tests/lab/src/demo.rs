@@ -23,7 +23,7 @@ use crate::{
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9808);
 const POLL: Duration = Duration::from_millis(200);
 /// The timeout of `--once`.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// The timeout of the agent's stop.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -49,7 +49,7 @@ pub(crate) fn run(agent: &Path, once: bool, stop: &Stop) -> Result<ExitCode> {
 
 /// Prints the agent's table: once when everything is healthy, or at every change until Ctrl-C.
 fn show(agent: &Path, server: SocketAddr, once: bool, stop: &Stop, child: &mut Child) -> Result<ExitCode> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let mut last: Option<Answer> = None;
     while !stop.wait_for(POLL) {
         if let Some(status) = child.try_wait()? {
@@ -70,7 +70,7 @@ fn show(agent: &Path, server: SocketAddr, once: bool, stop: &Stop, child: &mut C
         }
         if once && Instant::now() > deadline {
             print_status(agent, server)?;
-            println!("not healthy within {} seconds", PATIENCE.as_secs());
+            println!("not healthy within {} seconds", TIMEOUT.as_secs());
             return Ok(ExitCode::FAILURE);
         }
     }

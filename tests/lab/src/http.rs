@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An answer: its status and its body.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,8 +19,8 @@ pub(crate) struct Answer {
 
 /// Gets a path. It also fails while no server listens yet.
 pub(crate) fn get(server: SocketAddr, path: &str) -> Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

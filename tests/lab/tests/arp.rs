@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use vtep_lab::{ArpRequest, BIGIP_TUNNEL, BigIp, Faults, Host, Lab, Mac, arp, ping};
 
 /// Longer than an answer, which takes microseconds.
-const PATIENCE: Duration = Duration::from_millis(300);
+const TIMEOUT: Duration = Duration::from_millis(300);
 const STRANGER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 #[test]
@@ -90,5 +90,5 @@ fn capture_one_tunnel_frame(host: &Host, node: Ipv4Addr) -> Result<Child> {
 }
 
 fn ask(bigip: &BigIp, request: ArpRequest) -> Result<Option<Mac>> {
-    arp(&bigip.host, BIGIP_TUNNEL, request, PATIENCE)
+    arp(&bigip.host, BIGIP_TUNNEL, request, TIMEOUT)
 }

@@ -17,7 +17,7 @@ use aya::maps::MapInfo;
 use vtep_lab::{Lab, ping, proxy};
 
 /// The kernel frees maps and namespaces a moment after their last user.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[test]
 fn labs_live_side_by_side() -> Result<()> {
@@ -166,7 +166,7 @@ fn bpf_maps_of(process: &Path) -> Result<BTreeSet<u32>> {
 }
 
 fn eventually(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !is_so()? {
         ensure!(Instant::now() < deadline, "{what}");
         thread::sleep(Duration::from_millis(20));

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
-use super::{InForce, Slot};
+use super::{Effective, Slot};
 use crate::config::{
     finding::{Finding, Rule},
     parse::{Complaint, Line, overlaps},
@@ -14,20 +14,20 @@ use crate::config::{
 
 /// The result of judging slots: those that may take effect, and those that may not.
 pub(super) struct Judged {
-    pub(super) in_force: Vec<Vtep>,
+    pub(super) effective: Vec<Vtep>,
     pub(super) vetoed: BTreeSet<Ipv4Net>,
     pub(super) findings: Vec<Finding>,
 }
 
 /// Retains a whole configuration. `lines` are the lines of the current document; findings refer to them.
 #[must_use]
-pub fn keep(last_good: &Spec, lines: &[Line], around: Around<'_>) -> InForce {
+pub fn keep(last_good: &Spec, lines: &[Line], around: Around<'_>) -> Effective {
     let line_of = |vtep: &Vtep| lines.iter().rfind(|line| line.cidr == Some(vtep.cidr)).map(|line| line.index);
     let slots: Vec<Slot> =
         last_good.vteps.iter().map(|vtep| Slot { vtep: *vtep, line: line_of(vtep), held: true }).collect();
-    let Judged { in_force, vetoed, findings } = judge(&slots, lines, around);
-    let spec = Spec { vteps: in_force, ..last_good.clone() };
-    InForce { spec, last_good: last_good.clone(), vetoed, findings, stale: true }
+    let Judged { effective, vetoed, findings } = judge(&slots, lines, around);
+    let spec = Spec { vteps: effective, ..last_good.clone() };
+    Effective { spec, last_good: last_good.clone(), vetoed, findings, stale: true }
 }
 
 /// Whether the value passes all checks: no known fact rules it out, and every fact that could do so is known.
@@ -37,24 +37,24 @@ pub(super) fn passes(vtep: Vtep, around: Around<'_>) -> bool {
 
 /// Removes the slots that may not take effect. The document's own lines have already passed these checks.
 pub(super) fn judge(slots: &[Slot], lines: &[Line], around: Around<'_>) -> Judged {
-    let mut in_force: Vec<Slot> = Vec::new();
-    let mut judged = Judged { in_force: Vec::new(), vetoed: BTreeSet::new(), findings: Vec::new() };
+    let mut effective: Vec<Slot> = Vec::new();
+    let mut judged = Judged { effective: Vec::new(), vetoed: BTreeSet::new(), findings: Vec::new() };
     for slot in slots {
         let complaints = if slot.held { complaints(slot.vtep, around) } else { Vec::new() };
         if complaints.is_empty() {
-            in_force.push(*slot);
+            effective.push(*slot);
         } else {
             judged.refuse(slot, lines, complaints);
         }
     }
     while let Some((at, problem)) =
-        in_force.iter().enumerate().find_map(|(at, slot)| Some((at, loops(slot, &in_force)?)))
+        effective.iter().enumerate().find_map(|(at, slot)| Some((at, loops(slot, &effective)?)))
     {
-        let slot = in_force.remove(at);
+        let slot = effective.remove(at);
         let remedy = "write a tunnel network that no endpoint is in, and endpoints outside every tunnel network";
         judged.refuse(&slot, lines, vec![Complaint::new(Rule::VtepEndpointInVtepCidr, problem, remedy)]);
     }
-    judged.in_force = in_force.into_iter().map(|slot| slot.vtep).collect();
+    judged.effective = effective.into_iter().map(|slot| slot.vtep).collect();
     judged
 }
 

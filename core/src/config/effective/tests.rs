@@ -25,9 +25,9 @@ fn document(lines: &[&str]) -> Keys {
 }
 
 fn spec(lines: &[&str]) -> Spec {
-    let in_force = in_force(&parse(&document(lines)), None).expect("a configuration");
-    assert!(!in_force.stale, "{lines:?}");
-    in_force.spec
+    let effective = effective(&parse(&document(lines)), None).expect("a configuration");
+    assert!(!effective.stale, "{lines:?}");
+    effective.spec
 }
 
 fn shown(vteps: &[Vtep]) -> Vec<String> {
@@ -78,9 +78,9 @@ fn a_line_in_error_keeps_its_last_good_value() {
     ];
     for (name, before, now, expected) in cases {
         let last_good = (!before.is_empty()).then(|| spec(before));
-        let in_force = in_force(&parse(&document(now)), last_good.as_ref()).expect("a configuration");
-        assert_eq!(shown(&in_force.spec.vteps), *expected, "{name}");
-        assert_eq!(in_force.stale, *name != "no error", "{name}");
+        let effective = effective(&parse(&document(now)), last_good.as_ref()).expect("a configuration");
+        assert_eq!(shown(&effective.spec.vteps), *expected, "{name}");
+        assert_eq!(effective.stale, *name != "no error", "{name}");
     }
 }
 
@@ -100,9 +100,9 @@ fn an_error_in_the_list_keeps_everything() {
         let mut keys = document(&[C]);
         keys.insert(key.to_owned(), value.to_owned());
         let parsed = parse(&keys);
-        assert_eq!(in_force(&parsed, None), None, "{key}");
-        let kept = InForce::whole(last_good.clone(), true);
-        assert_eq!(in_force(&parsed, Some(&last_good)), Some(kept), "{key}");
+        assert_eq!(effective(&parsed, None), None, "{key}");
+        let kept = Effective::whole(last_good.clone(), true);
+        assert_eq!(effective(&parsed, Some(&last_good)), Some(kept), "{key}");
     }
 }
 
@@ -114,8 +114,8 @@ fn switched_off_is_off() {
     // Even with a value at which Cilium exits: an error holds back nothing of the configuration here.
     for (key, value) in [("vtep-mask", ""), ("enable-ipv4", "ture"), ("tunnel-port", "847x")] {
         keys.insert(key.to_owned(), value.to_owned());
-        let in_force = in_force(&parse(&keys), Some(&last_good)).expect("a configuration");
-        assert!(!in_force.spec.enabled && in_force.spec.vteps.is_empty() && !in_force.stale, "{key}");
+        let effective = effective(&parse(&keys), Some(&last_good)).expect("a configuration");
+        assert!(!effective.spec.enabled && effective.spec.vteps.is_empty() && !effective.stale, "{key}");
     }
 }
 
@@ -126,7 +126,7 @@ fn a_wrong_mask_loses_no_last_good_value() {
     let after = |lines: &[&str], mask: Option<&str>, last_good: &Spec| {
         let mut keys = document(lines);
         keys.extend(mask.map(|mask| ("vtep-mask".to_owned(), mask.to_owned())));
-        in_force(&parse(&keys), Some(last_good)).expect("a configuration")
+        effective(&parse(&keys), Some(last_good)).expect("a configuration")
     };
     const X: &str = "10.5.0.0/16 192.0.2.5 00:50:56:00:00:05";
     let cases: [(&str, &[&str], bool); 4] = [
@@ -156,9 +156,9 @@ fn a_new_mask_drops_what_it_replaces() {
     let last_good = spec(&[A, B]);
     let mut keys = document(&["10.1.0.0/16 192.0.2.1 00:50:56:00:00:01", "10.1.2.0/24 192.0.2.2 00:50:56:00:00:02"]);
     keys.insert("vtep-mask".to_owned(), "255.255.0.0".to_owned());
-    let in_force = in_force(&parse(&keys), Some(&last_good)).expect("a configuration");
-    assert_eq!(shown(&in_force.spec.vteps), ["10.1.0.0/16 192.0.2.1 00:50:56:00:00:01"]);
-    assert!(in_force.stale);
+    let effective = effective(&parse(&keys), Some(&last_good)).expect("a configuration");
+    assert_eq!(shown(&effective.spec.vteps), ["10.1.0.0/16 192.0.2.1 00:50:56:00:00:01"]);
+    assert!(effective.stale);
 }
 
 #[test]
@@ -196,10 +196,10 @@ fn as_many_stay_as_the_map_holds() {
     let lines: Vec<String> = (1..=8).map(|n| format!("10.1.{n}.0/24 192.0.2.{n} 00:50:56:00:00:0{n}")).collect();
     let last_good = spec(&lines.iter().map(String::as_str).collect::<Vec<_>>());
     let now = ["10.1.21.0/24 192.0.2.21 00:50:56:00:00:21", "10.1.22.0/24 192.0.2.22 00:50:56:00:00:22", "x y z"];
-    let in_force = in_force(&parse(&document(&now)), Some(&last_good)).expect("a configuration");
+    let effective = effective(&parse(&document(&now)), Some(&last_good)).expect("a configuration");
     let expected: Vec<&str> = now.iter().take(2).copied().chain(lines.iter().take(6).map(String::as_str)).collect();
-    assert_eq!(shown(&in_force.spec.vteps), expected);
-    assert_eq!(in_force.spec.check(), Ok(()));
+    assert_eq!(shown(&effective.spec.vteps), expected);
+    assert_eq!(effective.spec.check(), Ok(()));
 }
 
 /// The node now needs a retained network: by each fact, with a line in error and with the list in error.
@@ -231,7 +231,7 @@ fn a_retained_value_is_checked_like_a_line() {
             let mut keys = document(&["10.9.1.0/24 192.0.2.1 00:50:56:00:00:01", second]);
             keys.extend(value.map(|value| (key.to_owned(), value.to_owned())));
             let parsed = parse_around(&keys, around);
-            let now = in_force_around(&parsed, Some(&last_good), around).expect("a configuration");
+            let now = effective_around(&parsed, Some(&last_good), around).expect("a configuration");
             assert_eq!(all(&now.spec), BTreeSet::from([net("10.9.1.0/24")]), "{rule} {second} {key}");
             assert_eq!((&now.last_good, now.stale), (&last_good, true), "{rule} {second} {key}");
             assert_eq!(now.vetoed, BTreeSet::from([net("10.1.2.0/24")]), "{rule} {second} {key}");
@@ -251,7 +251,7 @@ fn a_line_that_is_vetoed_itself_is_told_once() {
     let standing = all(&last_good);
     let around = Around { surroundings: &surroundings, standing: &standing };
     let parsed = parse_around(&document(&[A, B]), around);
-    let now = in_force_around(&parsed, Some(&last_good), around).expect("a configuration");
+    let now = effective_around(&parsed, Some(&last_good), around).expect("a configuration");
     assert_eq!((shown(&now.spec.vteps), &now.last_good), (vec![A.to_owned()], &last_good));
     assert_eq!(parsed.findings.iter().filter(|finding| finding.rule == Rule::VtepCidrOverlapsConnected).count(), 1);
     assert_eq!(now.findings, []);
@@ -267,7 +267,7 @@ fn an_endpoint_in_a_network_held_over() {
     let around = Around { surroundings: &Surroundings::default(), standing: &standing };
     let mut keys = document(&[GOOD]);
     keys.insert("vtep-mask".to_owned(), String::new());
-    let now = in_force_around(&parse(&keys), Some(&last_good), around).expect("a configuration");
+    let now = effective_around(&parse(&keys), Some(&last_good), around).expect("a configuration");
     assert_eq!(shown(&now.spec.vteps), [GOOD]);
     assert_eq!(now.vetoed, BTreeSet::from([net("10.169.72.0/24")]));
     let [finding] = now.findings.as_slice() else { panic!("{:?}", now.findings) };
@@ -289,7 +289,7 @@ fn a_new_line_gives_way_to_a_retained_value() {
         // No value of the first line is readable, so the document alone does not show the conflict.
         let parsed = parse(&document(&["x y z", second]));
         assert!(parsed.lines[1].vtep.is_some(), "{name}");
-        let now = in_force_around(&parsed, Some(&last_good), around).expect("a configuration");
+        let now = effective_around(&parsed, Some(&last_good), around).expect("a configuration");
         assert_eq!(now.spec, last_good, "{name}");
         assert_eq!(
             now.findings.iter().map(|f| (f.key.as_str(), f.index)).collect::<Vec<_>>(),

@@ -45,7 +45,7 @@ impl<'k> List<'k> {
     ) -> Option<T> {
         let value = self.values.get(index)?;
         let (value_read, complaint) = match reader(value) {
-            Ok(Read { value, doubt }) => (Some(value), doubt),
+            Ok(Read { value, warning }) => (Some(value), warning),
             Err(complaint) => (None, Some(complaint)),
         };
         findings.extend(complaint.map(|complaint| complaint.about(self.key, Some(index), value)));

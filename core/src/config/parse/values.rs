@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Read<T> {
     pub(super) value: T,
-    pub(super) doubt: Option<Complaint>,
+    pub(super) warning: Option<Complaint>,
 }
 
 /// A finding that has no place yet.
@@ -75,7 +75,7 @@ pub(super) fn endpoint(value: &str) -> Result<Read<Ipv4Addr>, Complaint> {
         return Err(Complaint::new(Rule::VtepEndpointNotIpv4, problem, EXAMPLE));
     }
     match value.parse::<Ipv4Addr>() {
-        Ok(address) if is_unicast(address) => Ok(Read { value: address, doubt: None }),
+        Ok(address) if is_unicast(address) => Ok(Read { value: address, warning: None }),
         Ok(_) => {
             let problem = format!("{shown} is not a unicast address, so no BIG-IP can have it");
             Err(Complaint::new(Rule::VtepEndpointNotUnicast, problem, EXAMPLE))
@@ -114,11 +114,11 @@ pub(super) fn cidr(value: &str, mask: Ipv4Addr) -> Result<Read<Ipv4Net>, Complai
         };
         return Err(Complaint::new(Rule::VtepCidrInvalid, problem, format!("write e.g. {example}")));
     };
-    let doubt = (net.trunc() != net).then(|| {
+    let warning = (net.trunc() != net).then(|| {
         let problem = format!("{shown} has host bits, and is read as {}", net.trunc());
         Complaint::new(Rule::VtepCidrHostBits, problem, format!("write the network, {}", net.trunc()))
     });
-    Ok(Read { value: net.trunc(), doubt })
+    Ok(Read { value: net.trunc(), warning })
 }
 
 /// The network that the writer most likely meant.
@@ -148,7 +148,7 @@ pub(super) fn mac(value: &str) -> Result<Read<Mac>, Complaint> {
         let problem = format!("{shown} is the zero MAC, which the datapath reads as \"no entry\"");
         return Err(Complaint::new(Rule::VtepMacZero, problem, remedy));
     }
-    let doubt = if mac.is_multicast() {
+    let warning = if mac.is_multicast() {
         let problem = format!(
             "{shown} is a group address (its first octet is odd): no BIG-IP interface can own it, ping may pass, and TCP does not"
         );
@@ -159,7 +159,7 @@ pub(super) fn mac(value: &str) -> Result<Read<Mac>, Complaint> {
     } else {
         None
     };
-    Ok(Read { value: mac, doubt })
+    Ok(Read { value: mac, warning })
 }
 
 /// Parses a netmask in dotted notation; it must be contiguous and not empty.

@@ -25,7 +25,7 @@ fn with(keys: Keys, key: &str, value: Option<&str>) -> Keys {
 
 fn see(keys: Keys, surroundings: &Surroundings, previous: Option<&View>) -> View {
     let document = Document::of_keys(keys, surroundings.clone());
-    View::next("test", &Sight::Document(document).into(), previous, Timestamp::UNIX_EPOCH)
+    View::next("test", &SourceState::Document(document).into(), previous, Timestamp::UNIX_EPOCH)
 }
 
 /// The view after a restart, restored from the state file.
@@ -38,8 +38,8 @@ fn cidrs(spec: Option<&Spec>) -> Vec<String> {
     spec.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr.to_string()).collect()
 }
 
-fn in_force(view: &View) -> Vec<String> {
-    cidrs(view.in_force.as_ref())
+fn effective(view: &View) -> Vec<String> {
+    cidrs(view.effective.as_ref())
 }
 
 fn net(text: &str) -> Ipv4Net {
@@ -65,26 +65,26 @@ const BOTH: [&str; 2] = ["10.1.6.0/24", "10.1.5.0/24"];
 #[test]
 fn a_network_that_becomes_connected_vetoes_and_its_end_brings_back() {
     let good = see(keys(&[A, B]), &NOWHERE(), None);
-    assert_eq!((in_force(&good), good.valid()), (BOTH.map(str::to_owned).to_vec(), true));
+    assert_eq!((effective(&good), good.valid()), (BOTH.map(str::to_owned).to_vec(), true));
     let vetoed = see(keys(&[A, B]), &connected("10.1.5.0/25"), Some(&good));
-    assert_eq!((in_force(&vetoed), vetoed.valid(), vetoed.stale), (vec!["10.1.6.0/24".to_owned()], false, true));
+    assert_eq!((effective(&vetoed), vetoed.valid(), vetoed.stale), (vec!["10.1.6.0/24".to_owned()], false, true));
     assert_eq!((&vetoed.vetoed, &vetoed.last_good), (&nets(["10.1.5.0/24"]), &good.last_good));
 
     let after = restarted(&vetoed);
     assert_eq!(
-        (in_force(&after), &after.vetoed, &after.last_good),
-        (in_force(&vetoed), &vetoed.vetoed, &good.last_good)
+        (effective(&after), &after.vetoed, &after.last_good),
+        (effective(&vetoed), &vetoed.vetoed, &good.last_good)
     );
     let away = View::next("test", &Observed::nothing("refused"), Some(&after), Timestamp::UNIX_EPOCH);
-    assert_eq!((in_force(&away), &away.vetoed), (in_force(&vetoed), &vetoed.vetoed), "not without a document");
+    assert_eq!((effective(&away), &away.vetoed), (effective(&vetoed), &vetoed.vetoed), "not without a document");
     // The unreadable fact was the reason for the veto: being unreadable does not end the veto.
     let blind = see(keys(&[A, B]), &unreadable(Fact::Networks), Some(&after));
-    assert_eq!((in_force(&blind), blind.vetoed.contains(&net("10.1.5.0/24"))), (in_force(&vetoed), true));
+    assert_eq!((effective(&blind), blind.vetoed.contains(&net("10.1.5.0/24"))), (effective(&vetoed), true));
     let still_blind = see(keys(&[A, B]), &unreadable(Fact::Networks), Some(&blind));
-    assert_eq!(in_force(&still_blind), in_force(&vetoed));
+    assert_eq!(effective(&still_blind), effective(&vetoed));
     // The line is now in error: its last good value comes back.
     let back = see(keys(&[A, "10.1.5.0/24 10.169.72.36 x"]), &NOWHERE(), Some(&still_blind));
-    assert_eq!((in_force(&back), &back.vetoed), (BOTH.map(str::to_owned).to_vec(), &nets([])));
+    assert_eq!((effective(&back), &back.vetoed), (BOTH.map(str::to_owned).to_vec(), &nets([])));
 }
 
 #[test]
@@ -98,13 +98,13 @@ fn every_cidr_that_clashes_is_vetoed() {
     let document = keys(&[A, "10.169.73.0/24 10.169.72.36 00:50:56:00:00:02", "10.169.72.0/24 10.170.0.5 x"]);
     let view = see(document, &surroundings, Some(&good));
     assert_eq!(view.vetoed, nets(["10.169.72.0/24", "10.169.73.0/24"]));
-    assert_eq!(in_force(&view), BOTH, "their last good values remain");
+    assert_eq!(effective(&view), BOTH, "their last good values remain");
     let off = view.findings.iter().map(|finding| (finding.rule, finding.index)).collect::<Vec<_>>();
     assert!(off.contains(&(Rule::VtepCidrContainsApiserver, Some(1))), "{off:?}");
     assert!(off.contains(&(Rule::VtepCidrContainsGateway, Some(2))), "{off:?}");
     // CIDRs are vetoed even if the lists differ in length.
     let view = see(with(keys(&[A]), "vtep-cidr", Some("10.1.6.0/24 10.169.73.0/24")), &surroundings, Some(&good));
-    assert_eq!((&view.vetoed, in_force(&view)), (&nets(["10.169.73.0/24"]), BOTH.map(str::to_owned).to_vec()));
+    assert_eq!((&view.vetoed, effective(&view)), (&nets(["10.169.73.0/24"]), BOTH.map(str::to_owned).to_vec()));
 }
 
 #[test]
@@ -115,13 +115,13 @@ fn an_ipcache_entry_or_an_unreadable_fact_stops_only_new_vteps() {
     };
     for surroundings in [ipcache, unreadable(Fact::Networks), unreadable(Fact::Ipcache)] {
         let first = see(keys(&[A, B]), &surroundings, None);
-        assert_eq!((in_force(&first), first.valid()), (vec![], false), "{surroundings:?}");
+        assert_eq!((effective(&first), first.valid()), (vec![], false), "{surroundings:?}");
         let one = see(keys(&[A]), &NOWHERE(), None);
         let two = see(keys(&[A, B]), &surroundings, Some(&one));
-        assert_eq!((in_force(&two), two.valid()), (vec!["10.1.6.0/24".to_owned()], false), "{surroundings:?}");
+        assert_eq!((effective(&two), two.valid()), (vec!["10.1.6.0/24".to_owned()], false), "{surroundings:?}");
         assert!(two.findings.iter().all(|finding| finding.index == Some(1)), "{:?}", two.findings);
         let now_known = see(keys(&[A, B]), &NOWHERE(), Some(&two));
-        assert_eq!((in_force(&now_known), now_known.valid()), (BOTH.map(str::to_owned).to_vec(), true));
+        assert_eq!((effective(&now_known), now_known.valid()), (BOTH.map(str::to_owned).to_vec(), true));
     }
     // An unreadable fact vetoes nothing: existing routes remain.
     let blind = see(keys(&[A, B]), &unreadable(Fact::Networks), None);
@@ -133,12 +133,12 @@ fn a_value_at_which_cilium_exits_changes_nothing() {
     let good = see(keys(&[A, B]), &NOWHERE(), None);
     for value in ["ture", "yes", "on", ""] {
         let view = see(with(keys(&[A]), "enable-vtep", Some(value)), &NOWHERE(), Some(&good));
-        assert_eq!((&view.in_force, view.valid(), view.stale), (&good.in_force, false, true), "{value}");
+        assert_eq!((&view.effective, view.valid(), view.stale), (&good.effective, false, true), "{value}");
     }
     let view = see(with(keys(&[A]), "enable-wireguard", Some("ture")), &NOWHERE(), Some(&good));
-    assert_eq!((in_force(&view), view.valid(), view.stale), (vec!["10.1.6.0/24".to_owned()], false, false));
+    assert_eq!((effective(&view), view.valid(), view.stale), (vec!["10.1.6.0/24".to_owned()], false, false));
     let off = see(with(keys(&[A]), "enable-vtep", Some("false")), &NOWHERE(), Some(&good));
-    assert_eq!((in_force(&off), off.valid()), (vec![], true), "switching VTEP off is a decision");
+    assert_eq!((effective(&off), off.valid()), (vec![], true), "switching VTEP off is a decision");
 }
 
 #[test]
@@ -148,49 +148,50 @@ fn lists_that_are_gone_leave_the_truth_to_somebody_else() {
     let gone = lists.iter().fold(keys(&[]), |keys, key| with(keys, key, None));
     let view = see(gone.clone(), &NOWHERE(), Some(&good));
     assert_eq!((view.truth, view.valid(), view.stale, &view.findings), (Truth::None, true, false, &vec![]));
-    assert_eq!((in_force(&view), view.in_force.as_ref().map(|spec| spec.enabled)), (vec![], Some(true)));
+    assert_eq!((effective(&view), view.effective.as_ref().map(|spec| spec.enabled)), (vec![], Some(true)));
     assert_eq!((&view.last_good, &view.mentioned), (&good.last_good, &good.mentioned));
     // Another error changes nothing: the last good lists never take effect if they do not decide.
     for (key, value) in [("vtep-mask", ""), ("routing-mode", "native"), ("enable-vtep", "ture")] {
         let view = see(with(gone.clone(), key, Some(value)), &NOWHERE(), Some(&view));
-        assert_eq!((view.truth, in_force(&view), &view.last_good), (Truth::None, vec![], &good.last_good), "{key}");
+        assert_eq!((view.truth, effective(&view), &view.last_good), (Truth::None, vec![], &good.last_good), "{key}");
     }
     let after = restarted(&view);
-    assert_eq!((after.truth, in_force(&after), &after.last_good), (Truth::None, vec![], &good.last_good));
+    assert_eq!((after.truth, effective(&after), &after.last_good), (Truth::None, vec![], &good.last_good));
     let away = View::next("test", &Observed::nothing("refused"), Some(&after), Timestamp::UNIX_EPOCH);
-    assert_eq!((away.truth, in_force(&away)), (Truth::None, vec![]));
-    let missing = View::next("test", &Sight::Missing("gone".to_owned()).into(), Some(&view), Timestamp::UNIX_EPOCH);
-    assert_eq!((missing.truth, in_force(&missing)), (Truth::None, vec![]));
+    assert_eq!((away.truth, effective(&away)), (Truth::None, vec![]));
+    let missing =
+        View::next("test", &SourceState::Missing("gone".to_owned()).into(), Some(&view), Timestamp::UNIX_EPOCH);
+    assert_eq!((missing.truth, effective(&missing)), (Truth::None, vec![]));
 
     // A list in error does not change who decides: in one case nothing is in effect, in the other the lists are.
     let in_error = with(gone.clone(), "vtep-cidr", Some(""));
     let empty = see(in_error.clone(), &NOWHERE(), Some(&after));
-    assert_eq!((empty.truth, in_force(&empty), &empty.last_good), (Truth::None, vec![], &good.last_good));
+    assert_eq!((empty.truth, effective(&empty), &empty.last_good), (Truth::None, vec![], &good.last_good));
     for document in [in_error, with(gone, "enable-vtep", Some("ture"))] {
         let held = see(document, &NOWHERE(), Some(&good));
-        assert_eq!((held.truth, &held.in_force, held.valid()), (Truth::Configmap, &good.in_force, false));
+        assert_eq!((held.truth, &held.effective, held.valid()), (Truth::Configmap, &good.effective, false));
     }
     assert_eq!(empty.findings[0].rule, Rule::VtepListEmpty);
     let back = see(keys(&[A]), &NOWHERE(), Some(&after));
-    assert_eq!((back.truth, in_force(&back), back.valid()), (Truth::Configmap, vec!["10.1.6.0/24".to_owned()], true));
+    assert_eq!((back.truth, effective(&back), back.valid()), (Truth::Configmap, vec!["10.1.6.0/24".to_owned()], true));
     let first =
         see(with(with(with(keys(&[]), "vtep-cidr", None), "vtep-endpoint", None), "vtep-mac", None), &NOWHERE(), None);
-    assert_eq!((first.truth, &first.last_good, in_force(&first)), (Truth::None, &None, vec![]));
+    assert_eq!((first.truth, &first.last_good, effective(&first)), (Truth::None, &None, vec![]));
 }
 
 #[test]
 fn the_needs_of_the_node_hold_without_a_document() {
     let good = see(keys(&[A, B]), &NOWHERE(), None);
     let node = connected("10.1.5.0/24");
-    for sight in [Sight::Missing("gone".to_owned()), Sight::Nothing] {
+    for state in [SourceState::Missing("gone".to_owned()), SourceState::Nothing] {
         let mut previous = good.clone();
         for _ in 0..2 {
-            let observed = Observed::from(sight.clone());
+            let observed = Observed::from(state.clone());
             previous = View::next_on(&node, "test", &observed, Some(&previous), Timestamp::UNIX_EPOCH);
-            assert_eq!(in_force(&previous), ["10.1.6.0/24"], "{sight:?}");
-            assert_eq!((&previous.vetoed, &previous.last_good), (&nets(["10.1.5.0/24"]), &good.last_good), "{sight:?}");
+            assert_eq!(effective(&previous), ["10.1.6.0/24"], "{state:?}");
+            assert_eq!((&previous.vetoed, &previous.last_good), (&nets(["10.1.5.0/24"]), &good.last_good), "{state:?}");
             let told = previous.findings.iter().filter(|f| f.rule == Rule::VtepCidrOverlapsConnected);
-            assert_eq!(told.count(), 1, "{sight:?}");
+            assert_eq!(told.count(), 1, "{state:?}");
         }
     }
 }

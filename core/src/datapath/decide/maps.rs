@@ -7,14 +7,14 @@ use std::{
 
 use ipnet::Ipv4Net;
 
-use super::{Inputs, kept};
+use super::{Inputs, retained};
 use crate::{
     config::{spec::Vtep, view::Truth},
     datapath::{
         abi::{IpcacheEntry, VtepValue},
         ipcache::Owned,
-        layout::Model,
-        plan::{Keep, KeepEntries, Op, plan},
+        layout::Layout,
+        plan::{Op, Retain, RetainEntries, plan},
         settings::IpcacheMode,
         state::{self, State},
     },
@@ -24,7 +24,7 @@ use crate::{
 /// The content of the maps.
 #[derive(Clone, Debug)]
 pub struct Maps {
-    pub model: Model,
+    pub model: Layout,
     /// The number of entries that the VTEP map can hold.
     pub capacity: usize,
     pub entries: BTreeMap<Ipv4Net, VtepValue>,
@@ -39,7 +39,7 @@ impl Maps {
     #[must_use]
     pub const fn none() -> Self {
         let entries = BTreeMap::new();
-        Self { model: Model::None, capacity: 0, entries, ipcache: None, ipcache_denied: false }
+        Self { model: Layout::None, capacity: 0, entries, ipcache: None, ipcache_denied: false }
     }
 
     /// Whether an ipcache exists, readable or not.
@@ -64,37 +64,37 @@ pub struct Decision {
     pub plan: Vec<Op>,
     /// The state that the plan leads to, and the entries that it leaves alone.
     pub desired: State,
-    pub keep: Keep,
+    pub retain: Retain,
     /// The VTEP map belongs to somebody else: operations on it are reported, but not applied.
     pub verify_only: bool,
     /// VTEPs over capacity: the map has no room for them.
-    pub left_out: BTreeSet<Ipv4Net>,
+    pub over_capacity: BTreeSet<Ipv4Net>,
     /// VTEPs whose CIDR the ipcache maps to something else, each with that entry.
-    pub taken: BTreeMap<Ipv4Net, IpcacheEntry>,
+    pub conflicts: BTreeMap<Ipv4Net, IpcacheEntry>,
 }
 
 /// The operations that bring the maps to the configured state, as far as they are permitted. `owned`: the ipcache entries that this agent
 /// wrote.
 #[must_use]
 pub fn decide(inputs: Inputs<'_>, owned: &Owned, found: &Maps) -> Decision {
-    let mut decision = Decision { verify_only: found.model == Model::VtepLpm, ..Decision::default() };
+    let mut decision = Decision { verify_only: found.model == Layout::VtepLpm, ..Decision::default() };
     if inputs.view.truth == Truth::None {
         // Somebody unknown decides the VTEPs here.
-        decision.keep = Keep::all();
+        decision.retain = Retain::all();
         return decision;
     }
     let vteps = inputs.vteps(found.has_ipcache());
-    decision.keep = kept(inputs.view, inputs.facts);
+    decision.retain = retained(inputs.view, inputs.facts);
     if decision.verify_only {
-        decision.keep.entries = KeepEntries::All;
+        decision.retain.entries = RetainEntries::All;
     }
     let mut actual = State { entries: found.entries.clone(), ..State::default() };
-    if matches!(found.model, Model::VtepHash | Model::VtepLpm) {
-        (decision.desired.entries, decision.left_out) =
-            room_for(&vteps, &actual.entries, &decision.keep.entries, inputs.facts, found.capacity);
+    if matches!(found.model, Layout::VtepHash | Layout::VtepLpm) {
+        (decision.desired.entries, decision.over_capacity) =
+            room_for(&vteps, &actual.entries, &decision.retain.entries, inputs.facts, found.capacity);
     }
     decide_ipcache(inputs, owned, &vteps, found, &mut actual, &mut decision);
-    decision.plan = plan(&actual, &decision.desired, &decision.keep, found.capacity);
+    decision.plan = plan(&actual, &decision.desired, &decision.retain, found.capacity);
     decision
 }
 
@@ -103,14 +103,14 @@ pub fn decide(inputs: Inputs<'_>, owned: &Owned, found: &Maps) -> Decision {
 fn room_for(
     vteps: &[Vtep],
     actual: &BTreeMap<Ipv4Net, VtepValue>,
-    keep: &KeepEntries,
+    retain: &RetainEntries,
     facts: &Facts,
     capacity: usize,
 ) -> (BTreeMap<Ipv4Net, VtepValue>, BTreeSet<Ipv4Net>) {
     let wanted = state::entries(vteps);
     let is_wanted = |network: &Ipv4Addr| wanted.keys().any(|cidr| cidr.addr() == *network);
     let running: BTreeSet<_> = facts.running.config().into_iter().flat_map(RunningConfig::networks).collect();
-    let staying = actual.keys().filter(|cidr| keep.contains(**cidr)).map(Ipv4Net::addr);
+    let staying = actual.keys().filter(|cidr| retain.contains(**cidr)).map(Ipv4Net::addr);
     let reserved = running.iter().copied().chain(staying).filter(|network| !is_wanted(network));
     let reserved = reserved.collect::<BTreeSet<_>>().len();
     let is_known = |cidr: Ipv4Net| running.contains(&cidr.network()) || actual.contains_key(&cidr);
@@ -119,10 +119,10 @@ fn room_for(
 
 /// Whether this agent writes VTEPs into the ipcache.
 #[must_use]
-pub fn writes_ipcache(mode: IpcacheMode, model: Model, facts: &Facts) -> bool {
+pub fn writes_ipcache(mode: IpcacheMode, model: Layout, facts: &Facts) -> bool {
     match mode {
         IpcacheMode::On => true,
-        IpcacheMode::Auto => model == Model::None && ipcache_alone(facts),
+        IpcacheMode::Auto => model == Layout::None && ipcache_alone(facts),
         IpcacheMode::Off => false,
     }
 }
@@ -156,7 +156,7 @@ fn decide_ipcache(
             entry.endpoint.is_none_or(|found| found == endpoint || (manages && owned.has(cidr, found)))
         };
         if let Some(entry) = resolved.filter(|entry| !entry.is_outside() || !is_ours(entry)) {
-            decision.taken.insert(cidr, *entry);
+            decision.conflicts.insert(cidr, *entry);
         } else if written && resolved.is_none_or(|entry| entry.is_world()) {
             decision.desired.ipcache.insert(cidr, endpoint);
         }

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
 
-use super::{Inputs, kept};
+use super::{Inputs, retained};
 use crate::{
     config::view::Truth,
     datapath::{
-        plan::{Keep, Op, plan},
+        plan::{Op, Retain, plan},
         records::{Owned, PROTOCOL, Records},
         routes::{Found, HostRoutes},
         state::{self, HostRoute, HostRule, State},
@@ -22,7 +22,7 @@ pub struct Decision {
     pub plan: Vec<Op>,
     /// The state that the plan leads to, and the routes and rules that it leaves alone.
     pub desired: State,
-    pub keep: Keep,
+    pub retain: Retain,
     pub conflict: Option<RouteConflict>,
     /// Routes and rules that are exactly as desired and carry our protocol, but are not on record, because the journal was lost.
     pub adopt: Vec<Op>,
@@ -58,9 +58,9 @@ pub fn decide(inputs: Inputs<'_>, past: Past<'_>, found: &HostRoutes, ipcache_se
     if view.truth == Truth::None {
         // Somebody else decides the VTEPs here, but our routes that cut the node off must go all the same.
         let plan = withdraw(records, found, table, &(&view.vetoed | refused));
-        return Decision { keep: Keep::all(), plan, ..Decision::default() };
+        return Decision { retain: Retain::all(), plan, ..Decision::default() };
     }
-    let mut decision = Decision { keep: kept(view, facts), ..Decision::default() };
+    let mut decision = Decision { retain: retained(view, facts), ..Decision::default() };
     let owned = records.sort(&found.routes, &found.rules, table);
     let Owned { routes, rules, mut elsewhere, foreign_routes, foreign_rules, restored } = owned;
     elsewhere.extend(restored.into_iter().filter(|rule| refused.contains(&rule.cidr)).map(Op::DeleteRule));
@@ -68,7 +68,7 @@ pub fn decide(inputs: Inputs<'_>, past: Past<'_>, found: &HostRoutes, ipcache_se
     decision.foreign = foreign_routes;
     let mut wanted = inputs.vteps(ipcache_seen);
     wanted.retain(|vtep| !refused.contains(&vtep.cidr));
-    decision.keep.cidrs = &decision.keep.cidrs - refused;
+    decision.retain.cidrs = &decision.retain.cidrs - refused;
     if !wanted.is_empty() {
         let Some(route) = host_route(facts, table) else {
             // The kernel removes routes together with their device: nothing is left to compare with, so nothing is changed.
@@ -81,7 +81,7 @@ pub fn decide(inputs: Inputs<'_>, past: Past<'_>, found: &HostRoutes, ipcache_se
         decision.desired.rules.retain(|rule| !foreign_rules.contains_key(rule));
         decision.give_way();
     }
-    decision.plan = plan(&actual, &decision.desired, &decision.keep, 0);
+    decision.plan = plan(&actual, &decision.desired, &decision.retain, 0);
     decision.plan.extend(elsewhere);
     decision
 }
@@ -97,7 +97,7 @@ impl Decision {
         }
         // No rule of ours may lead to a foreign route.
         self.desired.rules.retain(|rule| !conflicts.contains_key(&rule.cidr));
-        self.keep.cidrs.retain(|cidr| !conflicts.contains_key(cidr));
+        self.retain.cidrs.retain(|cidr| !conflicts.contains_key(cidr));
         if !conflicts.is_empty() {
             self.conflict = Some(RouteConflict::Foreign(conflicts.into_values().collect()));
         }
@@ -112,7 +112,7 @@ fn withdraw(records: &Records, found: &HostRoutes, table: u32, cidrs: &BTreeSet<
         rules: rules.into_iter().filter(|rule| cidrs.contains(&rule.cidr)).collect(),
         ..State::default()
     };
-    plan(&actual, &State::default(), &Keep::default(), 0)
+    plan(&actual, &State::default(), &Retain::default(), 0)
 }
 
 /// The routes and rules that an agent adopts after the journal was lost: they carry our protocol and are exactly as it would make them.

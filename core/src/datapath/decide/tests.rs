@@ -14,12 +14,12 @@ use crate::{
         parse::parse_within,
         spec::overlaps,
         surroundings::Surroundings,
-        view::{Observed, Sight, Truth},
+        view::{Observed, SourceState, Truth},
     },
     datapath::{
         abi::VtepValue,
         ipcache::Owned,
-        layout::Model,
+        layout::Layout,
         plan::Op,
         records::{PROTOCOL, Records},
         routes::{Found, HostRoutes as FoundRoutes},
@@ -161,7 +161,7 @@ fn case() -> impl Strategy<Value = Case> {
 
 fn view(keys: &Keys, needs: &Surroundings, previous: Option<&View>) -> View {
     let document = Document::of_keys(keys.clone(), Surroundings::default());
-    let observed = Observed::from(Sight::Document(document));
+    let observed = Observed::from(SourceState::Document(document));
     View::next_on(needs, "test", &observed, previous, Timestamp::UNIX_EPOCH)
 }
 
@@ -212,7 +212,7 @@ proptest! {
         let facts = facts(&case.running);
         let value = VtepValue::new([2, 0, 0, 0, 0, 9].into(), [192, 0, 2, 9].into());
         let found = maps::Maps {
-            model: Model::VtepHash,
+            model: Layout::VtepHash,
             capacity: 16,
             entries: case.entries.iter().map(|cidr| (*cidr, value)).collect(),
             ipcache: Some(maps::IpcacheFound::default()),
@@ -224,15 +224,15 @@ proptest! {
         let past = routes::Past { records, refused: &refused };
         let mut plan = maps::decide(inputs, &owned, &found).plan;
         plan.extend(routes::decide(inputs, past, &case.routes.found, found.has_ipcache()).plan);
-        let stood = vteps(before.in_force.as_ref());
+        let stood = vteps(before.effective.as_ref());
 
         for op in &plan {
             // The plan writes nothing that overlaps a need of the node, nor an ipcache entry, unless the VTEP took effect first.
             if let Some(cidr) = written(op) {
                 prop_assert!(!hurts(cidr, &case.needs), "{op}");
-                let taken = case.needs.ipcache.keys().any(|other| overlaps(*other, cidr));
-                prop_assert!(!taken || stood.contains(&cidr), "{op}");
-                let endpoints = now.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.endpoint);
+                let conflicts = case.needs.ipcache.keys().any(|other| overlaps(*other, cidr));
+                prop_assert!(!conflicts || stood.contains(&cidr), "{op}");
+                let endpoints = now.effective.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.endpoint);
                 prop_assert!(!endpoints.into_iter().any(|endpoint| cidr.contains(&endpoint)), "{op}");
             }
             // The plan removes nothing that is not on record with the protocol that it carries.
@@ -274,7 +274,7 @@ proptest! {
         let keeps = |cidr: Ipv4Net| plan.iter().all(|op| !matches!(op, Op::DeleteRule(rule) if rule.cidr == cidr));
         let ours = records.sort(&case.routes.found.routes, &case.routes.found.rules, ROUTE_TABLE);
         for rule in ours.rules.iter().filter(|rule| now.vetoed.contains(&rule.cidr) && hurts(rule.cidr, &case.needs)) {
-            prop_assert!(now.in_force.is_none() || !keeps(rule.cidr), "{rule} stays");
+            prop_assert!(now.effective.is_none() || !keeps(rule.cidr), "{rule} stays");
         }
     }
 }

@@ -39,9 +39,9 @@ fn states(
     entries: &BTreeMap<u8, Case>,
     ipcache: &BTreeMap<u8, Case>,
     routes: &BTreeMap<u8, Case>,
-) -> (State, State, Keep) {
+) -> (State, State, Retain) {
     let (mut actual, mut desired, mut cidrs) = (State::default(), State::default(), BTreeSet::new());
-    let mut kept = BTreeSet::new();
+    let mut retained = BTreeSet::new();
     for (&n, &case) in entries {
         let key = cidr(n);
         let (found, wanted) = match case {
@@ -53,7 +53,7 @@ fn states(
         actual.entries.extend(found.map(|value| (key, value)));
         desired.entries.extend(wanted.map(|value| (key, value)));
         if matches!(case, Case::Kept) {
-            kept.insert(key.addr());
+            retained.insert(key.addr());
         }
     }
     for (&n, &case) in ipcache {
@@ -91,7 +91,7 @@ fn states(
             }
         }
     }
-    (actual, desired, Keep { entries: KeepEntries::Networks(kept), cidrs })
+    (actual, desired, Retain { entries: RetainEntries::Networks(retained), cidrs })
 }
 
 /// Applies operations like the kernel, and fails as the kernel would.
@@ -136,16 +136,16 @@ proptest! {
         ipcache in prop::collection::btree_map(any::<u8>(), case(), 0..8),
         routes in prop::collection::btree_map(any::<u8>(), case(), 0..8),
     ) {
-        let (mut actual, desired, keep) = states(&entries, &ipcache, &routes);
+        let (mut actual, desired, retain) = states(&entries, &ipcache, &routes);
         let mut expected = desired.clone();
-        expected.entries.extend(actual.entries.iter().filter(|(key, _)| keep.entries.contains(**key)).map(|(&k, &v)| (k, v)));
-        expected.ipcache.extend(actual.ipcache.iter().filter(|(cidr, _)| keep.cidrs.contains(cidr) && !desired.ipcache.contains_key(cidr)).map(|(&k, &v)| (k, v)));
-        expected.routes.extend(actual.routes.iter().filter(|(cidr, _)| keep.cidrs.contains(cidr) && !desired.routes.contains_key(cidr)).map(|(&k, &v)| (k, v)));
-        expected.rules.extend(actual.rules.iter().filter(|rule| rule.table == Table::Cilium || keep.cidrs.contains(&rule.cidr)));
+        expected.entries.extend(actual.entries.iter().filter(|(key, _)| retain.entries.contains(**key)).map(|(&k, &v)| (k, v)));
+        expected.ipcache.extend(actual.ipcache.iter().filter(|(cidr, _)| retain.cidrs.contains(cidr) && !desired.ipcache.contains_key(cidr)).map(|(&k, &v)| (k, v)));
+        expected.routes.extend(actual.routes.iter().filter(|(cidr, _)| retain.cidrs.contains(cidr) && !desired.routes.contains_key(cidr)).map(|(&k, &v)| (k, v)));
+        expected.rules.extend(actual.rules.iter().filter(|rule| rule.table == Table::Cilium || retain.cidrs.contains(&rule.cidr)));
         let fits = actual.entries.len() + expected.entries.keys().filter(|key| !actual.entries.contains_key(key)).count()
             <= CAPACITY;
 
-        let ops = plan(&actual, &desired, &keep, CAPACITY);
+        let ops = plan(&actual, &desired, &retain, CAPACITY);
         let first_delete = ops.iter().position(|op| matches!(op, Op::DeleteEntry { .. }));
         let last_add = ops.iter().rposition(|op| matches!(op, Op::AddEntry { .. }));
         if let (true, Some(delete), Some(add)) = (fits, first_delete, last_add) {
@@ -158,6 +158,6 @@ proptest! {
         }
         apply(&mut actual, &ops);
         prop_assert_eq!(&actual, &expected);
-        prop_assert_eq!(plan(&actual, &desired, &keep, CAPACITY), vec![]);
+        prop_assert_eq!(plan(&actual, &desired, &retain, CAPACITY), vec![]);
     }
 }

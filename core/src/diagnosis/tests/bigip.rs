@@ -31,7 +31,8 @@ fn each_fault_of_bigip_is_named() {
             |case| {
                 let last_seen = Instant::now();
                 let source = [10, 169, 72, 99].into();
-                case.lane.stray = Some(Stray { source, inner_source: [10, 1, 6, 34].into(), last_seen });
+                case.probes.unexpected =
+                    Some(UnexpectedSource { source, inner_source: [10, 1, 6, 34].into(), last_seen });
                 case.lose(&[InArp, Icmp], 3);
             },
             Some(Cause::WrongSource),
@@ -43,7 +44,8 @@ fn each_fault_of_bigip_is_named() {
             |case| {
                 let last_seen = Instant::now();
                 let source = [10, 169, 72, 240].into();
-                case.lane.stray = Some(Stray { source, inner_source: [10, 1, 6, 34].into(), last_seen });
+                case.probes.unexpected =
+                    Some(UnexpectedSource { source, inner_source: [10, 1, 6, 34].into(), last_seen });
                 case.see(8472, VTEP_VNI);
             },
             None,
@@ -54,7 +56,7 @@ fn each_fault_of_bigip_is_named() {
             "SNAT to another network",
             |case| {
                 case.see(8472, VTEP_VNI);
-                case.lane.flows[0].foreign = Some((Instant::now(), [192, 0, 2, 7].into()));
+                case.probes.flows[0].foreign = Some((Instant::now(), [192, 0, 2, 7].into()));
             },
             Some(Cause::ForeignInnerSource),
             Verdict::Degraded,
@@ -74,7 +76,7 @@ fn each_fault_of_bigip_is_named() {
             "a firewall of the node's own",
             |case| {
                 let refused = std::io::Error::from_raw_os_error(EPERM);
-                (0..3).for_each(|_| case.lane.icmp.on_send_error(&refused, Instant::now()));
+                (0..3).for_each(|_| case.probes.icmp.on_send_error(&refused, Instant::now()));
             },
             Some(Cause::NoReturnPath),
             Verdict::Unreachable,
@@ -90,7 +92,7 @@ fn each_fault_of_bigip_is_named() {
         (
             "a wrong probe target, while BIG-IP sends",
             |case| {
-                (case.lane.arp.received, case.lane.icmp.received) = (0, 0);
+                (case.probes.arp.received, case.probes.icmp.received) = (0, 0);
                 case.lose(&[InArp, Icmp], 3);
                 case.see(8472, VTEP_VNI);
             },
@@ -108,7 +110,7 @@ fn each_fault_of_bigip_is_named() {
         (
             "no way back, and never one: perhaps port lockdown",
             |case| {
-                case.lane.icmp.received = 0;
+                case.probes.icmp.received = 0;
                 case.lose(&[Icmp], 3);
             },
             Some(Cause::NoReturnPath),
@@ -129,8 +131,8 @@ fn each_fault_of_bigip_is_named() {
         (
             "no self IP",
             |case| {
-                case.lane.target = None;
-                case.lane.arp = case.lane.underlay.clone();
+                case.probes.target = None;
+                case.probes.arp = case.probes.underlay.clone();
             },
             Some(Cause::SelfIpUnknown),
             Verdict::Unknown,

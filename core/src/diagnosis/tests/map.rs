@@ -6,7 +6,7 @@ fn each_fault_of_the_entry_is_named() {
         (
             "an unknown layout",
             |case| {
-                case.datapath.model = Model::Unsupported;
+                case.datapath.model = Layout::Unsupported;
                 case.datapath.map_problem = Some("a hash with 4-byte keys".into());
             },
             Some(Cause::DatapathMissing),
@@ -32,7 +32,7 @@ fn each_fault_of_the_entry_is_named() {
                 let found = VtepValue::new(case.vtep.mac, [10, 169, 72, 99].into());
                 let value = VtepValue::new(case.vtep.mac, case.vtep.endpoint);
                 case.contend(Some(found));
-                case.datapath.left_alone.insert(cidr);
+                case.datapath.backed_off.insert(cidr);
                 case.datapath.pending.push(Op::ReplaceEntry { cidr, found, value });
             },
             Some(Cause::DatapathContended),
@@ -41,7 +41,7 @@ fn each_fault_of_the_entry_is_named() {
         ),
         (
             "a full map",
-            |case| _ = case.datapath.left_out.insert(case.vtep.cidr),
+            |case| _ = case.datapath.over_capacity.insert(case.vtep.cidr),
             Some(Cause::DatapathMissing),
             Verdict::Misconfigured,
             "no room for 10.1.6.0/24",

@@ -60,7 +60,7 @@ fn each_fault_of_the_node_is_named() {
         (
             "no pinned map",
             |case| {
-                case.datapath.model = Model::None;
+                case.datapath.model = Layout::None;
                 case.datapath.map_problem = Some("no map is pinned".into());
             },
             Some(Cause::CiliumVtepDisabled),
@@ -69,7 +69,7 @@ fn each_fault_of_the_node_is_named() {
         ),
         (
             "ARP replies without a MAC",
-            |case| case.lane.answered = Some((Instant::now(), Mac::default())),
+            |case| case.probes.answered = Some((Instant::now(), Mac::default())),
             Some(Cause::CiliumArpZeroMac),
             Verdict::Misconfigured,
             "1.18.8",
@@ -78,7 +78,7 @@ fn each_fault_of_the_node_is_named() {
             "a program that drops what is sent, though the entry is there",
             |case| {
                 let dropped = std::io::Error::from_raw_os_error(ENOBUFS);
-                (0..3).for_each(|_| case.lane.icmp.on_send_error(&dropped, Instant::now()));
+                (0..3).for_each(|_| case.probes.icmp.on_send_error(&dropped, Instant::now()));
             },
             Some(Cause::CiliumRestartRequired),
             Verdict::Misconfigured,

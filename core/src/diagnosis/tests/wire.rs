@@ -34,8 +34,8 @@ fn each_fault_of_the_network_is_named() {
             "an endpoint that never was on this network",
             |case| {
                 case.unresolve();
-                let target = case.lane.target.map(|target| target.address);
-                case.lane = Lane::new(case.vtep, target, PACE, Instant::now());
+                let target = case.probes.target.map(|target| target.address);
+                case.probes = VtepProbes::new(case.vtep, target, TIMING, Instant::now());
                 case.lose(&[Beside, InArp, Icmp], 3);
             },
             Some(Cause::EndpointNoRoute),
@@ -52,7 +52,7 @@ fn each_fault_of_the_network_is_named() {
         (
             "a filtered port, and no tap",
             |case| {
-                case.lane.heard = false;
+                case.probes.heard = false;
                 case.lose(&[Icmp], 3);
             },
             Some(Cause::TunnelSilent),
@@ -84,8 +84,8 @@ fn each_fault_of_the_network_is_named() {
             "a dead BIG-IP whose self IP nobody knows",
             |case| {
                 case.unresolve();
-                case.lane.target = None;
-                (case.lane.arp, case.lane.icmp) = (case.fresh(), case.fresh());
+                case.probes.target = None;
+                (case.probes.arp, case.probes.icmp) = (case.fresh(), case.fresh());
                 case.lose(&[Beside], 66);
             },
             Some(Cause::EndpointUnreachable),
@@ -96,7 +96,7 @@ fn each_fault_of_the_network_is_named() {
             "an endpoint that never was there, whose self IP nobody knows",
             |case| {
                 case.unresolve();
-                case.lane = Lane::new(case.vtep, None, PACE, Instant::now());
+                case.probes = VtepProbes::new(case.vtep, None, TIMING, Instant::now());
                 case.lose(&[Beside], 66);
             },
             Some(Cause::EndpointNoRoute),
@@ -153,8 +153,8 @@ fn the_first_answers_after_an_outage_are_no_frames_of_its_own() {
     case.see(8472, VTEP_VNI);
     assert_eq!(case.diagnose().cause, Some(Cause::TunnelSilent));
     let answered = Instant::now() + Duration::from_millis(2);
-    case.health(Icmp).on_sent(99, answered);
-    case.lane.on_echo(99, answered);
+    case.window(Icmp).on_sent(99, answered);
+    case.probes.on_echo(99, answered);
     assert_eq!(case.diagnose_at(answered).cause, Some(Cause::EndpointUnreachable));
 }
 
@@ -162,13 +162,13 @@ fn the_first_answers_after_an_outage_are_no_frames_of_its_own() {
 #[test]
 fn lost_pings_alone_are_told_when_somebody_has_looked() {
     let mut case = Case::healthy();
-    case.lane = Lane::new(case.vtep, None, PACE, Instant::now());
+    case.probes = VtepProbes::new(case.vtep, None, TIMING, Instant::now());
     case.lose(&[Beside], 3);
     let diagnosis = case.diagnose();
     assert_eq!((diagnosis.cause, diagnosis.early), (Some(Cause::SelfIpUnknown), true));
-    assert!(case.diagnose_at(Instant::now() + LOOKING).early, "the sweep is not over");
-    case.lane.swept = true;
-    let diagnosis = case.diagnose_at(Instant::now() + LOOKING);
+    assert!(case.diagnose_at(Instant::now() + DISCOVERY).early, "the sweep is not over");
+    case.probes.swept = true;
+    let diagnosis = case.diagnose_at(Instant::now() + DISCOVERY);
     assert_eq!((diagnosis.cause, diagnosis.early), (Some(Cause::EndpointUnreachable), false));
     assert_eq!(diagnosis.also, [Cause::SelfIpUnknown]);
 }

@@ -1,6 +1,6 @@
 use super::*;
 
-const PACE: Pace = Pace {
+const TIMING: ProbeTiming = ProbeTiming {
     interval: Duration::from_secs(1),
     timeout: Duration::from_millis(500),
     thresholds: Thresholds { raise: 3, clear: 3 },
@@ -42,78 +42,78 @@ fn learns_the_self_ip_from_its_own_endpoint_and_vni_only() {
         ("another VNI", flow(HERE, 3, None, Some(self_ip)), None),
     ];
     for (what, flow, expected) in table {
-        let mut lane = Lane::new(vtep(), None, PACE, Instant::now());
-        lane.on_flows(&[flow]);
-        assert_eq!(lane.target.map(|target| target.address), expected.map(Ipv4Addr::from), "{what}");
+        let mut probes = VtepProbes::new(vtep(), None, TIMING, Instant::now());
+        probes.on_flows(&[flow]);
+        assert_eq!(probes.target.map(|target| target.address), expected.map(Ipv4Addr::from), "{what}");
     }
 }
 
 #[test]
 fn a_configured_target_stays_and_a_learned_one_follows() {
     let now = Instant::now();
-    let mut lane = Lane::new(vtep(), Some([10, 1, 6, 1].into()), PACE, now);
-    lane.on_flows(&[flow([10, 169, 72, 34], 2, None, Some([10, 1, 6, 34]))]);
-    assert_eq!(lane.target.map(|target| target.origin), Some(Origin::Configured));
+    let mut probes = VtepProbes::new(vtep(), Some([10, 1, 6, 1].into()), TIMING, now);
+    probes.on_flows(&[flow([10, 169, 72, 34], 2, None, Some([10, 1, 6, 34]))]);
+    assert_eq!(probes.target.map(|target| target.origin), Some(Origin::Configured));
 
-    let mut lane = Lane::new(vtep(), None, PACE, now);
-    assert_eq!((lane.arp_state(), lane.icmp_state()), (ProbeState::NoTarget, ProbeState::NoTarget));
+    let mut probes = VtepProbes::new(vtep(), None, TIMING, now);
+    assert_eq!((probes.arp_state(), probes.icmp_state()), (ProbeState::NoTarget, ProbeState::NoTarget));
     for self_ip in [[10, 1, 6, 34], [10, 1, 6, 35]] {
-        lane.on_flows(&[flow([10, 169, 72, 34], 2, None, Some(self_ip))]);
-        assert_eq!(lane.target.map(|target| target.address), Some(self_ip.into()));
+        probes.on_flows(&[flow([10, 169, 72, 34], 2, None, Some(self_ip))]);
+        assert_eq!(probes.target.map(|target| target.address), Some(self_ip.into()));
     }
-    lane.on_flows(&[]);
-    assert!(lane.target.is_some(), "without frames, the target remains");
+    probes.on_flows(&[]);
+    assert!(probes.target.is_some(), "without frames, the target remains");
 }
 
 /// The probes of an agent that remembers a self IP after a restart.
-fn remembering(now: Instant) -> Lane {
-    let mut lane = Lane::new(vtep(), None, PACE, now);
-    lane.recall(Known { self_ip: [10, 1, 6, 34].into(), mac: None, echo: true });
-    lane
+fn remembering(now: Instant) -> VtepProbes {
+    let mut probes = VtepProbes::new(vtep(), None, TIMING, now);
+    probes.recall(Known { self_ip: [10, 1, 6, 34].into(), mac: None, echo: true });
+    probes
 }
 
 #[test]
 fn a_remembered_target_is_asked_and_gives_way_to_what_is_seen() {
     let now = Instant::now();
-    let of = |lane: &Lane| lane.target.map(|target| (target.address, target.origin));
+    let of = |probes: &VtepProbes| probes.target.map(|target| (target.address, target.origin));
     let (before, other) = ([10, 1, 6, 34], [10, 1, 6, 35]);
 
-    let mut lane = remembering(now);
-    assert_eq!(of(&lane), Some((before.into(), Origin::Remembered)));
-    assert!(lane.has_answered() && lane.has_echoed() && !lane.wants_target());
-    lane.on_flows(&[flow([10, 169, 72, 34], 2, None, Some(other))]);
-    assert_eq!(of(&lane), Some((other.into(), Origin::Learned)), "by BIG-IP's own frames");
-    assert!(!lane.has_answered(), "the history of one address does not apply to another");
+    let mut probes = remembering(now);
+    assert_eq!(of(&probes), Some((before.into(), Origin::Remembered)));
+    assert!(probes.has_answered() && probes.has_echoed() && !probes.wants_target());
+    probes.on_flows(&[flow([10, 169, 72, 34], 2, None, Some(other))]);
+    assert_eq!(of(&probes), Some((other.into(), Origin::Learned)), "by BIG-IP's own frames");
+    assert!(!probes.has_answered(), "the history of one address does not apply to another");
 
-    let mut lane = remembering(now);
+    let mut probes = remembering(now);
     for _ in 0..3 {
-        lane.arp.on_send_error(&std::io::Error::other("lost"), now);
+        probes.arp.on_send_error(&std::io::Error::other("lost"), now);
     }
-    assert!(lane.wants_target(), "it is swept for");
-    lane.on_arp_reply(&reply(2, other, [10, 0, 0, 126], vtep().mac), [10, 0, 0, 126].into(), now);
-    assert_eq!(of(&lane), Some((other.into(), Origin::Swept)), "by an answer");
-    assert_eq!(lane.known.map(|known| known.self_ip), Some(other.into()));
+    assert!(probes.wants_target(), "it is swept for");
+    probes.on_arp_reply(&reply(2, other, [10, 0, 0, 126], vtep().mac), [10, 0, 0, 126].into(), now);
+    assert_eq!(of(&probes), Some((other.into(), Origin::Swept)), "by an answer");
+    assert_eq!(probes.known.map(|known| known.self_ip), Some(other.into()));
 
-    let mut lane = remembering(now);
-    lane.on_arp_reply(&reply(2, before, [10, 0, 0, 126], vtep().mac), [10, 0, 0, 126].into(), now);
-    lane.on_arp_reply(&reply(2, other, [10, 0, 0, 126], vtep().mac), [10, 0, 0, 126].into(), now);
-    assert_eq!(of(&lane), Some((before.into(), Origin::Remembered)), "it has answered: it stays");
+    let mut probes = remembering(now);
+    probes.on_arp_reply(&reply(2, before, [10, 0, 0, 126], vtep().mac), [10, 0, 0, 126].into(), now);
+    probes.on_arp_reply(&reply(2, other, [10, 0, 0, 126], vtep().mac), [10, 0, 0, 126].into(), now);
+    assert_eq!(of(&probes), Some((before.into(), Origin::Remembered)), "it has answered: it stays");
 
-    let mut lane = Lane::new(vtep(), Some([10, 1, 6, 1].into()), PACE, now);
-    lane.recall(Known { self_ip: before.into(), mac: None, echo: true });
-    assert_eq!(of(&lane), Some(([10, 1, 6, 1].into(), Origin::Configured)));
-    assert!(!lane.has_answered());
+    let mut probes = VtepProbes::new(vtep(), Some([10, 1, 6, 1].into()), TIMING, now);
+    probes.recall(Known { self_ip: before.into(), mac: None, echo: true });
+    assert_eq!(of(&probes), Some(([10, 1, 6, 1].into(), Origin::Configured)));
+    assert!(!probes.has_answered());
 }
 
 #[test]
 fn a_client_behind_bigip_takes_no_place_that_has_answered() {
     let now = Instant::now();
-    let mut lane = remembering(now);
-    lane.on_arp_reply(&reply(2, [10, 1, 6, 34], [10, 0, 0, 126], vtep().mac), [10, 0, 0, 126].into(), now);
-    lane.arp.on_sent(1, now);
-    lane.arp.on_reply(1, now);
-    lane.on_flows(&[flow([10, 169, 72, 34], 2, Some([10, 1, 6, 99]), None)]);
-    assert_eq!(lane.target.map(|target| target.address), Some([10, 1, 6, 34].into()));
+    let mut probes = remembering(now);
+    probes.on_arp_reply(&reply(2, [10, 1, 6, 34], [10, 0, 0, 126], vtep().mac), [10, 0, 0, 126].into(), now);
+    probes.arp.on_sent(1, now);
+    probes.arp.on_reply(1, now);
+    probes.on_flows(&[flow([10, 169, 72, 34], 2, Some([10, 1, 6, 99]), None)]);
+    assert_eq!(probes.target.map(|target| target.address), Some([10, 1, 6, 34].into()));
 }
 
 fn reply(vni: u32, sender: [u8; 4], target: [u8; 4], mac: Mac) -> TunnelArpReply {
@@ -134,21 +134,21 @@ fn an_arp_answer_counts_only_when_it_answers_us() {
         ("another VNI", reply(3, SELF_IP, ASKER, mac), 0),
     ];
     for (what, reply, received) in table {
-        let mut lane = Lane::new(vtep(), Some(SELF_IP.into()), PACE, now);
-        lane.arp.on_sent(1, now);
-        lane.on_arp_reply(&reply, ASKER.into(), now);
-        assert_eq!((lane.arp.received, lane.observed_mac.is_some()), (received, received == 1), "{what}");
+        let mut probes = VtepProbes::new(vtep(), Some(SELF_IP.into()), TIMING, now);
+        probes.arp.on_sent(1, now);
+        probes.on_arp_reply(&reply, ASKER.into(), now);
+        assert_eq!((probes.arp.received, probes.observed_mac.is_some()), (received, received == 1), "{what}");
     }
 }
 
 #[test]
 fn a_foreign_mac_is_believed_the_third_time() {
     let now = Instant::now();
-    let mut lane = Lane::new(vtep(), Some([10, 1, 6, 34].into()), PACE, now);
+    let mut probes = VtepProbes::new(vtep(), Some([10, 1, 6, 34].into()), TIMING, now);
     let other: Mac = [4; 6].into();
     let mut answer = |mac| {
-        lane.on_arp_reply(&reply(2, [10, 1, 6, 34], [10, 0, 0, 126], mac), [10, 0, 0, 126].into(), now);
-        lane.foreign_mac()
+        probes.on_arp_reply(&reply(2, [10, 1, 6, 34], [10, 0, 0, 126], mac), [10, 0, 0, 126].into(), now);
+        probes.foreign_mac()
     };
     assert_eq!([answer(other), answer(other), answer(other)], [None, None, Some(other)]);
     assert_eq!(answer(vtep().mac), None);
@@ -156,7 +156,7 @@ fn a_foreign_mac_is_believed_the_third_time() {
 
 #[test]
 fn without_the_tap_arp_is_unsupported() {
-    let mut lane = Lane::new(vtep(), Some([10, 1, 6, 34].into()), PACE, Instant::now());
-    lane.heard = false;
-    assert_eq!((lane.arp_state(), lane.icmp_state()), (ProbeState::Unsupported, ProbeState::Pending));
+    let mut probes = VtepProbes::new(vtep(), Some([10, 1, 6, 34].into()), TIMING, Instant::now());
+    probes.heard = false;
+    assert_eq!((probes.arp_state(), probes.icmp_state()), (ProbeState::Unsupported, ProbeState::Pending));
 }

@@ -120,12 +120,12 @@ fn clashes_with_the_node() {
         let more = Surroundings { allow_overlap: [net("10.1.6.0/23")].into(), ..surroundings.clone() };
         let both = BTreeSet::from([net("10.1.5.0/24"), net("10.1.6.0/24")]);
         let rest = BTreeSet::from([net("10.1.5.0/24")]);
-        for (how, surroundings, in_force, expected) in [
+        for (how, surroundings, effective, expected) in [
             ("as it is", &surroundings, &rest, given),
             ("allowed", &more, &rest, allowed),
             ("in force", &surroundings, &both, standing),
         ] {
-            let parsed = parse_around(&keys(&[]), Around { surroundings, standing: in_force });
+            let parsed = parse_around(&keys(&[]), Around { surroundings, standing: effective });
             let found: Vec<_> = parsed.findings.iter().map(|f| (f.rule, f.index, f.severity)).collect();
             assert_eq!(found, Vec::from_iter(expected.map(|severity| (rule, Some(0), severity))), "{name} {how}");
             let vteps: Vec<_> = parsed.lines.iter().map(|line| line.vtep.is_some()).collect();

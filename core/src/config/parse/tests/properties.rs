@@ -9,12 +9,12 @@ use proptest::prelude::*;
 use crate::config::{
     Keys,
     document::Document,
-    effective::in_force,
+    effective::effective,
     last_good::LastGood,
     parse::parse,
     spec::{MAX_VTEPS, Spec, Vtep, overlaps},
     surroundings::{Fact, Surroundings},
-    view::{Observed, Sight, Truth, View},
+    view::{Observed, SourceState, Truth, View},
 };
 
 /// Documents similar to those that people write, right and wrong.
@@ -113,8 +113,8 @@ fn surroundings() -> impl Strategy<Value = Surroundings> {
 
 /// Checks the invariants of every view, whatever came before.
 fn is_sound(view: &View, around: &Surroundings) -> Result<(), TestCaseError> {
-    let vteps = view.in_force.iter().flat_map(|spec| &spec.vteps).collect::<Vec<_>>();
-    for spec in view.in_force.iter().chain(&view.last_good) {
+    let vteps = view.effective.iter().flat_map(|spec| &spec.vteps).collect::<Vec<_>>();
+    for spec in view.effective.iter().chain(&view.last_good) {
         prop_assert_eq!(spec.check(), Ok(()), "the planner takes it");
     }
     for vtep in &vteps {
@@ -144,7 +144,7 @@ fn may_be_gone(before: &Vtep, keys: &Keys, view: &View) -> bool {
     // Because of facts about the node, more lines may be in error than by parsing alone. Their own last good values replace them.
     let removed = !parsed.list_error() && held >= in_error;
     let overlapped = good().any(|good| overlaps(good.cidr, before.cidr));
-    let fits = view.in_force.as_ref().is_some_and(|spec| spec.mask == Ipv4Addr::new(255, 255, 255, 0));
+    let fits = view.effective.as_ref().is_some_and(|spec| spec.mask == Ipv4Addr::new(255, 255, 255, 0));
     let remasked = !fits && in_error == 0;
     switched_off || removed || overlapped || view.vetoed.contains(&before.cidr) || remasked || kept.len() == MAX_VTEPS
 }
@@ -159,14 +159,14 @@ proptest! {
         let before = saved.recall().expect("sound");
         is_sound(&before, &Surroundings::default())?;
         let document = Document::of_keys(keys.clone(), around.clone());
-        let after = View::next("test", &Sight::Document(document).into(), Some(&before), observed_at);
+        let after = View::next("test", &SourceState::Document(document).into(), Some(&before), observed_at);
         is_sound(&after, &around)?;
-        let left: BTreeSet<_> = after.in_force.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect();
-        for vtep in before.in_force.iter().flat_map(|spec| &spec.vteps).filter(|vtep| !left.contains(&vtep.cidr)) {
+        let left: BTreeSet<_> = after.effective.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect();
+        for vtep in before.effective.iter().flat_map(|spec| &spec.vteps).filter(|vtep| !left.contains(&vtep.cidr)) {
             prop_assert!(may_be_gone(vtep, &keys, &after), "{} is lost: {:#?}", vtep.cidr, after);
         }
         // The needs of the node apply even when the document is gone.
-        let missing = Observed::from(Sight::Missing("gone".to_owned()));
+        let missing = Observed::from(SourceState::Missing("gone".to_owned()));
         is_sound(&View::next_on(&around, "test", &missing, Some(&before), observed_at), &around)?;
         is_sound(&View::next_on(&around, "test", &Observed::nothing("refused"), Some(&before), observed_at), &around)?;
     }
@@ -194,7 +194,7 @@ proptest! {
         let mut last_good = None;
         for keys in history {
             let parsed = parse(&keys);
-            let Some(now) = in_force(&parsed, last_good.as_ref()) else { continue };
+            let Some(now) = effective(&parsed, last_good.as_ref()) else { continue };
             prop_assert_eq!(now.stale, parsed.enabled && parsed.holds_back());
             // A new mask takes effect once no line is in error.
             if parsed.enabled && !parsed.list_error() && (now.spec.mask == parsed.mask || !parsed.holds_back()) {

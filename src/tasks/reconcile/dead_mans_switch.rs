@@ -26,7 +26,7 @@ const ASK_TIMEOUT: Duration = Duration::from_millis(1500);
 /// The lifetime of a test's result. Without it, routes that the kernel refuses would cause ten tests a second.
 const ANSWER_AGE: Duration = Duration::from_secs(1);
 
-pub(super) struct Switch {
+pub(super) struct DeadMansSwitch {
     lifeline: Lifeline,
     guard: RouteGuard,
     /// The targets that could be reached before the last change.
@@ -37,7 +37,7 @@ pub(super) struct Switch {
     asked: Option<(Instant, Option<Targets>)>,
 }
 
-impl Switch {
+impl DeadMansSwitch {
     pub(super) fn new(lifeline: Lifeline) -> Self {
         Self { lifeline, guard: RouteGuard::default(), targets: None, reach: None, asked: None }
     }
