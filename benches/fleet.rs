@@ -104,7 +104,6 @@ async fn measure() -> Result<()> {
     server.apply(Resource::EndpointSlices, objects::api_server_endpoints("kubernetes", &["10.169.72.10"]))?;
     let mut agents = (0..AGENTS).map(|n| Agent::start(&server, n)).collect::<Result<Vec<_>>>()?;
     all_read(&mut agents, "00:50:56:a0:7d:01").await?;
-    let of_each = |count: usize| format!("{:.2}", count as f64 / AGENTS as f64);
     print("requests of each until all are told", of_each(server.requests().len()), "10");
 
     server.clear_requests();
@@ -120,29 +119,38 @@ async fn measure() -> Result<()> {
         ("the server is away for 5 s", AWAY, "00:50:56:a0:7d:04"),
         ("the server is away for 15 s", AWAY * 3, "00:50:56:a0:7d:05"),
     ] {
-        server.clear_requests();
-        server.stop()?;
-        time::sleep(away).await;
-        server.resume()?;
-        let back = Instant::now();
-        edit(&server, mac)?;
-        let took = all_read(&mut agents, mac).await?;
-        while server.open_watches() < AGENTS * WATCHES {
-            ensure!(back.elapsed() < TIMEOUT, "{} watches of {}", server.open_watches(), AGENTS * WATCHES);
-            time::sleep(Duration::from_millis(50)).await;
-        }
-        let requests = server.requests();
-        let peak = most_in_a_second(&requests, back).context("nobody came back")?;
-        let waits = waits(&requests, back);
-        let at =
-            |share: usize| waits.get(waits.len() * share / 100).map_or_else(String::new, |wait| format!("{wait:.1?}"));
-        let worst = format!("{:.1} %", peak as f64 / AGENTS as f64 * 100.0);
-        print(&format!("{what}: most agents in one second"), worst, "20 %");
-        print(&format!("{what}: half of the agents are back after"), at(50), "5 s");
-        print(&format!("{what}: nine tenths of them"), at(90), "");
-        print(&format!("{what}: requests of each"), of_each(requests.len()), "");
-        print(&format!("{what}: until the last has read an edit"), format!("{took:.1?}"), "");
+        outage(&server, &mut agents, what, away, mac).await?;
     }
+    Ok(())
+}
+
+fn of_each(count: usize) -> String {
+    format!("{:.2}", count as f64 / AGENTS as f64)
+}
+
+/// Takes the server away for a time, and prints how the agents come back.
+async fn outage(server: &ApiServer, agents: &mut [Agent], what: &str, away: Duration, mac: &str) -> Result<()> {
+    server.clear_requests();
+    server.stop()?;
+    time::sleep(away).await;
+    server.resume()?;
+    let back = Instant::now();
+    edit(server, mac)?;
+    let took = all_read(agents, mac).await?;
+    while server.open_watches() < AGENTS * WATCHES {
+        ensure!(back.elapsed() < TIMEOUT, "{} watches of {}", server.open_watches(), AGENTS * WATCHES);
+        time::sleep(Duration::from_millis(50)).await;
+    }
+    let requests = server.requests();
+    let peak = most_in_a_second(&requests, back).context("nobody came back")?;
+    let waits = waits(&requests, back);
+    let at = |share: usize| waits.get(waits.len() * share / 100).map_or_else(String::new, |wait| format!("{wait:.1?}"));
+    let worst = format!("{:.1} %", peak as f64 / AGENTS as f64 * 100.0);
+    print(&format!("{what}: most agents in one second"), worst, "20 %");
+    print(&format!("{what}: half of the agents are back after"), at(50), "5 s");
+    print(&format!("{what}: nine tenths of them"), at(90), "");
+    print(&format!("{what}: requests of each"), of_each(requests.len()), "");
+    print(&format!("{what}: until the last has read an edit"), format!("{took:.1?}"), "");
     Ok(())
 }
 
