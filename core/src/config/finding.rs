@@ -175,6 +175,9 @@ registry! {
     NumberInvalid "number-invalid" = (Error, List);
     DurationInvalid "duration-invalid" = (Error, Start);
     UnknownVtepKey "unknown-vtep-key" = (Warning, List);
+    VtepConfigConflict "vtep-config-conflict" = (Error, Vtep);
+    VtepConfigSelectorInvalid "vtep-config-selector-invalid" = (Error, Vtep);
+    VtepConfigNotSynced "vtep-config-not-synced" = (Warning, Vtep);
 }
 
 impl Rule {

@@ -15,6 +15,7 @@ pub mod selector;
 pub mod spec;
 pub mod surroundings;
 pub mod view;
+pub mod vtep_config;
 
 use std::collections::BTreeMap;
 

@@ -11,7 +11,7 @@ pub(super) mod overlaps;
 mod scalars;
 #[cfg(test)]
 mod tests;
-mod values;
+pub(super) mod values;
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
@@ -33,7 +33,7 @@ pub(super) use self::values::Complaint;
 const EXAMINED: usize = 64;
 
 /// The VTEP mask if `vtep-mask` is absent.
-const DEFAULT_MASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
+pub(super) const DEFAULT_MASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
 
 /// One position of the three lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -81,6 +81,7 @@ impl<'de> Deserialize<'de> for Selector {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
@@ -121,5 +122,33 @@ mod tests {
         let selector = json!({ "matchExpressions": [{ "key": "zone", "operator": "Gt", "values": ["1"] }] });
         let error = serde_json::from_value::<Selector>(selector).expect_err("no such operator").to_string();
         assert!(error.contains("`Gt`") && error.contains("DoesNotExist"), "{error}");
+    }
+
+    proptest! {
+        /// As `kubectl` documents the operators, one requirement at a time.
+        #[test]
+        fn all_requirements_must_hold(
+            labels in prop::collection::btree_map("[a-c]", "[x-z]", 0..3),
+            equal in prop::collection::btree_map("[a-c]", "[x-z]", 0..2),
+            expressions in prop::collection::vec(("[a-c]", 0..4_usize, prop::collection::vec("[x-z]", 0..3)), 0..3),
+        ) {
+            let operators = ["In", "NotIn", "Exists", "DoesNotExist"];
+            let holds = |(key, operator, values): &(String, usize, Vec<String>)| match (labels.get(key), operators[*operator]) {
+                (Some(value), "In") => values.contains(value),
+                (Some(value), "NotIn") => !values.contains(value),
+                (value, "Exists") => value.is_some(),
+                (value, "DoesNotExist") => value.is_none(),
+                (None, operator) => operator == "NotIn",
+                (Some(_), _) => false,
+            };
+            let expected = equal.iter().all(|(key, value)| labels.get(key) == Some(value)) && expressions.iter().all(holds);
+            let written: Vec<_> = expressions
+                .iter()
+                .map(|(key, operator, values)| json!({ "key": key, "operator": operators[*operator], "values": values }))
+                .collect();
+            let selector = json!({ "matchLabels": equal, "matchExpressions": written });
+            let selector: Selector = serde_json::from_value(selector).expect("a selector");
+            prop_assert_eq!(selector.matches(&labels), expected);
+        }
     }
 }

@@ -14,9 +14,9 @@ use crate::{
 
 /// A valid value, and a doubt about it that a person should check.
 #[derive(Debug)]
-pub(super) struct Read<T> {
-    pub(super) value: T,
-    pub(super) warning: Option<Complaint>,
+pub(in crate::config) struct Read<T> {
+    pub(in crate::config) value: T,
+    pub(in crate::config) warning: Option<Complaint>,
 }
 
 /// A finding that has no place yet.
@@ -38,7 +38,7 @@ impl Complaint {
     }
 
     /// The same complaint as a warning, with the reason why it is only a warning.
-    pub(super) fn softened(self, why: &str) -> Self {
+    pub(in crate::config) fn softened(self, why: &str) -> Self {
         Self { severity: Severity::Warning, problem: format!("{}; {why}", self.problem), ..self }
     }
 
@@ -49,7 +49,7 @@ impl Complaint {
 }
 
 /// The value in quotes for a message: control characters are escaped, and a long value is cut.
-pub(super) fn quote(value: &str) -> String {
+pub(in crate::config) fn quote(value: &str) -> String {
     const SHOWN: usize = 64;
     let shown: String = value.chars().take(SHOWN).flat_map(char_shown).collect();
     let more = if value.chars().nth(SHOWN).is_some() { "…" } else { "" };
@@ -62,7 +62,7 @@ fn char_shown(c: char) -> Box<dyn Iterator<Item = char>> {
 }
 
 /// Parses an address on the underlay that one BIG-IP can have.
-pub(super) fn endpoint(value: &str) -> Result<Read<Ipv4Addr>, Complaint> {
+pub(in crate::config) fn endpoint(value: &str) -> Result<Read<Ipv4Addr>, Complaint> {
     const EXAMPLE: &str = "write the BIG-IP's self IP on the underlay, e.g. 10.169.72.34";
     let shown = quote(value);
     let invalid =
@@ -88,7 +88,7 @@ pub(super) fn endpoint(value: &str) -> Result<Read<Ipv4Addr>, Complaint> {
 }
 
 /// Parses a network and removes its host bits. The mask is used only for suggestions.
-pub(super) fn cidr(value: &str, mask: Ipv4Addr) -> Result<Read<Ipv4Net>, Complaint> {
+pub(in crate::config) fn cidr(value: &str, mask: Ipv4Addr) -> Result<Read<Ipv4Net>, Complaint> {
     let shown = quote(value);
     if let Some(complaint) = quoted(Rule::VtepCidrInvalid, value) {
         return Err(complaint);
@@ -132,7 +132,7 @@ fn suggested_cidr(address: &str, length: Option<&str>, mask: Ipv4Addr) -> String
 }
 
 /// Parses the MAC of a BIG-IP's tunnel.
-pub(super) fn mac(value: &str) -> Result<Read<Mac>, Complaint> {
+pub(in crate::config) fn mac(value: &str) -> Result<Read<Mac>, Complaint> {
     const SOURCE: &str = "as `tmsh show net tunnels tunnel … all-properties` prints it";
     const PLACEHOLDER: Mac = Mac::new([0x00, 0x98, 0x76, 0x54, 0x32, 0x10]);
     let shown = quote(value);
@@ -163,7 +163,7 @@ pub(super) fn mac(value: &str) -> Result<Read<Mac>, Complaint> {
 }
 
 /// Parses a netmask in dotted notation; it must be contiguous and not empty.
-pub(super) fn mask(value: &str, suggestion: Ipv4Addr) -> Result<Ipv4Addr, Complaint> {
+pub(in crate::config) fn mask(value: &str, suggestion: Ipv4Addr) -> Result<Ipv4Addr, Complaint> {
     let shown = quote(value);
     if let Some(complaint) = quoted(Rule::VtepMaskInvalid, value) {
         return Err(complaint);
@@ -183,12 +183,12 @@ pub(super) fn mask(value: &str, suggestion: Ipv4Addr) -> Result<Ipv4Addr, Compla
 }
 
 /// The mask of a prefix length up to 32.
-pub(super) fn netmask(length: u8) -> Ipv4Addr {
+pub(in crate::config) fn netmask(length: u8) -> Ipv4Addr {
     Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0))
 }
 
 /// The address that the writer probably meant, without quotes, prefix length and leading zeros.
-pub(super) fn lenient_address(value: &str) -> Option<Ipv4Addr> {
+pub(in crate::config) fn lenient_address(value: &str) -> Option<Ipv4Addr> {
     let unquoted = value.trim_matches(is_quote);
     let address = unquoted.split_once('/').map_or(unquoted, |(address, _)| address);
     let octets: Option<Vec<u8>> = address.split('.').map(decimal).collect();
@@ -215,6 +215,6 @@ fn quoted(rule: Rule, value: &str) -> Option<Complaint> {
     })
 }
 
-pub(super) fn is_quote(c: char) -> bool {
+pub(in crate::config) fn is_quote(c: char) -> bool {
     matches!(c, '"' | '\'' | '`' | '“' | '”' | '‘' | '’')
 }
