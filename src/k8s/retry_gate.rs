@@ -167,8 +167,8 @@ impl RetryGate {
 fn next(now: Duration, place: f64, refusals: u32) -> Duration {
     let first = CYCLE.mul_f64(place);
     let begun = (now + FIRST_PAUSE).saturating_sub(first).div_duration_f64(CYCLE).ceil();
-    let over_capacity = refusals.saturating_sub(FREE_REFUSALS).min(2);
-    first + CYCLE.mul_f64(begun) + CYCLE * over_capacity
+    let skipped = refusals.saturating_sub(FREE_REFUSALS).min(2);
+    first + CYCLE.mul_f64(begun) + CYCLE * skipped
 }
 
 #[cfg(test)]

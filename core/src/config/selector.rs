@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::Error};
 
 /// A node's labels.
 pub type Labels = BTreeMap<String, String>;
@@ -67,15 +67,21 @@ struct Expression {
 
 impl<'de> Deserialize<'de> for Selector {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let LabelSelector { match_labels, match_expressions } = LabelSelector::deserialize(deserializer)?;
+        // A map, and never a sequence of the same fields, which a derived reader takes as well.
+        let fields = BTreeMap::<String, serde_json::Value>::deserialize(deserializer)?;
+        let fields = fields.into_iter().collect::<serde_json::Map<_, _>>().into();
+        let LabelSelector { match_labels, match_expressions } =
+            LabelSelector::deserialize::<serde_json::Value>(fields).map_err(D::Error::custom)?;
         let labels = match_labels.into_iter().flatten();
         let equal = labels.map(|(key, value)| Requirement { key, operator: Operator::In, values: vec![value] });
         let expressions = match_expressions.into_iter().flatten();
-        let expressions = expressions.map(|Expression { key, operator, values }| {
-            let values = values.unwrap_or_default();
-            Requirement { key, operator, values }
+        let expressions = expressions.map(|Expression { key, operator, values }| match (operator, values) {
+            (Operator::In | Operator::NotIn, None) => {
+                Err(D::Error::custom(format!("{operator:?} of {key:?} has no values")))
+            }
+            (_, values) => Ok(Requirement { key, operator, values: values.unwrap_or_default() }),
         });
-        Ok(Self(equal.chain(expressions).collect()))
+        equal.map(Ok).chain(expressions).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -122,6 +128,16 @@ mod tests {
         let selector = json!({ "matchExpressions": [{ "key": "zone", "operator": "Gt", "values": ["1"] }] });
         let error = serde_json::from_value::<Selector>(selector).expect_err("no such operator").to_string();
         assert!(error.contains("`Gt`") && error.contains("DoesNotExist"), "{error}");
+    }
+
+    #[test]
+    fn what_kubernetes_refuses_is_an_error() {
+        let refused = |selector: Value| serde_json::from_value::<Selector>(selector).expect_err("refused").to_string();
+        let without_values = json!({ "matchExpressions": [{ "key": "zone", "operator": "NotIn" }] });
+        assert!(refused(without_values).contains("NotIn of \"zone\" has no values"));
+        refused(json!([]));
+        refused(json!([{ "zone": "dmz" }, null]));
+        refused(json!({ "matchLabels": ["zone"] }));
     }
 
     proptest! {

@@ -63,6 +63,28 @@ impl Node {
             }
     }
 
+    fn from_json(value: serde_json::Value) -> Self {
+        match value {
+            serde_json::Value::Null => Self::Null,
+            serde_json::Value::Bool(value) => Self::Bare(value.to_string(), Type::Bool),
+            serde_json::Value::Number(value) => Self::Bare(value.to_string(), Type::Number),
+            serde_json::Value::String(text) => Self::Text(text),
+            serde_json::Value::Array(items) => Self::List(items.into_iter().map(Self::from_json).collect()),
+            serde_json::Value::Object(map) => {
+                Self::Map(map.into_iter().map(|(key, value)| (key, Self::from_json(value))).collect())
+            }
+        }
+    }
+
+    /// Levels of collections in it.
+    pub(super) fn depth(&self) -> usize {
+        match self {
+            Self::Null | Self::Text(_) | Self::Bare(_, _) => 0,
+            Self::List(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
+            Self::Map(map) => 1 + map.values().map(Self::depth).max().unwrap_or(0),
+        }
+    }
+
     pub(super) fn describe(&self) -> String {
         match self {
             Self::Null => "nothing".to_owned(),
@@ -79,12 +101,12 @@ impl Node {
 pub(super) fn parse(text: &str) -> Result<Vec<Node>, ManifestError> {
     if text.trim_start().starts_with('{') {
         match json(text) {
-            Ok(values) => return yaml_of(values),
+            Ok(values) => return values.into_iter().map(of_json).collect(),
             // A map in YAML's flow style begins the same way; text that is neither was meant as JSON.
             Err(error) => return yaml::read(text).map_err(|_| ManifestError::Json(error)),
         }
     }
-    yaml_of(vec![text])
+    yaml::read(text).map_err(ManifestError::Yaml)
 }
 
 /// JSON values can follow each other without a separator, and YAML documents cannot.
@@ -93,8 +115,18 @@ fn json(text: &str) -> serde_json::Result<Vec<&str>> {
     values.map(|value| value.map(RawValue::get)).collect()
 }
 
-/// YAML includes JSON.
-fn yaml_of(texts: Vec<&str>) -> Result<Vec<Node>, ManifestError> {
-    let documents = texts.into_iter().map(yaml::read).collect::<Result<Vec<_>, _>>();
-    Ok(documents.map_err(ManifestError::Yaml)?.into_iter().flatten().collect())
+/// YAML includes JSON, and keeps the spelling of numbers. It refuses some characters in strings, which JSON permits.
+fn of_json(text: &str) -> Result<Node, ManifestError> {
+    match yaml::read(text).map(|mut documents| documents.pop()) {
+        Ok(document) => Ok(document.unwrap_or(Node::Null)),
+        Err(_) if text.contains(is_refused_by_yaml) => {
+            serde_json::from_str(text).map(Node::from_json).map_err(ManifestError::Json)
+        }
+        Err(error) => Err(ManifestError::Yaml(error)),
+    }
+}
+
+/// Characters that are not printable for YAML (YAML 1.2, section 5.1), and that JSON takes as they are.
+fn is_refused_by_yaml(c: char) -> bool {
+    matches!(c, '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}')
 }

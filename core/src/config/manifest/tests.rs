@@ -235,3 +235,25 @@ fn hostile_input_ends_soon() {
         assert!(read_documents(&text).is_err(), "{start}");
     }
 }
+
+#[test]
+fn a_long_block_of_comments_is_no_obstacle() {
+    let comments = "  # nothing of this counts\n".repeat(300);
+    let text = format!("kind: ConfigMap\ndata:\n{comments}  vtep-cidr: 10.1.6.0/24\n{comments}");
+    assert_eq!(read(&text).expect("a ConfigMap").get("vtep-cidr").map(String::as_str), Some("10.1.6.0/24"));
+}
+
+#[test]
+fn aliases_do_not_nest_deeper_than_collections() {
+    let level = |n: usize| format!("a{n}: &a{n} {}*a{}{}\n", "[".repeat(200), n - 1, "]".repeat(200));
+    let text = "a0: &a0 [x]\n".to_owned() + &(1..90).map(level).collect::<String>();
+    let error = read(&text).expect_err("too deep");
+    assert!(error.contains("nests too deeply"), "{error}");
+}
+
+#[test]
+fn json_may_hold_what_yaml_may_not() {
+    let keys = read("{\"vtep-cidr\": \"10.1.6.0/24\u{7f}\", \"a\": 16, \"b\": true}").expect("JSON");
+    let expected = [("a", "16"), ("b", "true"), ("vtep-cidr", "10.1.6.0/24\u{7f}")];
+    assert_eq!(keys, expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+}

@@ -11,6 +11,9 @@ use super::node::{Map, Node, Type};
 /// The size of all copies; several times the longest text.
 const BUDGET: usize = 64 << 20;
 
+/// Levels of collections, those behind aliases included: the tree is walked and dropped by recursion.
+const MAX_DEPTH: usize = 255;
+
 /// The prefix of YAML's own tags, such as `!!str`.
 const YAML_TAG: &str = "tag:yaml.org,2002:";
 
@@ -18,7 +21,8 @@ const MERGE: &str = "<<";
 
 /// Every document of the text. The parser refuses collections that nest deeper than 255 levels.
 pub(super) fn read(text: &str) -> Result<Vec<Node>, ScanError> {
-    let options = options! { block_scalar_eof_without_line_feed: true };
+    // The parser buffers comments only to emit them, and refuses a long block of them.
+    let options = options! { block_scalar_eof_without_line_feed: true, emit_comments: false };
     let mut builder = Builder::default();
     for event in Parser::new_from_str_with_options(text, options) {
         let (event, span) = event?;
@@ -53,6 +57,9 @@ impl Builder {
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(anchor) => {
                 let node = self.anchors.get(&anchor).ok_or("an alias is inside its own anchor")?;
+                if self.open.len() + node.depth() > MAX_DEPTH {
+                    return Err("nests too deeply".to_owned());
+                }
                 let node = copy(node, &mut self.copied)?;
                 self.add(node, 0)
             }
