@@ -212,7 +212,7 @@ impl Prober {
         let facts = self.facts.borrow_and_update().clone().unwrap_or_default();
         let spec = view.as_ref().and_then(|view| view.effective.as_ref());
         self.tunnel = spec.map_or(self.tunnel, |spec| spec.tunnel);
-        self.fit_lanes(spec);
+        self.fit_vteps(spec);
         self.say_idle_targets();
         self.sockets.fit(&facts.cilium);
         self.open_sockets();
@@ -220,7 +220,7 @@ impl Prober {
     }
 
     /// A VTEP that did not change keeps its records.
-    fn fit_lanes(&mut self, spec: Option<&Spec>) {
+    fn fit_vteps(&mut self, spec: Option<&Spec>) {
         let now = Instant::now();
         let mut previous = std::mem::take(&mut self.vteps);
         for &vtep in spec.iter().flat_map(|spec| &spec.vteps) {

@@ -156,9 +156,6 @@ impl Reconciler {
         if with_routes {
             self.routes.pass(inputs, maps.observed.ipcache_seen, writes, maps.is_same_map, start).await;
         }
-        if writes {
-            self.routes.save().await;
-        }
         let routes = with_routes.then_some(&self.routes.last);
         let changes = || maps.done.iter().chain(routes.into_iter().flat_map(|routes| &routes.done));
         changes().for_each(|op: &Op| info!(change = %op, %reason, "kernel changed"));
@@ -171,6 +168,9 @@ impl Reconciler {
             failed: maps.failures.len() + routes.map_or(0, |routes| routes.failures.len()),
         };
         let repaired = maps.repairs.len() as u64 + routes.map_or(0, |routes| routes.repairs);
+        if writes {
+            self.routes.save().await;
+        }
         self.publish(&view, maps, repaired, observing, last_pass, start);
     }
 

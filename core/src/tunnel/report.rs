@@ -3,12 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use ipnet::Ipv4Net;
+use vtep_agent_ebpf::COUNTERS;
 
 use super::vtep_probes::VtepProbes;
 use crate::config::spec::Vtep;
-
-/// The number of the tap's counters, in the order of `vtep_agent_ebpf::Counter`.
-pub const COUNTERS: usize = 3;
 
 /// The results of all probes.
 #[derive(Clone, Debug, Default)]
@@ -17,8 +15,8 @@ pub struct ProbeReport {
     pub tap_loaded: bool,
     /// Why the tap is unavailable, if it should be loaded.
     pub tap_error: Option<String>,
-    /// Streams that did not fit into the tap's map, fragments, and malformed frames.
-    pub tap_counters: [u64; COUNTERS],
+    /// In the order of `vtep_agent_ebpf::Counter`: streams that did not fit into the tap's map, fragments, and malformed frames.
+    pub tap_counters: [u64; COUNTERS as usize],
 }
 
 impl ProbeReport {

@@ -80,7 +80,7 @@ pub struct Args {
     /// How to write the log: for people, or one JSON object a line.
     #[arg(long, value_enum, default_value = "text", env = "VTEP_AGENT_LOG_FORMAT")]
     pub log_format: logging::Format,
-    /// The least level that is logged, or directives such as `info,vtep_agent::probe=debug`.
+    /// The least level that is logged, or directives such as `info,vtep_agent::tasks=debug`.
     #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = log_level, env = "VTEP_AGENT_LOG_LEVEL")]
     pub log_level: String,
 }
