@@ -342,3 +342,77 @@ fn bigip_prints_what_the_configuration_asks_for() {
     assert_eq!(json[1]["key"], 2);
     assert_eq!(json[1]["self_ip"], serde_json::Value::Null);
 }
+
+/// An object as a gateway's controller writes it.
+const VTEP_CONFIG: &str = "apiVersion: cilium.io/v2
+kind: CiliumVTEPConfig
+metadata: {name: hybrid-gateway}
+spec:
+  endpoints:
+  - {name: vpc-gateway, tunnelEndpoint: 192.0.2.15, cidr: 10.20.0.0/24, mac: 82:36:0a:14:01:0f}
+status:
+  endpointStatuses: [{name: vpc-gateway, synced: false, error: no map}]
+";
+
+#[test]
+fn a_custom_resource_is_checked_alone_and_among_other_documents() {
+    let other = "---\napiVersion: v1\nkind: Service\nmetadata: {name: x}\n";
+    for input in [VTEP_CONFIG.to_owned(), VTEP_CONFIG.to_owned() + other] {
+        let output = check(&[], &input);
+        assert_eq!(output.status.code(), Some(0));
+        let text = stdout(&output);
+        assert!(
+            text.contains("warning[vtep-config-not-synced]: Cilium reports that it is not synced: no map"),
+            "{text}"
+        );
+        assert!(text.contains("1 VTEP in force, from custom resources:"), "{text}");
+        assert!(text.contains("10.20.0.0/24        192.0.2.15       82:36:0a:14:01:0f  vpc-gateway"), "{text}");
+    }
+    let output = check(&["-o", "json"], VTEP_CONFIG);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["truth"], "crd");
+    assert_eq!(report["vteps"][0]["endpoint"], "192.0.2.15");
+    assert_eq!(report["findings"][0]["key"], "CiliumVTEPConfig/hybrid-gateway status.endpointStatuses[vpc-gateway]");
+}
+
+#[test]
+fn a_list_of_networks_in_one_endpoint_is_named_at_its_place() {
+    let output = check(&[], &VTEP_CONFIG.replace("10.20.0.0/24", "\"10.20.0.0/24,10.30.0.0/24\""));
+    assert_eq!(output.status.code(), Some(1));
+    let text = stdout(&output);
+    assert!(text.contains("error[vtep-cidr-invalid]"), "{text}");
+    assert!(text.contains("--> CiliumVTEPConfig/hybrid-gateway spec.endpoints[0].cidr"), "{text}");
+    assert!(text.contains("write an endpoint for each network"), "{text}");
+}
+
+#[test]
+fn a_selector_wants_labels() {
+    let object = "apiVersion: cilium.io/v2alpha1
+kind: CiliumVTEPConfig
+metadata: {name: zone-a}
+spec:
+  nodeSelector: {matchLabels: {zone: a}}
+  vtepEndpoints:
+  - {name: bigip-1, tunnelEndpoint: 10.1.6.34, cidr: 10.1.6.0/24, mac: 00:50:56:a0:7d:d8}
+";
+    let output = check(&[], object);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stdout(&output).contains("CiliumVTEPConfig/zone-a is not applied"), "{}", stdout(&output));
+    let output = check(&["--node-labels", "zone=a"], object);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("error[vtep-endpoint-in-vtep-cidr]"), "{}", stdout(&output));
+    assert_eq!(check(&["--node-labels", "zone=b"], object).status.code(), Some(0));
+}
+
+#[test]
+fn lists_and_objects_together_are_a_warning_unless_the_lists_are_gone() {
+    let lists =
+        |data: &str| format!("{VTEP_CONFIG}---\nkind: ConfigMap\nmetadata: {{name: cilium-config}}\ndata:\n{data}");
+    let both = lists(&GOOD.replace('\n', "\n  ").replacen("enable", "  enable", 1).replace(": true", ": \"true\""));
+    let output = check(&[], &both);
+    assert!(stdout(&output).contains("warning[vtep-sources-both]"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("2 VTEPs in force:"), "{}", stdout(&output));
+    let output = check(&[], &lists("  enable-vtep: \"true\"\n"));
+    assert!(!stdout(&output).contains("vtep-sources-both"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("1 VTEP in force, from custom resources:"), "{}", stdout(&output));
+}

@@ -40,11 +40,14 @@ pub(super) struct Args {
 /// The configuration cannot be read, or has no valid VTEP.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let surroundings = args.surroundings.surroundings();
-    let Given { document, node_configs } = args.input.read(surroundings.clone())?;
+    let Given { document, node_configs, .. } = args.input.read(surroundings.clone())?;
     for note in node_configs.iter().filter_map(Applied::note) {
         writeln!(std::io::stderr(), "{note}")?;
     }
     // The nodes and pod networks serve two purposes: BIG-IP's commands contain them, and the configuration must not overlap them.
+    let Some(document) = document else {
+        bail!("the input has no cilium-config: give the ConfigMap with the VTEP lists")
+    };
     let parsed = parse_within(&document.keys, &surroundings);
     let Some(spec) = effective(&parsed, None).map(|effective| effective.spec).filter(|spec| !spec.vteps.is_empty())
     else {

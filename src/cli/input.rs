@@ -11,9 +11,11 @@ use anyhow::{Context, ensure};
 use serde::Serialize;
 use vtep_core::config::{
     document::{Document, NodeConfig},
+    finding::Finding,
     manifest::{self, MAX_BYTES, Manifest},
     selector::{Labels, Selector},
     surroundings::Surroundings,
+    vtep_config::VtepConfig,
 };
 
 use crate::tasks::config::key_files;
@@ -49,8 +51,12 @@ impl FromStr for Label {
 /// The input, merged as a node would merge it.
 #[derive(Debug)]
 pub struct Given {
-    pub document: Document,
+    /// `None` if the input has only custom resources.
+    pub document: Option<Document>,
     pub node_configs: Vec<Applied>,
+    pub vtep_configs: Vec<Result<VtepConfig, Finding>>,
+    /// As `--node-labels` gives them.
+    pub labels: Option<Labels>,
 }
 
 /// Whether a `CiliumNodeConfig` of the input is applied, and if not, the reason.
@@ -89,15 +95,16 @@ impl Input {
     pub fn read(&self, surroundings: Surroundings) -> anyhow::Result<Given> {
         let Self { input, namespace, node_labels } = self;
         let path = input.as_deref().filter(|path| *path != Path::new("-"));
-        let Manifest { keys, node_configs: mut configs } = read(path, namespace.as_deref())?;
+        let Manifest { keys, node_configs: mut configs, vtep_configs } = read(path, namespace.as_deref())?;
         let labels: Option<Labels> = node_labels
             .as_ref()
             .map(|labels| labels.iter().map(|Label(key, value)| (key.clone(), value.clone())).collect());
         let node_configs: Vec<_> = configs.iter().map(|config| Applied::of(config, labels.as_ref())).collect();
         let mut applied = node_configs.iter().map(|config| config.applied);
         configs.retain(|_| applied.next().unwrap_or(false));
-        let document = Document::effective(keys, &configs, &labels.unwrap_or_default(), surroundings);
-        Ok(Given { document, node_configs })
+        let known = labels.clone().unwrap_or_default();
+        let document = keys.map(|keys| Document::effective(keys, &configs, &known, surroundings));
+        Ok(Given { document, node_configs, vtep_configs, labels })
     }
 }
 
@@ -112,7 +119,7 @@ fn read(input: Option<&Path>, namespace: Option<&str>) -> anyhow::Result<Manifes
     }
     let keys = key_files::read_dir(path).with_context(|| format!("failed to read the directory {}", path.display()))?;
     ensure!(!keys.is_empty(), "the directory {} holds no keys", path.display());
-    Ok(Manifest { keys, node_configs: Vec::new() })
+    Ok(Manifest { keys: Some(keys), node_configs: Vec::new(), vtep_configs: Vec::new() })
 }
 
 fn read_text(source: impl Read, namespace: Option<&str>) -> anyhow::Result<Manifest> {

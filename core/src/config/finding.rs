@@ -178,6 +178,7 @@ registry! {
     VtepConfigConflict "vtep-config-conflict" = (Error, Vtep);
     VtepConfigSelectorInvalid "vtep-config-selector-invalid" = (Error, Vtep);
     VtepConfigNotSynced "vtep-config-not-synced" = (Warning, Vtep);
+    VtepSourcesBoth "vtep-sources-both" = (Warning, List);
 }
 
 impl Rule {

@@ -9,7 +9,7 @@ mod tests;
 mod yaml;
 
 use self::found::Found;
-use super::{Keys, document::NodeConfig};
+use super::{Keys, document::NodeConfig, finding::Finding, vtep_config::VtepConfig};
 
 /// More text than this is refused; a ConfigMap holds 1 MiB at most.
 pub const MAX_BYTES: usize = 4 << 20;
@@ -54,15 +54,17 @@ pub enum ManifestError {
 /// What an input says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
-    /// Of the ConfigMap.
-    pub keys: Keys,
+    /// Of the ConfigMap; `None` if the input has only custom resources.
+    pub keys: Option<Keys>,
     /// The objects of the same namespace that override keys for some nodes.
     pub node_configs: Vec<NodeConfig>,
+    /// The custom resources that hold VTEPs, each as read or why it cannot be.
+    pub vtep_configs: Vec<Result<VtepConfig, Finding>>,
 }
 
 /// [`read`] for the keys alone, of whatever namespace.
 pub fn read_documents(text: &str) -> Result<Keys, ManifestError> {
-    read(text, None).map(|manifest| manifest.keys)
+    read(text, None).map(|manifest| manifest.keys.unwrap_or_default())
 }
 
 /// Reads one or several YAML documents or JSON values: ConfigMaps and `CiliumNodeConfig`s, lists of objects, or a bare map of keys.

@@ -4,21 +4,42 @@ use vtep_core::config::{
     Keys,
     finding::{Finding, Severity},
     parse::{Parsed, tokens},
+    vtep_config::{NamedVtep, Resolved},
 };
 
-use super::{Applied, Count, vteps};
+use super::{Applied, Count, Lists, Objects, findings, objects_decide, vteps};
 use crate::cli::style::{BAD, BOLD, WARNING, fold, paint};
 
 /// The report of `check` for a person, ending in a line break.
 #[must_use]
 pub fn render(keys: &Keys, parsed: &Parsed) -> String {
-    let mut out = String::new();
-    for finding in &parsed.findings {
-        out += &render_finding(keys, finding);
-        out.push('\n');
+    render_findings(Some(keys), &parsed.findings) + &counts(&parsed.findings) + &summary(parsed)
+}
+
+/// The same for an input with lists, custom resources, or both.
+pub(super) fn render_all(lists: Option<&Lists>, objects: Option<&Objects>) -> String {
+    let mut text = String::new();
+    if let Some(Lists { keys, parsed }) = lists {
+        text += &render_findings(Some(keys), &parsed.findings);
     }
-    out += &summary(parsed);
-    out
+    if let Some(Objects { resolved, .. }) = objects {
+        text += &render_findings(None, &resolved.findings);
+    }
+    text += &counts(&findings(lists, objects));
+    match (lists, objects) {
+        (_, Some(objects)) if objects_decide(lists, Some(objects)) => text += &summary_of_objects(&objects.resolved),
+        (Some(Lists { parsed, .. }), _) => text += &summary(parsed),
+        (None, _) => {}
+    }
+    for note in objects.into_iter().flat_map(|objects| &objects.unknown) {
+        text += &(printable(note) + "\n");
+    }
+    text
+}
+
+fn render_findings(keys: Option<&Keys>, findings: &[Finding]) -> String {
+    let none = Keys::new();
+    findings.iter().map(|finding| render_finding(keys.unwrap_or(&none), finding) + "\n").collect()
 }
 
 fn render_finding(keys: &Keys, finding: &Finding) -> String {
@@ -86,11 +107,27 @@ pub(super) fn notes(node_configs: &[Applied]) -> String {
     node_configs.iter().filter_map(Applied::note).map(|note| printable(&note) + "\n").collect()
 }
 
+fn counts(findings: &[Finding]) -> String {
+    let Count { errors, warnings, infos } = Count::of(findings);
+    format!("{}, {}, {infos} info\n", plural(errors, "error"), plural(warnings, "warning"))
+}
+
+fn summary_of_objects(Resolved { vteps, .. }: &Resolved) -> String {
+    if vteps.is_empty() {
+        return "no VTEP in force\n".to_owned();
+    }
+    let mut text = format!("{} in force, from custom resources:\n", plural(vteps.len(), "VTEP"));
+    text += &format!("  {:<18}  {:<15}  {:<17}  {}\n", "CIDR", "ENDPOINT", "MAC", "NAME");
+    for NamedVtep { name, vtep, .. } in vteps {
+        let (cidr, endpoint, mac) = (vtep.cidr.to_string(), vtep.endpoint.to_string(), vtep.mac.to_string());
+        text += &format!("  {cidr:<18}  {endpoint:<15}  {mac:<17}  {}\n", printable(name));
+    }
+    text
+}
+
 fn summary(parsed: &Parsed) -> String {
-    let Count { errors, warnings, infos } = Count::of(parsed);
-    let mut text = format!("{}, {}, {infos} info\n", plural(errors, "error"), plural(warnings, "warning"));
     let vteps = vteps(parsed);
-    text += &match vteps.len() {
+    let mut text = match vteps.len() {
         0 if !parsed.enabled => "no VTEP in force: VTEP is off\n".to_owned(),
         0 if parsed.elsewhere => ELSEWHERE.to_owned(),
         0 if parsed.list_error() => "no VTEP in force: an error concerns the whole configuration\n".to_owned(),

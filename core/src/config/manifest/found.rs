@@ -4,12 +4,19 @@ use super::{
     DEFAULT_NAMESPACE, Manifest, ManifestError, NAME,
     node::{Map, Node},
 };
-use crate::config::{Keys, document::NodeConfig, selector::Selector};
+use crate::config::{
+    Keys,
+    document::NodeConfig,
+    finding::Finding,
+    selector::Selector,
+    vtep_config::{self, VtepConfig},
+};
 
 #[derive(Default)]
 pub(super) struct Found {
     candidates: Vec<Candidate>,
     node_configs: Vec<(Option<String>, NodeConfig)>,
+    vtep_configs: Vec<Result<VtepConfig, Finding>>,
     /// Other objects, as `Kind name`.
     others: Vec<String>,
 }
@@ -41,6 +48,11 @@ impl Found {
         let kind = map.get("kind").and_then(Node::text).map(str::to_owned);
         match (kind.as_deref(), map.remove("items"), map.remove("data")) {
             (Some("ConfigMap"), _, data) => self.add_config_map(metadata, data, strict),
+            (Some(kind), _, _) if vtep_config::Kind::of(kind).is_some() => {
+                let read = |kind| VtepConfig::read(kind, &Node::Map(map).typed());
+                self.vtep_configs.extend(vtep_config::Kind::of(kind).map(read));
+                Ok(())
+            }
             (Some("CiliumNodeConfig"), _, _) => self.add_node_config(metadata, map.remove("spec")),
             (None, None, Some(data @ Node::Map(_))) => self.add_config_map(metadata, Some(data), lenient),
             (Some(kind), Some(Node::List(items)), _) if kind.ends_with("List") => {
@@ -81,6 +93,9 @@ impl Found {
     }
 
     pub(super) fn choose(mut self, namespace: Option<&str>) -> Result<Manifest, ManifestError> {
+        if self.candidates.is_empty() && !self.vtep_configs.is_empty() {
+            return Ok(Manifest { keys: None, node_configs: Vec::new(), vtep_configs: self.vtep_configs });
+        }
         if self.candidates.is_empty() {
             let node_configs = self.node_configs.iter().map(|(_, config)| format!("CiliumNodeConfig {}", config.name));
             let found: Vec<_> = node_configs.chain(self.others).collect();
@@ -91,7 +106,8 @@ impl Found {
         // One without a namespace goes where it is applied to.
         let is_beside = |of: &Option<String>| of.is_none() || namespace.is_none() || *of == namespace;
         let beside = self.node_configs.into_iter().filter(|(of, _)| is_beside(of));
-        Ok(Manifest { keys, node_configs: beside.map(|(_, config)| config).collect() })
+        let node_configs = beside.map(|(_, config)| config).collect();
+        Ok(Manifest { keys: Some(keys), node_configs, vtep_configs: self.vtep_configs })
     }
 
     /// The one named `cilium-config`, else the only one there is, else the only one that speaks of VTEPs.

@@ -63,6 +63,18 @@ impl Node {
             }
     }
 
+    /// As JSON with the types of the input; a number that JSON does not have is text.
+    pub(super) fn typed(self) -> serde_json::Value {
+        match self {
+            Self::Null => serde_json::Value::Null,
+            Self::Text(text) => text.into(),
+            Self::Bare(text, Type::Bool) => text.eq_ignore_ascii_case("true").into(),
+            Self::Bare(text, Type::Number) => serde_json::from_str(&text).unwrap_or_else(|_| text.into()),
+            Self::List(items) => items.into_iter().map(Self::typed).collect(),
+            Self::Map(map) => map.into_iter().map(|(key, value)| (key, value.typed())).collect(),
+        }
+    }
+
     fn from_json(value: serde_json::Value) -> Self {
         match value {
             serde_json::Value::Null => Self::Null,

@@ -136,7 +136,8 @@ fn namespaces_tell_two_of_a_name_apart() {
         (&["cilium", "cilium"], Some("cilium"), Err("cilium/cilium-config, cilium/cilium-config")),
     ];
     for (given, namespace, expected) in cases {
-        let found = super::read(&namespaces(given), namespace).map(|manifest| manifest.keys["vtep-mac"].clone());
+        let found = super::read(&namespaces(given), namespace)
+            .map(|manifest| manifest.keys.expect("a ConfigMap")["vtep-mac"].clone());
         match (found, expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{given:?} {namespace:?}"),
             (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{given:?}: {error}"),
@@ -144,7 +145,7 @@ fn namespaces_tell_two_of_a_name_apart() {
         }
     }
     let bare = super::read("vtep-mac: x", Some("cilium")).expect("a map that names no namespace");
-    assert_eq!(bare.keys["vtep-mac"], "x");
+    assert_eq!(bare.keys.expect("a ConfigMap")["vtep-mac"], "x");
 }
 
 #[test]

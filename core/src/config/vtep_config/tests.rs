@@ -172,7 +172,7 @@ fn what_cilium_has_not_synced_is_a_warning_with_its_words() {
 #[test]
 fn a_third_schema_is_an_error_that_names_it() {
     let object = json!({ "apiVersion": "cilium.io/v3", "metadata": { "name": "x" }, "spec": { "tunnels": [] } });
-    let error = VtepConfig::read(Kind::Config, &object).expect_err("no known list");
+    let error = VtepConfig::read(Kind::Config, &object).expect_err("no known list").message;
     assert!(error.contains("vtepEndpoints") && error.contains("cilium.io/v3"), "{error}");
 }
 
