@@ -108,12 +108,12 @@ struct Objects {
 }
 
 impl Objects {
-    fn of(read: Vec<Result<VtepConfig, Finding>>, labels: Option<&Labels>, surroundings: &Surroundings) -> Self {
+    fn of(read: Vec<Result<VtepConfig, Box<Finding>>>, labels: Option<&Labels>, surroundings: &Surroundings) -> Self {
         let (mut objects, mut unreadable) = (Vec::new(), Vec::new());
         for object in read {
             match object {
                 Ok(object) => objects.push(object),
-                Err(finding) => unreadable.push(finding),
+                Err(finding) => unreadable.push(*finding),
             }
         }
         // The input is for one node: the one that an object of it is named after.

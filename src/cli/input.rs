@@ -54,7 +54,7 @@ pub struct Given {
     /// `None` if the input has only custom resources.
     pub document: Option<Document>,
     pub node_configs: Vec<Applied>,
-    pub vtep_configs: Vec<Result<VtepConfig, Finding>>,
+    pub vtep_configs: Vec<Result<VtepConfig, Box<Finding>>>,
     /// As `--node-labels` gives them.
     pub labels: Option<Labels>,
 }

@@ -59,7 +59,7 @@ pub struct Manifest {
     /// The objects of the same namespace that override keys for some nodes.
     pub node_configs: Vec<NodeConfig>,
     /// The custom resources that hold VTEPs, each as read or why it cannot be.
-    pub vtep_configs: Vec<Result<VtepConfig, Finding>>,
+    pub vtep_configs: Vec<Result<VtepConfig, Box<Finding>>>,
 }
 
 /// [`read`] for the keys alone, of whatever namespace.

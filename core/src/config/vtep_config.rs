@@ -124,7 +124,7 @@ impl VtepConfig {
     /// # Errors
     ///
     /// Its `spec` has neither of the known lists of endpoints: the schema is unknown, and the object has no effect.
-    pub fn read(kind: Kind, object: &Value) -> Result<Self, Finding> {
+    pub fn read(kind: Kind, object: &Value) -> Result<Self, Box<Finding>> {
         let name = object["metadata"]["name"].as_str().unwrap_or("without a name").to_owned();
         let spec = &object["spec"];
         let schemas = [Schema::V2alpha1, Schema::V2];
@@ -134,7 +134,7 @@ impl VtepConfig {
             let key = format!("{}/{name} spec", kind.name());
             let problem = format!("it has neither vtepEndpoints nor endpoints ({version}), so its schema is unknown");
             let remedy = "write it as cilium.io/v2 or cilium.io/v2alpha1 define it; until then it has no effect";
-            return Err(Finding::new(Rule::VtepListEmpty, &key, None, None, problem, remedy));
+            return Err(Box::new(Finding::new(Rule::VtepListEmpty, &key, None, None, problem, remedy)));
         };
         let selector = Some(&spec["nodeSelector"]).filter(|selector| !selector.is_null());
         let selector = selector.map(Selector::deserialize).transpose().map_err(|error| error.to_string());

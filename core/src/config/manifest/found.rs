@@ -16,7 +16,7 @@ use crate::config::{
 pub(super) struct Found {
     candidates: Vec<Candidate>,
     node_configs: Vec<(Option<String>, NodeConfig)>,
-    vtep_configs: Vec<Result<VtepConfig, Finding>>,
+    vtep_configs: Vec<Result<VtepConfig, Box<Finding>>>,
     /// Other objects, as `Kind name`.
     others: Vec<String>,
 }
