@@ -5,7 +5,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vtep_core::{config::spec::{Tunnel, TunnelProtocol}, tunnel::frames::{arp_reply, echo_reply, tunnel_arp_reply}};
+use vtep_core::{
+    config::spec::{Tunnel, TunnelProtocol},
+    tunnel::frames::{arp_reply, echo_reply, tunnel_arp_reply},
+};
 
 fuzz_target!(|input: &[u8]| {
     let decoded = bytes(input);
