@@ -1,7 +1,7 @@
 //! The tap: a socket filter on an `AF_PACKET`/`SOCK_DGRAM` socket of the underlay device.
 //!
-//! It counts the tunnel frames of the VTEP endpoints by source, port and VNI, and passes only their inner ARP replies to user space. It sees
-//! copies, so it cannot change, delay or drop a packet. The data starts at the outer IPv4 header, whatever the link layer is.
+//! It counts the tunnel frames of the VTEP endpoints by source, port and VNI, and passes only their inner ARP replies to user space. It
+//! sees copies, so it cannot change, delay or drop a packet. The data starts at the outer IPv4 header, whatever the link layer is.
 //!
 //! Calls of helpers cost more than everything else, especially if the kernel protects its jumps (retpolines). A usual frame needs three.
 #![no_std]
@@ -118,7 +118,8 @@ fn note_stray(source: u32, inner: &Inner) {
     unexpected.last_seen_ns = unsafe { bpf_ktime_get_ns() };
 }
 
-/// Looks `TARGETS` up each time: before 5.12, and without `CAP_PERFMON`, the verifier refuses a pointer that stays on the stack over a call.
+/// Looks `TARGETS` up each time: before 5.12, and without `CAP_PERFMON`, the verifier refuses a pointer that stays on the stack over a
+/// call.
 fn is_endpoint(address: u32) -> bool {
     TARGETS.get(0).is_some_and(|targets| targets.endpoints.iter().any(|endpoint| *endpoint == address))
 }

@@ -24,9 +24,8 @@ use crate::{
 };
 
 #[derive(Clone, Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  vtep-agent cleanup\n\nEnd the agent of this node first. Exit status: 0 nothing of the agent's is left, 1 something is."
-)]
+#[command(after_help = "Example:\n  vtep-agent cleanup\n\nEnd the agent of this node first. \
+                  Exit status: 0 nothing of the agent's is left, 1 something is.")]
 pub struct Args {
     #[command(flatten)]
     node: node::Flags,

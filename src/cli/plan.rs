@@ -19,9 +19,8 @@ use super::{
 use crate::tasks::reconcile::{maps, routes};
 
 #[derive(Clone, Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  vtep-agent plan --config-dir /etc/cilium-config\n\nExit status: 0 in sync, 1 changes pending, 2 no usable configuration, or its source does not answer."
-)]
+#[command(after_help = "Example:\n  vtep-agent plan --config-dir /etc/cilium-config\n\n\
+                  Exit status: 0 in sync, 1 changes pending, 2 no usable configuration, or its source does not answer.")]
 pub struct Args {
     #[command(flatten)]
     source: source::Source,

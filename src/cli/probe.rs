@@ -53,7 +53,8 @@ const TIMING: ProbeTiming = ProbeTiming {
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  vtep-agent probe --config-dir /etc/cilium-config --probe-target 10.1.6.0/24=10.1.6.34\n\nExit status: 0 all healthy, 1 not, 2 no usable configuration, or its source does not answer."
+    after_help = "Example:\n  vtep-agent probe --config-dir /etc/cilium-config --probe-target 10.1.6.0/24=10.1.6.34\n\n\
+                  Exit status: 0 all healthy, 1 not, 2 no usable configuration, or its source does not answer."
 )]
 pub struct Args {
     #[command(flatten)]

@@ -116,15 +116,15 @@ impl Notifier {
 
     /// Reports that the VTEPs come from another source than `cilium-config`, and that they are in `cilium-config` again.
     pub fn truth(&mut self, view: Option<&View>) {
-        let Some(view) = view else { return };
-        match (self.truth, view.truth) {
+        let Some(&View { truth, .. }) = view else { return };
+        match (self.truth, truth) {
             (Truth::Configmap, Truth::None) => {
-                warn!(truth = %view.truth, "no VTEP lists in cilium-config: CiliumVTEPConfig objects may have them; nothing is written or deleted");
+                warn!(%truth, "no VTEP lists in cilium-config: CiliumVTEPConfig objects may have them; nothing is written or deleted");
             }
-            (Truth::None, Truth::Configmap) => info!(truth = %view.truth, "VTEP lists are in cilium-config again"),
+            (Truth::None, Truth::Configmap) => info!(%truth, "VTEP lists are in cilium-config again"),
             (Truth::Configmap, Truth::Configmap) | (Truth::None, Truth::None) => {}
         }
-        self.truth = view.truth;
+        self.truth = truth;
     }
 
     /// Reports each new reason against writing on this node, and that the last one is gone.

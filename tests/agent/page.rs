@@ -234,7 +234,10 @@ fn round_trips_are_a_line_over_what_was_not_asked() -> Result<()> {
     let mut browser = Browser::start(&lab)?;
     let vtep = &status(&agent)?.vteps[0];
     let mut length = |points: &[(Option<u64>, u64)]| {
-        let point = |&(rtt_us, lost): &(Option<u64>, u64)| json!({"at": "2026-01-01T00:00:00Z", "rtt_us": rtt_us, "received": u64::from(rtt_us.is_some()), "lost": lost});
+        let point = |&(rtt_us, lost): &(Option<u64>, u64)| {
+            let received = u64::from(rtt_us.is_some());
+            json!({"at": "2026-01-01T00:00:00Z", "rtt_us": rtt_us, "received": received, "lost": lost})
+        };
         let points: Vec<Value> = points.iter().map(point).collect();
         let history = json!({"changes": [], "vteps": [{"cidr": vtep.cidr, "points": points}]});
         browser.ask(&json!({"do": "open", "url": Browser::url(), "width": 1280, "history": history}))?;
@@ -261,7 +264,10 @@ fn what_came_together_is_told_together() -> Result<()> {
     (status.config.stale, status.config.valid) = (true, false);
     status.config.findings[0].severity = Severity::Error;
     let at = "2026-01-01T00:00:00Z";
-    let change = |to: Value, repairs| json!({"at": at, "cidr": "10.1.6.0/24", "from": {"verdict": "healthy", "cause": null}, "to": to, "repairs": repairs});
+    let change = |to: Value, repairs| {
+        let from = json!({"verdict": "healthy", "cause": null});
+        json!({"at": at, "cidr": "10.1.6.0/24", "from": from, "to": to, "repairs": repairs})
+    };
     let changes = [
         change(json!({"verdict": "unreachable", "cause": "tunnel-silent"}), 1),
         change(json!({"verdict": "healthy", "cause": null}), 2),

@@ -102,7 +102,8 @@ fn lost_by_mask(last_good: &Spec, parsed: &Parsed) -> Option<Finding> {
     let mut cidrs = last_good.vteps.iter().map(|vtep| vtep.cidr);
     let cidr = cidrs.find(|cidr| cidr.prefix_len() != length && !replaced(*cidr))?;
     let problem = format!(
-        "the last good value {cidr} does not fit vtep-mask {} (/{length}), and a line is in error: the whole last good list remains in force, with its mask",
+        "the last good value {cidr} does not fit vtep-mask {} (/{length}), and a line is in error: \
+         the whole last good list remains in force, with its mask",
         parsed.mask
     );
     let remedy = "correct the lines in error, or the mask";

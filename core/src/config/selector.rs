@@ -100,7 +100,10 @@ mod tests {
 
     #[test]
     fn each_operator_has_the_semantics_of_kubernetes() {
-        let expression = |key: &str, operator: &str, values: &[&str]| json!({ "matchExpressions": [{ "key": key, "operator": operator, "values": values }] });
+        let expression = |key: &str, operator: &str, values: &[&str]| {
+            let requirement = json!({ "key": key, "operator": operator, "values": values });
+            json!({ "matchExpressions": [requirement] })
+        };
         let table = [
             (json!({}), true),
             (json!({ "matchLabels": null, "matchExpressions": null }), true),

@@ -17,7 +17,8 @@ const REPORTED_AFTER: usize = 3;
 const QUIET_PERIOD: Duration = Duration::from_secs(60);
 /// Repairs at least this far apart may be caused by Cilium's sync, which runs once a minute.
 const SYNC_AT_LEAST: Duration = Duration::from_secs(45);
-/// Replaces `QUIET_PERIOD` if repairs come as far apart as the sync, because the sync is sometimes late. Repairs farther apart are unrelated.
+/// Replaces `QUIET_PERIOD` if repairs come as far apart as the sync, because the sync is sometimes late. Repairs farther apart are
+/// unrelated.
 const SYNC_AT_MOST: Duration = Duration::from_secs(75);
 /// More repairs than this within `CONFLICT_WINDOW` are a fight. The agent then backs off for as long.
 const CONFLICT_REPAIRS: usize = 10;

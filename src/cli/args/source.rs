@@ -93,7 +93,10 @@ impl Source {
             (Some(Kind::Kube | Kind::Dir) | None, _) => {
                 let (client, server) = k8s::source::connect().await.map_err(|error| {
                     let reason = no_credentials(&error);
-                    anyhow!("no API server credentials: run as a pod with a ServiceAccount, set KUBECONFIG, or give --config-dir ({reason})")
+                    anyhow!(
+                        "no API server credentials: run as a pod with a ServiceAccount, set KUBECONFIG, or give \
+                         --config-dir ({reason})"
+                    )
                 })?;
                 Ok(Config::Kube(k8s::source::Source { client, server, names: self.names(), surroundings }))
             }

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use vtep_core::{
     config::{spec::Tunnel, view::View},
     node::{facts::Facts, version::CiliumVersion},
+    types::error_chain::chain,
 };
 
 use super::cilium_files::CiliumFiles;
@@ -84,7 +85,7 @@ pub async fn follow(
             }
             Err(error) if !failing => {
                 failing = true;
-                warn!(error = %vtep_core::types::error_chain::chain(&error), "cannot read this node's devices; keeping the last known state");
+                warn!(error = %chain(&error), "cannot read this node's devices; keeping the last known state");
             }
             Err(_) => {}
         }

@@ -65,8 +65,8 @@ impl DeadMansSwitch {
         let lifeline = &self.lifeline;
         let words = |cidr: Ipv4Net| {
             format!(
-                "{lifeline} could not be reached after the host route to {cidr} was added: the agent withdrew route and rule, and does not add \
-                 them again until the VTEPs of the configuration change; {cidr} seems to cover an address that this node needs"
+                "{lifeline} could not be reached after the host route to {cidr} was added: the agent withdrew route and rule, and does \
+                 not add them again until the VTEPs of the configuration change; {cidr} seems to cover an address that this node needs"
             )
         };
         self.guard.refused().into_iter().map(words).collect()

@@ -74,7 +74,8 @@ impl Failure {
     pub(crate) fn conflict(request: &Request) -> Self {
         let what = format!("{} \"{}\"", qualified(request), request.name);
         let message = format!(
-            "Operation cannot be fulfilled on {what}: the object has been modified; please apply your changes to the latest version and try again"
+            "Operation cannot be fulfilled on {what}: the object has been modified; \
+             please apply your changes to the latest version and try again"
         );
         Self { details: details(request), ..Self::plain(409, "Conflict", message) }
     }

@@ -138,10 +138,15 @@ proptest! {
     ) {
         let (mut actual, desired, retain) = states(&entries, &ipcache, &routes);
         let mut expected = desired.clone();
-        expected.entries.extend(actual.entries.iter().filter(|(key, _)| retain.entries.contains(**key)).map(|(&k, &v)| (k, v)));
-        expected.ipcache.extend(actual.ipcache.iter().filter(|(cidr, _)| retain.cidrs.contains(cidr) && !desired.ipcache.contains_key(cidr)).map(|(&k, &v)| (k, v)));
-        expected.routes.extend(actual.routes.iter().filter(|(cidr, _)| retain.cidrs.contains(cidr) && !desired.routes.contains_key(cidr)).map(|(&k, &v)| (k, v)));
-        expected.rules.extend(actual.rules.iter().filter(|rule| rule.table == Table::Cilium || retain.cidrs.contains(&rule.cidr)));
+        let retained = actual.entries.iter().filter(|(key, _)| retain.entries.contains(**key));
+        expected.entries.extend(retained.map(|(&k, &v)| (k, v)));
+        let is_retained = |cidr: &Ipv4Net| retain.cidrs.contains(cidr);
+        let retained = actual.ipcache.iter().filter(|(cidr, _)| is_retained(cidr) && !desired.ipcache.contains_key(cidr));
+        expected.ipcache.extend(retained.map(|(&k, &v)| (k, v)));
+        let retained = actual.routes.iter().filter(|(cidr, _)| is_retained(cidr) && !desired.routes.contains_key(cidr));
+        expected.routes.extend(retained.map(|(&k, &v)| (k, v)));
+        let retained = actual.rules.iter().filter(|rule| rule.table == Table::Cilium || is_retained(&rule.cidr));
+        expected.rules.extend(retained);
         let fits = actual.entries.len() + expected.entries.keys().filter(|key| !actual.entries.contains_key(key)).count()
             <= CAPACITY;
 
