@@ -1,4 +1,5 @@
-//! The loop that turns what a source sees into views, given what the node needs, and remembers the last good one over a restart.
+//! The config task: turns each document of a source, with the needs of the node, into a view. It saves the last good configuration for the
+//! next start.
 
 pub mod dir;
 pub mod key_files;
@@ -30,26 +31,27 @@ use vtep_core::{
 
 use crate::state_file::StateFile;
 
-/// What vetoes a VTEP is looked at again after this, where nothing tells of its end: the ipcache sends no notices.
+/// The interval for checking vetoes and unreadable facts again, because the ipcache sends no notices.
 const RECHECK: Duration = Duration::from_secs(10);
-/// An ipcache that is not there yet comes with Cilium's start.
+/// The interval while the ipcache does not exist yet: Cilium creates it when it starts.
 const RECHECK_UNLOOKED: Duration = Duration::from_secs(1);
 
-/// What the ipcache has inside these VTEP CIDRs (each with its endpoint) that is not the VTEP's, in words; `None` where there is no ipcache.
+/// Searches the ipcache inside these VTEP CIDRs, each with its endpoint. The result describes the entries of others in words; it is `None`
+/// if there is no ipcache.
 pub type IpcacheLook = Box<dyn Fn(Vec<(Ipv4Net, Ipv4Addr)>) -> IpcacheLooked + Send + Sync>;
 pub type IpcacheLooked = Pin<Box<dyn Future<Output = Result<Option<BTreeMap<Ipv4Net, Vec<String>>>, String>> + Send>>;
 
-/// What speaks against VTEPs on this node.
+/// The sources of facts that veto VTEPs on this node.
 pub struct Needs {
-    /// What is known without an answer of the API server, once its name is resolved.
+    /// Facts that need no answer of the API server; ready when the API server's name is resolved.
     pub given: Pin<Box<dyn Future<Output = Surroundings> + Send>>,
-    /// What the kernel says; `None` before the first reading.
+    /// Networks in the kernel; `None` before they were read for the first time.
     pub networks: watch::Receiver<Option<Surroundings>>,
     pub ipcache: IpcacheLook,
 }
 
-/// Publishes a view for each thing observed, and for each change of what the node needs, until the source is gone. None is published before
-/// it is known what the node needs.
+/// Publishes a view for each observation of the source and each change of the node's needs, until the source is gone. It publishes nothing
+/// before the node's needs are known.
 pub async fn follow(
     source: String,
     mut observed: mpsc::Receiver<Observed>,
@@ -59,7 +61,7 @@ pub async fn follow(
 ) {
     let recalled = recall(&file);
     let mut memory = Memory { saved: recalled.as_ref().and_then(LastGood::of), file, failing: false };
-    // Not in force by itself: the source may know better in a moment, and until then the kernel stays as it is.
+    // The saved view is not published: the source may have a newer document soon. Until then, the kernel remains as it is.
     let mut previous = recalled.map(Arc::new);
     let (mut latest, mut unread) = (None, false);
     let given = needs.given.await;
@@ -91,7 +93,7 @@ pub async fn follow(
     }
 }
 
-/// When to look again although nothing changed; `unread`: something could not be read.
+/// The time until the next check although nothing changed. `unread`: a fact could not be read.
 fn recheck(view: &View, unread: bool) -> Option<Duration> {
     if !view.unlooked.is_empty() {
         return Some(RECHECK_UNLOOKED);
@@ -99,8 +101,8 @@ fn recheck(view: &View, unread: bool) -> Option<Duration> {
     (unread || !view.vetoed.is_empty()).then_some(RECHECK)
 }
 
-/// What speaks against VTEPs, with what the ipcache has where the document asks for one that is not in force: it is looked at before
-/// anything is written. Beside it, the CIDRs for which there was no ipcache to look into.
+/// The facts that veto VTEPs. For a VTEP that is in the document but not in effect yet, they include the ipcache's entries: the agent
+/// searches the ipcache before it writes such a VTEP. The second result is the CIDRs that could not be checked, for lack of an ipcache.
 pub async fn around(
     observed: &Observed,
     known: &Surroundings,
@@ -131,7 +133,7 @@ pub async fn around(
     (around, unlooked)
 }
 
-/// What was in force before a restart.
+/// Restores the configuration that was in effect before a restart.
 #[must_use]
 pub fn recall(file: &StateFile<LastGood>) -> Option<View> {
     let good = file.load().unwrap_or_else(|error| {
@@ -158,11 +160,11 @@ struct Memory {
 }
 
 impl Memory {
-    /// Saves what is in force, where that is news.
+    /// Saves the effective configuration if it differs from the saved one.
     async fn keep(&mut self, view: &View) {
         let Some(good) = LastGood::of(view).filter(|good| self.saved.as_ref() != Some(good)) else { return };
         let (file, value) = (self.file.clone(), good.clone());
-        // A slow disk does not hold the other loops up.
+        // On another thread, so that a slow disk does not delay the other loops.
         match task::spawn_blocking(move || file.save(&value)).await {
             Ok(Ok(())) => {
                 self.failing = false;

@@ -17,20 +17,20 @@ use vtep_core::config::{
 
 use super::key_files::read_dir;
 
-/// A person's editor writes in several steps: wait until they are over.
+/// An editor writes a file in several steps: the agent waits for the last one.
 const SETTLE: Duration = Duration::from_millis(20);
-/// How often the directory is looked at where the kernel sends no notices.
+/// The interval between reads while the directory cannot be watched.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often it is looked at anyway.
+/// The interval between reads while the directory is watched, in case a notice is lost.
 const RESYNC: Duration = Duration::from_secs(10);
 
-/// Sends what the directory holds, now and after each change, until the receiver is gone.
+/// Sends the content of the directory, now and after each change, until the receiver is gone.
 pub async fn follow(dir: PathBuf, surroundings: Surroundings, updates: mpsc::Sender<Observed>) {
     let mut last = None;
     let (sender, mut notices) = mpsc::channel(1);
     let mut watch = DirWatch::new(dir.clone(), sender);
     loop {
-        // Watched before it is read, so that a change in between is not lost.
+        // The watch begins before the read, so that no change in between is lost.
         watch.renew();
         let mut observed = read(&dir, &surroundings);
         if matches!(observed.state, SourceState::Missing(_)) {
@@ -39,7 +39,7 @@ pub async fn follow(dir: PathBuf, surroundings: Surroundings, updates: mpsc::Sen
             observed = read(&dir, &surroundings);
         }
         if matches!(observed.state, SourceState::Missing(_)) {
-            // A directory that goes takes its watch with it.
+            // The watch ended with the directory.
             watch.stop();
         }
         if last.as_ref() != Some(&observed) {
@@ -49,7 +49,7 @@ pub async fn follow(dir: PathBuf, surroundings: Surroundings, updates: mpsc::Sen
             last = Some(observed);
         }
         if watch.is_active() {
-            // Either way the directory is read again.
+            // A timeout is no error: the loop reads the directory in both cases.
             let _ = time::timeout(RESYNC, changed(&mut notices)).await;
         } else {
             time::sleep(RETRY).await;
@@ -57,7 +57,7 @@ pub async fn follow(dir: PathBuf, surroundings: Surroundings, updates: mpsc::Sen
     }
 }
 
-/// What the directory holds.
+/// Reads the directory as a document.
 #[must_use]
 pub fn read(dir: &Path, surroundings: &Surroundings) -> Observed {
     let missing = |why: &dyn std::fmt::Display| {
@@ -67,7 +67,7 @@ pub fn read(dir: &Path, surroundings: &Surroundings) -> Observed {
         ))
     };
     match read_dir(dir) {
-        // Cilium's has more than a hundred: what has none is not mounted yet.
+        // Cilium's ConfigMap has more than a hundred keys. An empty directory is not mounted yet.
         Ok(keys) if keys.is_empty() => missing(&"it has no file"),
         Ok(keys) => SourceState::Document(Document::of_keys(keys, surroundings.clone())),
         Err(error) => missing(&error),
@@ -75,7 +75,7 @@ pub fn read(dir: &Path, surroundings: &Surroundings) -> Observed {
     .into()
 }
 
-/// Waits for a change, and for the end of those that follow at once.
+/// Waits for a change, and then for the changes that follow immediately.
 async fn changed(notices: &mut mpsc::Receiver<()>) {
     // None means that the sender is gone, but the caller holds it in its watch.
     let _ = notices.recv().await;

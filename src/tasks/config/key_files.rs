@@ -6,19 +6,20 @@ use vtep_core::config::{Keys, manifest::MAX_BYTES};
 
 use crate::bounded;
 
-/// One file of a directory holds one value.
+/// The maximum size of one value, which is one file.
 const MAX_VALUE_BYTES: u64 = 1 << 20;
 
 /// Reads a directory with one file per key, as the kubelet mounts a ConfigMap.
 pub fn read_dir(path: &Path) -> io::Result<Keys> {
-    // The kubelet swaps the link `..data`: behind it all keys are of one version.
+    // The kubelet swaps the link `..data`. All keys behind one target are of the same version.
     let snapshot = fs::canonicalize(path.join("..data")).unwrap_or_else(|_| path.to_owned());
     let mut keys = Keys::new();
     let mut total = 0;
     for entry in fs::read_dir(snapshot)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        // Names with two dots are the kubelet's own. A file that is gone by now is an error: half a version is none.
+        // Names that begin with two dots are the kubelet's own. If a file has disappeared, the read fails, because half a version is of no
+        // use.
         if name.starts_with("..") || !fs::metadata(entry.path())?.is_file() {
             continue;
         }
