@@ -1,4 +1,4 @@
-//! The probe loop: sends what is due, takes in what comes back, and publishes what both say.
+//! The probe loop: sends probes when they are due, handles their answers, and publishes a report.
 
 pub mod learned;
 mod sockets;
@@ -45,17 +45,17 @@ use crate::{
     liveness::Heartbeat,
 };
 
-/// How often sockets are looked after and the tap is read, however seldom BIG-IP is probed.
+/// The interval for opening missing sockets and reading the tap, even if probes are less frequent.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
-/// Answers come in flocks: one report tells of all that came within this time.
+/// Answers arrive in groups: one report covers all answers within this time.
 const REPORT_WITHIN: Duration = Duration::from_millis(20);
-/// ARP answers that may wait: more than eight BIG-IPs can send in one turn of the loop.
+/// The capacity of the queue for ARP answers. Eight BIG-IPs send fewer in one turn of the loop.
 const ANSWERS: usize = 64;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub timing: ProbeTiming,
-    /// BIG-IP's own traffic takes the place of most probes.
+    /// BIG-IP's own traffic replaces most probes.
     pub passive_first: bool,
     /// `--probe-target`: VTEP CIDR → tunnel self IP.
     pub targets: BTreeMap<Ipv4Net, Ipv4Addr>,
@@ -70,9 +70,9 @@ pub struct Prober {
     echo_id: u16,
     sequence: u16,
     vteps: BTreeMap<Ipv4Net, VtepProbes>,
-    /// Of this life and those before.
+    /// The learned tunnel self IPs, including those of earlier runs.
     memory: Memory,
-    /// Probe targets that belong to no VTEP, as they were said last.
+    /// Probe targets that belong to no VTEP, as last logged.
     idle_targets: BTreeSet<Ipv4Net>,
     tunnel: Tunnel,
     sockets: Sockets,
@@ -83,19 +83,19 @@ pub struct Prober {
     tap_error: Option<String>,
     tap_counters: [u64; vtep_agent_ebpf::COUNTERS as usize],
     housekeeping_due: Instant,
-    /// When to publish what changed.
+    /// When to publish the changes since the last report.
     report_due: Option<Instant>,
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
     /// Cilium's own ARP replies.
     replies: (mpsc::Sender<OwnReply>, mpsc::Receiver<OwnReply>),
-    /// The tunnel device whose replies are worth a look.
+    /// The tunnel device, if Cilium's own ARP replies on it need to be checked.
     suspect: Option<u32>,
-    /// The largest inner packet that the underlay leaves room for.
+    /// The largest inner packet that fits into the underlay's MTU.
     full_size: Option<u16>,
     sweep: Sweep,
 }
 
-/// Why the loop turned.
+/// The reason for a turn of the loop.
 enum Event {
     Rewire,
     Arp(Answer),
@@ -108,7 +108,7 @@ enum Event {
 impl Prober {
     /// # Errors
     ///
-    /// When the socket for ARP cannot be opened.
+    /// The socket for ARP cannot be opened.
     pub async fn new(
         settings: Settings,
         memory: Memory,
@@ -160,7 +160,7 @@ impl Prober {
         }
     }
 
-    /// Returns false if the event concerns no lane, so that there is nothing to report.
+    /// Returns false if the event concerns no VTEP, so that there is nothing to report.
     fn on_event(&mut self, event: Event, now: Instant) -> bool {
         match event {
             Event::Rewire => self.rewire(),
@@ -190,7 +190,7 @@ impl Prober {
     }
 
     async fn next_event(&mut self) -> Option<Event> {
-        // With nothing to probe, the sockets, the tap and the heart beat still want a turn a second.
+        // Even with nothing to probe, the sockets, the tap and the heartbeat need a turn every second.
         let vteps = self.vteps.values().map(VtepProbes::deadline);
         let others = self.sweep.deadline().into_iter().chain(self.report_due);
         let deadline = vteps.chain(others).fold(self.housekeeping_due, Instant::min);
@@ -206,7 +206,7 @@ impl Prober {
         }
     }
 
-    /// Fits lanes, sockets and the tap to the configuration and the node as they are now.
+    /// Adapts the probes of each VTEP, the sockets and the tap to the current configuration and node.
     fn rewire(&mut self) {
         let view = self.config.borrow_and_update().clone();
         let facts = self.facts.borrow_and_update().clone().unwrap_or_default();
@@ -219,7 +219,7 @@ impl Prober {
         self.fit_tap(&facts);
     }
 
-    /// A VTEP that did not change keeps its records.
+    /// Adapts the probes to the configuration. An unchanged VTEP keeps its records.
     fn fit_vteps(&mut self, spec: Option<&Spec>) {
         let now = Instant::now();
         let mut previous = std::mem::take(&mut self.vteps);
@@ -238,7 +238,7 @@ impl Prober {
         }
     }
 
-    /// A slip in `--probe-target` would look as if none were set.
+    /// Logs targets without effect: otherwise a typing error in `--probe-target` would go unnoticed.
     fn say_idle_targets(&mut self) {
         let idle: BTreeSet<_> =
             self.settings.targets.keys().filter(|cidr| !self.vteps.contains_key(cidr)).copied().collect();
@@ -250,7 +250,7 @@ impl Prober {
 
     fn open_sockets(&mut self) {
         if self.sockets.open() {
-            // What could not be probed until now is probed at once.
+            // VTEPs that could not be probed so far are probed now.
             let now = Instant::now();
             self.vteps.values_mut().for_each(|probes| probes.due = now);
         }
@@ -262,8 +262,8 @@ impl Prober {
             self.tap_load_error = loaded.as_ref().err().map(|error| chain(error).to_string());
             self.tap = loaded.ok();
         }
-        // Every packet of the device is copied for whoever wants to see what goes out: only a Cilium that may be one of the broken
-        // releases is worth that.
+        // Watching replies makes the kernel copy every outgoing packet of the device. That is worth its cost only if Cilium may be one of
+        // the broken releases.
         let worth = facts.version.is_none_or(|version| version.broken().is_some());
         self.suspect = facts.cilium.tunnel.as_ref().map(|device| device.index).filter(|_| worth);
         self.full_size = facts.inner_mtu().and_then(|mtu| mtu.try_into().ok());
@@ -271,13 +271,13 @@ impl Prober {
         self.tend_tap(Instant::now());
     }
 
-    /// Keeps the tap's ears where they belong, and reads what it counted. One line for each change of what ails it.
+    /// Makes the tap listen on the current devices, and reads its counters. Logs each new error once.
     fn tend_tap(&mut self, now: Instant) {
         let endpoints: BTreeSet<_> = self.vteps.values().map(|probes| probes.vtep.endpoint).collect();
         let networks: BTreeSet<_> = self.vteps.keys().copied().collect();
         let (suspect, replies) = (self.suspect, &self.replies.0);
         let tended = match &mut self.tap {
-            // A socket ends when its device goes down: it is opened again as soon as that can be.
+            // A socket ends when its device goes down. Each call tries to open it again.
             Some(tap) => tap.look_at(&endpoints, &networks).and_then(|()| {
                 let deaf = tap.listen_on(&self.underlay, &self.answers.0).into_iter().next();
                 deaf.map_or(Ok(()), Err)?;
@@ -318,7 +318,7 @@ impl Prober {
         let some_due = vteps.values().any(|probes| now >= probes.due);
         for probes in vteps.values_mut() {
             if some_due && probes.joins(self.settings.timing, now) {
-                // What came since decides whether a probe is needed. Housekeeping says when it cannot be read.
+                // The frames since the last round decide whether a probe is needed. If they cannot be read, `tend_tap` logs the error.
                 let tunnel = self.tap.as_ref().filter(|_| self.settings.passive_first);
                 let flow = tunnel.and_then(|tap| tap.tunnel_flow(probes.vtep.endpoint, now, monotonic_ns()).ok());
                 flow.flatten().into_iter().for_each(|flow| probes.on_flow(flow));
@@ -335,7 +335,7 @@ impl Prober {
         self.sweep(now);
     }
 
-    /// Asks for a self IP that nothing else tells.
+    /// Searches for self IPs that are neither configured nor learned.
     fn sweep(&mut self, now: Instant) {
         let unknown = self.vteps.values().filter(|probes| probes.wants_target() && probes.heard);
         let unknown: Vec<_> = unknown.map(|probes| probes.vtep.cidr).collect();
@@ -347,7 +347,7 @@ impl Prober {
         }
         let Some((cidr, address)) = self.sweep.turn(&unknown, now) else { return };
         if let Some(probes) = self.vteps.get(&cidr) {
-            // What cannot be asked now is asked in an hour.
+            // If this request fails, the next sweep asks again in an hour.
             let _ = self.sockets.ask_arp(self.tunnel, probes.vtep.endpoint, address);
         }
     }
@@ -368,7 +368,7 @@ impl Prober {
         record(&mut probes.icmp, sequence, now, through);
     }
 
-    /// A full-size echo, or one that finds out how large they may be.
+    /// Sends a full-size echo, or during a search an echo of the size to try.
     fn send_large(&mut self, probes: &mut VtepProbes, now: Instant) {
         let (Some(target), Some(full), Some(socket)) = (probes.target, self.full_size, self.sockets.through_tunnel())
         else {

@@ -1,6 +1,6 @@
-//! The tunnel self IPs that have answered, kept over a restart of this agent: one that starts during an outage knows whom to ask.
+//! The tunnel self IPs that have answered, saved for the next start: an agent that starts during an outage needs an address to probe.
 //!
-//! A record is for one CIDR at one endpoint. It is a place to ask at, no evidence: only an answer of now makes a VTEP healthy.
+//! A record is for one CIDR at one endpoint. It is an address to probe, and no evidence: only a current answer makes a VTEP healthy.
 
 use std::{
     collections::BTreeMap,
@@ -28,55 +28,55 @@ use crate::state_file::{StateError, StateFile};
 
 /// Its name in the state directory.
 pub const FILE: &str = "learned.json";
-/// Two units that answer in turn change the MAC all the time: the file follows so often at most. So often, too, a failed write is
-/// tried again.
+/// The minimum time between two writes that only update a MAC, because two units that answer in turn change it all the time. A failed
+/// write is also tried again after this time.
 const SAVE_AGAIN: Duration = Duration::from_secs(60);
 
-/// The records that were written, or why they were not.
+/// The records that were written, or the reason why the write failed.
 type Outcome = Result<Learned, StateError>;
 
 /// The records, and the file that keeps them.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// None where nothing is to be written.
+    /// `None` if the records must not be written.
     file: Option<StateFile<Learned>>,
     learned: Learned,
     /// The records as the file has them.
     saved: Learned,
-    /// A write that has not ended yet, as far as is known.
+    /// A write whose end has not been handled yet.
     saving: Option<oneshot::Receiver<Outcome>>,
     save_after: Option<Instant>,
     failed: bool,
 }
 
 impl Memory {
-    /// Records of before, and a file that follows what is learned.
+    /// Loads the records, and writes new ones to the file.
     #[must_use]
     pub fn load(file: StateFile<Learned>) -> Self {
         Self { file: Some(file.clone()), ..Self::read_only(&file) }
     }
 
-    /// Records of before. Without what a damaged file says, all is learned anew.
+    /// Loads the records, and never writes. If the file is damaged, they are learned again.
     #[must_use]
     pub fn read_only(file: &StateFile<Learned>) -> Self {
         let mut learned = file.load().unwrap_or_else(|error| {
             warn!(error = %chain(&error), "ignoring the saved tunnel self IPs: they are learned again");
             None
         });
-        // Another hand may have written it.
+        // Another program may have written the file.
         learned.iter_mut().for_each(|learned| learned.retain(|cidr, of| cidr.contains(&of.known.self_ip)));
         let learned = learned.unwrap_or_default();
         Self { saved: learned.clone(), learned, ..Self::default() }
     }
 
-    /// What is known of this CIDR at this endpoint.
+    /// The record for this CIDR at this endpoint.
     #[must_use]
     pub fn recall(&self, vtep: &Vtep) -> Option<Known> {
         let of = self.learned.get(&vtep.cidr).filter(|of| of.endpoint == vtep.endpoint)?;
         Some(of.known)
     }
 
-    /// Takes in what the probes know by now; what is in force no more is forgotten.
+    /// Records the self IPs that the probes know now, and drops the records of VTEPs that are no longer in effect.
     pub fn follow(&mut self, vteps: &BTreeMap<Ipv4Net, VtepProbes>, now: Instant, at: Timestamp) {
         // Before the first configuration there are none.
         if vteps.is_empty() {
@@ -84,7 +84,7 @@ impl Memory {
         }
         self.learned.retain(|cidr, _| vteps.contains_key(cidr));
         for (&cidr, probes) in vteps {
-            // An echo alone may have gone to the endpoint before, while the map was not written yet.
+            // An echo without an ARP reply proves nothing: an earlier endpoint may have answered before the map was written.
             let proven = |known: &Known| known.mac.is_some() || !probes.heard;
             let Some(known) = probes.known.filter(proven) else { continue };
             let of = SelfIp { endpoint: probes.vtep.endpoint, known, learned_at: at };
@@ -96,8 +96,8 @@ impl Memory {
         self.save(now);
     }
 
-    /// Writes what is new, on a thread of its own: a disk that hangs holds no probe up. One write at a time; what was learned during it
-    /// is in the next.
+    /// Writes new records on another thread, so that a hanging disk delays no probe. There is one write at a time; the next one includes
+    /// everything learned in the meantime.
     fn save(&mut self, now: Instant) {
         self.collect();
         let Some(file) = &self.file else { return };
@@ -109,17 +109,17 @@ impl Memory {
         }
         let (told, outcome) = oneshot::channel();
         let (file, learned) = (file.clone(), self.learned.clone());
-        // It tells by itself, and nobody waits for it. Nobody listens any more when the agent ends.
+        // The write sends its outcome through the channel. When the agent ends, the receiver is gone, so an error of `send` is ignored.
         task::spawn_blocking(move || drop(told.send(file.save(&learned).map(|()| learned))));
         (self.saving, self.save_after) = (Some(outcome), Some(now + SAVE_AGAIN));
     }
 
-    /// Takes in how the last write ended, if it did.
+    /// Handles the outcome of the last write, if it has ended.
     fn collect(&mut self) {
         let Some(saving) = &mut self.saving else { return };
         match saving.try_recv() {
             Ok(outcome) => self.on_saved(outcome),
-            // It ended without a word: as it was not written, it is written again.
+            // The write ended without an outcome: the records are not saved, so the next call writes them again.
             Err(TryRecvError::Closed) => self.saving = None,
             Err(TryRecvError::Empty) => {}
         }
@@ -138,7 +138,7 @@ impl Memory {
     }
 }
 
-/// The records without what may change all the time.
+/// The records without the MACs, which may change all the time.
 fn places(learned: &Learned) -> Vec<(Ipv4Net, Ipv4Addr, Ipv4Addr, bool)> {
     learned.iter().map(|(&cidr, of)| (cidr, of.endpoint, of.known.self_ip, of.known.echo)).collect()
 }
@@ -170,10 +170,10 @@ mod tests {
         [(vtep.cidr, probes)].into()
     }
 
-    /// The write that is under way has ended.
+    /// Waits for the current write.
     async fn saved(memory: &mut Memory) {
         if let Some(saving) = memory.saving.take() {
-            memory.on_saved(saving.await.expect("it is told"));
+            memory.on_saved(saving.await.expect("an outcome"));
         }
     }
 
@@ -191,7 +191,7 @@ mod tests {
         let known = again.recall(&vtep(34)).expect("it is known");
         assert_eq!((known.self_ip, known.mac, known.echo), ([10, 1, 6, 34].into(), Some([2; 6].into()), true));
         assert_eq!(again.recall(&vtep(35)), None);
-        // Without a configuration nothing is forgotten.
+        // Without a configuration, the records remain.
         let mut again = again;
         again.follow(&BTreeMap::new(), now, Timestamp::UNIX_EPOCH);
         assert!(again.recall(&vtep(34)).is_some());
@@ -218,7 +218,7 @@ mod tests {
         }
     }
 
-    /// The only thread for blocking work is the disk's, and it hangs: neither does anybody wait, nor do writes pile up behind it.
+    /// The only thread for blocking work hangs. Nobody waits for it, and no writes queue up behind it.
     #[test]
     fn a_disk_that_hangs_stops_nobody_and_has_the_newest_afterwards() {
         let dir = tempfile::tempdir().expect("a directory");
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_hand_wrote_is_not_believed() {
+    fn records_by_another_program_are_checked() {
         let dir = tempfile::tempdir().expect("a directory");
         let file: StateFile<Learned> = StateFile::new(dir.path().join(FILE));
         let known = Known { self_ip: [192, 0, 2, 1].into(), mac: None, echo: false };
@@ -260,13 +260,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_writes_nothing_and_a_full_disk_stops_nobody() {
+    async fn a_read_only_memory_writes_nothing_and_a_full_disk_stops_nobody() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join(FILE);
         let now = Instant::now();
-        let mut look = Memory::read_only(&StateFile::new(path.clone()));
-        look.follow(&vteps(34, 2), now, Timestamp::UNIX_EPOCH);
-        assert!(look.saving.is_none() && !path.exists());
+        let mut read_only = Memory::read_only(&StateFile::new(path.clone()));
+        read_only.follow(&vteps(34, 2), now, Timestamp::UNIX_EPOCH);
+        assert!(read_only.saving.is_none() && !path.exists());
         let mut memory = Memory::load(StateFile::new("/proc/nowhere/learned.json".into()));
         memory.follow(&vteps(34, 2), now, Timestamp::UNIX_EPOCH);
         saved(&mut memory).await;

@@ -1,4 +1,4 @@
-//! The sockets that probes leave through, and the addresses that they leave with.
+//! The sockets of the probes, and the probes' source addresses.
 
 use std::{io, net::Ipv4Addr, time::Instant};
 
@@ -18,18 +18,18 @@ pub(super) struct Sockets {
     arp: ArpSocket,
     /// None while Cilium's tunnel device or router address is missing.
     arp_sender: Option<ArpSender>,
-    /// The way of echoes through the tunnel.
+    /// The source address and device of echoes through the tunnel.
     path: Option<Path>,
     through_tunnel: Option<IcmpSocket>,
     beside_tunnel: Option<IcmpSocket>,
-    /// As they were logged last.
+    /// The errors, as last logged.
     errors: Vec<String>,
 }
 
 impl Sockets {
     /// # Errors
     ///
-    /// When the socket for ARP cannot be opened.
+    /// The socket for ARP cannot be opened.
     pub(super) async fn new() -> io::Result<Self> {
         Ok(Self {
             arp: ArpSocket::open().await?,
@@ -88,7 +88,7 @@ impl Sockets {
         self.beside_tunnel = None;
     }
 
-    /// The address that answers to ARP are sent to.
+    /// The address to which ARP answers are sent.
     pub(super) fn arp_address(&self) -> Option<Ipv4Addr> {
         self.arp_sender.map(|sender| sender.address)
     }
@@ -101,7 +101,7 @@ impl Sockets {
     pub(super) fn ask_arp(&self, tunnel: Tunnel, endpoint: Ipv4Addr, target: Ipv4Addr) -> io::Result<()> {
         match self.arp_sender {
             Some(sender) => self.arp.send(tunnel, sender, endpoint, target),
-            None => Err(io::Error::other("Cilium's tunnel device or router address is not there")),
+            None => Err(io::Error::other("Cilium's tunnel device or router address is missing")),
         }
     }
 
@@ -135,7 +135,7 @@ async fn receive(socket: Option<&IcmpSocket>) -> io::Result<(Ipv4Addr, Echo)> {
     }
 }
 
-/// Enters a probe into its record: as sent, or as lost if it could not be sent.
+/// Records a probe in its window: as sent, or as lost if it could not be sent.
 pub(super) fn record(window: &mut ProbeWindow, sequence: u16, now: Instant, sent: io::Result<()>) {
     match sent {
         Ok(()) => window.on_sent(sequence, now),
