@@ -1,7 +1,7 @@
-//! The loop that keeps the kernel as the configuration wants it: observe, decide, write, observe again.
+//! The loop that keeps the kernel in the configured state: observe, decide, write, observe again.
 //!
-//! Ten times a second the maps are compared with the configuration; routes are compared when the kernel reports a change, and every few
-//! seconds. Nothing is remembered of what was written: what failed is simply still in the next plan.
+//! It compares the maps with the configuration ten times a second, and the routes when the kernel reports a change and every few seconds.
+//! It keeps no list of failed writes, because the next plan contains them again.
 
 mod dead_mans_switch;
 pub mod ipcache_ledger;
@@ -44,26 +44,26 @@ pub use self::lifeline::Lifeline;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub mode: Mode,
-    /// On a node that is not fit nothing is written.
+    /// If the node is not supported, the reconciler writes nothing.
     pub fitness: Arc<Fitness>,
-    /// How often the map is compared.
+    /// The interval between two comparisons of the maps.
     pub tick: Duration,
     pub survey: settings::Settings,
-    /// What no route may cut off.
+    /// The connection that no route may cut off.
     pub lifeline: Lifeline,
 }
 
-/// What tells of changes in the kernel; each may miss some.
+/// Notices of changes in the kernel. Each channel may miss some.
 pub struct Notices {
     pub routes: mpsc::Receiver<()>,
     pub pins: mpsc::Receiver<()>,
 }
 
-/// What this agent remembers of what it wrote.
+/// The records of this agent's own writes.
 pub struct Memory {
-    /// Of the ipcache.
+    /// Ipcache entries.
     pub ledger: Ledger,
-    /// Of routes and rules.
+    /// Routes and rules.
     pub journal: Journal,
 }
 
@@ -118,7 +118,7 @@ impl Reconciler {
         }
     }
 
-    /// One pass, for `run --once`; and where it added routes, until it is known that the API server is still there.
+    /// One pass, for `run --once`. If it added routes, it waits until the API server is known to be still reachable.
     pub async fn once(mut self) -> Arc<DatapathReport> {
         self.pass(Reason::Once).await;
         while self.routes.is_on_trial() {
@@ -174,7 +174,7 @@ impl Reconciler {
         self.publish(&view, maps, repaired, observing, last_pass, start);
     }
 
-    /// What keeps an agent that should write from writing. An unfit node is told by its own words elsewhere.
+    /// The reason why an agent in enforce mode does not write. The notifier logs why a node is not supported.
     fn why_only_observing(&mut self, facts: &Facts) -> Option<String> {
         if self.settings.mode == Mode::Observe {
             return None;

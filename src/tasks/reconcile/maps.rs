@@ -123,7 +123,7 @@ fn open_ipcache(bpffs: &Path, cidrs: &BTreeSet<Ipv4Net>, owned: &Owned, found: &
     Ok(ipcache)
 }
 
-/// The model for a map that could not be read.
+/// The layout for a map that could not be read.
 fn model_of(error: &MapError) -> Layout {
     match error {
         MapError::UnknownLayout { .. } => Layout::Unsupported,
