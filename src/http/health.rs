@@ -39,7 +39,7 @@ fn readiness(status: &Status) -> Vec<Check> {
         Ok(())
     } else {
         let problem = status.datapath.problems.first().cloned();
-        Err(problem.unwrap_or_else(|| "the datapath was not looked at yet".into()))
+        Err(problem.unwrap_or_else(|| "the datapath has not been observed yet".into()))
     };
     let pass = match status.datapath.last_pass {
         Some(_) => Ok(()),

@@ -1,6 +1,6 @@
-//! Metrics for Prometheus, made from the status at each scrape, so that they never tell another story.
+//! Metrics for Prometheus. Each scrape makes them from the status, so that they never contradict it.
 //!
-//! `table` has every metric; this file writes them, as the scraper asks for.
+//! `table` has every metric; this file writes them in the format that the scraper asks for.
 
 mod table;
 
@@ -16,25 +16,25 @@ use vtep_core::{report::status::Status, tunnel::rtt::RttHistogram};
 
 pub use table::METRICS;
 
-/// Before the name of each metric.
+/// The prefix of each metric's name.
 const PREFIX: &str = "vtep_agent";
 
-/// What a scraper can ask for.
+/// The formats that a scraper can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Prometheus' own text, for everything that does not ask for more.
+    /// Prometheus' own text format, the default.
     Prometheus,
     OpenMetrics,
 }
 
 /// One metric, with a series for each set of labels.
 pub struct Metric {
-    /// Without the prefix, and a counter's without `_total`.
+    /// Without the prefix, and for a counter without the suffix `_total`.
     pub name: &'static str,
     pub kind: Kind,
-    /// Names, in the order of each sample's values.
+    /// The names, in the same order as the values of each sample.
     pub labels: &'static [&'static str],
-    /// What a value means, for people.
+    /// The meaning of a value, for people.
     pub help: &'static str,
     samples: fn(&Status) -> Vec<Sample>,
 }
@@ -58,7 +58,7 @@ enum Value {
 }
 
 impl Format {
-    /// What an `Accept` header asks for.
+    /// The format that an `Accept` header asks for.
     #[must_use]
     pub fn asked_by(accept: Option<&str>) -> Self {
         let is_wanted = |range: &str| {
@@ -82,7 +82,7 @@ impl Format {
 ///
 /// # Errors
 ///
-/// When formatting fails, which text in memory does not.
+/// Formatting fails, which does not happen in memory.
 pub fn encode(status: Status, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix(PREFIX);
     registry.register_collector(Box::new(Scrape(status)));
@@ -94,7 +94,7 @@ pub fn encode(status: Status, format: Format) -> Result<String, fmt::Error> {
     })
 }
 
-/// OpenMetrics in the older format: there a counter's description has the name of its series, and nothing marks the end.
+/// Converts OpenMetrics to Prometheus' older format, in which a counter's description has the name of its series and no line marks the end.
 fn classic(openmetrics: &str) -> String {
     let mut text = String::with_capacity(openmetrics.len());
     for line in openmetrics.lines().filter(|line| *line != "# EOF") {
@@ -140,7 +140,7 @@ impl Kind {
         }
     }
 
-    /// As documents have it.
+    /// The name in documents.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -169,7 +169,7 @@ impl Value {
 mod tests {
     use super::*;
 
-    /// As docs/metrics.md has it.
+    /// The row in docs/metrics.md.
     fn documented(metric: &Metric) -> String {
         let Metric { name, kind, labels, help, samples: _ } = metric;
         let suffix = if *kind == Kind::Counter { "_total" } else { "" };
@@ -182,7 +182,7 @@ mod tests {
         let document = include_str!("../../docs/metrics.md");
         let rows: Vec<_> = document.lines().filter(|line| line.starts_with("| `vtep_agent_")).collect();
         let expected: Vec<_> = METRICS.iter().map(documented).collect();
-        assert_eq!(rows, expected, "docs/metrics.md has to have these rows:\n{}", expected.join("\n"));
+        assert_eq!(rows, expected, "docs/metrics.md must have these rows:\n{}", expected.join("\n"));
     }
 
     #[test]
@@ -205,7 +205,8 @@ mod tests {
     fn the_older_format_names_counters_by_their_series() {
         let openmetrics = "# HELP vtep_agent_seen_bytes Bytes\n# TYPE vtep_agent_seen_bytes counter\nvtep_agent_seen_bytes_total 7\n\
                            # TYPE vtep_agent_config_valid gauge\nvtep_agent_config_valid 1\n# EOF\n";
-        let expected = "# HELP vtep_agent_seen_bytes_total Bytes\n# TYPE vtep_agent_seen_bytes_total counter\nvtep_agent_seen_bytes_total 7\n\
+        let expected = "# HELP vtep_agent_seen_bytes_total Bytes\n# TYPE vtep_agent_seen_bytes_total counter\n\
+                        vtep_agent_seen_bytes_total 7\n\
                         # TYPE vtep_agent_config_valid gauge\nvtep_agent_config_valid 1\n";
         assert_eq!(classic(openmetrics), expected);
     }

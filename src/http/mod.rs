@@ -2,8 +2,9 @@
 //!
 //! - `health`: `/livez` and `/readyz` for the kubelet, `/healthz` for people
 //! - `page`: the page at `/`, from memory
-//! - `live`: `/events`, the status as server-sent events
-//! - `text`: a cache for rendered responses
+//! - `metrics`: `/metrics`, in the format that the scraper asks for
+//! - `sse`: `/events`, the status as server-sent events
+//! - `response_cache`: a cache for rendered responses
 //! - `server`: the accept loop, and the limits of each connection
 
 mod health;
@@ -73,7 +74,7 @@ pub struct Server(tokio::sync::oneshot::Receiver<()>);
 ///
 /// # Errors
 ///
-/// When the thread cannot be started.
+/// The thread cannot be started.
 pub fn start(listener: TcpListener, sources: Sources, stop: watch::Receiver<bool>) -> io::Result<Server> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = {

@@ -1,4 +1,4 @@
-//! The page at `/`: one document with its style and script in it, put together once and served from memory.
+//! The page at `/`: one document that includes its style and script. It is assembled once and served from memory.
 
 use std::sync::LazyLock;
 
@@ -11,10 +11,10 @@ use vtep_core::{diagnosis::Cause, types::digest};
 const HTML: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
-/// In the script's place for the table of hops.
+/// The placeholder in the script for the table of hops.
 const NO_HOPS: &str = "/*hops*/{}";
 
-/// The document, and what goes with it.
+/// The document, and its headers.
 struct Page {
     html: String,
     etag: String,
@@ -26,8 +26,8 @@ static PAGE: LazyLock<Page> = LazyLock::new(|| {
     let html = HTML.replace("/*style*/", STYLE).replace("/*script*/", &script);
     Page {
         etag: format!("\"{}\"", digest::base64(&html)),
-        // Its own script and style, by their bytes, and its own server: a value from the configuration that gets into the page by a mistake
-        // of ours does nothing there.
+        // Only its own script and style, by their hashes, and only its own server. If a mistake of ours put a value of the configuration
+        // into the markup, a browser would not execute it.
         policy: format!(
             "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; img-src data:; base-uri 'none'; \
              form-action 'none'; frame-ancestors 'none'",
@@ -50,7 +50,7 @@ pub(super) async fn page(headers: HeaderMap) -> Response {
     let is_known = known.is_some_and(|known| known.split(',').any(|one| one.trim().trim_start_matches("W/") == etag));
     let about = [
         (header::ETAG, etag.as_str()),
-        // Kept, and asked for again each time: an agent of another version has another page.
+        // The browser keeps the page, but asks each time whether it has changed: another version of the agent has another page.
         (header::CACHE_CONTROL, "no-cache"),
         (header::CONTENT_SECURITY_POLICY, policy),
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),

@@ -1,4 +1,4 @@
-//! A cache for rendered responses: clients that ask within the same moment share one text, so that frequent requests cost little.
+//! A cache for rendered responses: clients that ask within 20 ms share one text, so that frequent requests cost little.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -1,8 +1,8 @@
 //! The accept loop, and the limits of each connection.
 //!
-//! When every place is taken, the oldest connection is closed. So idle or slow clients cannot keep the kubelet out: its probe comes on a new
-//! connection and is answered long before that is the oldest. A limit that makes new connections wait cannot promise this: decision record
-//! 0011 has the measurements.
+//! At the limit, the server closes the oldest connection. So idle or slow clients cannot keep the kubelet out: its probe comes on a new
+//! connection, and the server answers it long before that connection is the oldest. A limit that makes new connections wait cannot promise
+//! this: decision record 0011 has the measurements.
 
 use std::{collections::VecDeque, pin::pin, time::Duration};
 
@@ -62,7 +62,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, mut stop: watch
     while connections.join_next().await.is_some() {}
 }
 
-/// Closes the oldest connection if every place is taken.
+/// Closes the oldest connection at the limit.
 async fn make_room(oldest_first: &mut VecDeque<(Instant, AbortHandle)>) {
     oldest_first.retain(|(_, connection)| !connection.is_finished());
     if oldest_first.len() >= CONNECTION_LIMIT

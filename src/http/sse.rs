@@ -46,7 +46,7 @@ struct Stream {
 
 pub(super) async fn events(State(sources): State<Arc<Sources>>) -> Response {
     let Ok(permit) = Arc::clone(&sources.live.permits).try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "too many listen already: ask for /status\n").into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many event streams: poll /status instead\n").into_response();
     };
     let state = sources.state.clone();
     let stream = Stream { sources, state, first: true, _permit: permit };

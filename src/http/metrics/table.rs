@@ -1,6 +1,6 @@
-//! Every metric: its name, its meaning, and where its values come from. Seconds are seconds, shares are 0 to 1.
+//! Every metric: its name, its meaning, and the source of its values. Times are in seconds, shares are between 0 and 1.
 //!
-//! Labels are bounded: at most eight VTEPs, and the values of our own enums.
+//! Labels have a limited number of values: at most eight VTEPs, and the values of our own enums.
 
 use jiff::Timestamp;
 use vtep_core::{

@@ -8,19 +8,19 @@ const VERDICTS = {
   healthy: "BIG-IP reaches the pods", degraded: "works, but not well", unreachable: "BIG-IP does not reach the pods",
   misconfigured: "cannot work as configured", unknown: "not known yet",
 };
-/* Without a sign of life for so long, what is shown is old. */
+/* After this time without an answer, the page marks its content as old. */
 const LOST_AFTER = 4000;
 const ASK_EVERY = 5000;
-/* Frames older than this say nothing of now. */
+/* Frames older than this are no evidence of the present state. */
 const RECENT = 3000;
 
 const $ = (id) => document.getElementById(id);
-let shown = null; /* the status that is drawn */
+let shown = null; /* the status on the page */
 let heard = 0; /* when the agent last answered */
 const started = Date.now();
 let tracks = {}; /* by CIDR: points of the last ten minutes */
 
-/* Elements are made of values and never of markup: much of it comes from a ConfigMap that anyone may have written. */
+/* Elements are made from values and never from markup, because many values come from a ConfigMap that anyone may have written. */
 function make(tag, attributes, ...children) {
   const namespace = ["svg", "path", "rect"].includes(tag) ? "http://www.w3.org/2000/svg" : "http://www.w3.org/1999/xhtml";
   const element = document.createElementNS(namespace, tag);
@@ -29,7 +29,7 @@ function make(tag, attributes, ...children) {
   return element;
 }
 
-/* Brings what is there to what it should be, node by node: focus, a selection and a screen reader's place outlive a new status. */
+/* Changes the existing elements into the new ones, node by node, so that focus, selection and a screen reader's place survive a new status. */
 function renew(parent, children) {
   children.forEach((fresh, n) => {
     const old = parent.childNodes[n];
@@ -67,7 +67,7 @@ function answer(name, probe) {
   return `${name} ${words[probe.state] ?? probe.state}${probe.error ? `: ${probe.error}` : ""}`;
 }
 
-/* The way of a packet from a pod to the tunnel self IP, with what was seen at each hop. */
+/* The path of a packet from a pod to the tunnel self IP, with the observations at each hop. */
 function hops(status, vtep) {
   const { probes, seen } = vtep;
   const { cilium } = status;
@@ -97,7 +97,7 @@ function hops(status, vtep) {
   const troubled = new Set([vtep.cause, ...vtep.also].filter(Boolean).map((cause) => HOP_OF[cause]));
   const nearest = vtep.cause ? all.findIndex((hop) => hop.id === HOP_OF[vtep.cause]) : -1;
   return all.map((hop, n) => {
-    /* Silence beyond the hop with the trouble follows from it, and says nothing of its own. */
+    /* If a hop beyond the faulty one is silent, that follows from the fault and is no news. */
     const follows = nearest >= 0 && n > nearest && hop.state === "failed" && !troubled.has(hop.id);
     const before = nearest >= 0 && n < nearest && hop.state === "failed" && !troubled.has(hop.id);
     const state = troubled.has(hop.id) ? "failed" : follows || before ? "unknown" : hop.state;
@@ -113,7 +113,7 @@ function drawHop({ name, state, seen, broken }) {
     make("ul", {}, seen.filter(Boolean).map((value) => make("li", {}, value))));
 }
 
-/* Ten minutes as a line or as bars; in words for who does not see them. */
+/* Ten minutes as a line or as bars, with a description for screen readers. */
 function drawGraphs(points) {
   const width = 240, height = 44, room = 120, step = width / room;
   const x = (n) => (room - points.length + n) * step;
@@ -121,9 +121,9 @@ function drawGraphs(points) {
   const top = Math.max(...known, 1) * 1.15;
   let line = "", down = false;
   points.forEach(({ rtt_us, lost }, n) => {
-    /* A point alone is a dot. */
+    /* A single point is drawn as a dot. */
     if (rtt_us != null) line += `${down ? "L" : "M"}${(x(n) + step / 2).toFixed(1)} ${(height - (rtt_us / top) * height).toFixed(1)}${down ? "" : "h0"}`;
-    /* What was not asked, as BIG-IP's own frames made it needless, is no gap; what was not answered is one. */
+    /* A probe that was skipped because of BIG-IP's own frames leaves no gap; a probe without an answer does. */
     down = rtt_us != null || (down && !lost);
   });
   const loss = points.map((point) => (point.received + point.lost ? point.lost / (point.received + point.lost) : 0));
@@ -175,7 +175,7 @@ function drawFinding({ severity, rule, key, index, value, message, origin }) {
     message, " ", make("code", {}, `[${rule}]`));
 }
 
-/* The one sentence that is read first, and what to do about it. */
+/* The headline, and the advice below it. */
 function headline(status) {
   const { node, config, vteps } = status;
   if (config.enabled === false) return ["VTEP is switched off", "cilium-config has enable-vtep off: this agent has nothing to do."];
@@ -267,7 +267,7 @@ async function ask(path) {
   return answer.json();
 }
 
-/* The history in any case; the status where no event brought it. */
+/* Fetches the history, and also the status if no event has brought it. */
 async function beat() {
   try {
     const [status, history] = await Promise.all([ask("status"), ask("history")]);
@@ -283,7 +283,7 @@ function listen() {
   events.onmessage = (event) => onStatus(JSON.parse(event.data), "live");
   events.onerror = () => {
     beat();
-    /* The browser tries again by itself, unless it was refused. */
+    /* The browser reconnects by itself, unless the agent refused the stream. */
     if (events.readyState === EventSource.CLOSED) setTimeout(listen, 3 * ASK_EVERY);
   };
 }
