@@ -1,4 +1,4 @@
-//! Watches one directory by inotify, also after another directory has taken its name.
+//! Watches one directory by inotify, even after another directory has replaced it under the same name.
 
 use std::{
     fs, io,

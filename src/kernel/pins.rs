@@ -1,6 +1,6 @@
-//! Notices of changes to Cilium's pins, so that a new map is filled at once and not at the next tick.
+//! Notices of changes to Cilium's pins, so that the agent fills a new map immediately and not at the next tick.
 //!
-//! Only a hint: where the kernel sends none, or the directory is not there yet, the tick finds the same.
+//! A notice is only a hint. If the kernel sends none, or if the directory does not exist yet, the next tick finds the change.
 
 use std::{path::Path, time::Duration};
 
@@ -9,7 +9,7 @@ use tokio::{sync::mpsc, time};
 use super::maps::PINS;
 use crate::watch_dir::DirWatch;
 
-/// How often it is looked whether the directory is still the one that is watched.
+/// How often the watch checks whether the name still belongs to the same directory.
 const RENEW: Duration = Duration::from_secs(1);
 
 /// Sends `()` when a pin is made, replaced or removed, until the receiver is gone.
@@ -21,7 +21,7 @@ pub fn watch(bpffs: &Path) -> mpsc::Receiver<()> {
     receiver
 }
 
-/// A bpffs that is mounted anew brings another directory, which needs another watch.
+/// Renews the watch: a new mount of bpffs has a new directory.
 async fn keep_watching(mut watch: DirWatch, notices: mpsc::Sender<()>) {
     while !notices.is_closed() {
         if watch.renew() {

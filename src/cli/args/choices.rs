@@ -1,4 +1,4 @@
-//! Values of flags as the command line spells them, and their conversion to the core's types.
+//! The values of flags, as spelled on the command line, and their conversion to the core's types.
 
 use vtep_core::datapath::{report, settings};
 

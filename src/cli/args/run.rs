@@ -1,4 +1,4 @@
-//! The flags of `run`, and the settings of its tasks that they make.
+//! The flags of `run`, and the settings of its tasks that follow from them.
 
 use std::{
     collections::BTreeMap,
@@ -105,7 +105,7 @@ impl Args {
     pub fn probing(&self) -> prober::Settings {
         let thresholds = Thresholds { raise: self.probe_failures, clear: self.probe_successes };
         prober::Settings {
-            // ARP replies have no sequence number. The timeout is shorter than the interval, so that a late reply is not taken for the
+            // ARP replies have no sequence number. The timeout is shorter than the interval, so that a late reply does not count as the
             // answer to the next request.
             timing: ProbeTiming {
                 interval: self.probe_interval,
@@ -117,7 +117,7 @@ impl Args {
         }
     }
 
-    /// What does not change while the agent runs.
+    /// The values that do not change while the agent runs.
     #[must_use]
     pub fn identity(&self, fitness: Arc<Fitness>) -> Identity {
         Identity {
@@ -140,7 +140,7 @@ fn interval(text: &str) -> Result<Duration, String> {
     between(text, Duration::from_millis(10), Duration::from_secs(24 * 60 * 60))
 }
 
-/// Longer than some seconds, the loop would look as if it hung.
+/// Limits the interval: with one of more than a few seconds, `/livez` would report that the loop hangs.
 fn verify_interval(text: &str) -> Result<Duration, String> {
     between(text, Duration::from_millis(10), Duration::from_secs(5))
 }
@@ -153,11 +153,11 @@ fn between(text: &str, least: Duration, most: Duration) -> Result<Duration, Stri
     }
 }
 
-/// `CIDR=IP`, the IP inside the CIDR.
+/// Parses `CIDR=IP`. The IP must lie inside the CIDR.
 ///
 /// # Errors
 ///
-/// What is wrong with it, in words.
+/// The message says what is wrong with the text.
 pub fn probe_target(text: &str) -> Result<(Ipv4Net, Ipv4Addr), String> {
     let (cidr, address) = text.split_once('=').ok_or("write CIDR=IP, e.g. 10.1.6.0/24=10.1.6.34")?;
     let cidr: Ipv4Net = cidr.trim().parse().map_err(|_| format!("{cidr:?} is not an IPv4 CIDR"))?;
