@@ -1,6 +1,6 @@
-//! What a person hands to `check`: manifests as YAML or JSON, bare maps, and directories as a ConfigMap is mounted.
+//! The input of `check`: manifests as YAML or JSON, or bare maps of keys.
 //!
-//! Finds the keys of `cilium-config` in it and judges nothing about their values.
+//! This module finds the keys of `cilium-config` in the input. It does not check their values.
 
 mod found;
 mod node;
@@ -11,15 +11,15 @@ mod yaml;
 use self::found::Found;
 use super::{Keys, document::NodeConfig, finding::Finding, vtep_config::VtepConfig};
 
-/// More text than this is refused; a ConfigMap holds 1 MiB at most.
+/// The maximum size of an input; a ConfigMap has at most 1 MiB.
 pub const MAX_BYTES: usize = 4 << 20;
 
 const NAME: &str = "cilium-config";
 
-/// Where Cilium is where nobody says otherwise.
+/// The namespace of Cilium by default.
 const DEFAULT_NAMESPACE: &str = "kube-system";
 
-/// Why a text gives no `cilium-config`.
+/// Why no `cilium-config` can be read from a text.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     #[error("the input has {0} bytes, more than {MAX_BYTES}")]
@@ -51,10 +51,10 @@ pub enum ManifestError {
     OtherNamespace { namespace: String, found: Vec<String> },
 }
 
-/// What an input says.
+/// The content of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
-    /// Of the ConfigMap; `None` if the input has only custom resources.
+    /// The keys of the ConfigMap; `None` if the input has only custom resources.
     pub keys: Option<Keys>,
     /// The objects of the same namespace that override keys for some nodes.
     pub node_configs: Vec<NodeConfig>,
@@ -62,13 +62,13 @@ pub struct Manifest {
     pub vtep_configs: Vec<Result<VtepConfig, Box<Finding>>>,
 }
 
-/// [`read`] for the keys alone, of whatever namespace.
+/// Like [`read`], but returns only the keys, from any namespace.
 pub fn read_documents(text: &str) -> Result<Keys, ManifestError> {
     read(text, None).map(|manifest| manifest.keys.unwrap_or_default())
 }
 
 /// Reads one or several YAML documents or JSON values: ConfigMaps and `CiliumNodeConfig`s, lists of objects, or a bare map of keys.
-/// `namespace`: where Cilium is.
+/// `namespace` is Cilium's namespace.
 pub fn read(text: &str, namespace: Option<&str>) -> Result<Manifest, ManifestError> {
     if text.len() > MAX_BYTES {
         return Err(ManifestError::TooLong(text.len()));

@@ -1,4 +1,4 @@
-//! The objects of an input, and which of them is meant.
+//! The objects of an input, and the choice of the right ConfigMap.
 
 use super::{
     DEFAULT_NAMESPACE, Manifest, ManifestError, NAME,
@@ -21,14 +21,14 @@ pub(super) struct Found {
     others: Vec<String>,
 }
 
-/// A map of keys, and what it is called where it is an object.
+/// A map of keys. If it comes from an object, it has the object's name and namespace.
 struct Candidate {
     name: Option<String>,
     namespace: Option<String>,
     keys: Keys,
 }
 
-/// What an object is called.
+/// The identity of an object.
 struct Metadata {
     name: Option<String>,
     namespace: Option<String>,
@@ -103,14 +103,15 @@ impl Found {
         }
         let Candidate { namespace: own, keys, .. } = self.candidate(namespace)?;
         let namespace = own.or_else(|| namespace.map(str::to_owned));
-        // One without a namespace goes where it is applied to.
+        // A manifest without a namespace gets one only when it is applied, so it may belong to this ConfigMap.
         let is_beside = |of: &Option<String>| of.is_none() || namespace.is_none() || *of == namespace;
         let beside = self.node_configs.into_iter().filter(|(of, _)| is_beside(of));
         let node_configs = beside.map(|(_, config)| config).collect();
         Ok(Manifest { keys: Some(keys), node_configs, vtep_configs: self.vtep_configs })
     }
 
-    /// The one named `cilium-config`, else the only one there is, else the only one that speaks of VTEPs.
+    /// The ConfigMap named `cilium-config` (in Cilium's namespace, if several have that name), or else the only ConfigMap, or else the only
+    /// one with VTEP keys.
     fn candidate(&mut self, namespace: Option<&str>) -> Result<Candidate, ManifestError> {
         if let Some(namespace) = namespace {
             let found = self.names();
@@ -132,7 +133,8 @@ impl Found {
         chosen.map(|index| self.candidates.swap_remove(index)).ok_or_else(|| self.ambiguity(is_named))
     }
 
-    /// Several of that name in namespaces that are told is one thing, several of other names another.
+    /// If several ConfigMaps are named `cilium-config`, each in a known namespace, a namespace makes the choice clear. Otherwise it is
+    /// ambiguous.
     fn ambiguity(&self, is_named: impl Fn(&Candidate) -> bool) -> ManifestError {
         let named = self.candidates.iter().filter(|candidate| is_named(candidate));
         let apart = named.clone().count() > 1 && named.clone().all(|candidate| candidate.namespace.is_some());
@@ -166,13 +168,13 @@ impl Metadata {
     }
 }
 
-/// The index of the only candidate of this sort.
+/// The index of the only matching candidate.
 fn only(candidates: &[Candidate], sort: impl Fn(&Candidate) -> bool) -> Option<usize> {
     let mut indices = (0..candidates.len()).filter(|&index| candidates.get(index).is_some_and(&sort));
     indices.next().filter(|_| indices.next().is_none())
 }
 
-/// How a value becomes the text that Cilium reads.
+/// Converts a value to the text that Cilium reads.
 type ToText = fn(&str, Node) -> Result<String, ManifestError>;
 
 fn keys(data: Option<Node>, text: ToText) -> Result<Keys, ManifestError> {
@@ -189,7 +191,7 @@ fn texts(map: Map, text: ToText) -> Result<Keys, ManifestError> {
     map.into_iter().map(|(key, node)| text(&key, node).map(|text| (key, text))).collect()
 }
 
-/// A value of an object: the API server takes nothing but text.
+/// Converts a value of an object. The API server accepts only text.
 fn strict(key: &str, node: Node) -> Result<String, ManifestError> {
     match node {
         Node::Bare(value, of) => Err(ManifestError::Bare { key: key.to_owned(), value, of: of.name() }),
@@ -197,7 +199,7 @@ fn strict(key: &str, node: Node) -> Result<String, ManifestError> {
     }
 }
 
-/// A value of a bare map, which no API server reads.
+/// Converts a value of a bare map, which does not come from an API server.
 fn lenient(key: &str, node: Node) -> Result<String, ManifestError> {
     let (found, hint) = match node {
         Node::Text(text) | Node::Bare(text, _) => return Ok(text),

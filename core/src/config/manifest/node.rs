@@ -18,7 +18,7 @@ pub(super) enum Node {
     Map(Map),
 }
 
-/// As Go calls the types of JSON.
+/// A type of JSON, by its name in Go's error messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Type {
     Bool,
@@ -42,7 +42,7 @@ impl Node {
         }
     }
 
-    /// For readers of JSON; numbers and booleans are text.
+    /// Converts the tree to JSON. Numbers and booleans become text.
     pub(super) fn json(self) -> serde_json::Value {
         match self {
             Self::Null => serde_json::Value::Null,
@@ -52,7 +52,7 @@ impl Node {
         }
     }
 
-    /// Of its texts, and of the nodes that hold them.
+    /// The bytes of its texts and of the nodes that hold them.
     pub(super) fn size(&self) -> usize {
         size_of::<Self>()
             + match self {
@@ -109,19 +109,19 @@ impl Node {
     }
 }
 
-/// Every document of the text.
+/// Parses every document of the text.
 pub(super) fn parse(text: &str) -> Result<Vec<Node>, ManifestError> {
     if text.trim_start().starts_with('{') {
         match json(text) {
             Ok(values) => return values.into_iter().map(of_json).collect(),
-            // A map in YAML's flow style begins the same way; text that is neither was meant as JSON.
+            // A map in YAML's flow style begins the same way. If the text is neither, it was probably meant as JSON.
             Err(error) => return yaml::read(text).map_err(|_| ManifestError::Json(error)),
         }
     }
     yaml::read(text).map_err(ManifestError::Yaml)
 }
 
-/// JSON values can follow each other without a separator, and YAML documents cannot.
+/// Splits JSON values, which can follow each other without a separator. YAML documents cannot.
 fn json(text: &str) -> serde_json::Result<Vec<&str>> {
     let values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
     values.map(|value| value.map(RawValue::get)).collect()

@@ -1,4 +1,4 @@
-//! Every shape a person may hand over.
+//! Every form of input that a person may give.
 
 use std::error::Error;
 
@@ -44,7 +44,8 @@ fn reads_every_shape() {
 
 #[test]
 fn scalars_are_their_text() {
-    let text = "enable-vtep: true\ntunnel-port: 8472\nvtep-mask:\na: 'false'\nb: -1\nc: |\n  x\n  y\n1: d\n2: 99999999999999999999\n3: 0x10\n4: 1.50\n5: 1_000\n";
+    let text = "enable-vtep: true\ntunnel-port: 8472\nvtep-mask:\na: 'false'\nb: -1\nc: |\n  x\n  y\n1: d\n\
+                2: 99999999999999999999\n3: 0x10\n4: 1.50\n5: 1_000\n";
     let keys = read(text).expect("keys");
     let expected = [
         ("1", "d"),
@@ -84,7 +85,7 @@ fn merge_keys_are_merged() {
     }
 }
 
-/// The API server decodes `data` into a map of strings, and refuses what is none.
+/// The API server decodes `data` into a map of strings, and refuses other values.
 #[test]
 fn an_object_holds_text_alone() {
     let cases = [
@@ -105,11 +106,11 @@ fn an_object_holds_text_alone() {
         let error = read(text).expect_err(text);
         assert!(error.contains(key) && error.contains(words), "{text}\n{error}");
     }
-    // A value that is not there is the empty text, to the API server as well.
+    // A missing value is the empty text, for the API server as well.
     assert_eq!(read("kind: ConfigMap\ndata: {a: 'true', b: \"1\", c: }").expect("keys").len(), 3);
 }
 
-/// One `cilium-config` in each of these namespaces, its own name as the value.
+/// One `cilium-config` in each of these namespaces, with the namespace as the value.
 fn namespaces(namespaces: &[&str]) -> String {
     let object = |namespace: &&str| {
         format!(

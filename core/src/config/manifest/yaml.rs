@@ -1,6 +1,6 @@
 //! Reads YAML into a tree.
 //!
-//! An alias repeats its anchor, so that a short text can unfold to more than any memory holds: a budget limits the copies.
+//! An alias copies its anchor, so that a short text can expand to more than the memory holds. A budget limits the copies.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -8,7 +8,7 @@ use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Tag, op
 
 use super::node::{Map, Node, Type};
 
-/// The size of all copies; several times the longest text.
+/// The maximum size of all copies; several times the longest text.
 const BUDGET: usize = 64 << 20;
 
 /// Levels of collections, those behind aliases included: the tree is walked and dropped by recursion.
@@ -19,7 +19,7 @@ const YAML_TAG: &str = "tag:yaml.org,2002:";
 
 const MERGE: &str = "<<";
 
-/// Every document of the text. The parser refuses collections that nest deeper than 255 levels.
+/// Reads every document of the text. The parser refuses collections that nest deeper than 255 levels.
 pub(super) fn read(text: &str) -> Result<Vec<Node>, ScanError> {
     // The parser buffers comments only to emit them, and refuses a long block of them.
     let options = options! { block_scalar_eof_without_line_feed: true, emit_comments: false };
@@ -63,7 +63,7 @@ impl Builder {
                 let node = copy(node, &mut self.copied)?;
                 self.add(node, 0)
             }
-            // The others carry no data.
+            // The other events carry no data.
             _ => Ok(()),
         }
     }
@@ -108,13 +108,13 @@ impl Builder {
     }
 }
 
-/// `copied`: what all copies cost.
+/// Copies an anchor's node. `copied` is the size of all copies so far.
 fn copy(node: &Node, copied: &mut usize) -> Result<Node, String> {
     *copied = copied.saturating_add(node.size());
     if *copied > BUDGET { Err("unfolds to too much data".to_owned()) } else { Ok(node.clone()) }
 }
 
-/// YAML's merge key: its maps count as if written here. Keys that are written here win, and of several maps the first.
+/// Applies YAML's merge key: inserts the keys of the merged maps. The map's own keys take precedence, then those of the first merged map.
 fn merge(map: &mut Map, merged: Node) -> Result<(), String> {
     match merged {
         Node::Map(more) => {
@@ -132,7 +132,7 @@ fn merge(map: &mut Map, merged: Node) -> Result<(), String> {
     }
 }
 
-/// By YAML's core schema, with binary numbers. Digits after a zero are text.
+/// Types a scalar by YAML's core schema, with binary numbers. Digits after a leading zero are text.
 fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Result<Node, String> {
     let by_schema = is_by_schema(tag, style == ScalarStyle::Plain)?;
     let text = text.into_owned();
@@ -145,7 +145,7 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Result<N
     })
 }
 
-/// Whether the schema decides on the type, and not the tag.
+/// Whether the schema decides the type, and not the tag.
 fn is_by_schema(tag: Option<&Tag>, untagged: bool) -> Result<bool, String> {
     match tag.map(|tag| (tag.handle(), tag.suffix())) {
         None => Ok(untagged),
