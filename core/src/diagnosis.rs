@@ -1,10 +1,10 @@
-//! From evidence to a cause: names what is wrong with one VTEP, and what a person should do next. Pure.
+//! From evidence to a cause: decides the fault of one VTEP, and what a person should do next. Pure.
 //!
 //! The causes are tried from the node outwards, and the first that holds is the verdict's; the others that hold are listed under `also`.
 //! A cause with old evidence comes after those that hold now, and a cause that the agent itself corrects comes last.
 //!
 //! `cause.rs` is the registry of causes. `node.rs`, `map.rs`, `wire.rs` and `bigip.rs` decide them: in each file a hint function for every
-//! cause at that stretch of the way, then the questions to the evidence that several of them ask.
+//! cause on that part of the path, then the helpers that several of them use.
 
 mod age;
 mod bigip;
@@ -37,12 +37,12 @@ pub use self::{
     cause::{Cause, Hop, RUNBOOK, Verdict},
 };
 
-/// Everything that is known of one VTEP at one moment.
+/// Everything that is known about one VTEP now.
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
     pub vtep: &'a Vtep,
     pub tunnel: Tunnel,
-    /// Where the running Cilium differs from the configuration.
+    /// The differences between the running Cilium and the configuration.
     pub differences: &'a [Difference],
     pub kernel: &'a Kernel,
     pub facts: &'a Facts,
@@ -60,9 +60,9 @@ pub struct Diagnosis {
     pub also: Vec<Cause>,
     /// What a person should do next, with the values seen.
     pub hint: Option<String>,
-    /// The observations behind these causes that are old.
+    /// The old observations behind these causes.
     pub evidence: Vec<Observation>,
-    /// Nothing is known because frames, probes and the sweep have had no time yet: not worth an Event.
+    /// Nothing is known yet, because frames, probes and the sweep need more time. Such a diagnosis makes no Event.
     pub early: bool,
     /// When verdict or cause last changed.
     pub since: Timestamp,
@@ -87,7 +87,7 @@ impl Diagnosis {
 /// Frames older than this are no evidence.
 const RECENT: Duration = Duration::from_secs(10);
 
-/// Weighs the evidence.
+/// Decides the verdict, the causes and the hint from the evidence.
 #[must_use]
 pub fn diagnose(evidence: &Evidence<'_>, now: Instant, at: Timestamp) -> Diagnosis {
     let hint_of = |&cause: &Cause| cause.hint(evidence, now).map(|hint| (cause, hint));
@@ -107,14 +107,14 @@ pub fn diagnose(evidence: &Evidence<'_>, now: Instant, at: Timestamp) -> Diagnos
 }
 
 impl Evidence<'_> {
-    /// Healthy if probes come back through the tunnel.
+    /// Healthy if probes through the tunnel are answered.
     fn verdict_without_cause(&self) -> Verdict {
         let through = self.state(VtepProbes::icmp_state);
         if self.datapath.last_pass.is_some() && through == ProbeState::Ok { Verdict::Healthy } else { Verdict::Unknown }
     }
 
     fn verdict(&self, cause: Cause) -> Verdict {
-        // If echoes never came back, port lockdown may be the whole reason. If they once did, the pods' packets are lost as well.
+        // If no echo was ever answered, port lockdown may be the whole reason. If one was, the pods' packets are now lost as well.
         let lost = cause == Cause::NoReturnPath && self.probes.is_some_and(VtepProbes::has_echoed);
         match () {
             () if self.is_corrected(cause) => Verdict::Degraded,
@@ -123,8 +123,8 @@ impl Evidence<'_> {
         }
     }
 
-    /// The agent itself corrects it: a pass of the reconciler overwrites older values as often as Cilium or another writer brings them
-    /// back. It cannot correct Cilium's programs.
+    /// Whether the agent itself corrects the fault: a pass of the reconciler overwrites older values as often as Cilium or another writer
+    /// brings them back. It cannot correct Cilium's programs.
     fn is_corrected(&self, cause: Cause) -> bool {
         let only_values = || self.harmful_differences().all(|difference| difference.effect != Effect::Programs);
         (cause == Cause::DatapathContended && !self.is_backed_off())
@@ -147,7 +147,7 @@ impl Evidence<'_> {
         self.probes.is_some_and(VtepProbes::has_answered)
     }
 
-    /// BIG-IP has sent frames of its own since probes are unanswered, and recently.
+    /// BIG-IP has recently sent frames of its own, after the first unanswered probe.
     fn has_own_frames(&self, now: Instant) -> bool {
         let seen = self.probes.and_then(|probes| probes.seen_since_unanswered(self.tunnel));
         seen.is_some_and(|seen| now.saturating_duration_since(seen) < FRESH)

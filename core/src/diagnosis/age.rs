@@ -7,14 +7,14 @@ use crate::tunnel::vtep_probes::{ProbeState, VtepProbes};
 
 /// An observation younger than this counts as present.
 pub(super) const FRESH: Duration = Duration::from_secs(15);
-/// Frames, probes and the sweep need this time before it means anything that nothing is known.
+/// Frames, probes and the sweep need this time. Before it has passed, missing knowledge is no finding.
 pub(super) const DISCOVERY: Duration = Duration::from_secs(15);
-/// The sweep takes one CIDR after the other; eight of them take less than this.
+/// The sweep searches one CIDR after the other; eight CIDRs take less than this.
 const DISCOVERY_LIMIT: Duration = Duration::from_secs(60);
 /// A hint rounds ages down to this step, so that it does not change every second.
 const STEP_S: u64 = 5;
 
-/// Old evidence for a cause: what was seen, and when it was seen last.
+/// Old evidence for a cause: an observation, and the time when it was last made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observation {
     pub cause: Cause,
@@ -37,21 +37,21 @@ impl Evidence<'_> {
         is_silent || self.observation(cause, now).is_some()
     }
 
-    /// Nothing is known, and it is too early to expect more.
+    /// Nothing is known, and it is too early to know more.
     pub(super) fn is_early(&self, cause: Option<Cause>, now: Instant) -> bool {
         let is_unknown = matches!(cause, None | Some(Cause::SelfIpUnknown));
         is_unknown && !self.probes.is_some_and(|probes| has_had_time(probes, now))
     }
 }
 
-/// Frames, probes and the sweep have had their time for this VTEP.
+/// Whether frames, probes and the sweep have had enough time for this VTEP.
 pub(super) fn has_had_time(probes: &VtepProbes, now: Instant) -> bool {
     let time = now.saturating_duration_since(probes.began);
     time >= DISCOVERY && (probes.target.is_some() || probes.swept || !probes.heard || time >= DISCOVERY_LIMIT)
 }
 
 impl Observation {
-    /// The end of a hint.
+    /// The age, for the end of a hint.
     pub(super) fn ago(&self, now: Instant) -> String {
         let seconds = now.saturating_duration_since(self.seen).as_secs() / STEP_S * STEP_S;
         match seconds {

@@ -1,4 +1,4 @@
-//! Causes on BIG-IP: port, VNI, source, MAC and self IP of its tunnel, and the way back. Pure.
+//! Causes on BIG-IP: port, VNI, source, MAC and self IP of its tunnel, and the return path. Pure.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ pub(super) fn wrong_vni(evidence: &Evidence<'_>, now: Instant) -> Option<String>
 pub(super) fn wrong_source(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
     let unexpected =
         evidence.probes?.unexpected.filter(|unexpected| now.duration_since(unexpected.last_seen) < RECENT)?;
-    // Another node may forward what BIG-IP floods; then BIG-IP's own frames arrive as well.
+    // Another node may forward frames that BIG-IP floods. Then BIG-IP's own frames arrive as well.
     let is_right = |flow: &&Flow| flow.belongs_to(evidence.tunnel);
     let right = evidence.recent_flows(now).filter(is_right).map(|flow| flow.last_seen).max();
     let alone = right.is_none_or(|right| unexpected.last_seen.saturating_duration_since(right) >= SOLE_SOURCE_AFTER);
@@ -71,7 +71,7 @@ pub(super) fn vtep_mac_mismatch(evidence: &Evidence<'_>, now: Instant) -> Option
     })
 }
 
-/// A group address is wrong whatever BIG-IP answers: a state of now.
+/// A group address is wrong whatever BIG-IP answers, so it is a present state.
 pub(super) fn last_arp_answer(evidence: &Evidence<'_>) -> Option<(&'static str, Instant)> {
     let probes = evidence.probes.filter(|_| !evidence.vtep.mac.is_multicast())?;
     Some(("ARP was answered with another MAC", probes.observed_at?))
@@ -106,7 +106,8 @@ pub(super) fn self_ip_unknown(evidence: &Evidence<'_>, now: Instant) -> Option<S
     let Vtep { cidr, endpoint, .. } = evidence.vtep;
     match evidence.probes?.target {
         None => Some(format!(
-            "set --probe-target {cidr}=<tunnel self IP>: none is known, BIG-IP has not sent anything from inside {cidr} yet, and none has answered so far"
+            "set --probe-target {cidr}=<tunnel self IP>: none is known, BIG-IP has not sent anything from inside {cidr} yet, \
+             and none has answered so far"
         )),
         Some(target)
             if evidence.is_tunnel_unanswered() && evidence.has_own_frames(now) && !evidence.has_target_answered() =>

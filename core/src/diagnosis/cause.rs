@@ -1,7 +1,8 @@
 //! The registry of causes, and the verdicts: their ids are promises to scripts, dashboards and runbooks.
 //!
-//! A new cause is a row of the table below and a hint function in the file of its stretch of the way. Everything else follows from the row:
-//! where the page shows it, the metric, the Event's reason, the alert. A test compares the runbook and the schema of the status with the table.
+//! A new cause is a row of the table below and a hint function in the file for its part of the path. Everything else follows from the row:
+//! its place on the page, the metric, the Event's reason, the alert. A test compares the runbook and the schema of the status with the
+//! table.
 
 use std::time::Instant;
 
@@ -26,7 +27,7 @@ impl Verdict {
     pub const ALL: &'static [Self] =
         &[Self::Healthy, Self::Degraded, Self::Unreachable, Self::Misconfigured, Self::Unknown];
 
-    /// The alert of the chart that fires for it; none for health.
+    /// The chart's alert for this verdict; `None` for health.
     #[must_use]
     pub const fn alert(self) -> Option<&'static str> {
         match self {
@@ -38,7 +39,7 @@ impl Verdict {
         }
     }
 
-    /// The one that decides where there are several: what is known to fail before what works in part, and that before what is not known.
+    /// The most severe verdict: a known failure before a degraded VTEP, and that before an unknown one.
     #[must_use]
     pub fn worst(of: impl IntoIterator<Item = Self>) -> Option<Self> {
         of.into_iter().max_by_key(|verdict| match verdict {
@@ -63,14 +64,14 @@ impl std::fmt::Display for Verdict {
     }
 }
 
-/// Where the runbook lies in this project.
+/// The path of the runbook in this project.
 pub const RUNBOOK: &str = "docs/runbook.md";
 
-/// A station on the way of a packet from a pod to the tunnel self IP, as the page shows it.
+/// A place on the path of a packet from a pod to the tunnel self IP, as the page shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hop {
     Pod,
-    /// The VTEP map, and whatever keeps an entry from working.
+    /// The VTEP map, and everything that prevents its entries from working.
     Map,
     /// Cilium's tunnel device.
     Device,
@@ -95,12 +96,12 @@ impl Hop {
     }
 }
 
-/// Whether a cause holds: if so, what a person should do next, with the values seen.
+/// If a cause holds, returns what a person should do next, with the values seen.
 type Hint = fn(&Evidence<'_>, Instant) -> Option<String>;
-/// What a cause rests on, and when that was seen last; `None` while the cause is a state of now.
+/// The observation behind a cause, and the time when it was last made; `None` if the cause is a present state.
 type Basis = fn(&Evidence<'_>) -> Option<(&'static str, Instant)>;
 
-/// What the table says of a cause.
+/// A row of the table.
 #[derive(Clone, Copy)]
 struct Entry {
     verdict: Verdict,
@@ -121,7 +122,7 @@ impl Entry {
 }
 
 registry! {
-    /// The causes, nearest to the node first: the first that holds is the verdict's.
+    /// The causes, nearest to the node first: the first one that holds decides the verdict.
     pub enum Cause: Entry;
 
     NodeKernelUnsupported "node-kernel-unsupported" = Entry::new(Misconfigured, Map, node::kernel_unsupported);
@@ -148,13 +149,13 @@ registry! {
 }
 
 impl Cause {
-    /// The verdict on a VTEP with this cause, unless the evidence makes it another.
+    /// The verdict on a VTEP with this cause, unless [`Evidence::verdict`] overrides it.
     #[must_use]
     pub const fn verdict(self) -> Verdict {
         self.entry().verdict
     }
 
-    /// Where the page shows it.
+    /// The hop at which the page shows it.
     #[must_use]
     pub const fn hop(self) -> Hop {
         self.entry().hop

@@ -47,7 +47,7 @@ pub(super) fn datapath_contended(evidence: &Evidence<'_>, _now: Instant) -> Opti
     })
 }
 
-/// While the agent backs off, the entry is as the other writer left it: a state of now.
+/// While the agent backs off, the entry remains as the other writer left it: a present state.
 pub(super) fn last_repair(evidence: &Evidence<'_>) -> Option<(&'static str, Instant)> {
     let contended = evidence.datapath.contended.get(&evidence.vtep.cidr).filter(|_| !evidence.is_backed_off())?;
     Some(("the VTEP entry was put right", contended.repaired))
@@ -73,7 +73,7 @@ impl Evidence<'_> {
         self.datapath.pending.iter().find(|op| op.entry() == Some(self.vtep.cidr))
     }
 
-    /// Whether the running Cilium wrote what was found; `None` if its own values are not known. Cilium deletes no entry.
+    /// Whether the running Cilium wrote the value in the map; `None` if Cilium's own values are not known. Cilium deletes no entry.
     fn is_written_by_cilium(&self, found: Option<VtepValue>) -> Option<bool> {
         let Some(found) = found else { return Some(false) };
         let vteps = self.facts.running.config()?.vteps.as_ref()?;

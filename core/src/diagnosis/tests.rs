@@ -35,7 +35,7 @@ use crate::{
     types::mac::Mac,
 };
 
-/// All that is known of one VTEP, healthy to begin with.
+/// The evidence about one VTEP, which is healthy at first.
 struct Case {
     vtep: Vtep,
     differences: Vec<Difference>,
@@ -104,7 +104,7 @@ impl Case {
         case
     }
 
-    /// Larger inner packets than this are lost, and the search has found that out.
+    /// Larger inner packets than this are lost, and the search has found the limit.
     fn limit_path_mtu(&mut self, passes: u16) {
         let path_mtu = &mut self.probes.path_mtu;
         let start = Instant::now();
@@ -119,7 +119,7 @@ impl Case {
         }
     }
 
-    /// Cilium was started with something else.
+    /// Cilium was started with other values.
     fn differ(&mut self, change: fn(&mut RunningConfig)) {
         let Vtep { cidr, endpoint, mac } = self.vtep;
         let spec =
@@ -166,18 +166,18 @@ impl Case {
         crate::tunnel::window::ProbeWindow::new(TIMING.thresholds, TIMING.timeout)
     }
 
-    /// This agent is restarted: what had answered is known from its file.
+    /// This agent is restarted: it knows from its file which self IP had answered.
     fn restart(&mut self) {
         self.probes = VtepProbes::new(self.vtep, None, TIMING, Instant::now());
         self.probes.recall(Known { self_ip: [10, 1, 6, 34].into(), mac: Some(self.vtep.mac), echo: true });
     }
 
-    /// Somebody keeps leaving the entry so.
+    /// Another writer keeps changing the entry to this value.
     fn contend(&mut self, found: Option<VtepValue>) {
         self.datapath.contended.insert(self.vtep.cidr, Contended { found, repaired: Instant::now() });
     }
 
-    /// Cilium tells what it was started with: this endpoint for the VTEP.
+    /// Cilium was started with this endpoint for the VTEP.
     fn run_with(&mut self, endpoint: Ipv4Addr) {
         let known = RunningVtep { endpoint: Some(endpoint), mac: Some(self.vtep.mac) };
         let vteps = Some([(self.vtep.cidr.network(), known)].into());
@@ -196,7 +196,7 @@ impl Case {
             vni,
             packets: 1,
             bytes: 100,
-            // After everything that was sent so far.
+            // Later than every probe sent so far.
             last_seen: Instant::now() + Duration::from_millis(1),
             inner_mac: Mac::default(),
             inner_source: None,
@@ -260,7 +260,7 @@ fn the_nearer_cause_comes_first_and_the_other_is_named_too() {
 }
 
 #[test]
-fn what_the_agent_makes_good_comes_last() {
+fn a_cause_that_the_agent_corrects_comes_last() {
     let mut case = Case::healthy();
     case.differ(|running| {
         let vteps = running.vteps.iter_mut().flat_map(BTreeMap::values_mut);
@@ -272,9 +272,9 @@ fn what_the_agent_makes_good_comes_last() {
     assert_eq!(diagnosis.also, [Cause::CiliumRestartRequired]);
 }
 
-/// The MAC was corrected on BIG-IP, and its tunnel went down in the same moment.
+/// The MAC was corrected on BIG-IP, and its tunnel went down at the same time.
 #[test]
-fn what_a_tunnel_answered_before_it_fell_silent_comes_last() {
+fn an_answer_from_before_the_tunnel_fell_silent_comes_last() {
     let mut case = Case::healthy();
     case.answer_arp([0, 0x50, 0x56, 0, 0, 0x99].into(), 3);
     assert_eq!(case.diagnose().cause, Some(Cause::VtepMacMismatch));
@@ -293,7 +293,7 @@ fn what_a_tunnel_answered_before_it_fell_silent_comes_last() {
 }
 
 #[test]
-fn a_hint_that_rests_on_something_old_says_when_it_was_seen() {
+fn a_hint_with_old_evidence_says_when_it_was_seen() {
     let mut case = Case::healthy();
     case.answer_arp([0, 0x50, 0x56, 0, 0, 0x99].into(), 3);
     let now = Instant::now();
@@ -312,11 +312,11 @@ fn a_start_is_too_early_for_news() {
     assert!(case.diagnose().early, "no self IP yet");
     assert!(!case.diagnose_at(Instant::now() + DISCOVERY).early);
     case.kernel.supported = false;
-    assert!(!case.diagnose().early, "what is known is known");
+    assert!(!case.diagnose().early, "a known cause is never early");
 }
 
 #[test]
-fn an_hour_of_a_flapping_link_is_told_in_few_lines_and_counted_right() {
+fn an_hour_of_a_flapping_link_makes_few_lines_and_right_counts() {
     let mut case = Case::healthy();
     let start = Instant::now();
     let (mut now, end) = (start, start + Duration::from_secs(3600));

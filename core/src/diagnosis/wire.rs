@@ -10,7 +10,7 @@ use crate::tunnel::{
 
 /// A larger share of lost probes is packet loss.
 const MAX_LOSS: f64 = 0.05;
-/// Fewer lost probes than this prove nothing, as with every other cause.
+/// Fewer lost probes than this are no evidence, as for every other cause.
 const MIN_LOST: usize = 3;
 
 pub(super) fn endpoint_no_route(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
@@ -21,7 +21,7 @@ pub(super) fn endpoint_no_route(evidence: &Evidence<'_>, now: Instant) -> Option
     if !routed {
         return Some(format!("give this node a route to {endpoint}: the kernel has none"));
     }
-    // An endpoint that has answered was there once: it is dead, not misplaced. Echoes do not count: an earlier endpoint may have answered.
+    // An endpoint that once answered is dead, not misplaced. Echoes do not count: an earlier endpoint may have answered them.
     let never = evidence.probes.is_some_and(|probes| {
         probes.underlay.received + probes.arp.received == 0 && probes.known.is_none_or(|known| known.mac.is_none())
     });

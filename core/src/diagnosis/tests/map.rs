@@ -60,7 +60,7 @@ fn each_fault_of_the_entry_is_named() {
     ]);
 }
 
-/// Who writes is told by what is found: Cilium writes what it was started with, and deletes nothing.
+/// The value in the map shows the writer: Cilium writes the values that it was started with, and deletes nothing.
 #[test]
 fn cilium_is_named_only_where_it_fits() {
     let found = |n: u8| Some(VtepValue::new([0, 0x50, 0x56, 0xa0, 0x7d, 0xd8].into(), [10, 169, 72, n].into()));

@@ -145,7 +145,7 @@ fn frames_from_before_do_not_keep_a_dead_endpoint_alive() {
     assert_eq!(case.diagnose_at(later).cause, Some(Cause::EndpointUnreachable));
 }
 
-/// While the third answer is awaited, the cause of the outage stays.
+/// Until the third answer arrives, the cause of the outage remains.
 #[test]
 fn the_first_answers_after_an_outage_are_no_frames_of_its_own() {
     let mut case = Case::healthy();
@@ -158,9 +158,9 @@ fn the_first_answers_after_an_outage_are_no_frames_of_its_own() {
     assert_eq!(case.diagnose_at(answered).cause, Some(Cause::EndpointUnreachable));
 }
 
-/// Pings may be filtered: without anybody to ask through the tunnel, that is told when the sweep had its time.
+/// Pings may be filtered. Without a target inside the tunnel, lost pings count only after the sweep has had its time.
 #[test]
-fn lost_pings_alone_are_told_when_somebody_has_looked() {
+fn lost_pings_alone_count_after_the_sweep() {
     let mut case = Case::healthy();
     case.probes = VtepProbes::new(case.vtep, None, TIMING, Instant::now());
     case.lose(&[Beside], 3);
