@@ -1,7 +1,7 @@
-//! One table makes an enum of public ids: rules and causes. An id is a promise to scripts, dashboards and runbooks.
+//! A macro that makes an enum of public ids from a table: rules and causes. An id is a promise to scripts, dashboards and runbooks.
 
 /// Makes the enum `$Type` from a table. A row has a variant's name, its public id, and its `entry`, a constant of type `$Entry` that holds
-/// everything else that is known of the variant. The rows' order is the enum's order.
+/// all other properties of the variant. The rows' order is the enum's order.
 macro_rules! registry {
     (
         $(#[$attribute:meta])*
@@ -15,7 +15,7 @@ macro_rules! registry {
         }
 
         impl $Type {
-            /// All of them, in the order of the table.
+            /// All variants, in the order of the table.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
             /// The public id.

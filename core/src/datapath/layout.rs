@@ -1,6 +1,6 @@
 //! The layouts of Cilium's datapath that this agent distinguishes.
 
-/// The layout that is pinned.
+/// The layout of the pinned map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {

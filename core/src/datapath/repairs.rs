@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repair_is_what_the_last_pass_had_and_somebody_undid() {
+    fn a_repair_undoes_a_change_since_the_last_pass() {
         let retain = Retain::default();
         let count = |repairs: &Repairs, desired: &State| repairs.among(desired, &retain, &[add(6)]).count();
         let mut repairs = Repairs::default();

@@ -9,7 +9,7 @@ pub fn hex(content: &str) -> String {
     format!("{:x}", Sha256::digest(content))
 }
 
-/// In hexadecimal digits, of several texts: their lengths count, so that `ab`, `c` is not `a`, `bc`.
+/// One digest of several texts, in hexadecimal digits. It includes their lengths, so that `ab`, `c` differs from `a`, `bc`.
 #[must_use]
 pub fn hex_of_parts<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     let mut hasher = Sha256::new();

@@ -46,7 +46,7 @@ impl FromStr for Mac {
     type Err = InvalidMac;
 
     /// The notations of Go's `net.ParseMAC`, which Cilium reads with: `00:50:56:a0:7d:d8`, `00-50-56-a0-7d-d8` and
-    /// `0050.56a0.7dd8`, in any case. Longer addresses (EUI-64) are none.
+    /// `0050.56a0.7dd8`, in any case. Longer addresses (EUI-64) are not accepted.
     fn from_str(text: &str) -> Result<Self, InvalidMac> {
         let separator = [':', '-', '.'].into_iter().find(|&c| text.contains(c)).ok_or(InvalidMac)?;
         let (groups, digits) = if separator == '.' { (3, 4) } else { (6, 2) };
