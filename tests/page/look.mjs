@@ -1,12 +1,13 @@
 // Drives a headless Chromium for tests/agent/page.rs: each line of standard input is a command, each line of standard output its answer.
 //
 //   {"do": "open", "url": …, "width": …, "scheme": "light" | "dark", "status": {…}, "history": {…}}
-//                             a new page; with a status or a history, that is what the page gets to draw, and no live events
-//   {"do": "wait", "text": …} until that text is on the page
+//                             opens a new page; a given status or history replaces the agent's, and a status also its live events
+//   {"do": "wait", "text": …} waits until the text is on the page
 //   {"do": "hold", "selector": …}
-//                             selects a text there, and says what of it is still selected when the page was drawn twice more
-//   {"do": "shot", "file": …} the whole page as PNG
-//   {"do": "look"}            what a person and a checker would find: texts, errors, requests to elsewhere, width, axe-core's verdict
+//                             selects the text there, and returns the part that is still selected after the page was drawn twice more
+//   {"do": "shot", "file": …} saves the whole page as PNG
+//   {"do": "look"}            returns everything that a person or a checker would find: texts, errors, requests to other hosts, width,
+//                             axe-core's verdict
 import { createInterface } from "node:readline";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -15,9 +16,9 @@ import { setTimeout } from "node:timers/promises";
 const require = createRequire(`${process.argv[2]}/`);
 const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
-const PATIENCE = 60_000;
+const TIMEOUT = 60_000;
 
-// Root in a namespace of its own: the sandbox has nothing to add.
+// The browser runs as root in a namespace of its own, where its sandbox cannot work and would add nothing.
 const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"] });
 let context, page, errors, elsewhere;
 
@@ -25,7 +26,7 @@ const commands = {
   async open({ url, width, scheme, status, history }) {
     await context?.close();
     context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme: scheme ?? "light", reducedMotion: "reduce" });
-    context.setDefaultTimeout(PATIENCE);
+    context.setDefaultTimeout(TIMEOUT);
     page = await context.newPage();
     [errors, elsewhere] = [[], []];
     page.on("console", (message) => { if (["error", "warning"].includes(message.type())) errors.push(message.text()); });
@@ -48,7 +49,7 @@ const commands = {
     await page.locator(selector).first().evaluate((element) => getSelection().selectAllChildren(element));
     for (let drawn = 0; drawn < 2; drawn++) {
       const before = await asOf();
-      /* The page's own policy keeps the driver from waiting inside of it. */
+      /* The page's content security policy prevents the driver from waiting inside the page. */
       while ((await asOf()) === before) await setTimeout(100);
     }
     return { held: await page.evaluate(() => getSelection().toString()) };
