@@ -12,7 +12,7 @@ use vtep_lab::{Config, Lab, Vtep};
 
 use crate::{
     api::{NAME, NAMESPACE, NODE, api_server, apply, start},
-    support::{HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, eventually, in_kernel, patience},
+    support::{HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, eventually, in_kernel, timeout_factor},
 };
 
 /// Sets one key for the nodes of a zone.
@@ -72,7 +72,7 @@ fn a_node_config_overrides_the_configmap_for_its_nodes() -> Result<()> {
             HEALTHY_WITHIN,
             || Ok(in_kernel(&lab, &vteps)?.then_some(())),
         )?;
-        let status = agent.wait_for("its origin is told", HEALTHY_WITHIN, |status| status.datapath.in_sync)?;
+        let status = agent.wait_for("its origin is reported", HEALTHY_WITHIN, |status| status.datapath.in_sync)?;
         let origin = [("vtep-endpoint".to_owned(), "CiliumNodeConfig dmz".to_owned())].into();
         ensure!(status.config.overrides == origin, "{versions:?}: {:?}", status.config);
 
@@ -202,7 +202,7 @@ fn a_server_that_is_away_is_asked_once_a_second_at_most() -> Result<()> {
         server.clear_requests();
         server.misbehave(Matcher::all(), fault.clone(), Times::Always);
         server.interrupt(&Matcher::all(), &Fault::Reset);
-        server.wait_seen(&Matcher::all(), 3, NOTICED_WITHIN * patience())?;
+        server.wait_seen(&Matcher::all(), 3, NOTICED_WITHIN * timeout_factor())?;
         let times: Vec<_> = server.requests().iter().map(|request| request.instant).collect();
         // A regular end follows a read and a watch in one attempt.
         let shortest = times.windows(3).map(|three| three[2] - three[0]).min().context("three attempts")?;
@@ -260,12 +260,12 @@ fn an_absence_is_two_lines_in_plain_words() -> Result<()> {
     let server = api_server(&lab)?;
     let agent = start(&lab, &server, &["--events", "off"])?;
     agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
-    server.wait_watching(5, HEALTHY_WITHIN * patience())?;
+    server.wait_watching(5, HEALTHY_WITHIN * timeout_factor())?;
 
     let gone = Instant::now();
     server.stop()?;
     let status = agent.wait_for("it is reported", NOTICED_WITHIN, |status| status.config.stale)?;
-    ensure!(gone.elapsed() < Duration::from_secs(3) * patience(), "told after {:?}", gone.elapsed());
+    ensure!(gone.elapsed() < Duration::from_secs(3) * timeout_factor(), "told after {:?}", gone.elapsed());
     let reason = format!("the API server at {} cannot be reached: connection refused", server.address());
     ensure!(status.config.source_error.as_ref() == Some(&reason), "{:?}", status.config);
     // Attempts fail meanwhile, and each could cause another line. A server that starts answers that it is not ready.
@@ -278,7 +278,7 @@ fn an_absence_is_two_lines_in_plain_words() -> Result<()> {
     let back = Instant::now();
     agent.wait_for("it is found", NOTICED_WITHIN, |status| !status.config.stale)?;
     // One attempt fails, and the next follows a cycle later.
-    ensure!(back.elapsed() < Duration::from_secs(17) * patience(), "found after {:?}", back.elapsed());
+    ensure!(back.elapsed() < Duration::from_secs(17) * timeout_factor(), "found after {:?}", back.elapsed());
     agent.wait_for("all is as before", HEALTHY_WITHIN, all_healthy)?;
 
     let log = agent.log();

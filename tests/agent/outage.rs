@@ -13,7 +13,7 @@ use vtep_core::{
 };
 use vtep_lab::{Config, Lab};
 
-use crate::support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, eventually, patience};
+use crate::support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, eventually, timeout_factor};
 
 #[test]
 fn a_bigip_that_is_down_is_unreachable_and_nothing_else() -> Result<()> {
@@ -55,7 +55,7 @@ fn a_self_ip_that_nobody_told_is_found() -> Result<()> {
         ensure!(vtep.probes.arp.target_origin == Some(Origin::Swept), "{vtep:?}");
     }
     let warned = agent.lines("self-ip-unknown");
-    ensure!(warned.is_empty(), "what was not looked at yet is no news: {warned:?}");
+    ensure!(warned.is_empty(), "a fact that was not read yet makes no warning: {warned:?}");
     Ok(())
 }
 
@@ -87,7 +87,7 @@ fn what_was_learned_outlives_a_restart() -> Result<()> {
         status.vteps.len() == 2 && status.vteps[1].verdict == Verdict::Healthy
     })?;
     let took = restarted.elapsed();
-    ensure!(took < Duration::from_secs(5) * patience(), "whom to ask is remembered, and yet it took {took:?}");
+    ensure!(took < Duration::from_secs(5) * timeout_factor(), "whom to ask is remembered, and yet it took {took:?}");
     let status =
         agent.wait_for("the outage has its cause again, and the other is healthy", NOTICED_WITHIN, |status| {
             let [dead, other] = &status.vteps[..] else { return false };

@@ -31,13 +31,13 @@ pub(crate) const REPAIRED_WITHIN: Duration = Duration::from_millis(1500);
 pub(crate) const NOTICED_WITHIN: Duration = Duration::from_secs(50);
 
 /// The factor for every deadline on an emulated machine: `make test-kernels`.
-pub(crate) fn patience() -> u32 {
-    std::env::var("VTEP_TEST_PATIENCE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
+pub(crate) fn timeout_factor() -> u32 {
+    std::env::var("VTEP_TEST_TIMEOUT_FACTOR").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
 
 /// Calls `probe` until it returns a value.
 pub(crate) fn eventually<T>(what: &str, within: Duration, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let deadline = Instant::now() + within * patience();
+    let deadline = Instant::now() + within * timeout_factor();
     loop {
         if let Some(value) = probe().with_context(|| format!("while waiting until {what}"))? {
             return Ok(value);

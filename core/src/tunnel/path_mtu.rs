@@ -149,7 +149,7 @@ impl PathMtu {
     pub fn on_time(&mut self, now: Instant) {
         self.full.on_time(now);
         let awaited = self.search.as_ref().and_then(|search| search.awaited);
-        if awaited.is_some_and(|(_, _, at)| now.duration_since(at) >= self.patience()) {
+        if awaited.is_some_and(|(_, _, at)| now.duration_since(at) >= self.search_timeout()) {
             self.lost(now);
         }
     }
@@ -158,12 +158,12 @@ impl PathMtu {
     #[must_use]
     pub fn deadline(&self) -> Instant {
         let searching =
-            self.search.as_ref().map(|search| search.awaited.map_or(self.due, |(_, _, at)| at + self.patience()));
+            self.search.as_ref().map(|search| search.awaited.map_or(self.due, |(_, _, at)| at + self.search_timeout()));
         searching.into_iter().chain(self.full.deadline()).fold(self.due, Instant::min)
     }
 
     /// The time to wait for an answer in a search: many round-trip times.
-    fn patience(&self) -> Duration {
+    fn search_timeout(&self) -> Duration {
         self.full.rtt.map_or(self.timeout, |rtt| (rtt * 20).clamp(SOONEST.min(self.timeout), self.timeout))
     }
 

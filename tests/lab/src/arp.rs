@@ -40,13 +40,13 @@ impl ArpRequest {
 /// # Errors
 ///
 /// The device does not exist, or the socket failed.
-pub fn arp(from: &Host, device: &str, request: ArpRequest, patience: Duration) -> Result<Option<Mac>> {
+pub fn arp(from: &Host, device: &str, request: ArpRequest, timeout: Duration) -> Result<Option<Mac>> {
     let link = from.link(device)?;
     let frame = encode(link.mac, request);
     from.run(|| {
         let socket = packet::open(link.index, ETHERTYPE_ARP)?;
         socket.send(&frame).with_context(|| format!("failed to send through {device}"))?;
-        receive(socket, request, Instant::now() + patience).context("failed to wait for an ARP reply")
+        receive(socket, request, Instant::now() + timeout).context("failed to wait for an ARP reply")
     })
 }
 

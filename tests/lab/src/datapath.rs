@@ -42,7 +42,7 @@ const IDENTITY_POD: u32 = 14_142;
 const POD_ENDPOINT_ID: u16 = 1;
 
 /// More time than a child process needs to start.
-const DETACH_PATIENCE: Duration = Duration::from_secs(2);
+const DETACH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Each program, with its device and direction.
 const fn programs(tunnel: Tunnel) -> [(&'static str, &'static str, TcAttachType); 3] {
@@ -153,7 +153,7 @@ impl Drop for Datapath {
 /// A child process of another thread has every descriptor between its `fork` and its `exec`, and so keeps programs attached for a moment
 /// after they are dropped here.
 fn await_detached(ids: &BTreeSet<u32>, tunnel: Tunnel) {
-    let deadline = Instant::now() + DETACH_PATIENCE;
+    let deadline = Instant::now() + DETACH_TIMEOUT;
     let attached = || programs(tunnel).into_iter().any(|(_, device, side)| is_attached(ids, device, side));
     while attached() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(1));
