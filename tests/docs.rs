@@ -285,7 +285,7 @@ mod languages {
 
     /// The parts that must be the same in every language.
     #[derive(Debug, PartialEq)]
-    enum Cached {
+    enum Block {
         Heading(usize),
         Code(Vec<String>),
         /// The code spans of each cell.
@@ -293,29 +293,29 @@ mod languages {
         Links(Vec<String>),
     }
 
-    fn parts(document: &str) -> Vec<Cached> {
+    fn parts(document: &str) -> Vec<Block> {
         let mut parts = Vec::new();
         let mut code: Option<Vec<String>> = None;
         for line in document.lines() {
             if line.starts_with("```") {
                 match code.take() {
-                    Some(lines) => parts.push(Cached::Code(lines)),
+                    Some(lines) => parts.push(Block::Code(lines)),
                     None => code = Some(vec![line.to_owned()]),
                 }
             } else if let Some(code) = &mut code {
                 // Comments are prose, so they may differ.
                 code.push(line.split(" # ").next().unwrap_or_default().trim_end().to_owned());
             } else if line.starts_with("    ") {
-                parts.push(Cached::Code(vec![line.split(" # ").next().unwrap_or_default().trim_end().to_owned()]));
+                parts.push(Block::Code(vec![line.split(" # ").next().unwrap_or_default().trim_end().to_owned()]));
             } else if line.starts_with('#') {
-                parts.push(Cached::Heading(line.chars().take_while(|c| *c == '#').count()));
+                parts.push(Block::Heading(line.chars().take_while(|c| *c == '#').count()));
             } else if line.starts_with('|') {
                 let cells = line.trim_matches('|').split(" | ");
-                parts.push(Cached::Row(cells.map(marked).collect()));
+                parts.push(Block::Row(cells.map(marked).collect()));
             }
             let links = targets(line);
             if code.is_none() && !links.is_empty() {
-                parts.push(Cached::Links(links.into_iter().filter(|link| !link.starts_with("README")).collect()));
+                parts.push(Block::Links(links.into_iter().filter(|link| !link.starts_with("README")).collect()));
             }
         }
         parts
@@ -326,10 +326,10 @@ mod languages {
     }
 
     /// Prose may have its links on other lines in each language: compare them as a set.
-    fn compared(document: &str) -> (Vec<Cached>, BTreeSet<String>) {
+    fn compared(document: &str) -> (Vec<Block>, BTreeSet<String>) {
         let (links, parts): (Vec<_>, Vec<_>) =
-            parts(document).into_iter().partition(|part| matches!(part, Cached::Links(_)));
-        let links = links.into_iter().flat_map(|part| if let Cached::Links(links) = part { links } else { Vec::new() });
+            parts(document).into_iter().partition(|part| matches!(part, Block::Links(_)));
+        let links = links.into_iter().flat_map(|part| if let Block::Links(links) = part { links } else { Vec::new() });
         // A link to a document in the reader's own language has another target.
         (parts, links.filter(|link| !link.starts_with('#')).collect())
     }
@@ -469,7 +469,7 @@ mod logs {
         let missing: Vec<_> = said.difference(&rows).collect();
         ensure!(missing.is_empty(), "docs/logs.md lacks {missing:#?}");
         let invented: Vec<_> = rows.difference(&said).collect();
-        ensure!(invented.is_empty(), "nothing says {invented:#?}");
+        ensure!(invented.is_empty(), "nothing logs {invented:#?}");
         Ok(())
     }
 }
