@@ -70,14 +70,14 @@ impl Notifier {
         let mut changed = BTreeSet::new();
         for (&cidr, diagnosis) in after {
             let is_news = is_news(before.get(&cidr), diagnosis);
-            let damper = self.damping.entry(cidr).or_default();
-            let word = if is_news { damper.on_change(now) } else { Emission::Suppress };
-            let tells = word == Emission::Emit || damper.settles(now);
-            if word == Emission::EmitSuppressing {
+            let damping = self.damping.entry(cidr).or_default();
+            let emission = if is_news { damping.on_change(now) } else { Emission::Suppress };
+            let is_reported = emission == Emission::Emit || damping.settles(now);
+            if emission == Emission::EmitSuppressing {
                 warn!(%cidr, "verdict is flapping; suppressed until stable for 60 s; see /status");
                 self.events.push(EventRecord::flapping(cidr, Timestamp::now()));
             }
-            if tells {
+            if is_reported {
                 changed.insert(cidr);
                 self.change(cidr, diagnosis);
             }

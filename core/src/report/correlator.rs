@@ -1,5 +1,5 @@
 //! Merges equal Events into one with a count, and limits their rate with a token bucket, as client-go's correlator does. A function of
-//! notes and of `now`; it writes no Event.
+//! records and of `now`; it writes no Event.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,7 @@ use std::{
 use super::event::{EventRecord, Regarding};
 use crate::types::digest;
 
-/// An equal note within this time after the last one increases the count of the same Event.
+/// An equal record within this time after the last one increases the count of the same Event.
 const SERIES: Duration = Duration::from_secs(600);
 /// The size of the token bucket: this many Events may be written at once. It gains one token for each `PAUSE`.
 const BURST: u32 = 25;
@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_secs(30);
 /// The longest name of an object (a DNS subdomain), less the suffix that follows the node's name.
 const NAME_MAX: usize = 253 - 17;
 
-/// The action for a note.
+/// The action for a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     New { name: String },
@@ -45,29 +45,29 @@ impl Correlator {
         Self { series: BTreeMap::new(), left: BURST, refilled: now }
     }
 
-    /// Registers a note about the object with this name.
-    pub fn record(&mut self, note: &EventRecord, object: &str, now: Instant) -> Entry {
+    /// Registers a record about the object with this name.
+    pub fn record(&mut self, event: &EventRecord, object: &str, now: Instant) -> Entry {
         if !self.take_token(now) {
             return Entry::TooMany;
         }
         self.series.retain(|_, series| now.duration_since(series.last) < SERIES);
-        if note.about == Regarding::ConfigMap {
-            return Entry::New { name: name(object, &[note.reason, &note.text]) };
+        if event.about == Regarding::ConfigMap {
+            return Entry::New { name: name(object, &[event.reason, &event.text]) };
         }
-        let key = (note.reason, note.text.clone());
+        let key = (event.reason, event.text.clone());
         if let Some(series) = self.series.get_mut(&key) {
             series.count = series.count.saturating_add(1);
             series.last = now;
             return Entry::Again { name: series.name.clone(), count: series.count };
         }
-        let name = name(object, &[note.reason, &note.text, &note.at.to_string()]);
+        let name = name(object, &[event.reason, &event.text, &event.at.to_string()]);
         self.series.insert(key, Series { name: name.clone(), count: 1, last: now });
         Entry::New { name }
     }
 
-    /// The Event does not exist any more: the next equal note creates a new one.
-    pub fn forget(&mut self, note: &EventRecord) {
-        self.series.remove(&(note.reason, note.text.clone()));
+    /// The Event does not exist any more: the next equal record creates a new one.
+    pub fn forget(&mut self, event: &EventRecord) {
+        self.series.remove(&(event.reason, event.text.clone()));
     }
 
     fn take_token(&mut self, now: Instant) -> bool {
@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
 
-    fn note(about: Regarding, text: &str, second: i64) -> EventRecord {
+    fn event(about: Regarding, text: &str, second: i64) -> EventRecord {
         let at = Timestamp::from_second(second).expect("a time");
         EventRecord { about, is_warning: true, reason: "WrongVni", text: text.into(), at }
     }
@@ -106,15 +106,15 @@ mod tests {
     fn the_same_again_is_counted() {
         let start = Instant::now();
         let mut correlator = Correlator::new(start);
-        let Entry::New { name } = correlator.record(&note(Regarding::Node, "a", 1), "worker-1", start) else {
+        let Entry::New { name } = correlator.record(&event(Regarding::Node, "a", 1), "worker-1", start) else {
             panic!("not new")
         };
         assert!(name.starts_with("worker-1."), "{name}");
-        let again = correlator.record(&note(Regarding::Node, "a", 2), "worker-1", start + Duration::from_secs(60));
+        let again = correlator.record(&event(Regarding::Node, "a", 2), "worker-1", start + Duration::from_secs(60));
         assert_eq!(again, Entry::Again { name: name.clone(), count: 2 });
-        assert!(matches!(correlator.record(&note(Regarding::Node, "b", 3), "worker-1", start), Entry::New { .. }));
+        assert!(matches!(correlator.record(&event(Regarding::Node, "b", 3), "worker-1", start), Entry::New { .. }));
         let later =
-            correlator.record(&note(Regarding::Node, "a", 4), "worker-1", start + Duration::from_secs(60) + SERIES);
+            correlator.record(&event(Regarding::Node, "a", 4), "worker-1", start + Duration::from_secs(60) + SERIES);
         let Entry::New { name: other } = later else { panic!("{later:?}") };
         assert_ne!(other, name);
     }
@@ -123,7 +123,7 @@ mod tests {
     fn every_node_names_a_finding_alike() {
         let now = Instant::now();
         let [a, b] = [1, 2].map(|second| {
-            Correlator::new(now).record(&note(Regarding::ConfigMap, "wrong", second), "cilium-config", now)
+            Correlator::new(now).record(&event(Regarding::ConfigMap, "wrong", second), "cilium-config", now)
         });
         assert_eq!(a, b);
     }
@@ -132,14 +132,14 @@ mod tests {
     fn a_flood_ends_and_a_trickle_passes() {
         let start = Instant::now();
         let mut correlator = Correlator::new(start);
-        let mut told = |second| {
+        let mut is_accepted = |second| {
             let at = start + Duration::from_secs(second);
-            correlator.record(&note(Regarding::Node, &second.to_string(), 0), "n", at) != Entry::TooMany
+            correlator.record(&event(Regarding::Node, &second.to_string(), 0), "n", at) != Entry::TooMany
         };
-        let burst = (0..40).filter(|_| told(0)).count();
+        let burst = (0..40).filter(|_| is_accepted(0)).count();
         assert_eq!(burst, BURST as usize);
-        assert_eq!((told(29), told(30), told(31)), (false, true, false));
-        let hour = (32..3632).filter(|second| told(*second)).count();
+        assert_eq!((is_accepted(29), is_accepted(30), is_accepted(31)), (false, true, false));
+        let hour = (32..3632).filter(|second| is_accepted(*second)).count();
         assert_eq!(hour, 120, "one for each pause");
     }
 

@@ -15,7 +15,7 @@ pub enum Regarding {
     ConfigMap,
 }
 
-/// One thing to report as an Event.
+/// A report that becomes an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventRecord {
     pub about: Regarding,
@@ -28,7 +28,7 @@ pub struct EventRecord {
 }
 
 impl EventRecord {
-    /// The note for a VTEP that has this verdict now.
+    /// The record for a VTEP that has this verdict now.
     #[must_use]
     pub fn verdict(cidr: Ipv4Net, diagnosis: &Diagnosis, runbook: &str, at: Timestamp) -> Self {
         let Diagnosis { verdict, cause, hint, .. } = diagnosis;
@@ -46,7 +46,7 @@ impl EventRecord {
         Self { about: Regarding::Node, is_warning: true, reason: "VtepFlapping", text, at }
     }
 
-    /// The note for a finding; `None` if the finding is only informational.
+    /// The record for a finding; `None` if the finding is only informational.
     #[must_use]
     pub fn finding(finding: &Finding, at: Timestamp) -> Option<Self> {
         let Finding { rule, severity, message, .. } = finding;

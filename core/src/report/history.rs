@@ -81,7 +81,7 @@ impl History {
         for vtep in &status.vteps {
             let track = track(&mut self.vteps, vtep.cidr);
             let to = State { verdict: vtep.verdict, cause: vtep.cause };
-            // The first sight of a VTEP is not a change.
+            // The first observation of a VTEP is not a change.
             let from = track.last.state.replace(to).unwrap_or(to);
             let repairs = vtep.datapath.repairs.saturating_sub(track.last.repairs);
             track.last.repairs = vtep.datapath.repairs;
