@@ -1,9 +1,9 @@
 //! Returns memory to the system that only the loading of eBPF programs needed.
 //!
 //! `aya::EbpfLoader::new` always reads the kernel's types (BTF), which takes some 20 MB in small pieces for a moment. glibc does not shrink
-//! the heap afterwards if any later allocation is still in use.
+//! its memory afterwards if any later allocation is still in use.
 
-/// Returns free heap memory to the system.
+/// Returns free memory to the system.
 pub fn trim() {
     #[cfg(target_env = "gnu")]
     #[expect(unsafe_code, reason = "a function of the C library without a safe wrapper")]

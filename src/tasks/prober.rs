@@ -279,8 +279,8 @@ impl Prober {
         let tended = match &mut self.tap {
             // A socket ends when its device goes down. Each call tries to open it again.
             Some(tap) => tap.look_at(&endpoints, &networks).and_then(|()| {
-                let deaf = tap.listen_on(&self.underlay, &self.answers.0).into_iter().next();
-                deaf.map_or(Ok(()), Err)?;
+                let failed = tap.listen_on(&self.underlay, &self.answers.0).into_iter().next();
+                failed.map_or(Ok(()), Err)?;
                 tap.watch_replies(suspect, replies)?;
                 let now_ns = monotonic_ns();
                 Ok((tap.flows(now, now_ns)?, tap.unexpected_sources(now, now_ns)?, tap.counters()?))

@@ -171,10 +171,10 @@ fn the_seeds_own_configuration_is_programmed_with_a_warning() -> Result<()> {
 fn what_only_a_restart_of_cilium_brings_in_line_is_told() -> Result<()> {
     let lab = Lab::start()?;
     let agent = Agent::healthy(&lab)?;
-    let is_told = |status: &vtep_core::report::status::Status| status.cilium.restart_required;
-    ensure!(agent.status()?.is_some_and(|status| !is_told(&status)), "it runs with the same");
+    let is_reported = |status: &vtep_core::report::status::Status| status.cilium.restart_required;
+    ensure!(agent.status()?.is_some_and(|status| !is_reported(&status)), "it runs with the same");
     lab.config.write(&edited("vtep-endpoint", "10.169.72.34 10.169.72.77"))?;
-    let status = agent.wait_for("the difference is told", HEALTHY_WITHIN, is_told)?;
+    let status = agent.wait_for("the difference is reported", HEALTHY_WITHIN, is_reported)?;
     let reason = "vtep-endpoint: Cilium runs with 10.169.72.36 for 10.1.5.0/24, the configuration says 10.169.72.77";
     ensure!(status.cilium.reasons == [reason], "{:?}", status.cilium);
     Ok(())

@@ -42,7 +42,7 @@ fn over_ciliums_sync_the_configuration_wins() -> Result<()> {
     }
     let share = f64::from(right) / f64::from(samples);
     ensure!(share >= 0.97, "right in {right} of {samples} samples");
-    let status = agent.wait_for("both are told", NOTICED_WITHIN, |status| {
+    let status = agent.wait_for("both are reported", NOTICED_WITHIN, |status| {
         status.cilium.restart_required && !status.datapath.contended.is_empty()
     })?;
     ensure!(status.datapath.contended == [vteps[0].cidr], "{:?}", status.datapath);
@@ -66,7 +66,7 @@ fn deletions_by_hand_are_not_ciliums() -> Result<()> {
         bpftool(&lab, "map delete pinned /sys/fs/bpf/tc/globals/cilium_vtep_map key 10 1 6 0")?;
         eventually("it is put right", REPAIRED_WITHIN, || Ok(in_kernel(&lab, &vteps)?.then_some(())))?;
     }
-    let status = agent.wait_for("it is told", NOTICED_WITHIN, |status| {
+    let status = agent.wait_for("it is reported", NOTICED_WITHIN, |status| {
         status.vteps.first().is_some_and(|vtep| vtep.cause == Some(Cause::DatapathContended))
     })?;
     let hint = status.vteps[0].hint.as_deref().context("a hint")?;
@@ -76,7 +76,7 @@ fn deletions_by_hand_are_not_ciliums() -> Result<()> {
 }
 
 #[test]
-fn a_fight_is_named_and_left_alone() -> Result<()> {
+fn contention_is_reported_and_the_agent_backs_off() -> Result<()> {
     let lab = Lab::start()?;
     let agent = Agent::healthy(&lab)?;
     let [ours, other] = lab.topology.vteps()[..] else { anyhow::bail!("two VTEPs") };

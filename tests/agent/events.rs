@@ -34,7 +34,7 @@ fn a_change_of_verdict_is_an_event_on_the_node() -> Result<()> {
     let server = api_server(&lab)?;
     let agent = start(&lab, &server, &[])?;
     agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
-    ensure!(created(&server).is_empty(), "a healthy start tells nothing: {:?}", reasons(&server));
+    ensure!(created(&server).is_empty(), "a healthy start reports nothing: {:?}", reasons(&server));
 
     bigip(&lab).down()?;
     let event = wait_for_reason(&server, "EndpointUnreachable")?;
@@ -85,13 +85,14 @@ fn a_finding_is_one_event_of_all_nodes() -> Result<()> {
             Ok(names)
         })
     };
-    let told =
-        |count| eventually("it is told", NOTICED_WITHIN, || Ok(Some(names()?).filter(|names| names.len() == count)));
-    start(&lab, &server, &[])?.wait_for("it is told", HEALTHY_WITHIN, |status| status.events.written == 1)?;
+    let told = |count| {
+        eventually("it is reported", NOTICED_WITHIN, || Ok(Some(names()?).filter(|names| names.len() == count)))
+    };
+    start(&lab, &server, &[])?.wait_for("it is reported", HEALTHY_WITHIN, |status| status.events.written == 1)?;
     let [first] = &told(1)?[..] else { anyhow::bail!("one Event") };
     // Another agent, or this one after a restart, finds that the Event exists.
     let agent = start(&lab, &server, &[])?;
-    agent.wait_for("it is told again", HEALTHY_WITHIN, |status| status.events.written == 1)?;
+    agent.wait_for("it is reported again", HEALTHY_WITHIN, |status| status.events.written == 1)?;
     ensure!(told(2)?.iter().all(|name| name == first), "{:?}", names()?);
     Ok(())
 }
@@ -192,7 +193,7 @@ fn a_slow_server_and_none_hinder_nothing() -> Result<()> {
         }
         if what == "gone" {
             server.resume()?;
-            eventually("what is still news is told", NOTICED_WITHIN * 2, || {
+            eventually("current changes are reported", NOTICED_WITHIN * 2, || {
                 Ok(reasons(&server).contains(&"EndpointUnreachable".to_owned()).then_some(()))
             })?;
         }

@@ -349,7 +349,7 @@ fn two_faults_do_not_mix() -> Result<()> {
     second.ip(&format!("link set {BIGIP_TUNNEL} address {}", lab.bigips[1].addresses.mac))?;
     agent.wait_for("the route is missed", WITHIN, |status| causes(status) == [None, Some(Cause::NoReturnPath)])?;
     restart(&mut lab, |cilium| cilium.version = Some("1.18.2".into()))?;
-    agent.wait_for("Cilium is the cause, and the route is told as well", WITHIN, |status| {
+    agent.wait_for("Cilium is the cause, and the route is reported as well", WITHIN, |status| {
         status.vteps.iter().all(|vtep| vtep.cause == Some(Cause::CiliumBrokenRelease))
             && status.vteps[0].also.is_empty()
             && status.vteps[1].also == [Cause::NoReturnPath]
@@ -376,7 +376,7 @@ fn an_old_answer_does_not_hide_a_silent_tunnel() -> Result<()> {
     let aged = |status: &Status| {
         status.vteps[0].evidence.iter().any(|of| of.cause == Cause::VtepMacMismatch && of.age_s >= 15)
     };
-    agent.wait_for("its age is told", WITHIN, aged)?;
+    agent.wait_for("its age is reported", WITHIN, aged)?;
     Ok(())
 }
 

@@ -88,7 +88,7 @@ fn on_an_unfit_kernel_it_lives_and_writes_nothing() -> Result<()> {
 
 /// The agent reports the reason everywhere; a crash loop would show it only in `kubectl logs`.
 pub(crate) fn lives_and_writes_nothing(lab: &Lab, agent: &Agent, reason: &str) -> Result<()> {
-    agent.wait_for("it has looked, and says why it does nothing", HEALTHY_WITHIN, |status| {
+    agent.wait_for("a pass, and the reason why the agent writes nothing", HEALTHY_WITHIN, |status| {
         let told = status.kernel.reasons.iter().any(|told| told.contains(reason));
         !status.kernel.supported && told && status.datapath.last_pass.is_some()
     })?;

@@ -83,7 +83,7 @@ fn a_trie_of_vteps_is_compared_and_not_written() -> Result<()> {
         let pending = &status.datapath.pending;
         pending.len() == 1 && pending.iter().all(|op| op.starts_with("replace vtep entry 10.1.5.0/24"))
     };
-    let status = agent.wait_for("the difference is told", HEALTHY_WITHIN, |status| {
+    let status = agent.wait_for("the difference is reported", HEALTHY_WITHIN, |status| {
         status.datapath.model == Layout::VtepLpm && differs(status)
     })?;
     ensure!(!status.datapath.in_sync, "{status:?}");
@@ -261,13 +261,14 @@ fn before_the_vtep_map_the_ipcache_is_the_datapath() -> Result<()> {
 
 /// A new VTEP does not take effect while the owner of its addresses is unknown; one that is in effect remains.
 #[test]
-fn an_unknown_ipcache_is_left_alone() -> Result<()> {
+fn an_unknown_ipcache_is_not_written() -> Result<()> {
     let lab = Lab::start()?;
     lab.node.command("rm").arg(IPCACHE_V2).status()?;
     bpftool(&lab, &format!("map create {IPCACHE_V2} type lpm_trie key 24 value 32 entries 8 name x flags 1"))?;
     lab.config.write(&Config::seed_keys())?;
     let mut agent = start_with(&lab, &["--ipcache", "on"])?;
-    let status = agent.wait_for("the problem is told", HEALTHY_WITHIN, |status| status.datapath.last_pass.is_some())?;
+    let status =
+        agent.wait_for("the problem is reported", HEALTHY_WITHIN, |status| status.datapath.last_pass.is_some())?;
     let problem = status.datapath.problems.join("\n");
     ensure!(problem.contains("lpmtrie with 24-byte keys and 32-byte values"), "{problem}");
     ensure!(status.config.findings.iter().any(|finding| finding.rule == Rule::VtepCidrOverlapsIpcache), "{status:?}");

@@ -159,7 +159,7 @@ fn room_is_left_for_what_cilium_will_write() -> Result<()> {
     })?;
     ensure!(status.vteps.len() == 8, "{:?}", status.vteps);
     lab.cilium.sync().context("Cilium's own sync has room")?;
-    let status = agent.wait_for("the others are told", NOTICED_WITHIN, |status| {
+    let status = agent.wait_for("the others are reported", NOTICED_WITHIN, |status| {
         status.vteps.iter().filter(|vtep| vtep.cause == Some(Cause::DatapathMissing)).count() == 4
     })?;
     ensure!(!status.datapath.in_sync && status.cilium.restart_required, "{:?}", status.datapath);

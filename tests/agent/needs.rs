@@ -319,7 +319,7 @@ fn an_edit_to_the_api_servers_network_changes_nothing() -> Result<()> {
 /// The kernel and the state of an agent that had less information. With a directory, no flag gives the API server's address. It is
 /// unreachable at the start because of the route, but its address is still known.
 #[test]
-fn what_was_in_force_before_does_not_hold_the_api_server() -> Result<()> {
+fn earlier_vteps_do_not_hide_the_api_server() -> Result<()> {
     let site = Site::new(Place::BehindTheGateway)?;
     let lab = &site.lab;
     let (good, cidr) = (lab.topology.vteps(), "10.169.73.0/24");

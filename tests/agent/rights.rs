@@ -87,7 +87,7 @@ fn whole_run(lab: &Lab, server: &ApiServer) -> Result<()> {
     let mut keys = Config::seed_keys();
     keys.insert("vtep-mask".into(), "255.255.255.1".into());
     apply(server, &keys)?;
-    agent.wait_for("the slip is told", NOTICED_WITHIN, |status| status.events.written >= 5)?;
+    agent.wait_for("the slip is reported", NOTICED_WITHIN, |status| status.events.written >= 5)?;
     let condition = |request: &Request| request.subresource == "status";
     eventually("the condition is written", NOTICED_WITHIN, || Ok(server.requests().iter().any(condition).then_some(())))
 }

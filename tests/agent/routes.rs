@@ -126,7 +126,7 @@ fn a_route_of_somebody_else_in_the_place_of_ours_is_named_and_stays() -> Result<
     let lab = Lab::start()?;
     lab.node.ip("route add 10.1.6.0/24 dev eth0 scope link proto static table 2021")?;
     let agent = Agent::start_with_seed(&lab)?;
-    let status = agent.wait_for("the conflict is told", HEALTHY_WITHIN, |status| {
+    let status = agent.wait_for("the conflict is reported", HEALTHY_WITHIN, |status| {
         status.datapath.problems.iter().any(|problem| problem.contains("--route-table"))
     })?;
     ensure!(status.datapath.problems.iter().any(|problem| problem.contains("10.1.6.0/24 dev #")), "{status:?}");

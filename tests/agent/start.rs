@@ -78,7 +78,7 @@ fn waits_for_cilium_to_create_its_map() -> Result<()> {
 }
 
 #[test]
-fn an_unknown_layout_is_left_alone() -> Result<()> {
+fn an_unknown_layout_is_not_written() -> Result<()> {
     let lab = Lab::start()?;
     lab.cilium.pin_foreign_layout()?;
     lab.config.write(&Config::seed_keys())?;
@@ -121,7 +121,7 @@ fn a_taken_port_ends_it_with_advice() -> Result<()> {
     let words = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(1), "{words}");
     ensure!(words.contains("failed to listen on 127.0.0.1:9808") && words.contains("--listen"), "{words}");
-    ensure!(first.terminate()?.success(), "the first one goes on until it is told");
+    ensure!(first.terminate()?.success(), "the first one runs until it is stopped");
     Ok(())
 }
 

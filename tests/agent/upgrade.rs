@@ -133,7 +133,7 @@ fn the_state_of_another_format_is_put_aside() -> Result<()> {
     let before = kernel(&lab)?;
     fs::rename(lab.config.dir(), "/mnt/moved")?;
     let agent = Agent::start(&lab)?;
-    agent.wait_for("it has looked for a configuration", HEALTHY_WITHIN, |status| {
+    agent.wait_for("the agent has looked for a configuration", HEALTHY_WITHIN, |status| {
         status.config.findings.iter().any(|finding| finding.rule.id() == "configmap-missing")
     })?;
     let said = agent.lines("its format is 2, and this agent knows 1").len();

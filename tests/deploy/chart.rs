@@ -142,7 +142,7 @@ fn bad_values_are_refused_by_name() -> Result<()> {
     for (value, named) in cases {
         let output = run("helm", &template(&[value]))?;
         let message = String::from_utf8_lossy(&output.stderr);
-        ensure!(!output.status.success(), "{value} was taken");
+        ensure!(!output.status.success(), "{value} was accepted");
         ensure!(message.contains(named), "{value} was refused without naming {named}:\n{message}");
     }
     Ok(())

@@ -36,7 +36,7 @@ fn every_value_is_told_with_its_default() -> Result<()> {
         ensure!(default == told, "{path} is {default}, and {README} says {told}");
     }
     let untold = leaves("", &values);
-    ensure!(untold.is_empty(), "{README} does not tell of {untold:?}");
+    ensure!(untold.is_empty(), "{README} lacks {untold:?}");
     Ok(())
 }
 

@@ -83,7 +83,7 @@ pub struct ClusterState {
 
 impl ClusterState {
     /// `None` until every answer or a reason for its absence is known: a partial answer may be the wrong configuration. `before` is the
-    /// doubt of the last observation. It persists until every watch that the configuration depends on is open again.
+    /// warning of the last observation. It persists until every watch that the configuration depends on is open again.
     pub fn observed(&self, names: &Names, given: &Surroundings, before: Option<&str>) -> Option<Observed> {
         let warning = self.warning(before);
         if self.is_pending() || (self.configmap.known.is_none() && warning.is_some()) {
@@ -105,7 +105,7 @@ impl ClusterState {
         Some(Observed { state, warning })
     }
 
-    /// Why the known data may be out of date. Only objects that the configuration depends on raise a doubt. For the others, the last known
+    /// Why the known data may be out of date. Only objects that the configuration depends on cause a warning. For the others, the last known
     /// data remains valid; if such data was never read, the effect is limited to new VTEPs ([`Surroundings::unreadable`]).
     fn warning(&self, before: Option<&str>) -> Option<String> {
         let Self { configmap, node_configs, node, trouble, .. } = self;
@@ -215,7 +215,7 @@ mod tests {
         seen.observed(&names, &Surroundings::default(), before)
     }
 
-    /// A short form: the kind of observation, and the doubt.
+    /// A short form: the kind of observation, and the warning.
     fn shown(seen: &ClusterState, before: Option<&str>) -> Option<(&'static str, Option<String>)> {
         observed(seen, before).map(|Observed { state, warning }| {
             let state = match state {

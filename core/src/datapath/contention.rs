@@ -94,8 +94,8 @@ impl Contention {
     /// Removes ended contention, which bounds memory. One or two repairs are not contention, but a third may come with the next sync.
     fn forget(&mut self, now: Instant) {
         self.repairs.retain(|_, repairs| {
-            let patience = if repairs.at.len() >= REPORTED_AFTER { repairs.peace() } else { SYNC_AT_MOST };
-            now.saturating_duration_since(repairs.disturbed) < patience
+            let memory = if repairs.at.len() >= REPORTED_AFTER { repairs.peace() } else { SYNC_AT_MOST };
+            now.saturating_duration_since(repairs.disturbed) < memory
         });
         self.backed_off.retain(|_, until| now.saturating_duration_since(*until) < CONFLICT_WINDOW);
     }
@@ -123,9 +123,9 @@ impl Contention {
     /// The keys that somebody else keeps writing.
     #[must_use]
     pub fn contended(&self, now: Instant) -> BTreeMap<Ipv4Net, Contended> {
-        let told = self.repairs.iter().filter(|(_, repairs)| repairs.is_contended(now));
+        let contended = self.repairs.iter().filter(|(_, repairs)| repairs.is_contended(now));
         let last = |repairs: &Repairs| repairs.at.back().copied().unwrap_or(repairs.disturbed);
-        told.map(|(&key, repairs)| (key, Contended { found: repairs.found, repaired: last(repairs) })).collect()
+        contended.map(|(&key, repairs)| (key, Contended { found: repairs.found, repaired: last(repairs) })).collect()
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_left_alone_for_a_minute() {
+    fn the_agent_backs_off_from_a_key_for_a_minute() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut contention = Contention::default();

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_left_out() {
+    fn entries_over_capacity_are_excluded() {
         let cidr = |n: u8| Ipv4Net::new([10, 1, n, 0].into(), 24).expect("24 is a prefix length");
         let value = VtepValue::new([2; 6].into(), [10, 169, 72, 34].into());
         let wanted: BTreeMap<_, _> = (1..=6).map(|n| (cidr(n), value)).collect();

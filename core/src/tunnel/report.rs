@@ -26,8 +26,7 @@ impl ProbeReport {
         self.vteps.get(&vtep.cidr).filter(|probes| probes.vtep == *vtep).map(Arc::as_ref)
     }
 
-    /// The lanes for the next report. A lane that did not change shares its copy with this report, since reports follow each other within
-    /// 20 ms.
+    /// The probes for the next report. Unchanged probes share their copy with this report, because reports follow each other within 20 ms.
     #[must_use]
     pub fn share(&self, vteps: &BTreeMap<Ipv4Net, VtepProbes>) -> BTreeMap<Ipv4Net, Arc<VtepProbes>> {
         let share = |(cidr, probes): (&Ipv4Net, &VtepProbes)| {
@@ -46,7 +45,7 @@ mod tests {
     use crate::tunnel::{vtep_probes::ProbeTiming, window::Thresholds};
 
     #[test]
-    fn a_lane_is_copied_only_if_it_changed() {
+    fn probes_are_copied_only_if_they_changed() {
         let timing = ProbeTiming {
             interval: Duration::from_secs(1),
             timeout: Duration::from_millis(500),

@@ -57,7 +57,7 @@ async fn told<T>(updates: &mut mpsc::Receiver<Observed>, wanted: impl Fn(&Observ
             }
         }
     };
-    timeout(DEADLINE, find).await.expect("it is told in time")
+    timeout(DEADLINE, find).await.expect("it is reported in time")
 }
 
 /// The surroundings of a document that was read without a failure.
@@ -79,7 +79,7 @@ async fn the_first_document_knows_what_the_cluster_says_of_the_node_and_of_itsel
     assert_eq!(source.server.tcp_addresses().await, [server.address()]);
     let once = surroundings(&source.read().await).expect("a document");
     let mut updates = followed(source);
-    let first = timeout(DEADLINE, updates.recv()).await.expect("in time").expect("it is told");
+    let first = timeout(DEADLINE, updates.recv()).await.expect("in time").expect("it is reported");
     let first = surroundings(&first).expect("the very first is complete");
     assert_eq!(first, once);
     assert_eq!(words(&first.pod_cidrs), "10.0.1.0/24 10.244.1.0/24");
@@ -126,7 +126,7 @@ async fn neither_a_missing_right_nor_a_missing_crd_takes_the_configuration() {
         assert_eq!(found.unreadable, BTreeMap::new(), "{name}: that is known");
         assert!(begin.elapsed() < Duration::from_secs(30), "{name}: it holds nothing up: {:?}", begin.elapsed());
         let once = surroundings(&source(&server, NODE).read().await);
-        assert_eq!(once, Some(found), "{name}: nor from one look");
+        assert_eq!(once, Some(found), "{name}: a single read gives the same");
     }
 }
 
@@ -170,7 +170,7 @@ const PARTS: [(&str, Fact, &str); 2] = [
 ];
 
 #[tokio::test]
-async fn what_the_api_server_fails_to_tell_keeps_new_vteps_out_until_it_does() {
+async fn an_unknown_fact_keeps_new_vteps_out_until_the_api_server_answers() {
     let follow = async |(resource, fact, rule): (&str, Fact, &str)| {
         let server = server(&[NODE.into()]);
         grown(&server);
@@ -206,7 +206,7 @@ async fn a_failure_is_no_answer() {
         Fault::Garbage,
         Fault::Hang,
     ];
-    let look = async |(resource, fact, fault): (&str, Fact, Fault)| {
+    let read = async |(resource, fact, fault): (&str, Fact, Fault)| {
         let server = server(&[NODE.into()]);
         grown(&server);
         server.misbehave(Matcher::all().resource(resource), fault.clone(), Times::Always);
@@ -216,7 +216,7 @@ async fn a_failure_is_no_answer() {
         assert_eq!(effective(&observed).0, "10.1.6.0/24", "{resource} {fault:?}");
     };
     let cases = PARTS.into_iter().flat_map(|(resource, fact, _)| faults.clone().map(|fault| (resource, fact, fault)));
-    futures::join_all(cases.map(look)).await;
+    futures::join_all(cases.map(read)).await;
 }
 
 /// A single API server removes its own endpoint when it stops; the agent keeps the known address.

@@ -36,7 +36,7 @@ impl<'k> List<'k> {
         Self { key, raw, values: raw.map(|raw| tokens(raw).map(|(_, value)| value).collect()).unwrap_or_default() }
     }
 
-    /// Parses the value at `index`, if there is one, and reports an error or a doubt about it.
+    /// Parses the value at `index`, if there is one, and reports an error or a warning about it.
     pub(super) fn read<T>(
         &self,
         index: usize,

@@ -12,7 +12,7 @@ use crate::{
     types::mac::Mac,
 };
 
-/// A valid value, and a doubt about it that a person should check.
+/// A valid value, possibly with a warning that a person should check.
 #[derive(Debug)]
 pub(in crate::config) struct Read<T> {
     pub(in crate::config) value: T,

@@ -68,9 +68,9 @@ fn cilium_is_named_only_where_it_fits() {
         ("its own older value", Some(99), found(99), "this Cilium was started with"),
         ("another value", Some(34), found(99), "not Cilium, which would write endpoint 10.169.72.34"),
         ("a deletion", Some(99), None, "not Cilium, which would write endpoint 10.169.72.99"),
-        ("a deletion, and it does not tell", None, None, "not Cilium, which deletes no entry"),
+        ("a deletion, Cilium's values unknown", None, None, "not Cilium, which deletes no entry"),
         (
-            "a value, and it does not tell",
+            "a value, Cilium's values unknown",
             None,
             found(99),
             "a Cilium that was started with an older configuration does",
