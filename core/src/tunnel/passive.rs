@@ -31,7 +31,7 @@ impl Passive {
 mod tests {
     use super::*;
 
-    /// Runs intervals: `t` with BIG-IP's own traffic, `.` without, `!` in doubt. Returns `P` for a probe that is sent and answered, `_` for
+    /// Runs intervals: `t` with BIG-IP's own traffic, `.` without, `!` with a sign of trouble. Returns `P` for a probe that is sent and answered, `_` for
     /// a skipped one.
     fn run(script: &str) -> String {
         let (mut passive, mut seen, mut answers) = (Passive::default(), 0, 0);
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn doubt_brings_every_probe_back() {
+    fn trouble_brings_every_probe_back() {
         assert_eq!(run("tt!!!!tt"), "__PPPP__");
     }
 }

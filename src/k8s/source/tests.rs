@@ -177,7 +177,7 @@ async fn an_unknown_fact_keeps_new_vteps_out_until_the_api_server_answers() {
         server.misbehave(Matcher::all().resource(resource), Fault::InternalError, Times::Always);
         let mut updates = followed(source(&server, NODE));
         let first = timeout(DEADLINE, updates.recv()).await.expect("in time").expect("the document goes out");
-        let around = surroundings(&first).expect("a document, and no doubt");
+        let around = surroundings(&first).expect("a document without a warning");
         assert_eq!(around.unreadable.keys().collect::<Vec<_>>(), [&fact], "{resource}");
         assert!(around.unreadable[&fact].contains("it answered 500"), "{resource}: {:?}", around.unreadable);
         let (vteps, rules) = effective(&first);
@@ -211,7 +211,7 @@ async fn a_failure_is_no_answer() {
         grown(&server);
         server.misbehave(Matcher::all().resource(resource), fault.clone(), Times::Always);
         let observed = source(&server, NODE).read().await;
-        let around = surroundings(&observed).expect("a document, and no doubt");
+        let around = surroundings(&observed).expect("a document without a warning");
         assert_eq!(around.unreadable.keys().collect::<Vec<_>>(), [&fact], "{resource} {fault:?}");
         assert_eq!(effective(&observed).0, "10.1.6.0/24", "{resource} {fault:?}");
     };
