@@ -101,7 +101,7 @@ fn what_helm_renders_stops_cilium() {
 }
 
 #[test]
-fn json_lists_what_is_in_force() {
+fn json_lists_the_effective_vteps() {
     let output = check(&["-", "--output", "json"], &GOOD.replace("10.1.5.0/24", "10.1.5.0"));
     assert_eq!(output.status.code(), Some(1));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");

@@ -96,7 +96,7 @@ impl Site {
     }
 
     /// Waits until exactly these are in effect. `refused` never appears in the kernel, and the node loses nothing on the way.
-    fn wait_in_force(&self, agent: &Agent, vteps: &[Vtep], refused: &str) -> Result<()> {
+    fn wait_effective(&self, agent: &Agent, vteps: &[Vtep], refused: &str) -> Result<()> {
         eventually("the good VTEPs are in force", NOTICED_WITHIN, || {
             untouched(&self.lab, refused)?;
             self.is_whole()?;
@@ -208,7 +208,7 @@ fn is_refused(case: &Case) -> Result<()> {
 
     for round in ["first start", "restart"] {
         let mut agent = start(lab, server, case.args)?;
-        site.wait_in_force(&agent, &good, case.cidr).context(round)?;
+        site.wait_effective(&agent, &good, case.cidr).context(round)?;
         let said = |status: &Status| found(status, case.rules, case.cidr, Severity::Error);
         let status = agent.wait_for("the finding", HEALTHY_WITHIN, said).context(round)?;
         let blamed: Vec<_> = status.config.findings.iter().filter(|f| f.severity == Severity::Error).collect();
@@ -226,7 +226,7 @@ fn is_refused(case: &Case) -> Result<()> {
     let free = ipnet::Ipv4Net::new([10, 1, 7, 0].into(), third.cidr.prefix_len())?;
     let corrected = with(&good, Vtep { cidr: free, ..third });
     site.configure(&corrected)?;
-    site.wait_in_force(&agent, &corrected, case.cidr).context("the correction arrives")?;
+    site.wait_effective(&agent, &corrected, case.cidr).context("the correction arrives")?;
     agent.wait_for("no error is left", HEALTHY_WITHIN, |status| status.config.valid)?;
     Ok(())
 }
@@ -296,10 +296,10 @@ fn with_a_directory_the_gateways_network_is_refused() -> Result<()> {
     let (good, cidr) = (lab.topology.vteps(), "10.169.72.0/24");
     lab.config.write(&keys_for(&with(&good, third(cidr)?)))?;
     let agent = Agent::start(lab)?;
-    site.wait_in_force(&agent, &good, cidr)?;
+    site.wait_effective(&agent, &good, cidr)?;
     agent.wait_for("the finding", HEALTHY_WITHIN, |status| found(status, UNDERLAY, cidr, Severity::Error))?;
     lab.config.write(&keys_for(&with(&good, third("10.1.7.0/24")?)))?;
-    site.wait_in_force(&agent, &with(&good, third("10.1.7.0/24")?), cidr)
+    site.wait_effective(&agent, &with(&good, third("10.1.7.0/24")?), cidr)
 }
 
 /// A wrong edit of a healthy configuration: the VTEPs in effect remain.
@@ -309,11 +309,11 @@ fn an_edit_to_the_api_servers_network_changes_nothing() -> Result<()> {
     let (good, cidr) = (site.lab.topology.vteps(), "10.169.73.0/24");
     site.configure(&good)?;
     let agent = start(&site.lab, &site.server, &[])?;
-    site.wait_in_force(&agent, &good, cidr)?;
+    site.wait_effective(&agent, &good, cidr)?;
     site.configure(&with(&good, third(cidr)?))?;
     let said = |status: &Status| found(status, APISERVER, cidr, Severity::Error) && status.datapath.in_sync;
     agent.wait_for("the finding, and a pass after it", HEALTHY_WITHIN, said)?;
-    site.wait_in_force(&agent, &good, cidr)
+    site.wait_effective(&agent, &good, cidr)
 }
 
 /// The kernel and the state of an agent that had less information. With a directory, no flag gives the API server's address. It is
@@ -370,7 +370,7 @@ fn a_network_that_becomes_connected_is_no_longer_routed() -> Result<()> {
     let (good, cidr) = (lab.topology.vteps(), "10.1.5.0/24");
     site.configure(&good)?;
     let agent = start(lab, &site.server, &[])?;
-    site.wait_in_force(&agent, &good, "10.1.7.0/24")?;
+    site.wait_effective(&agent, &good, "10.1.7.0/24")?;
 
     lab.node.ip("address add 10.1.5.77/24 dev eth1")?;
     eventually("it is withdrawn", NOTICED_WITHIN, || Ok(unrouted(lab, cidr)?.then_some(())))?;
@@ -381,7 +381,7 @@ fn a_network_that_becomes_connected_is_no_longer_routed() -> Result<()> {
     ensure!(in_kernel(lab, &good)?, "the entry stays: {:?}", lab.cilium.vtep_entries()?);
 
     lab.node.ip("address del 10.1.5.77/24 dev eth1")?;
-    site.wait_in_force(&agent, &good, "10.1.7.0/24").context("it comes back")?;
+    site.wait_effective(&agent, &good, "10.1.7.0/24").context("it comes back")?;
     agent.wait_for("it is no longer said", HEALTHY_WITHIN, |status| !said(status))?;
     Ok(())
 }
@@ -397,10 +397,10 @@ fn the_endpoints_of_the_api_server_alone_are_a_veto() -> Result<()> {
     let (good, cidr) = (lab.topology.vteps(), "10.169.73.0/24");
     site.configure(&with(&good, third(cidr)?))?;
     let agent = start_by(&site, &by_alias)?;
-    site.wait_in_force(&agent, &good, cidr)?;
+    site.wait_effective(&agent, &good, cidr)?;
     let status = agent.wait_for("the finding", HEALTHY_WITHIN, |s| found(s, APISERVER, cidr, Severity::Error))?;
     ensure!(status.vteps.len() == 2 && status.config.source_error.is_none(), "{status:#?}");
-    site.wait_in_force(&agent, &good, cidr)?;
+    site.wait_effective(&agent, &good, cidr)?;
     let written = agent.lines("kernel changed").into_iter().filter(|line| line.contains(cidr));
     ensure!(written.count() == 0, "{}", agent.log().join("\n"));
     reach(&lab.node, alias)
@@ -417,7 +417,7 @@ fn a_change_that_costs_the_api_server_is_taken_back() -> Result<()> {
     let (good, cidr) = (lab.topology.vteps(), "10.169.73.0/24");
     site.configure(&good)?;
     let mut agent = start_by(&site, &by_alias)?;
-    site.wait_in_force(&agent, &good, cidr)?;
+    site.wait_effective(&agent, &good, cidr)?;
     // The first change was good and is no longer on trial: the agent withdraws only this one.
     site.configure(&with(&good, third(cidr)?))?;
     eventually("it is routed: nothing speaks against it", NOTICED_WITHIN, || Ok(routed(lab, cidr)?.then_some(())))?;
@@ -476,7 +476,7 @@ fn a_change_that_costs_the_default_gateway_is_taken_back() -> Result<()> {
     }
     lab.config.write(&keys_for(&good))?;
     let agent = Agent::start(lab)?;
-    site.wait_in_force(&agent, &good, cidr)?;
+    site.wait_effective(&agent, &good, cidr)?;
     agent.wait_for("the others are healthy", HEALTHY_WITHIN, all_healthy)?;
     let asked = || ping(&lab.node, None, gateway.addr(), 1, Duration::from_secs(1));
     ensure!(asked()?.is_complete(), "the gateway is there before");

@@ -105,8 +105,8 @@ impl ClusterState {
         Some(Observed { state, warning })
     }
 
-    /// Why the known data may be out of date. Only objects that the configuration depends on cause a warning. For the others, the last known
-    /// data remains valid; if such data was never read, the effect is limited to new VTEPs ([`Surroundings::unreadable`]).
+    /// Why the known data may be out of date. Only objects that the configuration depends on cause a warning. For the others, the last
+    /// known data remains valid; if such data was never read, the effect is limited to new VTEPs ([`Surroundings::unreadable`]).
     fn warning(&self, before: Option<&str>) -> Option<String> {
         let Self { configmap, node_configs, node, trouble, .. } = self;
         let error = [&configmap.error, &node_configs.error, &node.error].into_iter().find_map(Clone::clone);

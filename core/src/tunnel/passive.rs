@@ -31,8 +31,8 @@ impl Passive {
 mod tests {
     use super::*;
 
-    /// Runs intervals: `t` with BIG-IP's own traffic, `.` without, `!` with a sign of trouble. Returns `P` for a probe that is sent and answered, `_` for
-    /// a skipped one.
+    /// Runs intervals: `t` with BIG-IP's own traffic, `.` without, `!` with a sign of trouble. Returns `P` for a probe that is sent and
+    /// answered, `_` for a skipped one.
     fn run(script: &str) -> String {
         let (mut passive, mut seen, mut answers) = (Passive::default(), 0, 0);
         let interval = |step| {

@@ -181,14 +181,14 @@ async fn an_unknown_fact_keeps_new_vteps_out_until_the_api_server_answers() {
         assert_eq!(around.unreadable.keys().collect::<Vec<_>>(), [&fact], "{resource}");
         assert!(around.unreadable[&fact].contains("it answered 500"), "{resource}: {:?}", around.unreadable);
         let (vteps, rules) = effective(&first);
-        assert_eq!(vteps, "10.1.6.0/24", "{resource}: what was in force stays, and nothing new comes");
+        assert_eq!(vteps, "10.1.6.0/24", "{resource}: earlier VTEPs remain, and no new one takes effect");
         assert!(rules.contains(rule), "{resource}: {rules}");
 
         server.behave();
         let known = |observed: &Observed| surroundings(observed)?.unreadable.is_empty().then(|| observed.clone());
         let after = effective(&told(&mut updates, known).await);
         let expected = ("10.1.6.0/24 10.1.5.0/24".to_owned(), "vtep-cidr-contains-apiserver".to_owned());
-        assert_eq!(after, expected, "{resource}: what is known decides");
+        assert_eq!(after, expected, "{resource}: the known facts decide");
     };
     let [endpoints, cilium_node] = PARTS;
     futures::join(follow(endpoints), follow(cilium_node)).await;

@@ -190,7 +190,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_in_force_is_sound(history in prop::collection::vec(document(), 1..5)) {
+    fn the_effective_configuration_is_sound(history in prop::collection::vec(document(), 1..5)) {
         let mut last_good = None;
         for keys in history {
             let parsed = parse(&keys);
