@@ -41,10 +41,10 @@ struct Plan {
 ///
 /// The kernel cannot be read.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let Some(Snapshot { view, facts, netlink }) = Snapshot::look(&args.source).await? else {
+    let Some(Snapshot { view, facts, netlink }) = Snapshot::read(&args.source).await? else {
         return Ok(ExitCode::from(NO_CONFIGURATION));
     };
-    let (settings, memory) = (args.source.survey(), args.source.state.memory());
+    let (settings, memory) = (args.source.datapath(), args.source.state.memory());
     let inputs = Inputs { settings: &settings, view: &view, facts: &facts };
     let maps = maps::observe(inputs, memory.ledger.owned());
     let past = Past { records: memory.journal.records(), refused: &BTreeSet::new() };

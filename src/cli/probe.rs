@@ -71,7 +71,7 @@ pub struct Args {
 ///
 /// The kernel cannot be read, or the sockets cannot be opened.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let Some(snapshot) = Snapshot::look(&args.source).await? else {
+    let Some(snapshot) = Snapshot::read(&args.source).await? else {
         return Ok(ExitCode::from(NO_CONFIGURATION));
     };
     let view = snapshot.view.clone();
@@ -139,9 +139,14 @@ async fn observe(
     let (datapath_tx, datapath) = watch::channel(Arc::default());
     let (probes_tx, probes) = watch::channel(Arc::new(ProbeReport::default()));
     let (diagnoses_tx, diagnoses) = watch::channel(Arc::default());
-    let (survey, lifeline) = (args.source.survey(), Lifeline::None);
-    let settings =
-        reconcile::Settings { mode: Mode::Observe, fitness: Arc::clone(&fitness), tick: TIMEOUT, survey, lifeline };
+    let (settings, lifeline) = (args.source.datapath(), Lifeline::None);
+    let settings = reconcile::Settings {
+        mode: Mode::Observe,
+        fitness: Arc::clone(&fitness),
+        tick: TIMEOUT,
+        datapath: settings,
+        lifeline,
+    };
     let memory = args.source.state.memory();
     Reconciler::new(settings, netlink, config.clone(), facts.clone(), memory, datapath_tx).once().await;
     if can_probe {

@@ -79,7 +79,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// `--once`, for jobs and scripts: the loop's first pass, without probes and HTTP endpoints.
 async fn once(args: &Args) -> anyhow::Result<ExitCode> {
-    let Some(Snapshot { view, facts, netlink }) = Snapshot::look(&args.source).await? else {
+    let Some(Snapshot { view, facts, netlink }) = Snapshot::read(&args.source).await? else {
         return Ok(ExitCode::from(NO_CONFIGURATION));
     };
     let view = Arc::new(view);

@@ -41,7 +41,7 @@ impl Snapshot {
     /// # Errors
     ///
     /// The kernel cannot be read.
-    pub async fn look(source: &Source) -> anyhow::Result<Option<Self>> {
+    pub async fn read(source: &Source) -> anyhow::Result<Option<Self>> {
         let config = match source.config().await {
             Ok(config) => config,
             Err(error) => {
@@ -54,9 +54,9 @@ impl Snapshot {
         let recalled = recall(&source.state.last_good());
         let given = source.given(&config).await;
         let observed = config.read().await;
-        let networks = networks::look(&netlink, &source.own_tables()).await;
+        let networks = networks::read_once(&netlink, &source.own_tables()).await;
         let known = given.and(&networks);
-        let (around, unlooked) = around(&observed, &known, recalled.as_ref(), &source.ipcache_look()).await;
+        let (around, unlooked) = around(&observed, &known, recalled.as_ref(), &source.ipcache_query()).await;
         let view = View::next_on(&around, &name, &observed, recalled.as_ref(), Timestamp::now());
         let view = View { unlooked, ..view };
         if view.effective.is_none() {

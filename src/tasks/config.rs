@@ -38,8 +38,8 @@ const RECHECK_UNLOOKED: Duration = Duration::from_secs(1);
 
 /// Searches the ipcache inside these VTEP CIDRs, each with its endpoint. The result describes the entries of others in words; it is `None`
 /// if there is no ipcache.
-pub type IpcacheLook = Box<dyn Fn(Vec<(Ipv4Net, Ipv4Addr)>) -> IpcacheLooked + Send + Sync>;
-pub type IpcacheLooked = Pin<Box<dyn Future<Output = Result<Option<BTreeMap<Ipv4Net, Vec<String>>>, String>> + Send>>;
+pub type IpcacheQuery = Box<dyn Fn(Vec<(Ipv4Net, Ipv4Addr)>) -> IpcacheAnswer + Send + Sync>;
+pub type IpcacheAnswer = Pin<Box<dyn Future<Output = Result<Option<BTreeMap<Ipv4Net, Vec<String>>>, String>> + Send>>;
 
 /// The sources of facts that veto VTEPs on this node.
 pub struct Needs {
@@ -47,7 +47,7 @@ pub struct Needs {
     pub given: Pin<Box<dyn Future<Output = Surroundings> + Send>>,
     /// Networks in the kernel; `None` before they were read for the first time.
     pub networks: watch::Receiver<Option<Surroundings>>,
-    pub ipcache: IpcacheLook,
+    pub ipcache: IpcacheQuery,
 }
 
 /// Publishes a view for each observation of the source and each change of the node's needs, until the source is gone. It publishes nothing
@@ -107,7 +107,7 @@ pub async fn around(
     observed: &Observed,
     known: &Surroundings,
     previous: Option<&View>,
-    ipcache: &IpcacheLook,
+    ipcache: &IpcacheQuery,
 ) -> (Surroundings, BTreeSet<Ipv4Net>) {
     let (mut around, mut unlooked) = (known.clone(), BTreeSet::new());
     let SourceState::Document(document) = &observed.state else {

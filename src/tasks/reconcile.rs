@@ -48,7 +48,7 @@ pub struct Settings {
     pub fitness: Arc<Fitness>,
     /// The interval between two comparisons of the maps.
     pub tick: Duration,
-    pub survey: settings::Settings,
+    pub datapath: settings::Settings,
     /// The connection that no route may cut off.
     pub lifeline: Lifeline,
 }
@@ -148,7 +148,7 @@ impl Reconciler {
         }
         let observing = self.why_only_observing(&facts);
         let writes = self.settings.mode == Mode::Enforce && observing.is_none();
-        let settings = self.settings.survey.clone();
+        let settings = self.settings.datapath.clone();
         let inputs = Inputs { settings: &settings, view: &view, facts: &facts };
         self.routes.on_config(&view);
         let maps = self.maps.pass(inputs, writes, start).await;

@@ -96,8 +96,8 @@ impl Args {
     /// Settings of the reconciler.
     #[must_use]
     pub fn reconcile(&self, fitness: Arc<Fitness>, lifeline: Lifeline) -> reconcile::Settings {
-        let (mode, tick, survey) = (self.mode.into(), self.verify_interval, self.source.survey());
-        reconcile::Settings { mode, fitness, tick, survey, lifeline }
+        let (mode, tick, datapath) = (self.mode.into(), self.verify_interval, self.source.datapath());
+        reconcile::Settings { mode, fitness, tick, datapath, lifeline }
     }
 
     /// Settings of the prober.

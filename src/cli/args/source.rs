@@ -24,7 +24,7 @@ use super::{
 use crate::{
     k8s,
     tasks::{
-        config::{IpcacheLook, Needs, dir},
+        config::{IpcacheQuery, Needs, dir},
         reconcile::{Lifeline, ipcache_search},
     },
 };
@@ -109,7 +109,7 @@ impl Source {
     }
 
     #[must_use]
-    pub fn survey(&self) -> Settings {
+    pub fn datapath(&self) -> Settings {
         Settings {
             bpffs: self.node.bpffs.clone(),
             host_routes: self.host_routes.into(),
@@ -134,7 +134,7 @@ impl Source {
 
     /// The inputs for the rules about networks that this node needs.
     pub fn needs(&self, config: &Config, networks: watch::Receiver<Option<Surroundings>>) -> Needs {
-        Needs { given: Box::pin(self.given(config)), networks, ipcache: self.ipcache_look() }
+        Needs { given: Box::pin(self.given(config)), networks, ipcache: self.ipcache_query() }
     }
 
     /// Knowledge about the cluster that needs no answer of the API server: the flags, and the API server's own addresses.
@@ -155,14 +155,15 @@ impl Source {
 
     /// Searches the ipcache on tokio's blocking pool.
     #[must_use]
-    pub fn ipcache_look(&self) -> IpcacheLook {
+    pub fn ipcache_query(&self) -> IpcacheQuery {
         let (bpffs, owned) = (self.node.bpffs.clone(), self.state.owned());
         Box::new(move |cidrs| {
             let (bpffs, owned) = (bpffs.clone(), owned.clone());
             Box::pin(async move {
-                let look =
-                    move || ipcache_search::look(&bpffs, &cidrs, &owned.load().ok().flatten().unwrap_or_default());
-                match task::spawn_blocking(look).await {
+                let query = move || {
+                    ipcache_search::search_once(&bpffs, &cidrs, &owned.load().ok().flatten().unwrap_or_default())
+                };
+                match task::spawn_blocking(query).await {
                     Ok(found) => found.map_err(|error| chain(&error).to_string()),
                     Err(error) => Err(error.to_string()),
                 }

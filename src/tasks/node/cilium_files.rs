@@ -62,10 +62,10 @@ mod tests {
     use super::*;
 
     fn read(json: Option<&str>, header: Option<&str>) -> Running {
-        look(json, header).running
+        read_files(json, header).running
     }
 
-    fn look(json: Option<&str>, header: Option<&str>) -> CiliumFiles {
+    fn read_files(json: Option<&str>, header: Option<&str>) -> CiliumFiles {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::create_dir_all(dir.path().join("state/globals")).expect("a directory");
         for (name, text) in [(RUNTIME_CONFIG, json), (HEADER, header)] {
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn why_a_file_says_nothing_is_said() {
         let problem = |json: Option<&str>, header: Option<&str>| {
-            let CiliumFiles { running, problem } = look(json, header);
+            let CiliumFiles { running, problem } = read_files(json, header);
             (running, problem.unwrap_or_default())
         };
         let (running, words) = problem(Some("{\"EnableVTEP\": tr"), None);
@@ -137,6 +137,6 @@ mod tests {
         assert!(matches!(running, Running::Known(RunningConfig { vtep_enabled: Some(true), tunnel_port: None, .. })));
         assert!(words.contains(HEADER), "{words}");
         assert_eq!(problem(None, Some(&long)).0, Running::Unreadable, "a file is there");
-        assert_eq!(look(Some(REAL), Some(REAL_HEADER)).problem, None);
+        assert_eq!(read_files(Some(REAL), Some(REAL_HEADER)).problem, None);
     }
 }

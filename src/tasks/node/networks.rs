@@ -52,7 +52,7 @@ pub enum NetworksError {
 }
 
 /// Reads once the networks of this node that no VTEP may overlap.
-pub async fn look(netlink: &Handle, own_tables: &BTreeSet<u32>) -> Surroundings {
+pub async fn read_once(netlink: &Handle, own_tables: &BTreeSet<u32>) -> Surroundings {
     surroundings(read(netlink, own_tables).await)
 }
 

@@ -57,7 +57,7 @@ impl Search {
 /// # Errors
 ///
 /// The ipcache exists and cannot be read.
-pub fn look(
+pub fn search_once(
     bpffs: &Path,
     cidrs: &[(Ipv4Net, Ipv4Addr)],
     owned: &Owned,

@@ -82,7 +82,7 @@ impl Reconciler {
             info!("VTEP map is an LPM trie, maintained from custom resources; comparing it, not writing");
         }
         if !report.foreign_routes.is_empty() && report.foreign_routes != self.current.foreign_routes {
-            let (table, routes) = (self.settings.survey.route_table, report.foreign_routes.join("; "));
+            let (table, routes) = (self.settings.datapath.route_table, report.foreign_routes.join("; "));
             warn!(table, routes, "route table is shared; routes of others remain; see --route-table");
         }
     }
