@@ -82,16 +82,16 @@ fn no_source_reads_a_clock_a_file_or_a_socket() {
     assert!(files > 50, "{files} files were read");
 }
 
-fn each_source(dir: &Path, look: &mut impl FnMut(&Path, &str)) {
+fn each_source(dir: &Path, check: &mut impl FnMut(&Path, &str)) {
     for entry in fs::read_dir(dir).expect("a directory") {
         let path = entry.expect("an entry").path();
         let name = path.file_name().unwrap_or_default();
         if path.is_dir() {
             if name != "tests" {
-                each_source(&path, look);
+                each_source(&path, check);
             }
         } else if name != "tests.rs" {
-            look(&path, &fs::read_to_string(&path).expect("a source file"));
+            check(&path, &fs::read_to_string(&path).expect("a source file"));
         }
     }
 }

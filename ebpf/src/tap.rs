@@ -45,7 +45,7 @@ static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 /// Returns how many bytes of the packet to pass to the agent: 0 drops the copy.
 #[socket_filter]
 pub fn tap(ctx: SkBuffContext) -> i64 {
-    match look(&ctx) {
+    match inspect(&ctx) {
         Ok(keep) => i64::from(keep),
         Err(Ignored) => 0,
     }
@@ -54,7 +54,7 @@ pub fn tap(ctx: SkBuffContext) -> i64 {
 /// The packet is shorter than its headers claim, or is not for the tap.
 struct Ignored;
 
-fn look(ctx: &SkBuffContext) -> Result<u32, Ignored> {
+fn inspect(ctx: &SkBuffContext) -> Result<u32, Ignored> {
     // SAFETY: the kernel passes a valid __sk_buff for the time of the call.
     let (packet_type, length) = unsafe { ((*ctx.skb.skb).pkt_type, (*ctx.skb.skb).len) };
     if packet_type == PACKET_OTHERHOST || packet_type == PACKET_OUTGOING {
