@@ -54,7 +54,7 @@ pub struct BigIp {
 
 /// Values that the configuration lacks.
 #[derive(Clone, Debug, Default)]
-pub struct Told {
+pub struct SiteValues {
     /// Tunnel self IPs.
     pub self_ips: Vec<Ipv4Addr>,
     pub pod_cidrs: Vec<Ipv4Net>,
@@ -66,11 +66,11 @@ pub struct Told {
 
 /// Each BIG-IP of the configuration.
 #[must_use]
-pub fn bigips(spec: &Spec, told: &Told) -> Vec<BigIp> {
-    spec.vteps.iter().map(|vtep| bigip(spec, vtep, told)).collect()
+pub fn bigips(spec: &Spec, site: &SiteValues) -> Vec<BigIp> {
+    spec.vteps.iter().map(|vtep| bigip(spec, vtep, site)).collect()
 }
 
-fn bigip(spec: &Spec, vtep: &Vtep, told: &Told) -> BigIp {
+fn bigip(spec: &Spec, vtep: &Vtep, site: &SiteValues) -> BigIp {
     let &Vtep { cidr, endpoint, mac } = vtep;
     let mut bigip = BigIp {
         local_address: endpoint,
@@ -79,12 +79,12 @@ fn bigip(spec: &Spec, vtep: &Vtep, told: &Told) -> BigIp {
         protocol: spec.tunnel.protocol.to_string(),
         port: spec.tunnel.port,
         key: VTEP_VNI,
-        self_ip: told.self_ips.iter().copied().find(|address| cidr.contains(address)),
-        pod_cidrs: told.pod_cidrs.clone(),
-        fdb_records: told.nodes.iter().copied().map(FdbRecord::of_node).collect(),
+        self_ip: site.self_ips.iter().copied().find(|address| cidr.contains(address)),
+        pod_cidrs: site.pod_cidrs.clone(),
+        fdb_records: site.nodes.iter().copied().map(FdbRecord::of_node).collect(),
         commands: Vec::new(),
     };
-    bigip.commands = bigip.commands(spec.tunnel.protocol, &told.tunnel);
+    bigip.commands = bigip.commands(spec.tunnel.protocol, &site.tunnel);
     bigip
 }
 
@@ -136,13 +136,13 @@ mod tests {
 
     #[test]
     fn the_commands_are_those_of_f5s_document_with_the_values_filled_in() {
-        let told = Told {
+        let site = SiteValues {
             self_ips: vec![[10, 1, 6, 34].into()],
             pod_cidrs: vec!["10.0.0.0/16".parse().expect("a CIDR")],
             nodes: vec![[10, 169, 72, 239].into()],
             tunnel: "flannel_vxlan".into(),
         };
-        let [first, second] = bigips(&spec(Tunnel::default()), &told).try_into().expect("two");
+        let [first, second] = bigips(&spec(Tunnel::default()), &site).try_into().expect("two");
         assert_eq!(
             first.commands,
             [
@@ -160,8 +160,8 @@ mod tests {
     #[test]
     fn geneve_has_its_own_profile_and_port() {
         let tunnel = Tunnel { protocol: TunnelProtocol::Geneve, port: 6081 };
-        let told = Told { tunnel: "cilium".into(), ..Told::default() };
-        let commands = bigips(&spec(tunnel), &told).remove(0).commands;
+        let site = SiteValues { tunnel: "cilium".into(), ..SiteValues::default() };
+        let commands = bigips(&spec(tunnel), &site).remove(0).commands;
         assert_eq!(commands[0], "create net tunnels geneve cilium_geneve port 6081 flooding-type multipoint");
         assert!(commands[3].contains("network <pod CIDR>"), "{commands:?}");
     }

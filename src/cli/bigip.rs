@@ -4,7 +4,7 @@ use std::{io::Write, net::Ipv4Addr, process::ExitCode};
 
 use anyhow::bail;
 use vtep_core::{
-    bigip::{BigIp, Told, bigips},
+    bigip::{BigIp, SiteValues, bigips},
     config::{effective::effective, parse::parse_within},
 };
 
@@ -53,13 +53,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     else {
         bail!("no VTEP of this configuration would be in force: see `vtep-agent check`");
     };
-    let told = Told {
+    let site = SiteValues {
         self_ips: args.self_ip.clone(),
         pod_cidrs: surroundings.pod_cidrs.iter().copied().collect(),
         nodes: surroundings.node_addresses.iter().copied().collect(),
         tunnel: args.tunnel.clone(),
     };
-    let bigips = bigips(&spec, &told);
+    let bigips = bigips(&spec, &site);
     let mut out = std::io::stdout().lock();
     match args.output {
         Format::Text => bigips.iter().try_for_each(|bigip| print(&mut out, bigip, &args.tunnel))?,

@@ -47,12 +47,12 @@ pub struct Condition {
 impl Condition {
     #[must_use]
     pub fn of(diagnoses: &BTreeMap<Ipv4Net, Diagnosis>) -> Self {
-        let told = |(cidr, diagnosis): (&Ipv4Net, &Diagnosis)| match diagnosis.cause {
+        let describe = |(cidr, diagnosis): (&Ipv4Net, &Diagnosis)| match diagnosis.cause {
             Some(cause) => format!("{cidr} is {}: {cause}", diagnosis.verdict),
             None => format!("{cidr} is {}", diagnosis.verdict),
         };
         let is_trouble = |(_, diagnosis): &(&Ipv4Net, &Diagnosis)| diagnosis.verdict != Verdict::Healthy;
-        let message = diagnoses.iter().filter(is_trouble).map(told).collect::<Vec<_>>().join("; ");
+        let message = diagnoses.iter().filter(is_trouble).map(describe).collect::<Vec<_>>().join("; ");
         // A known cause takes precedence over an unknown verdict.
         let worst = diagnoses.iter().filter(is_trouble).map(|(_, diagnosis)| diagnosis);
         let worst = worst.min_by_key(|diagnosis| (diagnosis.verdict == Verdict::Unknown, diagnosis.cause));

@@ -35,8 +35,8 @@ pub(super) fn plain(error: &kube::Error) -> String {
 pub(super) fn refusal(status: &kube::core::Status) -> String {
     let code = hyper::StatusCode::from_u16(status.code).ok();
     let name = code.and_then(|code| code.canonical_reason()).unwrap_or("without a name");
-    let told = message(status);
-    let told = if told.is_empty() { String::new() } else { format!(": {told}") };
+    let detail = message(status);
+    let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
     let meaning = match status.code {
         401 => " (this agent's credentials are not accepted)",
         403 => " (this agent's ServiceAccount lacks the right)",
@@ -44,7 +44,7 @@ pub(super) fn refusal(status: &kube::core::Status) -> String {
         502..=504 => " (it is starting, stopping or overloaded)",
         _ => "",
     };
-    format!("it answered {} {name}{meaning}{told}", status.code)
+    format!("it answered {} {name}{meaning}{detail}", status.code)
 }
 
 /// The server's own message in an error answer; empty if there is none.
@@ -162,14 +162,14 @@ mod tests {
     use super::*;
 
     /// The words for a fault, made from the error chain of the real client.
-    async fn told(fault: Fault) -> String {
+    async fn described(fault: Fault) -> String {
         let server = ApiServer::start().expect("a server");
         server.apply(Resource::ConfigMaps, objects::config_map("ns", "name", [])).expect("an object");
         server.misbehave(Matcher::all(), fault, Times::Always);
-        told_at(&server.url()).await
+        described_at(&server.url()).await
     }
 
-    async fn told_at(url: &str) -> String {
+    async fn described_at(url: &str) -> String {
         let mut config = kube::Config::new(url.parse().expect("a URL"));
         config.default_retry = false;
         config.connect_timeout = Some(std::time::Duration::from_millis(200));
@@ -202,10 +202,10 @@ mod tests {
             (Fault::Garbage, "invalid utf-8 sequence of 1 bytes from index 1"),
         ];
         for (fault, expected) in table {
-            let text = told(fault.clone()).await;
+            let text = described(fault.clone()).await;
             assert!(text.starts_with(expected), "{fault:?}: {text}");
         }
-        let forbidden = told(Fault::Forbidden).await;
+        let forbidden = described(Fault::Forbidden).await;
         assert!(forbidden.starts_with("it answered 403 Forbidden (this agent's ServiceAccount lacks the right): "));
     }
 
@@ -213,8 +213,8 @@ mod tests {
     async fn each_connection_that_fails_is_a_plain_sentence() {
         let server = ApiServer::start().expect("a server");
         server.stop().expect("it stops");
-        assert_eq!(told_at(&server.url()).await, "connection refused");
-        let name = told_at("http://nobody.invalid").await;
+        assert_eq!(described_at(&server.url()).await, "connection refused");
+        let name = described_at("http://nobody.invalid").await;
         assert!(name.starts_with("failed to lookup address information"), "{name}");
         // A TLS client connects to a server that speaks plain HTTP.
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.expect("a listener");
@@ -224,7 +224,7 @@ mod tests {
                 let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
             }
         });
-        assert_eq!(told_at(&format!("https://{address}")).await, "TLS: the server there does not speak TLS");
+        assert_eq!(described_at(&format!("https://{address}")).await, "TLS: the server there does not speak TLS");
     }
 
     #[test]

@@ -173,9 +173,9 @@ mod tests {
         let after = |seconds| start + Duration::from_secs(seconds);
         let found = Some(VtepValue::new([2; 6].into(), [10, 9, 9, 9].into()));
         let mut contention = Contention::default();
-        for (at, told) in [(0, false), (60, false), (120, true), (180, true)] {
+        for (at, reported) in [(0, false), (60, false), (120, true), (180, true)] {
             assert!(!contention.on_repair(key(), found, after(at)));
-            assert_eq!(!contention.contended(after(at)).is_empty(), told, "after {at} s");
+            assert_eq!(!contention.contended(after(at)).is_empty(), reported, "after {at} s");
         }
         assert_eq!(contention.contended(after(180)), [(key(), Contended { found, repaired: after(180) })].into());
         assert!(!contention.contended(after(254)).is_empty(), "the next sync may be late");

@@ -154,10 +154,10 @@ mod tests {
         ] {
             history.note_changes(&status(verdict, cause, repairs), at);
         }
-        let told: Vec<_> = history.changes.iter().map(|change| (change.from, change.to, change.repairs)).collect();
+        let reported: Vec<_> = history.changes.iter().map(|change| (change.from, change.to, change.repairs)).collect();
         let healthy = State { verdict: Verdict::Healthy, cause: None };
         let silent = State { verdict: Verdict::Unreachable, cause: Some(Cause::TunnelSilent) };
-        assert_eq!(told, [(silent, healthy, 1), (silent, silent, 2), (healthy, silent, 0)]);
+        assert_eq!(reported, [(silent, healthy, 1), (silent, silent, 2), (healthy, silent, 0)]);
         for n in 0..200 {
             history.note_changes(&status(if n % 2 == 0 { Verdict::Healthy } else { Verdict::Unknown }, None, 2), at);
         }

@@ -99,7 +99,7 @@ fn rungs(vtep: &VtepStatus) -> [Rung; 6] {
     let probe = |name, probe: &Probe| Rung {
         name,
         holds: holds(probe.state),
-        detail: told(probe),
+        detail: describe(probe),
         is_decided: is_decided(probe.state),
     };
     let mut arp = probe("arp", &probes.arp);
@@ -131,7 +131,7 @@ fn holds(state: ProbeState) -> Option<bool> {
     }
 }
 
-fn told(probe: &Probe) -> String {
+fn describe(probe: &Probe) -> String {
     let target = probe.target.map(|target| format!("{target} ")).unwrap_or_default();
     match (probe.state, probe.rtt_us) {
         (ProbeState::Ok, Some(rtt_us)) => format!("{target}in {:.2}ms", rtt_us as f64 / 1e3),

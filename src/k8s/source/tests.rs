@@ -48,7 +48,7 @@ fn followed(source: Source) -> mpsc::Receiver<Observed> {
 }
 
 /// Waits for the first update for which `wanted` returns a value.
-async fn told<T>(updates: &mut mpsc::Receiver<Observed>, wanted: impl Fn(&Observed) -> Option<T>) -> T {
+async fn first_match<T>(updates: &mut mpsc::Receiver<Observed>, wanted: impl Fn(&Observed) -> Option<T>) -> T {
     let find = async {
         loop {
             let observed = updates.recv().await.expect("the source goes on");
@@ -88,12 +88,12 @@ async fn the_first_document_knows_what_the_cluster_says_of_the_node_and_of_itsel
 
     let apply = |resource, object| server.apply(resource, object).expect("an object");
     apply(Resource::EndpointSlices, objects::api_server_endpoints("kubernetes", &["10.169.74.10"]));
-    told(&mut updates, |observed| {
+    first_match(&mut updates, |observed| {
         (words(&surroundings(observed)?.api_servers) == "10.169.74.10 127.0.0.1").then_some(())
     })
     .await;
     apply(Resource::CiliumNodes, objects::cilium_node(NODE, &["10.0.9.0/24"], []));
-    told(&mut updates, |observed| {
+    first_match(&mut updates, |observed| {
         (words(&surroundings(observed)?.pod_cidrs) == "10.0.9.0/24 10.244.1.0/24").then_some(())
     })
     .await;
@@ -120,7 +120,7 @@ async fn neither_a_missing_right_nor_a_missing_crd_takes_the_configuration() {
         let server = server(&[NODE.into()]);
         prepare(&server);
         let begin = Instant::now();
-        let found = told(&mut followed(source(&server, NODE)), surroundings).await;
+        let found = first_match(&mut followed(source(&server, NODE)), surroundings).await;
         assert_eq!(words(&found.pod_cidrs), "10.244.1.0/24", "{name}");
         assert_eq!(words(&found.api_servers), api_servers, "{name}");
         assert_eq!(found.unreadable, BTreeMap::new(), "{name}: that is known");
@@ -186,7 +186,7 @@ async fn an_unknown_fact_keeps_new_vteps_out_until_the_api_server_answers() {
 
         server.behave();
         let known = |observed: &Observed| surroundings(observed)?.unreadable.is_empty().then(|| observed.clone());
-        let after = effective(&told(&mut updates, known).await);
+        let after = effective(&first_match(&mut updates, known).await);
         let expected = ("10.1.6.0/24 10.1.5.0/24".to_owned(), "vtep-cidr-contains-apiserver".to_owned());
         assert_eq!(after, expected, "{resource}: the known facts decide");
     };
@@ -225,13 +225,13 @@ async fn an_endpoint_that_was_known_stays_while_there_is_none() {
     let server = server(&[NODE.into()]);
     grown(&server);
     let mut updates = followed(source(&server, NODE));
-    told(&mut updates, surroundings).await;
+    first_match(&mut updates, surroundings).await;
     server.apply(Resource::EndpointSlices, objects::api_server_endpoints("kubernetes", &[])).expect("an object");
     server.apply(Resource::Nodes, objects::node(NODE, [], &["10.244.9.0/24"])).expect("a later change");
     let later = |observed: &Observed| {
         surroundings(observed).filter(|around| words(&around.pod_cidrs).contains("10.244.9.0/24"))
     };
-    let around = told(&mut updates, later).await;
+    let around = first_match(&mut updates, later).await;
     assert_eq!((words(&around.api_servers).as_str(), around.unreadable), ("10.169.73.10 127.0.0.1", BTreeMap::new()));
 }
 
@@ -242,13 +242,13 @@ async fn a_fleet_notices_at_once_that_its_server_goes_and_finds_it_soon() {
     let server = server(&nodes);
     let mut fleet: Vec<_> = nodes.iter().map(|node| followed(source(&server, node))).collect();
     for updates in &mut fleet {
-        told(updates, surroundings).await;
+        first_match(updates, surroundings).await;
     }
     server.wait_watching(nodes.len() * 5, DEADLINE).expect("all watch");
     let gone = Instant::now();
     server.stop().expect("it stops");
     for updates in &mut fleet {
-        let reason = told(updates, |observed| observed.warning.clone()).await;
+        let reason = first_match(updates, |observed| observed.warning.clone()).await;
         let address = server.address();
         assert_eq!(reason, format!("the API server at {address} cannot be reached: connection refused"));
     }
@@ -259,7 +259,7 @@ async fn a_fleet_notices_at_once_that_its_server_goes_and_finds_it_soon() {
     let mut found = Vec::new();
     for mut updates in fleet {
         found.push(tokio::spawn(async move {
-            told(&mut updates, surroundings).await;
+            first_match(&mut updates, surroundings).await;
             back.elapsed()
         }));
     }

@@ -73,8 +73,8 @@ type SocketId = (u64, u64, i64, i64);
 
 impl VersionSource {
     #[must_use]
-    pub fn new(told: Option<CiliumVersion>, cilium_run: &Path) -> Self {
-        told.map_or_else(|| Self::Queried(cilium_run.join(SOCKET)), Self::Configured)
+    pub fn new(configured: Option<CiliumVersion>, cilium_run: &Path) -> Self {
+        configured.map_or_else(|| Self::Queried(cilium_run.join(SOCKET)), Self::Configured)
     }
 
     /// Reads the version once; `None` if Cilium does not run or its answer has no version.
@@ -89,27 +89,27 @@ impl VersionSource {
     /// probably return with it.
     pub async fn follow(self, version: watch::Sender<Option<CiliumVersion>>) {
         let socket = match self {
-            Self::Configured(told) => {
-                version.send_replace(Some(told));
+            Self::Configured(configured) => {
+                version.send_replace(Some(configured));
                 return;
             }
             Self::Queried(socket) => socket,
         };
-        let (mut asked, mut told_of) = (None, None);
+        let (mut asked, mut warned_of) = (None, None);
         while !version.is_closed() {
             let found = socket_id(&socket);
             if found.is_some() && found != asked {
                 match ask(&socket).await {
-                    Ok(told) => {
+                    Ok(answer) => {
                         asked = found;
-                        let changed = version.send_if_modified(|known| known.replace(told) != Some(told));
+                        let changed = version.send_if_modified(|known| known.replace(answer) != Some(answer));
                         if changed {
-                            info!(cilium_version = %told, "this node's Cilium");
+                            info!(cilium_version = %answer, "this node's Cilium");
                         }
                     }
                     // Unlike the errors below, a starting Cilium does not explain this one: log it once for each socket, and retry.
-                    Err(AgentApiError::TooLong) if told_of != found => {
-                        told_of = found;
+                    Err(AgentApiError::TooLong) if warned_of != found => {
+                        warned_of = found;
                         let error = AgentApiError::TooLong;
                         warn!(socket = %socket.display(), %error, "cannot ask Cilium for its version");
                     }

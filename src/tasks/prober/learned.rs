@@ -107,10 +107,10 @@ impl Memory {
         if is_known || self.saving.is_some() {
             return;
         }
-        let (told, outcome) = oneshot::channel();
+        let (sender, outcome) = oneshot::channel();
         let (file, learned) = (file.clone(), self.learned.clone());
         // The write sends its outcome through the channel. When the agent ends, the receiver is gone, so an error of `send` is ignored.
-        task::spawn_blocking(move || drop(told.send(file.save(&learned).map(|()| learned))));
+        task::spawn_blocking(move || drop(sender.send(file.save(&learned).map(|()| learned))));
         (self.saving, self.save_after) = (Some(outcome), Some(now + SAVE_AGAIN));
     }
 

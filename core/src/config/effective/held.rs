@@ -64,9 +64,9 @@ impl Judged {
         let Slot { vtep: Vtep { cidr, .. }, line, held: _ } = *slot;
         self.vetoed.insert(cidr);
         // A line with the same CIDR has already reported the rules that it breaks itself.
-        let is_told = lines.iter().any(|other| Some(other.index) == line && other.cidr == Some(cidr));
-        let told = |complaint: &Complaint| is_told && complaint.rule.vetoes();
-        self.findings.extend(complaints.into_iter().filter(|complaint| !told(complaint)).map(|mut complaint| {
+        let is_reported = lines.iter().any(|other| Some(other.index) == line && other.cidr == Some(cidr));
+        let known = |complaint: &Complaint| is_reported && complaint.rule.vetoes();
+        self.findings.extend(complaints.into_iter().filter(|complaint| !known(complaint)).map(|mut complaint| {
             complaint.problem = format!("the last good value {cidr} is not in force: {}", complaint.problem);
             complaint.about("vtep-cidr", line, &cidr.to_string())
         }));

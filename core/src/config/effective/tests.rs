@@ -139,9 +139,9 @@ fn a_wrong_mask_loses_no_last_good_value() {
     for (name, lines, is_told) in cases {
         let wrong = after(lines, Some("255.255.0.0"), &first);
         assert_eq!((&wrong.spec, &wrong.last_good, wrong.stale), (&first, &first, true), "{name}");
-        let told: Vec<_> = wrong.findings.iter().map(|found| (found.rule, found.index, found.scope)).collect();
+        let reported: Vec<_> = wrong.findings.iter().map(|found| (found.rule, found.index, found.scope)).collect();
         let expected = is_told.then_some((Rule::VtepCidrMaskMismatch, None, Scope::List));
-        assert_eq!(told, Vec::from_iter(expected), "{name}");
+        assert_eq!(reported, Vec::from_iter(expected), "{name}");
         let right = after(&["10.1.1.0/24 192.0.2.1 00:50:56:00:00", C], None, &wrong.last_good);
         assert_eq!(shown(&right.spec.vteps), [A, C], "{name}: the line with a typo keeps its value");
     }

@@ -190,8 +190,8 @@ fn the_needs_of_the_node_hold_without_a_document() {
             previous = View::next_on(&node, "test", &observed, Some(&previous), Timestamp::UNIX_EPOCH);
             assert_eq!(effective(&previous), ["10.1.6.0/24"], "{state:?}");
             assert_eq!((&previous.vetoed, &previous.last_good), (&nets(["10.1.5.0/24"]), &good.last_good), "{state:?}");
-            let told = previous.findings.iter().filter(|f| f.rule == Rule::VtepCidrOverlapsConnected);
-            assert_eq!(told.count(), 1, "{state:?}");
+            let reported = previous.findings.iter().filter(|f| f.rule == Rule::VtepCidrOverlapsConnected);
+            assert_eq!(reported.count(), 1, "{state:?}");
         }
     }
 }
