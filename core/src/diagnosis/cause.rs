@@ -149,7 +149,7 @@ registry! {
 }
 
 impl Cause {
-    /// The verdict on a VTEP with this cause, unless [`Evidence::verdict`] overrides it.
+    /// The verdict on a VTEP with this cause, unless `Evidence::verdict` overrides it.
     #[must_use]
     pub const fn verdict(self) -> Verdict {
         self.entry().verdict
