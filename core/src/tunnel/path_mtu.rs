@@ -198,7 +198,7 @@ impl PathMtu {
 
     /// Full-size echoes are lost, the last one was lost, or their result is still unknown.
     #[must_use]
-    pub fn is_in_doubt(&self) -> bool {
+    pub fn is_uncertain(&self) -> bool {
         let can_be_known = self.size != 0;
         (can_be_known && self.full.state() != WindowState::Ok) || self.full.last_lost()
     }

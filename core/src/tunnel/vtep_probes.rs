@@ -180,11 +180,11 @@ impl VtepProbes {
     /// Whether a sweep is needed: no target is known, or the remembered one does not answer.
     #[must_use]
     pub fn wants_target(&self) -> bool {
-        self.target.is_none() || (self.is_doubted() && self.arp.state() == WindowState::Failed)
+        self.target.is_none() || (self.is_unconfirmed() && self.arp.state() == WindowState::Failed)
     }
 
     /// Whether the target is from before the restart and has not answered since.
-    fn is_doubted(&self) -> bool {
+    fn is_unconfirmed(&self) -> bool {
         let is_remembered = self.target.is_some_and(|target| target.origin == Origin::Remembered);
         is_remembered && self.observed_at.is_none() && self.icmp.received == 0
     }
@@ -201,8 +201,8 @@ impl VtepProbes {
     /// While some of the last probes are lost, the next ones come sooner, to distinguish loss from an outage quickly. During a known
     /// outage, the usual interval applies again.
     pub fn schedule(&mut self, timing: ProbeTiming, now: Instant, random: f64) {
-        let hasty = || (timing.interval / BURST).max(timing.timeout.min(timing.interval) / 2);
-        let interval = if self.is_doubtful() { hasty() } else { timing.interval };
+        let short = || (timing.interval / BURST).max(timing.timeout.min(timing.interval) / 2);
+        let interval = if self.is_lossy() { short() } else { timing.interval };
         self.due = now + interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * random);
     }
 
@@ -213,7 +213,7 @@ impl VtepProbes {
     }
 
     /// Some of the last probes were lost, but not all.
-    fn is_doubtful(&self) -> bool {
+    fn is_lossy(&self) -> bool {
         self.icmp.state() == WindowState::Ok && self.icmp.lost() > 0
     }
 
@@ -228,7 +228,7 @@ impl VtepProbes {
         // While the full size is lost, probes are not skipped: they show when the loss ends.
         let sound = is_sound(&self.icmp)
             && is_sound(&self.arp)
-            && !self.path_mtu.is_in_doubt()
+            && !self.path_mtu.is_uncertain()
             && self.heard
             && from_its_mac
             && self.foreign_macs == 0
@@ -244,7 +244,7 @@ impl VtepProbes {
         self.last_answer = Some(now);
         let answers_us = reply.vni == VTEP_VNI && reply.arp.target == arp_sender;
         let is_known = self.target.is_some_and(|target| target.address == reply.arp.sender);
-        let is_wanted = self.target.is_none() || (self.is_doubted() && !is_known);
+        let is_wanted = self.target.is_none() || (self.is_unconfirmed() && !is_known);
         if is_wanted && answers_us && self.vtep.cidr.contains(&reply.arp.sender) {
             self.target = Some(Target { address: reply.arp.sender, origin: Origin::Swept });
         }
@@ -326,13 +326,13 @@ impl VtepProbes {
     }
 
     pub fn on_time(&mut self, now: Instant) {
-        let doubted = self.is_doubtful();
+        let was_lossy = self.is_lossy();
         for window in [&mut self.underlay, &mut self.arp, &mut self.icmp] {
             window.on_time(now);
         }
         self.path_mtu.on_time(now);
         // After the first loss, the next probe is due at once.
-        if self.is_doubtful() && !doubted {
+        if self.is_lossy() && !was_lossy {
             self.due = self.due.min(now);
         }
     }
