@@ -101,7 +101,7 @@ pub struct UnexpectedSource {
     pub reserved: [u8; 4],
 }
 
-/// What the tap counts in addition to flows: an index into the map `COUNTERS`.
+/// A counter of the tap beside the flows: its index in the map `COUNTERS`.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {

@@ -85,7 +85,7 @@ fn inspect(ctx: &SkBuffContext) -> Result<u32, Ignored> {
         record(&key, &inner, u64::from(length));
         Ok(keep)
     } else {
-        note_stray(ip.source, &inner);
+        note_unexpected(ip.source, &inner);
         Ok(0)
     }
 }
@@ -99,7 +99,7 @@ fn too_short(ctx: &SkBuffContext) -> Result<u32, Ignored> {
 }
 
 /// Records a sender of VTEP traffic that is no endpoint, such as a BIG-IP with another local address.
-fn note_stray(source: u32, inner: &Inner) {
+fn note_unexpected(source: u32, inner: &Inner) {
     let inner_source = inner.arp_sender().unwrap_or(inner.ip_source().unwrap_or(0));
     if !is_of_vtep(inner_source) {
         return;

@@ -118,7 +118,7 @@ async fn round(
     }
 }
 
-/// What observes, and what it publishes.
+/// The running loops, and the reports that they publish.
 struct Observers {
     state: AgentState,
     diagnoses: watch::Sender<Arc<BTreeMap<Ipv4Net, Diagnosis>>>,

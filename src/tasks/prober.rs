@@ -212,15 +212,15 @@ impl Prober {
         let facts = self.facts.borrow_and_update().clone().unwrap_or_default();
         let spec = view.as_ref().and_then(|view| view.effective.as_ref());
         self.tunnel = spec.map_or(self.tunnel, |spec| spec.tunnel);
-        self.fit_vteps(spec);
-        self.say_idle_targets();
+        self.fit_probes(spec);
+        self.log_idle_targets();
         self.sockets.fit(&facts.cilium);
         self.open_sockets();
         self.fit_tap(&facts);
     }
 
     /// Adapts the probes to the configuration. An unchanged VTEP keeps its records.
-    fn fit_vteps(&mut self, spec: Option<&Spec>) {
+    fn fit_probes(&mut self, spec: Option<&Spec>) {
         let now = Instant::now();
         let mut previous = std::mem::take(&mut self.vteps);
         for &vtep in spec.iter().flat_map(|spec| &spec.vteps) {
@@ -239,7 +239,7 @@ impl Prober {
     }
 
     /// Logs targets without effect: otherwise a typing error in `--probe-target` would go unnoticed.
-    fn say_idle_targets(&mut self) {
+    fn log_idle_targets(&mut self) {
         let idle: BTreeSet<_> =
             self.settings.targets.keys().filter(|cidr| !self.vteps.contains_key(cidr)).copied().collect();
         if idle != self.idle_targets && !self.vteps.is_empty() {

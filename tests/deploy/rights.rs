@@ -48,7 +48,7 @@ fn confined(container: &Value) -> Result<()> {
     Ok(())
 }
 
-/// A path in the container, what is there, and whether it is read-only.
+/// A path in the container, its content, and whether it is read-only.
 type Mount = (&'static str, &'static str, bool);
 
 /// The node's directories in the container, and whether they are read-only.

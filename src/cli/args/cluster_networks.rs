@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use vtep_core::config::surroundings::Surroundings;
 
-/// VTEPs are IPv4: what is IPv6 is accepted, since clusters have both, and clashes with nothing.
+/// VTEPs are IPv4. IPv6 networks are accepted, because clusters have both, but they overlap no VTEP.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[group(id = "surroundings")]
 pub struct ClusterNetworks {
