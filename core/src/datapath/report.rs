@@ -74,7 +74,7 @@ pub struct DatapathReport {
     /// The ipcache's layout; `None` if no ipcache is readable.
     pub ipcache: Option<Version>,
     /// VTEP CIDR → the entries inside it that Cilium's ipcache maps to something else.
-    pub intruders: BTreeMap<Ipv4Net, Vec<Inside>>,
+    pub ipcache_conflicts: BTreeMap<Ipv4Net, Vec<Inside>>,
     /// VTEPs over capacity: the map has no room for them.
     pub over_capacity: BTreeSet<Ipv4Net>,
     /// Why the agent writes nothing in spite of enforce mode, in words.
@@ -117,7 +117,7 @@ impl Default for DatapathReport {
             model: Layout::None,
             pending: Vec::new(),
             ipcache: None,
-            intruders: BTreeMap::new(),
+            ipcache_conflicts: BTreeMap::new(),
             over_capacity: BTreeSet::new(),
             observing: None,
             map_problem: None,
@@ -169,7 +169,7 @@ impl DatapathReport {
             model,
             pending,
             ipcache,
-            intruders,
+            ipcache_conflicts,
             over_capacity,
             observing,
             map_problem,
@@ -186,7 +186,7 @@ impl DatapathReport {
             last_pass,
         } = self;
         (
-            (model, pending, ipcache, intruders, over_capacity, observing, map_problem),
+            (model, pending, ipcache, ipcache_conflicts, over_capacity, observing, map_problem),
             (ipcache_problem, route_problem, refused, verify_only, foreign_routes),
             (failures, repairs, repairs_total, contended, backed_off, last_pass.is_some()),
         )

@@ -55,7 +55,7 @@ pub(super) fn last_repair(evidence: &Evidence<'_>) -> Option<(&'static str, Inst
 
 pub(super) fn vtep_cidr_in_use(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
     let inside: Vec<_> =
-        evidence.datapath.intruders.get(&evidence.vtep.cidr)?.iter().map(ToString::to_string).collect();
+        evidence.datapath.ipcache_conflicts.get(&evidence.vtep.cidr)?.iter().map(ToString::to_string).collect();
     Some(format!(
         "give {} or what is inside it another network: Cilium has pods or nodes at {}, and what is sent to them goes to BIG-IP",
         evidence.vtep.cidr,

@@ -134,7 +134,7 @@ fn datapath(report: &DatapathReport, view: Option<&View>) -> Datapath {
         model: report.model,
         ipcache: report.ipcache,
         intruders: report
-            .intruders
+            .ipcache_conflicts
             .iter()
             .flat_map(|(&vtep, inside)| inside.iter().map(move |i| intruder(vtep, i)))
             .collect(),

@@ -37,7 +37,7 @@ impl Reconciler {
         let report = DatapathReport {
             model: observed.model,
             ipcache: observed.ipcache.as_ref().map(Ipcache::version),
-            intruders: conflicts,
+            ipcache_conflicts: conflicts,
             observing,
             map_problem: why(observed.map_problem.as_ref().map(|error| error as _)),
             ipcache_problem: why(observed.ipcache_problem.as_ref().map(|error| error as _)),
@@ -96,7 +96,9 @@ impl Reconciler {
         for cidr in report.over_capacity.difference(&self.current.over_capacity) {
             warn!(%cidr, "no room for this VTEP: entries from Cilium's start fill the map; restart the cilium DaemonSet");
         }
-        for (cidr, inside) in report.intruders.iter().filter(|(cidr, _)| !self.current.intruders.contains_key(cidr)) {
+        for (cidr, inside) in
+            report.ipcache_conflicts.iter().filter(|(cidr, _)| !self.current.ipcache_conflicts.contains_key(cidr))
+        {
             let inside = inside.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             warn!(%cidr, inside, "Cilium has pods or nodes inside this VTEP's network");
         }

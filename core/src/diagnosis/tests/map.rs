@@ -51,7 +51,7 @@ fn each_fault_of_the_entry_is_named() {
             |case| {
                 let entry = IpcacheEntry { identity: 4711, endpoint: Some([10, 169, 72, 233].into()) };
                 let inside = Inside { prefix: "10.1.6.77/32".parse().expect("a prefix"), entry };
-                case.datapath.intruders.insert(case.vtep.cidr, vec![inside]);
+                case.datapath.ipcache_conflicts.insert(case.vtep.cidr, vec![inside]);
             },
             Some(Cause::VtepCidrInUse),
             Verdict::Degraded,
