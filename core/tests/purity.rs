@@ -45,7 +45,7 @@ fn no_dependency_is_forbidden() {
     let tree = Command::new(cargo)
         .args([
             "tree",
-            "--offline",
+            "--locked",
             "--package",
             "vtep-core",
             "--edges",
