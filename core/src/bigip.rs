@@ -131,7 +131,7 @@ mod tests {
             endpoint: [10, 169, 72, n].into(),
             mac: [0, 0x50, 0x56, 0, 0, n].into(),
         };
-        Spec { enabled: true, vteps: vec![vtep(6), vtep(5)], mask: [255, 255, 255, 0].into(), tunnel }
+        Spec { enabled: true, vteps: vec![vtep(6), vtep(5)], mask: Some([255, 255, 255, 0].into()), tunnel }
     }
 
     #[test]

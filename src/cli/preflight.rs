@@ -100,7 +100,7 @@ async fn look_at_devices(netlink: &Handle) -> anyhow::Result<Result<String, Stri
 }
 
 fn look_at_map(args: &Args) -> Result<String, String> {
-    let count = VtepMap::open(&args.node.bpffs).and_then(|map| map.read(32)).map(|entries| entries.len());
+    let count = VtepMap::open(&args.node.bpffs).and_then(|map| map.read(|_| 32)).map(|entries| entries.len());
     match count {
         Ok(1) => Ok("a VTEP map with 1 entry".to_owned()),
         Ok(count) => Ok(format!("a VTEP map with {count} entries")),

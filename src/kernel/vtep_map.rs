@@ -1,6 +1,6 @@
 //! Reads and writes entries of `cilium_vtep_map` in either of its layouts.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::Path};
 
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapType};
 use ipnet::Ipv4Net;
@@ -59,16 +59,16 @@ impl VtepMap {
         }
     }
 
-    /// Reads every entry. The keys of a hash have no prefix length, so they get `mask_length`.
+    /// Reads every entry. The keys of a hash have no prefix length: `prefix_len` gives it for a network address.
     ///
     /// # Errors
     ///
     /// A look-up fails. If another process deletes an entry during the walk, that is not an error.
-    pub fn read(&self, mask_length: u8) -> Result<BTreeMap<Ipv4Net, VtepValue>, MapError> {
+    pub fn read(&self, prefix_len: impl Fn(Ipv4Addr) -> u8) -> Result<BTreeMap<Ipv4Net, VtepValue>, MapError> {
         let entries: Result<_, _> = match &self.handle {
             Handle::Hash(map) => map
                 .iter()
-                .map(|entry| entry.map(|(key, value)| (with_length(key.into(), mask_length), value.into())))
+                .map(|entry| entry.map(|(key, value)| (with_length(key.into(), &prefix_len), value.into())))
                 .collect(),
             Handle::Lpm(map) => map
                 .iter()
@@ -113,6 +113,7 @@ impl VtepMap {
 }
 
 /// An invalid length yields the prefix of the single address.
-fn with_length(key: VtepKey, length: u8) -> Ipv4Net {
-    Ipv4Net::new(key.address(), length).unwrap_or_else(|_| key.address().into())
+fn with_length(key: VtepKey, prefix_len: impl Fn(Ipv4Addr) -> u8) -> Ipv4Net {
+    let address = key.address();
+    Ipv4Net::new(address, prefix_len(address)).unwrap_or_else(|_| address.into())
 }

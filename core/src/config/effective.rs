@@ -122,7 +122,7 @@ fn elsewhere(parsed: &Parsed, last_good: Option<&Spec>, around: Around<'_>) -> O
 }
 
 fn spec(parsed: &Parsed, vteps: Vec<Vtep>) -> Spec {
-    Spec { enabled: parsed.enabled, vteps, mask: parsed.mask, tunnel: parsed.tunnel }
+    Spec { enabled: parsed.enabled, vteps, mask: Some(parsed.mask), tunnel: parsed.tunnel }
 }
 
 /// Finds the values to retain. A line is in error, too, if its network contains the endpoint of a retained VTEP, or if its endpoint lies in

@@ -140,6 +140,6 @@ mod tests {
         assert!(with(&|spec| spec.vteps[0].endpoint = [224, 0, 0, 1].into()).contains("unicast"));
         assert!(with(&|spec| spec.vteps = vec![spec.vteps[0]; 9]).contains("8"));
         assert!(with(&|spec| spec.vteps = vec![spec.vteps[0]; 2]).contains("overlap"));
-        assert!(with(&|spec| spec.mask = [255, 0, 255, 0].into()).contains("mask"));
+        assert!(with(&|spec| spec.mask = Some([255, 0, 255, 0].into())).contains("mask"));
     }
 }

@@ -13,7 +13,7 @@ pub const MAX_VTEPS: usize = 8;
 /// One BIG-IP, as this node must reach it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Vtep {
-    /// The BIG-IP's tunnel network, without host bits; its prefix length is that of the VTEP mask.
+    /// The BIG-IP's tunnel network, without host bits; its prefix length is that of the VTEP mask, if there is one.
     pub cidr: Ipv4Net,
     /// The BIG-IP's address on the underlay, unicast.
     pub endpoint: Ipv4Addr,
@@ -79,10 +79,11 @@ impl Default for Tunnel {
 pub struct Spec {
     /// `enable-vtep`. When it is false, nothing below has an effect.
     pub enabled: bool,
-    /// In the order of the lists; CIDRs are unique and do not overlap.
+    /// In the order of the lists; CIDRs are unique, and with a mask they do not overlap.
     pub vteps: Vec<Vtep>,
-    /// `vtep-mask`: the datapath masks an address with it before it looks the address up.
-    pub mask: Ipv4Addr,
+    /// `vtep-mask`: the datapath masks an address with it before it looks the address up. `None`: each CIDR has a prefix length of its own,
+    /// and the longest prefix wins, as with custom resources and an LPM trie.
+    pub mask: Option<Ipv4Addr>,
     pub tunnel: Tunnel,
 }
 
@@ -93,7 +94,7 @@ pub enum SpecError {
     TooMany(usize),
     #[error("{0} is not a network mask")]
     Mask(Ipv4Addr),
-    #[error("{0} has host bits, or its length differs from the mask's")]
+    #[error("{0} has host bits or no length, or its length differs from the mask's")]
     Cidr(Ipv4Net),
     #[error("{0} is not unicast")]
     Endpoint(Ipv4Addr),
@@ -114,9 +115,11 @@ impl Spec {
         if vteps.len() > MAX_VTEPS {
             return Err(SpecError::TooMany(vteps.len()));
         }
-        let length = ipv4_mask_to_prefix(*mask).ok().filter(|&length| length > 0).ok_or(SpecError::Mask(*mask))?;
+        let length_of = |mask| ipv4_mask_to_prefix(mask).ok().filter(|&length| length > 0).ok_or(SpecError::Mask(mask));
+        let length = mask.map(length_of).transpose()?;
         for (at, &Vtep { cidr, endpoint, mac }) in vteps.iter().enumerate() {
-            if cidr.trunc() != cidr || cidr.prefix_len() != length {
+            let fits = length.map_or(cidr.prefix_len() > 0, |length| cidr.prefix_len() == length);
+            if cidr.trunc() != cidr || !fits {
                 return Err(SpecError::Cidr(cidr));
             }
             if !is_unicast(endpoint) {
@@ -125,11 +128,20 @@ impl Spec {
             if mac.is_zero() {
                 return Err(SpecError::Mac(cidr));
             }
-            if let Some(other) = vteps.iter().take(at).find(|other| overlaps(other.cidr, cidr)) {
+            let clashes = |other: &Vtep| if length.is_some() { overlaps(other.cidr, cidr) } else { other.cidr == cidr };
+            if let Some(other) = vteps.iter().take(at).find(|other| clashes(other)) {
                 return Err(SpecError::Overlap(other.cidr, cidr));
             }
         }
         Ok(())
+    }
+
+    /// The prefix length of the entry with this network address in a hash, whose keys have none.
+    #[must_use]
+    pub fn prefix_len(&self, network: Ipv4Addr) -> u8 {
+        let of_mask = self.mask.and_then(|mask| ipv4_mask_to_prefix(mask).ok());
+        let of_vtep = || self.vteps.iter().map(|vtep| vtep.cidr).find(|cidr| cidr.network() == network);
+        of_mask.or_else(|| of_vtep().map(|cidr| cidr.prefix_len())).unwrap_or(32)
     }
 }
 

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     fn spec(n: u8) -> Spec {
-        let mask = [255, 255, 255, n].into();
+        let mask = Some([255, 255, 255, n].into());
         Spec { enabled: true, vteps: Vec::new(), mask, tunnel: Default::default() }
     }
 

@@ -123,10 +123,10 @@ impl Case {
     fn differ(&mut self, change: fn(&mut RunningConfig)) {
         let Vtep { cidr, endpoint, mac } = self.vtep;
         let spec =
-            Spec { enabled: true, vteps: vec![self.vtep], mask: [255, 255, 255, 0].into(), tunnel: Tunnel::default() };
+            Spec { enabled: true, vteps: vec![self.vtep], mask: Some([255, 255, 255, 0].into()), tunnel: Tunnel::default() };
         let known = RunningVtep { endpoint: Some(endpoint), mac: Some(mac) };
         let vteps = Some([(cidr.network(), known)].into());
-        let mut running = RunningConfig { vtep_mask: Some(spec.mask), vteps, ..RunningConfig::default() };
+        let mut running = RunningConfig { vtep_mask: spec.mask, vteps, ..RunningConfig::default() };
         change(&mut running);
         self.differences = differences(&spec, &running);
     }

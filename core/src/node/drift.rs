@@ -59,7 +59,7 @@ pub fn differences(spec: &Spec, running: &RunningConfig) -> Vec<Difference> {
         return Vec::new();
     }
     let mut found = Vec::new();
-    if let Some(runs) = running.vtep_mask.filter(|runs| runs != mask) {
+    if let Some((runs, mask)) = running.vtep_mask.zip(*mask).filter(|(runs, mask)| runs != mask) {
         found.push(of_all("vtep-mask", runs.to_string(), mask.to_string()));
     }
     if let Some(runs) = running.tunnel_protocol.filter(|runs| *runs != tunnel.protocol) {
@@ -111,7 +111,7 @@ mod tests {
         Spec {
             enabled: true,
             vteps: vec![vtep(1), vtep(2)],
-            mask: [255, 255, 255, 0].into(),
+            mask: Some([255, 255, 255, 0].into()),
             tunnel: Tunnel::default(),
         }
     }

@@ -2,11 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     path::Path,
     time::Instant,
 };
 
-use ipnet::{Ipv4Net, ipv4_mask_to_prefix};
+use ipnet::Ipv4Net;
 use tracing::{info, warn};
 use vtep_core::{
     datapath::{
@@ -81,9 +82,9 @@ enum WriteError {
 pub fn observe(inputs: Inputs<'_>, owned: &Owned) -> Observed {
     let Inputs { settings, view, facts } = inputs;
     let spec = view.effective.as_ref();
-    let mask_length = spec.and_then(|spec| ipv4_mask_to_prefix(spec.mask).ok()).unwrap_or(32);
+    let prefix_len = |network| spec.map_or(32, |spec| spec.prefix_len(network));
     let mut found = Maps::none();
-    let (vteps, mut map_problem) = match open_vteps(&settings.bpffs, mask_length, &mut found) {
+    let (vteps, mut map_problem) = match open_vteps(&settings.bpffs, prefix_len, &mut found) {
         Ok(map) => (Some(map), None),
         Err(error) => {
             found.model = model_of(&error);
@@ -109,9 +110,9 @@ pub fn observe(inputs: Inputs<'_>, owned: &Owned) -> Observed {
     Observed { model, decision, map_problem, ipcache_problem, ipcache_seen, ipcache, vteps }
 }
 
-fn open_vteps(bpffs: &Path, mask_length: u8, found: &mut Maps) -> Result<VtepMap, MapError> {
+fn open_vteps(bpffs: &Path, prefix_len: impl Fn(Ipv4Addr) -> u8, found: &mut Maps) -> Result<VtepMap, MapError> {
     let map = VtepMap::open(bpffs)?;
-    found.entries = map.read(mask_length)?;
+    found.entries = map.read(prefix_len)?;
     (found.model, found.capacity) = (map.model(), map.capacity);
     Ok(map)
 }

@@ -78,7 +78,7 @@ fn last_good() -> impl Strategy<Value = Spec> {
     prop::collection::vec(vtep, 0..7).prop_map(|mut vteps| {
         let mut seen = BTreeSet::new();
         vteps.retain(|vtep| seen.insert(vtep.cidr));
-        Spec { enabled: true, vteps, mask: Ipv4Addr::new(255, 255, 255, 0), tunnel: Default::default() }
+        Spec { enabled: true, vteps, mask: Some(Ipv4Addr::new(255, 255, 255, 0)), tunnel: Default::default() }
     })
 }
 
@@ -144,7 +144,7 @@ fn may_be_gone(before: &Vtep, keys: &Keys, view: &View) -> bool {
     // Because of facts about the node, more lines may be in error than by parsing alone. Their own last good values replace them.
     let removed = !parsed.list_error() && held >= in_error;
     let overlapped = good().any(|good| overlaps(good.cidr, before.cidr));
-    let fits = view.effective.as_ref().is_some_and(|spec| spec.mask == Ipv4Addr::new(255, 255, 255, 0));
+    let fits = view.effective.as_ref().is_some_and(|spec| spec.mask == Some(Ipv4Addr::new(255, 255, 255, 0)));
     let remasked = !fits && in_error == 0;
     switched_off || removed || overlapped || view.vetoed.contains(&before.cidr) || remasked || kept.len() == MAX_VTEPS
 }
@@ -197,7 +197,7 @@ proptest! {
             let Some(now) = effective(&parsed, last_good.as_ref()) else { continue };
             prop_assert_eq!(now.stale, parsed.enabled && parsed.holds_back());
             // A new mask takes effect once no line is in error.
-            if parsed.enabled && !parsed.list_error() && (now.spec.mask == parsed.mask || !parsed.holds_back()) {
+            if parsed.enabled && !parsed.list_error() && (now.spec.mask == Some(parsed.mask) || !parsed.holds_back()) {
                 for vtep in parsed.lines.iter().filter_map(|line| line.vtep) {
                     prop_assert!(now.spec.vteps.contains(&vtep));
                 }
