@@ -20,7 +20,7 @@ use vtep_core::config::{
     selector::{Labels, Selector},
     spec::Vtep,
     surroundings::{Around, Surroundings},
-    view::Truth,
+    truth::Truth,
     vtep_config::{Kind, Resolved, VtepConfig, resolve},
 };
 

@@ -13,7 +13,7 @@ use axum::body::Bytes;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use vtep_core::{
-    config::{finding::Severity, view::Truth},
+    config::{finding::Severity, truth::Truth},
     diagnosis::Verdict,
     report::status::{Probe, Status, VtepStatus},
     tunnel::vtep_probes::ProbeState,

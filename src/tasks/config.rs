@@ -24,7 +24,7 @@ use vtep_core::{
         last_good::LastGood,
         parse::parse,
         surroundings::{Fact, Surroundings},
-        view::{Observed, SourceState, Truth, View},
+        view::{Observed, SourceState, View},
     },
     types::error_chain::chain,
 };

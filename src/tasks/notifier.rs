@@ -12,7 +12,8 @@ use tracing::{info, warn};
 use vtep_core::{
     config::{
         finding::{Finding, Severity},
-        view::{Truth, View},
+        truth::Truth,
+        view::View,
     },
     diagnosis::{Diagnosis, Verdict},
     report::{

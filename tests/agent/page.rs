@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use vtep_core::{
-    config::{finding::Severity, view::Truth},
+    config::{finding::Severity, truth::Truth},
     diagnosis::{Cause, Verdict},
     report::status::Status,
 };

@@ -1,7 +1,7 @@
 //! The VTEPs come from another source than `cilium-config`: the agent writes and deletes nothing.
 
 use anyhow::{Context, Result, ensure};
-use vtep_core::config::view::Truth;
+use vtep_core::config::truth::Truth;
 use vtep_lab::{Config, Lab};
 
 use crate::support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, bpftool, eventually, in_kernel};

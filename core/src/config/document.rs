@@ -7,6 +7,7 @@ use super::{
     finding::Finding,
     selector::{Labels, Selector},
     surroundings::Surroundings,
+    vtep_config::Objects,
 };
 
 /// The configuration as a source saw it at one moment.
@@ -18,6 +19,8 @@ pub struct Document {
     pub origins: BTreeMap<String, String>,
     /// Facts about the cluster, as far as the source knows them.
     pub surroundings: Surroundings,
+    /// Custom resources with VTEPs; `None` if the source has none, or may not read them.
+    pub objects: Option<Objects>,
 }
 
 /// A `CiliumNodeConfig`: it overrides keys for some of the nodes.
@@ -34,7 +37,7 @@ impl Document {
     /// The document of a source that has no overrides.
     #[must_use]
     pub fn of_keys(keys: Keys, surroundings: Surroundings) -> Self {
-        Self { keys, origins: BTreeMap::new(), surroundings }
+        Self { keys, origins: BTreeMap::new(), surroundings, objects: None }
     }
 
     /// Overrides `keys` with the keys of those `configs` that select a node with these labels. If two of them set the same key, the later
@@ -50,7 +53,7 @@ impl Document {
                 origins.insert(key.clone(), format!("CiliumNodeConfig {name}"));
             }
         }
-        Self { keys, origins, surroundings }
+        Self { keys, origins, surroundings, objects: None }
     }
 }
 

@@ -178,6 +178,7 @@ registry! {
     VtepConfigConflict "vtep-config-conflict" = (Error, Vtep);
     VtepConfigSelectorInvalid "vtep-config-selector-invalid" = (Error, Vtep);
     VtepConfigNotSynced "vtep-config-not-synced" = (Warning, Vtep);
+    VtepConfigGone "vtep-config-gone" = (Warning, List);
     VtepSourcesBoth "vtep-sources-both" = (Warning, List);
 }
 

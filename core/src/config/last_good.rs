@@ -2,16 +2,18 @@
 //! after a restart while the API server is unreachable or the document is in error. This module owns the content; the agent reads and
 //! writes the file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    finding::Rule,
     spec::{Spec, SpecError},
     surroundings::Surroundings,
-    view::{Truth, View},
+    truth::Truth,
+    view::View,
 };
 
 /// The file's name in the state directory.
@@ -35,16 +37,34 @@ pub struct LastGood {
     /// [`View::unlooked`].
     #[serde(default)]
     pub unlooked: BTreeSet<Ipv4Net>,
+    /// [`View::names`].
+    #[serde(default)]
+    pub names: BTreeMap<Ipv4Net, String>,
+    /// [`View::covered`].
+    #[serde(default)]
+    pub covered: Option<BTreeSet<Ipv4Net>>,
 }
 
 impl LastGood {
     /// The content to save; `None` before the first valid configuration.
     #[must_use]
     pub fn of(view: &View) -> Option<Self> {
-        let View { observed_at, hash, last_good, mentioned, truth, vetoed, unlooked, .. } = view;
-        let spec = last_good.clone()?;
-        let (mentioned, vetoed, unlooked) = (mentioned.clone(), vetoed.clone(), unlooked.clone());
-        Some(Self { observed_at: *observed_at, hash: hash.clone(), spec, mentioned, truth: *truth, vetoed, unlooked })
+        let mut spec = view.last_good.clone()?;
+        // A restart of the agent is how a person says that the objects went on purpose.
+        if view.findings.iter().any(|finding| finding.rule == Rule::VtepConfigGone) {
+            spec.vteps.clear();
+        }
+        Some(Self {
+            observed_at: view.observed_at,
+            hash: view.hash.clone(),
+            spec,
+            mentioned: view.mentioned.clone(),
+            truth: view.truth,
+            vetoed: view.vetoed.clone(),
+            unlooked: view.unlooked.clone(),
+            names: view.names.clone(),
+            covered: view.covered.clone(),
+        })
     }
 
     /// Restores the view: it is in effect until the source answers.
@@ -53,16 +73,26 @@ impl LastGood {
     ///
     /// When the content violates a rule that parsing enforces: then this agent did not write it.
     pub fn recall(self) -> Result<View, SpecError> {
-        let Self { observed_at, hash, spec, mentioned, truth, vetoed, unlooked } = self;
+        let Self { observed_at, hash, spec, mentioned, truth, vetoed, unlooked, names, covered } = self;
         spec.check()?;
         let mut effective = spec.clone();
         match truth {
-            Truth::Configmap => effective.vteps.retain(|vtep| !vetoed.contains(&vtep.cidr)),
+            Truth::Configmap | Truth::Crd => effective.vteps.retain(|vtep| !vetoed.contains(&vtep.cidr)),
             Truth::None => effective.vteps.clear(),
         }
         let (effective, last_good) = (Some(effective), Some(spec));
-        let known =
-            View { hash, mentioned, truth, vetoed, unlooked, effective, last_good, ..View::unknown(None, observed_at) };
+        let known = View {
+            hash,
+            mentioned,
+            truth,
+            vetoed,
+            unlooked,
+            effective,
+            last_good,
+            names,
+            covered,
+            ..View::unknown(None, observed_at)
+        };
         // Values that are always wrong are not restored: an older release with fewer rules may have saved them.
         Ok(View { stale: true, ..known }.within(&Surroundings::default()))
     }

@@ -3,17 +3,20 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    time::Instant,
 };
 
 use ipnet::Ipv4Net;
 
 use super::{
     Keys,
-    cached::Cached,
+    cached::{Cached, Unknown},
     document::{Document, NodeConfig},
+    finding::Finding,
     selector::Labels,
     surroundings::{Fact, Surroundings},
     view::{Observed, SourceState},
+    vtep_config::{Objects, VtepConfig},
 };
 
 /// The objects to read from the API server.
@@ -25,6 +28,8 @@ pub struct Names {
     /// This node.
     pub node: String,
 }
+
+static NO_LABELS: Labels = Labels::new();
 
 /// This node, as Kubernetes knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,10 +72,21 @@ impl Located {
     }
 }
 
+/// Custom resources with VTEPs, as read, and when the API server delivered them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    pub objects: Vec<Result<VtepConfig, Box<Finding>>>,
+    pub at: Instant,
+}
+
 #[derive(Clone, Default)]
 pub struct ClusterState {
     pub configmap: Cached<Option<Keys>>,
     pub node_configs: Cached<Vec<NodeConfig>>,
+    /// The cluster's `CiliumVTEPConfig`s.
+    pub vtep_configs: Cached<Delivered>,
+    /// This node's `CiliumVTEPNodeConfig`, if there is one.
+    pub vtep_node_config: Cached<Delivered>,
     pub node: Cached<Node>,
     pub cilium_node: Cached<CiliumNode>,
     /// The endpoints of the API server's Service.
@@ -89,37 +105,67 @@ impl ClusterState {
         if self.is_pending() || (self.configmap.known.is_none() && warning.is_some()) {
             return warning.map(|warning| Observed::nothing(&warning));
         }
-        let state = match (&self.configmap.known, &self.node_configs.known, &self.node.known) {
+        let labels = match &self.node.known {
+            Some(node) => Some(&node.labels),
+            // Without overrides and without selectors, the node's labels do not matter.
+            None => Some(&NO_LABELS).filter(|_| !self.needs_labels()),
+        };
+        let state = match (&self.configmap.known, &self.node_configs.known, labels) {
             (Some(None), _, _) => SourceState::Missing(missing(names)),
-            (Some(Some(keys)), Some(configs), Some(node)) => {
+            (Some(Some(keys)), Some(configs), Some(labels)) if self.vtep_trouble().is_none() => {
                 let surroundings = given.and(&self.surroundings());
-                SourceState::Document(Document::effective(keys.clone(), configs, &node.labels, surroundings))
-            }
-            // Without overrides, the node's labels do not matter.
-            (Some(Some(keys)), Some(configs), None) if configs.is_empty() => {
-                let surroundings = given.and(&self.surroundings());
-                SourceState::Document(Document::effective(keys.clone(), &[], &Labels::new(), surroundings))
+                let document = Document::effective(keys.clone(), configs, labels, surroundings);
+                SourceState::Document(Document { objects: self.objects(names, labels), ..document })
             }
             (_, _, _) => SourceState::Nothing,
         };
         Some(Observed { state, warning })
     }
 
+    /// An object selects nodes by their labels.
+    fn needs_labels(&self) -> bool {
+        let has_selector = |object: &Result<VtepConfig, _>| match object {
+            Ok(VtepConfig { selector: Ok(selector), .. }) => selector.is_some(),
+            Ok(_) | Err(_) => false,
+        };
+        let vtep_configs = self.vtep_configs.known.iter().flat_map(|delivered| &delivered.objects);
+        self.node_configs.known.as_ref().is_some_and(|configs| !configs.is_empty()) || vtep_configs.clone().any(has_selector)
+    }
+
+    /// Why custom resources may exist that were never read. Those that the API server withholds do not count.
+    fn vtep_trouble(&self) -> Option<&str> {
+        self.vtep_configs.unreadable().or_else(|| self.vtep_node_config.unreadable())
+    }
+
+    /// The custom resources; `None` if the API server withholds all of them. The older delivery counts.
+    fn objects(&self, names: &Names, labels: &Labels) -> Option<Objects> {
+        let both = [&self.vtep_configs.known, &self.vtep_node_config.known];
+        let delivered = both.into_iter().flatten().map(|delivered| delivered.at).min()?;
+        let all = both.into_iter().flatten().flat_map(|delivered| delivered.objects.clone()).collect();
+        Some(Objects { all, node: names.node.clone(), labels: labels.clone(), delivered: Some(delivered) })
+    }
+
     /// Why the known data may be out of date. Only objects that the configuration depends on cause a warning. For the others, the last
     /// known data remains valid; if such data was never read, the effect is limited to new VTEPs ([`Surroundings::unreadable`]).
     fn warning(&self, before: Option<&str>) -> Option<String> {
         let Self { configmap, node_configs, node, trouble, .. } = self;
-        let error = [&configmap.error, &node_configs.error, &node.error].into_iter().find_map(Clone::clone);
+        let has_failed = |unknown: &&Unknown| matches!(unknown, Unknown::Failed(_));
+        let optional = [&self.vtep_configs.error, &self.vtep_node_config.error];
+        let optional = optional.into_iter().flatten().find(has_failed);
+        let error = [&configmap.error, &node_configs.error, &node.error].into_iter().flatten().next().or(optional).cloned();
         let is_whole = configmap.open && node_configs.open && node.open;
         let trouble = trouble.as_deref().or(before).filter(|_| !is_whole);
         error.map(|unknown| unknown.reason().to_owned()).or_else(|| trouble.map(str::to_owned))
     }
 
     fn is_pending(&self) -> bool {
-        let Self { configmap, node_configs, node, cilium_node, endpoints, server, trouble: _ } = self;
+        let Self { configmap, node_configs, vtep_configs, vtep_node_config, node, cilium_node, endpoints, server, .. } =
+            self;
         let pending = [
             configmap.is_pending(),
             node_configs.is_pending(),
+            vtep_configs.is_pending(),
+            vtep_node_config.is_pending(),
             node.is_pending(),
             cilium_node.is_pending(),
             endpoints.is_pending(),
@@ -149,7 +195,7 @@ impl ClusterState {
     /// Facts that the API server may have but has never delivered. Facts that it withholds from this agent ([`super::cached::Unknown`]) do
     /// not count.
     fn unreadable(&self) -> BTreeMap<Fact, String> {
-        let Self { node, cilium_node, endpoints, server, configmap: _, node_configs: _, trouble: _ } = self;
+        let Self { node, cilium_node, endpoints, server, .. } = self;
         let pods = node.unreadable().or_else(|| cilium_node.unreadable());
         let servers =
             endpoints.unreadable().or_else(|| server.as_ref().and_then(|server| server.unresolved.as_deref()));
@@ -197,6 +243,8 @@ mod tests {
         ClusterState {
             configmap: known(Some(Keys::new())),
             node_configs: known(vec![]),
+            vtep_configs: withheld(None),
+            vtep_node_config: withheld(None),
             node: known(Node::default()),
             cilium_node: known(CiliumNode::default()),
             endpoints: known(BTreeSet::new()),

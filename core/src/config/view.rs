@@ -1,20 +1,31 @@
 //! The configuration as the rest of the agent sees it: the part that is in effect now, and the findings about the document.
+//!
+//! `sources.rs` reads both sources of a document, and says which of them counts. `lists.rs` and `objects.rs` make the view from either.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod lists;
+mod objects;
+mod sources;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    time::Instant,
+};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
+use self::sources::Sources;
 use super::{
-    Keys,
     document::Document,
-    effective::{Effective, effective_around, keep},
+    effective::{Effective, keep},
     finding::{Finding, Rule, Severity},
-    parse::{self, Parsed, overlaps, parse_around},
+    parse::{self, overlaps},
     spec::Spec,
     surroundings::{Around, Surroundings},
+    truth::{Signs, Truth},
+    vtep_config::ObjectStatus,
 };
-use crate::types::digest;
 
 /// The state of a source now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,33 +59,6 @@ impl From<SourceState> for Observed {
     }
 }
 
-/// The place that decides the VTEPs of this node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Truth {
-    /// The lists in `cilium-config`.
-    #[default]
-    Configmap,
-    /// Unknown: VTEP is enabled, and all three lists are absent. The agent then writes and deletes nothing.
-    None,
-}
-
-impl std::fmt::Display for Truth {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Configmap => "configmap",
-            Self::None => "none",
-        })
-    }
-}
-
-impl Truth {
-    #[must_use]
-    pub fn of(parsed: &Parsed) -> Self {
-        if parsed.elsewhere { Self::None } else { Self::Configmap }
-    }
-}
-
 /// The configuration at one moment.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -90,6 +74,14 @@ pub struct View {
     pub overrides: BTreeMap<String, String>,
     pub findings: Vec<Finding>,
     pub truth: Truth,
+    /// Why the truth is there, in words.
+    pub truth_reason: String,
+    /// The custom resources, also those for other nodes.
+    pub objects: Vec<ObjectStatus>,
+    /// When the API server last delivered the custom resources or a change of them.
+    pub delivered: Option<Instant>,
+    /// VTEP CIDR → its name in a custom resource.
+    pub names: BTreeMap<Ipv4Net, String>,
     /// The effective configuration: the kernel must match it. `None` until the first valid configuration. It never has a VTEP of
     /// [`Self::vetoed`].
     pub effective: Option<Spec>,
@@ -104,19 +96,25 @@ pub struct View {
     pub stale: bool,
     /// CIDRs that the document mentions anywhere, even in a line in error: their map entries are not stale.
     pub mentioned: BTreeSet<Ipv4Net>,
+    /// Effective VTEPs that the agent probes and never writes, because Cilium or another controller may know better.
+    pub observed_only: BTreeSet<Ipv4Net>,
+    /// The CIDRs that the lists had in effect since a custom resource was first seen: only their map entries can be stale, because a
+    /// controller may have written all others. `None`: no custom resource was ever seen, and every entry comes from the lists.
+    pub covered: Option<BTreeSet<Ipv4Net>>,
 }
 
 impl View {
     /// The view after `observed`, given the one before it.
     #[must_use]
     pub fn next(source: &str, observed: &Observed, previous: Option<&Self>, now: Timestamp) -> Self {
-        Self::next_on(&Surroundings::default(), source, observed, previous, now)
+        Self::next_on(&Surroundings::default(), Signs::default(), source, observed, previous, now)
     }
 
     /// The same on a node. Its needs apply even while there is no document.
     #[must_use]
     pub fn next_on(
         node: &Surroundings,
+        signs: Signs,
         source: &str,
         observed: &Observed,
         previous: Option<&Self>,
@@ -124,7 +122,7 @@ impl View {
     ) -> Self {
         let Observed { state, warning } = observed;
         let seen = match state {
-            SourceState::Document(document) => Self::of_document(document, node, previous, now),
+            SourceState::Document(document) => Self::of_document(document, node, signs, previous, now),
             SourceState::Missing(reason) => {
                 let still = previous.map(Self::reasons).unwrap_or_default();
                 let findings = [missing(reason)].into_iter().chain(still).collect();
@@ -148,12 +146,18 @@ impl View {
             overrides: BTreeMap::new(),
             findings: Vec::new(),
             truth: previous.map_or_else(Truth::default, |view| view.truth),
+            truth_reason: previous.map(|view| view.truth_reason.clone()).unwrap_or_default(),
+            objects: previous.map(|view| view.objects.clone()).unwrap_or_default(),
+            delivered: None,
+            names: previous.map(|view| view.names.clone()).unwrap_or_default(),
             stale: effective.is_some(),
             effective,
             last_good: previous.and_then(|view| view.last_good.clone()),
             vetoed: previous.map(|view| view.vetoed.clone()).unwrap_or_default(),
             unlooked: previous.map(|view| view.unlooked.clone()).unwrap_or_default(),
             mentioned: previous.map(|view| view.mentioned.clone()).unwrap_or_default(),
+            observed_only: previous.map(|view| view.observed_only.clone()).unwrap_or_default(),
+            covered: previous.and_then(|view| view.covered.clone()),
         }
     }
 
@@ -178,41 +182,37 @@ impl View {
         self.findings.iter().filter(|finding| finding.holds_back()).filter(is_reason).cloned().collect()
     }
 
-    fn of_document(document: &Document, node: &Surroundings, previous: Option<&Self>, now: Timestamp) -> Self {
-        let Document { keys, surroundings, .. } = document;
-        let surroundings = surroundings.and(node);
-        let decided = Truth::of(&parse::parse(keys));
-        let mut standing = previous.map(|view| view.standing_for(decided)).unwrap_or_default();
+    /// CIDR and endpoint of each VTEP that would newly take effect: before it does, the ipcache must be searched for others in its network.
+    #[must_use]
+    pub fn to_search(document: &Document, signs: Signs, previous: Option<&Self>) -> Vec<(Ipv4Net, Ipv4Addr)> {
+        let sources = Sources::read(document, signs, previous);
+        let standing = previous.map(|view| view.standing_for(sources.truth)).unwrap_or_default();
+        let waits = |cidr: &Ipv4Net| previous.is_some_and(|view| view.unlooked.contains(cidr));
+        let mut candidates = sources.candidates();
+        candidates.retain(|(cidr, _)| waits(cidr) || !standing.contains(cidr));
+        candidates
+    }
+
+    fn of_document(
+        document: &Document,
+        node: &Surroundings,
+        signs: Signs,
+        previous: Option<&Self>,
+        now: Timestamp,
+    ) -> Self {
+        let surroundings = document.surroundings.and(node);
+        let sources = Sources::read(document, signs, previous);
+        let mut standing = previous.map(|view| view.standing_for(sources.truth)).unwrap_or_default();
         // A VTEP that took effect before an ipcache existed has no precedence over the entries of that ipcache.
         let unlooked = |cidr: &Ipv4Net| previous.is_some_and(|view| view.unlooked.contains(cidr));
         standing.retain(|cidr| !(unlooked(cidr) && surroundings.ipcache.contains_key(cidr)));
         let around = Around { surroundings: &surroundings, standing: &standing };
-        let mut parsed = parse_around(keys, around);
-        // An error that retains the last good configuration also retains the place that decided it.
-        parsed.elsewhere |= parsed.list_error() && previous.is_some_and(|view| view.truth == Truth::None);
-        let before = previous.and_then(|view| view.last_good.as_ref());
-        let effective = effective_around(&parsed, before, around);
-        let truth = Truth::of(&parsed);
-        let (last_good, mentioned) = match truth {
-            Truth::Configmap => (effective.as_ref().map(|now| now.last_good.clone()), parsed.mentioned.clone()),
-            Truth::None => (before.cloned(), previous.map(|previous| previous.mentioned.clone()).unwrap_or_default()),
+        let view = match sources.truth {
+            Truth::Crd => Self::of_objects(document, &sources, around, previous),
+            Truth::Configmap | Truth::None => Self::of_lists(document, &sources, around, previous),
         };
-        let hash = hash(keys);
-        Self {
-            source: String::new(),
-            observed_at: previous.filter(|view| view.hash == hash).map_or(now, |view| view.observed_at),
-            hash,
-            source_error: None,
-            overrides: document.origins.clone(),
-            stale: effective.as_ref().is_some_and(|effective| effective.stale),
-            truth,
-            vetoed: vetoed(&parsed, effective.as_ref(), last_good.as_ref(), &mentioned, around),
-            unlooked: BTreeSet::new(),
-            last_good,
-            mentioned,
-            findings: findings(parsed, effective.as_ref(), document),
-            effective: effective.map(|effective| effective.spec),
-        }
+        let same = previous.filter(|previous| previous.hash == view.hash);
+        Self { observed_at: same.map_or(now, |same| same.observed_at), ..view }
     }
 
     /// CIDRs that are in effect, or would be if the lists decided the VTEPs.
@@ -225,8 +225,8 @@ impl View {
     #[must_use]
     pub fn standing_for(&self, truth: Truth) -> BTreeSet<Ipv4Net> {
         match (self.truth, truth) {
-            (Truth::None, Truth::Configmap) => BTreeSet::new(),
-            (Truth::None, Truth::None) | (Truth::Configmap, Truth::Configmap | Truth::None) => self.standing(),
+            (Truth::None, Truth::Configmap | Truth::Crd) => BTreeSet::new(),
+            (Truth::None, Truth::None) | (Truth::Configmap | Truth::Crd, _) => self.standing(),
         }
     }
 
@@ -237,35 +237,6 @@ impl View {
     }
 }
 
-/// The findings about the document and about retained values, each with the object that set the key.
-fn findings(parsed: Parsed, effective: Option<&Effective>, document: &Document) -> Vec<Finding> {
-    let held = effective.into_iter().flat_map(|effective| effective.findings.clone());
-    let mut findings: Vec<_> = parsed.findings.into_iter().chain(held).collect();
-    parse::sort(&mut findings);
-    findings.into_iter().map(|finding| document.with_origin(finding)).collect()
-}
-
-/// Every CIDR that a need of the node rules out: those of the document, in error or not, and those of retained values.
-fn vetoed(
-    parsed: &Parsed,
-    effective: Option<&Effective>,
-    last_good: Option<&Spec>,
-    mentioned: &BTreeSet<Ipv4Net>,
-    around: Around<'_>,
-) -> BTreeSet<Ipv4Net> {
-    let lines = parsed.lines.iter().filter_map(|line| line.cidr);
-    let before = last_good.into_iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr);
-    let all: BTreeSet<Ipv4Net> = lines.chain(before).chain(mentioned.iter().copied()).collect();
-    let clashes = |cidr: &Ipv4Net| overlaps::of_cidr(*cidr, around).iter().any(|complaint| complaint.is_error());
-    let found = parsed.findings.iter().chain(effective.into_iter().flat_map(|now| &now.findings));
-    let wrong = found.filter(|finding| finding.rule == Rule::VtepEndpointInVtepCidr).filter_map(network);
-    let stands = |cidr: &Ipv4Net| effective.is_some_and(|now| now.spec.vteps.iter().any(|vtep| vtep.cidr == *cidr));
-    // A CIDR that contains an endpoint may still be in effect: the endpoint of a line in error is not.
-    let wrong = wrong.filter(|cidr| !stands(cidr));
-    let held = effective.into_iter().flat_map(|effective| effective.vetoed.clone());
-    all.iter().copied().filter(clashes).chain(wrong).chain(held).collect()
-}
-
 /// The network that a finding about `vtep-cidr` refers to.
 fn network(finding: &Finding) -> Option<Ipv4Net> {
     let Finding { key, value, .. } = finding;
@@ -273,15 +244,14 @@ fn network(finding: &Finding) -> Option<Ipv4Net> {
     value.parse().ok().map(|net: Ipv4Net| net.trunc())
 }
 
+/// Whether a need of the node rules this CIDR out.
+fn clashes(cidr: Ipv4Net, around: Around<'_>) -> bool {
+    overlaps::of_cidr(cidr, around).iter().any(|complaint| complaint.is_error())
+}
+
 fn missing(reason: &str) -> Finding {
     let remedy = "until it exists again, the agent removes nothing from the kernel";
     Finding::new(Rule::ConfigmapMissing, "cilium-config", None, None, reason, remedy)
-}
-
-fn hash(keys: &Keys) -> String {
-    let mut hash = digest::hex_of_parts(keys.iter().flat_map(|(key, value)| [key.as_str(), value]));
-    hash.truncate(12);
-    hash
 }
 
 #[cfg(test)]

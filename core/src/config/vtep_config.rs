@@ -8,29 +8,60 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 
-use serde::Deserialize;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
     finding::{Finding, Rule},
-    selector::Selector,
+    selector::{Labels, Selector},
 };
 
 pub use self::resolve::{NamedVtep, Resolved, resolve};
+
+/// All objects of a cluster that may concern a node, and what decides which of them do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Objects {
+    /// Each as read, or why it cannot be.
+    pub all: Vec<Result<VtepConfig, Box<Finding>>>,
+    /// The node's name.
+    pub node: String,
+    pub labels: Labels,
+    /// When the API server last delivered them or a change of them. `None`: they come from a file.
+    pub delivered: Option<Instant>,
+}
 
 /// An object as the API server or a manifest gives it. Its values are text that nobody has checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VtepConfig {
     pub kind: Kind,
     pub name: String,
+    /// The version of its API, e.g. `v2`.
+    pub version: String,
     pub schema: Schema,
     /// `None` selects every node; an error is why the selector cannot be read.
     pub selector: Result<Option<Selector>, String>,
     /// `spec.cidrMask`, only in [`Schema::V2`].
     pub mask: Option<String>,
     pub endpoints: Vec<Endpoint>,
+    /// The condition `Ready` of the object's status; `None` if Cilium has not written it.
+    pub ready: Option<bool>,
     /// What the object's status reports as not synced.
     pub unsynced: Vec<Unsynced>,
+}
+
+/// An object in `/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectStatus {
+    /// Kind and name, e.g. `CiliumVTEPConfig/hybrid-gateway`.
+    pub name: String,
+    /// The version of its API, e.g. `v2`.
+    pub version: String,
+    /// It is for this node.
+    pub applies: bool,
+    /// Cilium reports that it has synced it; `null` if it reports nothing.
+    pub synced: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +171,10 @@ impl VtepConfig {
         let selector = selector.map(Selector::deserialize).transpose().map_err(|error| error.to_string());
         let mask = spec["cidrMask"].as_str().filter(|_| schema == Schema::V2).map(str::to_owned);
         let endpoints = list.iter().map(Endpoint::read).collect();
-        Ok(Self { kind, name, schema, selector, mask, endpoints, unsynced: unsynced(&object["status"]) })
+        let version = object["apiVersion"].as_str().and_then(|version| version.rsplit('/').next());
+        let version = version.unwrap_or_default().to_owned();
+        let (ready, unsynced) = (ready(&object["status"]), unsynced(&object["status"]));
+        Ok(Self { kind, name, version, schema, selector, mask, endpoints, ready, unsynced })
     }
 
     /// The object in findings, e.g. `CiliumVTEPConfig/hybrid-gateway`.
@@ -162,12 +196,25 @@ impl Endpoint {
     }
 }
 
+/// The conditions that can be read.
+fn conditions(status: &Value) -> impl Iterator<Item = Condition> {
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    conditions.filter_map(|condition| Condition::deserialize(condition).ok())
+}
+
+fn ready(status: &Value) -> Option<bool> {
+    let ready = conditions(status).find(|condition| condition.kind == "Ready")?;
+    match ready.status.as_str() {
+        "True" => Some(true),
+        "False" => Some(false),
+        _ => None,
+    }
+}
+
 /// An element of the status that cannot be read reports nothing.
 fn unsynced(status: &Value) -> Vec<Unsynced> {
     let words = |text: String| if text.is_empty() { "Cilium gives no reason".to_owned() } else { text };
-    let conditions = status["conditions"].as_array().into_iter().flatten();
-    let conditions = conditions.filter_map(|condition| Condition::deserialize(condition).ok());
-    let ready = conditions.filter(|condition| condition.kind == "Ready" && condition.status == "False");
+    let ready = conditions(status).filter(|condition| condition.kind == "Ready" && condition.status == "False");
     let ready = ready.map(|Condition { kind, message, .. }| Unsynced {
         path: format!("status.conditions[{kind}]"),
         reason: words(message),

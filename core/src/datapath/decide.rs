@@ -15,7 +15,7 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    config::{spec::Vtep, view::View},
+    config::{spec::Vtep, truth::Truth, view::View},
     node::{
         facts::Facts,
         running::{Running, RunningConfig},
@@ -47,12 +47,17 @@ impl Inputs<'_> {
 fn retained(view: &View, facts: &Facts) -> Retain {
     let enabled = view.effective.as_ref().is_some_and(|spec| spec.enabled);
     let running = facts.running.config().into_iter().flat_map(RunningConfig::networks);
-    let named = view.mentioned.iter().chain(&view.vetoed).map(Ipv4Net::network);
-    let entries = match &facts.running {
+    let named: BTreeSet<_> = view.mentioned.iter().chain(&view.vetoed).map(Ipv4Net::network).chain(running).collect();
+    let entries = match (&facts.running, &view.covered) {
+        // Under custom resources, Cilium alone deletes.
+        (_, _) if view.truth == Truth::Crd || !enabled => RetainEntries::All,
         // The unreadable file of Cilium may name any entry.
-        Running::Unreadable => RetainEntries::All,
-        Running::Absent | Running::Known(_) if !enabled => RetainEntries::All,
-        Running::Absent | Running::Known(_) => RetainEntries::Networks(named.chain(running).collect()),
+        (Running::Unreadable, _) => RetainEntries::All,
+        (Running::Absent | Running::Known(_), None) => RetainEntries::Networks(named),
+        (Running::Absent | Running::Known(_), Some(covered)) => {
+            let networks = covered.iter().map(Ipv4Net::network);
+            RetainEntries::AllBut(networks.filter(|network| !named.contains(network)).collect())
+        }
     };
     // Routes to vetoed CIDRs are not kept: the node needs these networks now.
     let cidrs = if enabled { &view.mentioned - &view.vetoed } else { BTreeSet::new() };

@@ -174,6 +174,8 @@ pub enum RetainEntries {
     All,
     /// Only the entries of these networks.
     Networks(BTreeSet<Ipv4Addr>),
+    /// All but the entries of these networks.
+    AllBut(BTreeSet<Ipv4Addr>),
 }
 
 impl Default for RetainEntries {
@@ -188,6 +190,7 @@ impl RetainEntries {
         match self {
             Self::All => true,
             Self::Networks(networks) => networks.contains(&cidr.addr()),
+            Self::AllBut(networks) => !networks.contains(&cidr.addr()),
         }
     }
 }

@@ -18,7 +18,8 @@ use crate::{
     bigip::FdbRecord,
     config::{
         spec::{Spec, Vtep},
-        view::{Truth, View},
+        truth::Truth,
+        view::View,
     },
     datapath::{abi::IpcacheEntry, ipcache::Inside, plan::Op, report::DatapathReport},
     diagnosis::{self, Diagnosis, Verdict},
@@ -82,6 +83,8 @@ fn config(view: Option<&View>) -> Config {
         return Config {
             source: String::new(),
             truth: Truth::default(),
+            truth_reason: String::new(),
+            objects: Vec::new(),
             hash: None,
             observed_at: None,
             source_error: None,
@@ -95,6 +98,8 @@ fn config(view: Option<&View>) -> Config {
     Config {
         source: view.source.clone(),
         truth: view.truth,
+        truth_reason: view.truth_reason.clone(),
+        objects: view.objects.clone(),
         hash: (!view.hash.is_empty()).then(|| view.hash.clone()),
         observed_at: Some(view.observed_at),
         source_error: view.source_error.clone(),

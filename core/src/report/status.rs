@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bigip::FdbRecord,
-    config::{finding::Finding, view::Truth},
+    config::{finding::Finding, truth::Truth, vtep_config::ObjectStatus},
     datapath::{
         ipcache::Version,
         layout::Layout,
@@ -65,6 +65,12 @@ pub struct Config {
     /// The place that decides the VTEPs of this node. `none`: unknown, so the agent writes and deletes nothing.
     #[serde(default)]
     pub truth: Truth,
+    /// Why it is there, in words.
+    #[serde(default)]
+    pub truth_reason: String,
+    /// The custom resources with VTEPs, also those for other nodes.
+    #[serde(default)]
+    pub objects: Vec<ObjectStatus>,
     pub hash: Option<String>,
     pub observed_at: Option<Timestamp>,
     /// Why the source does not answer, if it does not.

@@ -196,7 +196,7 @@ impl MapsReconciler {
         let (mut done, mut failures) = (Vec::new(), Vec::new());
         for op in std::mem::take(&mut observed.decision.plan) {
             let backs_off = op.entry().is_some_and(|cidr| self.contention.holds_back(cidr, now));
-            if backs_off || (observed.decision.verify_only && op.is_of_vtep_map()) {
+            if backs_off || observed.decision.withholds(&op) {
                 continue;
             }
             match self.write(op, observed) {

@@ -1,6 +1,7 @@
 //! Sequences of documents and node facts: which VTEPs take effect, remain, and come back.
 
 use super::*;
+use crate::config::Keys;
 use crate::config::{last_good::LastGood, surroundings::Fact};
 
 const A: &str = "10.1.6.0/24 10.169.72.34 00:50:56:a0:7d:d8";
@@ -187,7 +188,7 @@ fn the_needs_of_the_node_hold_without_a_document() {
         let mut previous = good.clone();
         for _ in 0..2 {
             let observed = Observed::from(state.clone());
-            previous = View::next_on(&node, "test", &observed, Some(&previous), Timestamp::UNIX_EPOCH);
+            previous = View::next_on(&node, Signs::default(), "test", &observed, Some(&previous), Timestamp::UNIX_EPOCH);
             assert_eq!(effective(&previous), ["10.1.6.0/24"], "{state:?}");
             assert_eq!((&previous.vetoed, &previous.last_good), (&nets(["10.1.5.0/24"]), &good.last_good), "{state:?}");
             let reported = previous.findings.iter().filter(|f| f.rule == Rule::VtepCidrOverlapsConnected);

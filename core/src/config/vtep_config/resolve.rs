@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::{Ipv4Net, ipv4_mask_to_prefix};
 
-use super::{Endpoint, Kind, Schema, VtepConfig};
+use super::{Endpoint, Kind, ObjectStatus, Objects, Schema, VtepConfig};
 use crate::config::{
     finding::{Finding, Rule, Scope},
     parse::{Complaint, DEFAULT_MASK, overlaps, sort, values},
@@ -24,6 +24,8 @@ pub struct NamedVtep {
     /// The object that has it, e.g. `CiliumVTEPConfig/hybrid-gateway`.
     pub object: String,
     pub vtep: Vtep,
+    /// Cilium on this node does not know it yet: upstream's operator has not written it into the node's `CiliumVTEPNodeConfig`.
+    pub is_expected: bool,
 }
 
 /// What the objects say for one node.
@@ -33,9 +35,44 @@ pub struct Resolved {
     pub vteps: Vec<NamedVtep>,
     /// Every CIDR that an object for this node mentions, also in an endpoint with an error.
     pub mentioned: BTreeSet<Ipv4Net>,
-    /// An object may be for this node, and its selector cannot be read: what it would give is unknown.
+    /// CIDRs that several objects claim: none of them is in force.
+    pub conflicts: BTreeSet<Ipv4Net>,
+    /// The mask that all CIDRs have; `None` if each has a prefix length of its own.
+    pub mask: Option<Ipv4Addr>,
+    /// An object may be for this node, and cannot be read: what it would give is unknown.
     pub is_partial: bool,
+    /// All objects, also those for other nodes.
+    pub objects: Vec<ObjectStatus>,
     pub findings: Vec<Finding>,
+}
+
+impl Resolved {
+    /// An object is for this node, or may be.
+    #[must_use]
+    pub fn applies(&self) -> bool {
+        self.is_partial || self.objects.iter().any(|object| object.applies)
+    }
+
+    /// An object for this node says that Cilium has synced it.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.objects.iter().any(|object| object.applies && object.synced == Some(true))
+    }
+}
+
+impl Objects {
+    /// Resolves the objects for their node.
+    #[must_use]
+    pub fn resolve(&self, around: Around<'_>) -> Resolved {
+        let Self { all, node, labels, delivered: _ } = self;
+        let readable: Vec<_> = all.iter().filter_map(|object| object.as_ref().ok()).cloned().collect();
+        let mut resolved = resolve(&readable, node, labels, around);
+        let unreadable = all.iter().filter_map(|object| object.as_ref().err());
+        resolved.findings.extend(unreadable.map(|finding| Finding::clone(finding)));
+        resolved.is_partial |= readable.len() < all.len();
+        sort(&mut resolved.findings);
+        resolved
+    }
 }
 
 /// Resolves the objects for the node of this name with these labels. The node's own `CiliumVTEPNodeConfig` takes the place of all others.
@@ -43,7 +80,9 @@ pub struct Resolved {
 pub fn resolve(objects: &[VtepConfig], node: &str, labels: &Labels, around: Around<'_>) -> Resolved {
     let mut resolved = Resolved::default();
     let selected = select(objects, node, labels, &mut resolved);
+    resolved.objects = objects.iter().map(|object| status(object, &selected)).collect();
     let mut candidates = Vec::new();
+    let mut masks = BTreeSet::new();
     for object in &selected {
         resolved.findings.extend(object.unsynced.iter().map(|unsynced| {
             let key = format!("{} {}", object.path(), unsynced.path);
@@ -51,17 +90,25 @@ pub fn resolve(objects: &[VtepConfig], node: &str, labels: &Labels, around: Arou
             Finding::new(Rule::VtepConfigNotSynced, &key, None, None, problem, "look at Cilium's log on this node")
         }));
         let mask = mask(object, &mut resolved.findings);
+        masks.insert(mask);
         let read =
             object.endpoints.iter().enumerate().map(|(index, endpoint)| Candidate::read(object, index, endpoint, mask));
         candidates.extend(read);
     }
+    resolved.mask = masks.first().filter(|_| masks.len() == 1).copied().flatten().map(values::netmask);
     resolved.mentioned = candidates.iter().filter_map(|candidate| candidate.cidr).collect();
-    conflicts(&mut candidates);
+    resolved.conflicts = conflicts(&mut candidates);
     loops(&mut candidates);
     candidates.iter_mut().for_each(|candidate| candidate.compare(around));
     resolved.settle(candidates);
     sort(&mut resolved.findings);
     resolved
+}
+
+fn status(object: &VtepConfig, selected: &[&VtepConfig]) -> ObjectStatus {
+    let synced = object.ready.map(|ready| ready && object.unsynced.is_empty());
+    let applies = selected.iter().any(|selected| std::ptr::eq(*selected, object));
+    ObjectStatus { name: object.path(), version: object.version.clone(), applies, synced }
 }
 
 /// The objects for this node.
@@ -221,8 +268,10 @@ fn one_cidr(text: &str) -> Complaint {
     Complaint::new(Rule::VtepCidrInvalid, problem, "write an endpoint for each network, each with a name of its own")
 }
 
-/// Two objects that claim one CIDR: neither takes effect. Within an object, the last endpoint counts, as in the lists.
-fn conflicts(candidates: &mut [Candidate<'_>]) {
+/// Two objects that claim one CIDR: neither takes effect. Within an object, the last endpoint counts, as in the lists. Returns the CIDRs
+/// that several objects claim.
+fn conflicts(candidates: &mut [Candidate<'_>]) -> BTreeSet<Ipv4Net> {
+    let mut contested = BTreeSet::new();
     let mut claims: BTreeMap<Ipv4Net, Vec<(usize, String)>> = BTreeMap::new();
     for (at, candidate) in candidates.iter().enumerate() {
         if let Some(cidr) = candidate.cidr {
@@ -232,6 +281,9 @@ fn conflicts(candidates: &mut [Candidate<'_>]) {
     for (cidr, claims) in claims.into_iter().filter(|(_, claims)| claims.len() > 1) {
         let objects: BTreeSet<_> = claims.iter().map(|(_, object)| object.clone()).collect();
         let last = claims.last().map(|(at, _)| *at);
+        if objects.len() > 1 {
+            contested.insert(cidr);
+        }
         for (at, object) in claims {
             let Some(candidate) = candidates.get_mut(at) else { continue };
             let others: Vec<_> = objects.iter().filter(|other| **other != object).cloned().collect();
@@ -249,6 +301,7 @@ fn conflicts(candidates: &mut [Candidate<'_>]) {
             }
         }
     }
+    contested
 }
 
 /// An endpoint inside a tunnel network: the outer packet would loop into the tunnel.
@@ -273,7 +326,10 @@ impl Resolved {
             self.findings.append(&mut candidate.findings);
             if let Some(vtep) = candidate.vtep {
                 let key = candidate.object.field(candidate.index, "name");
-                sound.push((NamedVtep { name: candidate.name(), object: candidate.object.path(), vtep }, key));
+                let VtepConfig { kind, schema, .. } = candidate.object;
+                let is_expected = (*kind, *schema) == (Kind::Config, Schema::V2alpha1);
+                let (name, object) = (candidate.name(), candidate.object.path());
+                sound.push((NamedVtep { name, object, vtep, is_expected }, key));
             }
         }
         sound.sort_by(|(a, _), (b, _)| (&a.name, &a.object).cmp(&(&b.name, &b.object)));

@@ -52,7 +52,7 @@ fn shown(objects: &[VtepConfig]) -> (Vec<String>, Vec<(Rule, String)>) {
 #[test]
 fn an_object_of_each_schema_gives_its_vteps() {
     let eks = v2("hybrid-gateway", Some("255.255.0.0"), &[endpoint("vpc-gateway", "10.20.0.0/16", "192.0.2.15")]);
-    let Resolved { vteps, findings, mentioned, is_partial } = resolved(&[eks]);
+    let Resolved { vteps, findings, mentioned, is_partial, .. } = resolved(&[eks]);
     assert_eq!((findings, is_partial), (vec![], false));
     assert_eq!(vteps[0].object, "CiliumVTEPConfig/hybrid-gateway");
     assert_eq!(vteps[0].vtep.mac.to_string(), "82:36:0a:14:01:0f");

@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 
 use super::{Inputs, retained};
 use crate::{
-    config::{spec::Vtep, view::Truth},
+    config::{spec::Vtep, truth::Truth},
     datapath::{
         abi::{IpcacheEntry, VtepValue},
         ipcache::Owned,
@@ -67,17 +67,31 @@ pub struct Decision {
     pub retain: Retain,
     /// The VTEP map belongs to somebody else: operations on it are reported, but not applied.
     pub verify_only: bool,
+    /// The same for single VTEPs: [`View::observed_only`](crate::config::view::View::observed_only).
+    pub observed_only: BTreeSet<Ipv4Net>,
     /// VTEPs over capacity: the map has no room for them.
     pub over_capacity: BTreeSet<Ipv4Net>,
     /// VTEPs whose CIDR the ipcache maps to something else, each with that entry.
     pub conflicts: BTreeMap<Ipv4Net, IpcacheEntry>,
 }
 
+impl Decision {
+    /// Whether the operation is only reported.
+    #[must_use]
+    pub fn withholds(&self, op: &Op) -> bool {
+        let is_observed = op.entry().is_some_and(|cidr| self.observed_only.contains(&cidr));
+        is_observed || (self.verify_only && op.is_of_vtep_map())
+    }
+}
+
 /// The operations that bring the maps to the configured state, as far as they are permitted. `owned`: the ipcache entries that this agent
 /// wrote.
 #[must_use]
 pub fn decide(inputs: Inputs<'_>, owned: &Owned, found: &Maps) -> Decision {
-    let mut decision = Decision { verify_only: found.model == Layout::VtepLpm, ..Decision::default() };
+    // Only a Cilium that reconciles custom resources makes a trie: no list may change it.
+    let verify_only = found.model == Layout::VtepLpm && inputs.view.truth != Truth::Crd;
+    let observed_only = inputs.view.observed_only.clone();
+    let mut decision = Decision { verify_only, observed_only, ..Decision::default() };
     if inputs.view.truth == Truth::None {
         // Somebody unknown decides the VTEPs here.
         decision.retain = Retain::all();
@@ -136,7 +150,7 @@ fn ipcache_alone(facts: &Facts) -> bool {
 }
 
 fn decide_ipcache(
-    Inputs { settings, facts, .. }: Inputs<'_>,
+    Inputs { settings, facts, view }: Inputs<'_>,
     owned: &Owned,
     vteps: &[Vtep],
     found: &Maps,
@@ -144,7 +158,8 @@ fn decide_ipcache(
     decision: &mut Decision,
 ) {
     let Some(IpcacheFound { resolved, ours }) = &found.ipcache else { return };
-    let written = writes_ipcache(settings.ipcache, found.model, facts);
+    // A Cilium with custom resources has a VTEP map, and takes an entry of a VTEP in the ipcache for a node.
+    let written = view.truth != Truth::Crd && writes_ipcache(settings.ipcache, found.model, facts);
     // With `off`, the agent leaves all entries as they are, even those that it wrote with `on`.
     let manages = settings.ipcache != IpcacheMode::Off;
     if manages {

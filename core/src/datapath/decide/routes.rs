@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 
 use super::{Inputs, retained};
 use crate::{
-    config::view::Truth,
+    config::truth::Truth,
     datapath::{
         plan::{Op, Retain, plan},
         records::{Owned, PROTOCOL, Records},
@@ -67,7 +67,8 @@ pub fn decide(inputs: Inputs<'_>, past: Past<'_>, found: &HostRoutes, ipcache_se
     let actual = State { routes, rules, ..State::default() };
     decision.foreign = foreign_routes;
     let mut wanted = inputs.vteps(ipcache_seen);
-    wanted.retain(|vtep| !refused.contains(&vtep.cidr));
+    // The routes of a VTEP that is only observed stay as they are: its CIDR is retained.
+    wanted.retain(|vtep| !refused.contains(&vtep.cidr) && !view.observed_only.contains(&vtep.cidr));
     decision.retain.cidrs = &decision.retain.cidrs - refused;
     if !wanted.is_empty() {
         let Some(route) = host_route(facts, table) else {

@@ -14,7 +14,8 @@ use crate::{
         parse::parse_within,
         spec::overlaps,
         surroundings::Surroundings,
-        view::{Observed, SourceState, Truth},
+        truth::{Signs, Truth},
+        view::{Observed, SourceState},
     },
     datapath::{
         abi::VtepValue,
@@ -162,7 +163,7 @@ fn case() -> impl Strategy<Value = Case> {
 fn view(keys: &Keys, needs: &Surroundings, previous: Option<&View>) -> View {
     let document = Document::of_keys(keys.clone(), Surroundings::default());
     let observed = Observed::from(SourceState::Document(document));
-    View::next_on(needs, "test", &observed, previous, Timestamp::UNIX_EPOCH)
+    View::next_on(needs, Signs::default(), "test", &observed, previous, Timestamp::UNIX_EPOCH)
 }
 
 fn facts(running: &BTreeSet<Ipv4Net>) -> Facts {

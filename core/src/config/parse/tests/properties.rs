@@ -1,6 +1,8 @@
 //! Properties of any document, and of any sequence of documents.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
@@ -14,7 +16,8 @@ use crate::config::{
     parse::parse,
     spec::{MAX_VTEPS, Spec, Vtep, overlaps},
     surroundings::{Fact, Surroundings},
-    view::{Observed, SourceState, Truth, View},
+    truth::{Signs, Truth},
+        view::{Observed, SourceState, View},
 };
 
 /// Documents similar to those that people write, right and wrong.
@@ -155,7 +158,8 @@ proptest! {
         let (hash, mentioned) = (String::new(), BTreeSet::new());
         let observed_at = Timestamp::UNIX_EPOCH;
         let (truth, vetoed, unlooked) = (Truth::Configmap, BTreeSet::new(), BTreeSet::new());
-        let saved = LastGood { observed_at, hash, spec, mentioned, truth, vetoed, unlooked };
+        let (names, covered) = (BTreeMap::new(), None);
+        let saved = LastGood { observed_at, hash, spec, mentioned, truth, vetoed, unlooked, names, covered };
         let before = saved.recall().expect("sound");
         is_sound(&before, &Surroundings::default())?;
         let document = Document::of_keys(keys.clone(), around.clone());
@@ -167,8 +171,8 @@ proptest! {
         }
         // The needs of the node apply even when the document is gone.
         let missing = Observed::from(SourceState::Missing("gone".to_owned()));
-        is_sound(&View::next_on(&around, "test", &missing, Some(&before), observed_at), &around)?;
-        is_sound(&View::next_on(&around, "test", &Observed::nothing("refused"), Some(&before), observed_at), &around)?;
+        is_sound(&View::next_on(&around, Signs::default(), "test", &missing, Some(&before), observed_at), &around)?;
+        is_sound(&View::next_on(&around, Signs::default(), "test", &Observed::nothing("refused"), Some(&before), observed_at), &around)?;
     }
 
     #[test]
