@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use kube::Client;
-use tokio::{sync::mpsc, time};
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
 use vtep_agent::k8s::{server::Server, source::Source};
 use vtep_apiserver::{ApiServer, Request, Resource, objects};
 use vtep_core::config::{
@@ -53,7 +56,8 @@ impl Agent {
         let names = Names { namespace: NAMESPACE.into(), configmap: NAME.into(), node: format!("worker-{n}") };
         server.apply(Resource::Nodes, objects::node(&names.node, [], &[]))?;
         server.apply(Resource::CiliumNodes, objects::cilium_node(&names.node, &[], []))?;
-        let source = Source { client, server: at, names, surroundings: Surroundings::default() };
+        let (surroundings, recheck) = (Surroundings::default(), watch::channel(()).1);
+        let source = Source { client, server: at, names, surroundings, recheck };
         let (sender, updates) = mpsc::channel(16);
         tokio::spawn(source.follow(sender));
         Ok(Self { updates })

@@ -171,8 +171,7 @@ struct Report<'p> {
     errors: usize,
     warnings: usize,
     vteps: Vec<Vtep>,
-    /// `configmap`, `crd` or `none`.
-    truth: String,
+    truth: Truth,
     node_configs: &'p [Applied],
 }
 
@@ -181,10 +180,11 @@ fn json(lists: Option<&Lists>, objects: Option<&Objects>, node_configs: &[Applie
     let Count { errors, warnings, infos: _ } = Count::of(&findings);
     let (vteps, truth) = if objects_decide(lists, objects) {
         let vteps = objects.into_iter().flat_map(|objects| &objects.resolved.vteps).map(|named| named.vtep);
-        (vteps.collect(), "crd".to_owned())
+        (vteps.collect(), Truth::Crd)
     } else {
         let parsed = lists.map(|lists| &lists.parsed);
-        (parsed.map(vteps).unwrap_or_default(), parsed.map(Truth::of).unwrap_or_default().to_string())
+        let truth = if parsed.is_some_and(|parsed| parsed.elsewhere) { Truth::None } else { Truth::Configmap };
+        (parsed.map(vteps).unwrap_or_default(), truth)
     };
     let report = Report { findings: &findings, errors, warnings, vteps, truth, node_configs };
     // The report has only strings, numbers and booleans under fixed names, so serialization cannot fail.

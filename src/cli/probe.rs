@@ -146,6 +146,7 @@ async fn observe(
         tick: TIMEOUT,
         datapath: settings,
         lifeline,
+        recheck: watch::Sender::new(()),
     };
     let memory = args.source.state.memory();
     Reconciler::new(settings, netlink, config.clone(), facts.clone(), memory, datapath_tx).once().await;

@@ -88,7 +88,8 @@ async fn once(args: &Args) -> anyhow::Result<ExitCode> {
     let (_config, config) = watch::channel(Some(Arc::clone(&view)));
     let (_facts, facts) = watch::channel(Some(Arc::new(facts)));
     let (report, _) = watch::channel(Arc::new(DatapathReport::default()));
-    let settings = args.reconcile(fitness, args.source.lifeline(&args.source.config().await?, netlink.clone()));
+    let lifeline = args.source.lifeline(&args.source.config().await?, netlink.clone());
+    let settings = args.reconcile(fitness, lifeline, watch::Sender::new(()));
     let reconciler = Reconciler::new(settings, netlink, config, facts, args.source.state.memory(), report);
     let report = reconciler.once().await;
     report.pending.iter().for_each(|op| warn!(change = %op, "change still pending"));
@@ -100,7 +101,8 @@ async fn once(args: &Args) -> anyhow::Result<ExitCode> {
 /// Starts the tasks: source → view → { facts, reconciler, prober } → monitor. Channels with the latest value connect them.
 async fn start(args: &Args) -> anyhow::Result<http::Sources> {
     let mut liveness = Liveness::new(Instant::now());
-    let source = args.source.config().await?;
+    let (recheck, rechecks) = watch::channel(());
+    let source = args.source.config_with(rechecks).await?;
     let events = start_events(args, &source).await;
     let (diagnoses, diagnoses_rx) = watch::channel(Arc::default());
     if args.node_condition {
@@ -111,7 +113,7 @@ async fn start(args: &Args) -> anyhow::Result<http::Sources> {
     let config = start_config(args, source, &mut liveness)?;
     let facts = start_facts(args, config.clone(), &mut liveness)?;
     let fitness = Arc::new(args.source.node.fitness()?);
-    let settings = args.reconcile(fitness.clone(), lifeline);
+    let settings = args.reconcile(fitness.clone(), lifeline, recheck);
     let datapath = start_reconciler(args, settings, config.clone(), facts.clone(), &mut liveness)?;
     let probes = start_prober(args, &fitness, config.clone(), facts.clone(), &mut liveness).await?;
     let identity = Arc::new(args.identity(fitness));

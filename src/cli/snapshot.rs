@@ -56,8 +56,9 @@ impl Snapshot {
         let observed = config.read().await;
         let networks = networks::read_once(&netlink, &source.own_tables()).await;
         let known = given.and(&networks);
-        let (around, unlooked) = around(&observed, &known, recalled.as_ref(), &source.ipcache_query()).await;
-        let view = View::next_on(&around, &name, &observed, recalled.as_ref(), Timestamp::now());
+        let signs = (source.signs_query())().await;
+        let (around, unlooked) = around(&observed, &known, signs, recalled.as_ref(), &source.ipcache_query()).await;
+        let view = View::next_on(&around, signs, &name, &observed, recalled.as_ref(), Timestamp::now());
         let view = View { unlooked, ..view };
         if view.effective.is_none() {
             say(&format!("no usable configuration: {}", errors(&view).join("; ")))?;

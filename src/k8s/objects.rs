@@ -1,6 +1,6 @@
 //! Converts Kubernetes objects into the core's values, and drops all other fields.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{collections::BTreeSet, net::Ipv4Addr, time::Instant};
 
 use ipnet::Ipv4Net;
 use k8s_openapi::api::{
@@ -13,8 +13,9 @@ use vtep_core::config::{
     Keys,
     cached::Unknown,
     document::NodeConfig,
-    merge::{CiliumNode, Node},
+    merge::{CiliumNode, Delivered, Node},
     selector::Selector,
+    vtep_config::{Kind, VtepConfig},
 };
 
 use super::watch::Objects;
@@ -112,6 +113,24 @@ pub(super) fn endpoints(objects: &Objects<EndpointSlice>) -> Result<BTreeSet<Ipv
 
 fn withheld(reason: &str) -> Unknown {
     Unknown::Withheld(reason.to_owned())
+}
+
+/// `CiliumVTEPConfig`s. One of an unknown schema is part of the result, because the others still count.
+#[expect(clippy::unnecessary_wraps, reason = "the others can fail")]
+pub(super) fn vtep_configs(objects: &Objects<DynamicObject>) -> Result<Delivered, Unknown> {
+    Ok(delivered(Kind::Config, objects))
+}
+
+/// The `CiliumVTEPNodeConfig` of this node, if there is one.
+#[expect(clippy::unnecessary_wraps, reason = "the others can fail")]
+pub(super) fn vtep_node_config(objects: &Objects<DynamicObject>) -> Result<Delivered, Unknown> {
+    Ok(delivered(Kind::NodeConfig, objects))
+}
+
+fn delivered(kind: Kind, objects: &Objects<DynamicObject>) -> Delivered {
+    // An object that was read from JSON can be written as JSON.
+    let read = |object| VtepConfig::read(kind, &serde_json::to_value(object).unwrap_or_default());
+    Delivered { objects: objects.values().map(read).collect(), at: Instant::now() }
 }
 
 /// The fields of a `CiliumNodeConfig`'s `spec`.

@@ -1,5 +1,6 @@
-//! The configuration from the API server: one watch each on the ConfigMap, on the `CiliumNodeConfig`s of its namespace, on this Node, on
-//! its `CiliumNode`, and on the API server's own endpoints. Nothing is polled.
+//! The configuration from the API server: one watch each on the ConfigMap, on the `CiliumNodeConfig`s of its namespace, on the
+//! `CiliumVTEPConfig`s and this node's `CiliumVTEPNodeConfig`, on this Node, on its `CiliumNode`, and on the API server's own endpoints.
+//! Nothing is polled.
 //!
 //! If the API server is slow, unreachable or refuses, nothing changes in the kernel: the last configuration remains in effect.
 
@@ -20,9 +21,10 @@ use tokio::{
 use vtep_core::config::{
     Keys,
     document::NodeConfig,
-    merge::{CiliumNode, ClusterState, Located, Names, Node},
+    merge::{CiliumNode, ClusterState, Delivered, Located, Names, Node},
     surroundings::Surroundings,
     view::Observed,
+    vtep_config::Kind,
 };
 
 use super::{
@@ -68,19 +70,34 @@ pub struct Source {
     pub names: Names,
     /// Knowledge about the cluster from elsewhere, for example from flags.
     pub surroundings: Surroundings,
+    /// Asks to read the custom resources with VTEPs again.
+    pub recheck: watch::Receiver<()>,
 }
 
 impl Source {
     /// Reads everything once, without a watch.
     pub async fn read(&self) -> Observed {
         let (configmap, node_configs, node) = (self.configmap(), self.node_configs(), self.node());
+        let (vtep_configs, vtep_node_config) = (self.vtep_configs(), self.vtep_node_config());
         let (cilium_node, endpoints) = (self.cilium_node(), self.endpoints());
-        let required = futures::join3(configmap.read_once(), node_configs.read_once(), node.read_once());
+        let lists = futures::join3(configmap.read_once(), node_configs.read_once(), node.read_once());
+        let objects = futures::join(vtep_configs.read_once(), vtep_node_config.read_once());
         let optional = futures::join3(cilium_node.read_once(), endpoints.read_once(), self.server.locate());
-        let ((configmap, node_configs, node), (cilium_node, endpoints, server)) =
-            futures::join(required, optional).await;
-        let server = Some(server);
-        let seen = ClusterState { configmap, node_configs, node, cilium_node, endpoints, server, trouble: None };
+        let (lists, objects, optional) = futures::join3(lists, objects, optional).await;
+        let ((configmap, node_configs, node), (vtep_configs, vtep_node_config)) = (lists, objects);
+        let (cilium_node, endpoints, server) = optional;
+        let (server, trouble) = (Some(server), None);
+        let seen = ClusterState {
+            configmap,
+            node_configs,
+            vtep_configs,
+            vtep_node_config,
+            node,
+            cilium_node,
+            endpoints,
+            server,
+            trouble,
+        };
         self.observed(&seen, None).unwrap_or_else(|| Observed::nothing("it was not asked"))
     }
 
@@ -89,11 +106,14 @@ impl Source {
         let gate = RetryGate::new(&self.names.node, self.server.clone());
         let (senders, watches) = Watches::new(&gate);
         let (configmap, node_configs, node) = (self.configmap(), self.node_configs(), self.node());
+        let (vtep_configs, vtep_node_config) = (self.vtep_configs(), self.vtep_node_config());
         let (cilium_node, endpoints) = (self.cilium_node(), self.endpoints());
         tokio::select! {
             biased;
             () = configmap.follow(&gate, senders.configmap) => {}
             () = node_configs.follow(&gate, senders.node_configs) => {}
+            () = vtep_configs.follow(&gate, senders.vtep_configs) => {}
+            () = vtep_node_config.follow(&gate, senders.vtep_node_config) => {}
             () = node.follow(&gate, senders.node) => {}
             () = cilium_node.follow(&gate, senders.cilium_node) => {}
             () = endpoints.follow(&gate, senders.endpoints) => {}
@@ -154,6 +174,7 @@ impl Source {
             optional: false,
             server: self.server.clone(),
             read: objects::keys,
+            recheck: None,
         }
     }
 
@@ -174,6 +195,7 @@ impl Source {
             optional: false,
             server: self.server.clone(),
             read: objects::node_configs,
+            recheck: None,
         }
     }
 
@@ -187,6 +209,43 @@ impl Source {
             optional: false,
             server: self.server.clone(),
             read: objects::node,
+            recheck: None,
+        }
+    }
+
+    fn vtep_configs(&self) -> Selection<DynamicObject, Delivered> {
+        let kind = |version| GroupVersionKind::gvk("cilium.io", version, Kind::Config.name());
+        // EKS's builds of Cilium serve v2, upstream serves v2alpha1.
+        let apis = ["v2", "v2alpha1"].map(|version| {
+            let resource = ApiResource::from_gvk_with_plural(&kind(version), "ciliumvtepconfigs");
+            Api::all_with(self.client.clone(), &resource)
+        });
+        Selection {
+            apis: apis.into(),
+            resource: "ciliumvtepconfigs.cilium.io",
+            namespace: None,
+            name: None,
+            label: None,
+            optional: true,
+            server: self.server.clone(),
+            read: objects::vtep_configs,
+            recheck: Some(self.recheck.clone()),
+        }
+    }
+
+    fn vtep_node_config(&self) -> Selection<DynamicObject, Delivered> {
+        let kind = GroupVersionKind::gvk("cilium.io", "v2alpha1", Kind::NodeConfig.name());
+        let resource = ApiResource::from_gvk_with_plural(&kind, "ciliumvtepnodeconfigs");
+        Selection {
+            apis: vec![Api::all_with(self.client.clone(), &resource)],
+            resource: "ciliumvtepnodeconfigs.cilium.io",
+            namespace: None,
+            name: Some(self.names.node.clone()),
+            label: None,
+            optional: true,
+            server: self.server.clone(),
+            read: objects::vtep_node_config,
+            recheck: Some(self.recheck.clone()),
         }
     }
 
@@ -202,6 +261,7 @@ impl Source {
             optional: true,
             server: self.server.clone(),
             read: objects::cilium_node,
+            recheck: None,
         }
     }
 
@@ -216,6 +276,7 @@ impl Source {
             optional: true,
             server: self.server.clone(),
             read: objects::endpoints,
+            recheck: None,
         }
     }
 }

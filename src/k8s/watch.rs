@@ -3,7 +3,7 @@
 //! The agent does not use kube's watcher, which resumes a watch that ends at once without a pause, never lists again after HTTP 410, and
 //! needs the right to list even for a single object.
 
-use std::{collections::BTreeMap, fmt::Debug, mem, pin::pin, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, future, mem, pin::pin, time::Duration};
 
 use futures_util::{Stream, StreamExt};
 use kube::{
@@ -54,6 +54,8 @@ pub(super) struct Selection<K, V> {
     /// The server that error messages name.
     pub(super) server: Server,
     pub(super) read: fn(&Objects<K>) -> Result<V, Unknown>,
+    /// Asks to read the objects again now, whatever the watch says.
+    pub(super) recheck: Option<watch::Receiver<()>>,
 }
 
 /// The output of a selection.
@@ -93,6 +95,8 @@ enum End {
     Stale,
     /// There is nothing to watch for now: the resource is not served, or, with a reason, forbidden.
     Absent(Option<String>),
+    /// Somebody asked to read the objects again.
+    Recheck,
 }
 
 /// The outcome of an attempt to open a watch.
@@ -121,19 +125,21 @@ where
     pub(super) async fn follow(&self, gate: &RetryGate, out: watch::Sender<Cached<V>>) {
         let mut out = Out { part: out, warned: None };
         let mut found = None;
+        let mut recheck = self.recheck.clone();
         while !out.part.is_closed() {
-            let end = self.attempt(gate, &mut found, &mut out).await;
+            let end = self.attempt(gate, &mut found, &mut out, &mut recheck).await;
             if !matches!(end, Ok(End::Clean | End::OfAge)) {
                 found = None;
             }
             match end {
-                Ok(End::OfAge) => continue,
+                Ok(End::OfAge | End::Recheck) => continue,
                 Ok(End::Clean | End::Stale) => gate.close(Closed::Ended),
                 Ok(End::Absent(reason)) => {
                     if let Some(reason) = reason {
                         self.publish(&mut out, Err(Unknown::Withheld(reason)));
                     }
-                    time::sleep(gate.spread(ABSENT_INTERVAL)).await;
+                    // A timeout is no error: the agent looks again in both cases.
+                    let _ = time::timeout(gate.spread(ABSENT_INTERVAL), asked(&mut recheck)).await;
                     continue;
                 }
                 // The gate checks the connection and then publishes the reason.
@@ -153,6 +159,7 @@ where
         gate: &RetryGate,
         found: &mut Option<Found<'s, K>>,
         out: &mut Out<V>,
+        recheck: &mut Option<watch::Receiver<()>>,
     ) -> Result<End, Lost> {
         let opened = gate.pass(self.open(found)).await?;
         if let Opened::Forbidden(reason) = opened {
@@ -164,7 +171,11 @@ where
         let mut events = pin!(events);
         let opened = Instant::now();
         loop {
-            let event = time::timeout(SILENCE_TIMEOUT, events.next()).await;
+            let event = tokio::select! {
+                biased;
+                event = time::timeout(SILENCE_TIMEOUT, events.next()) => event,
+                () = asked(recheck) => return Ok(End::Recheck),
+            };
             // The first `Added` events prove little, because the watch may end right after them; a change proves that it works.
             let is_change = matches!(event, Ok(Some(Ok(WatchEvent::Modified(_) | WatchEvent::Deleted(_)))));
             if is_change || opened.elapsed() > MIN_AGE {
@@ -327,6 +338,16 @@ where
             Err(error) => Err(error),
         }
     }
+}
+
+/// Waits until somebody asks to read the objects again.
+async fn asked(recheck: &mut Option<watch::Receiver<()>>) {
+    if let Some(recheck) = recheck
+        && recheck.changed().await.is_ok()
+    {
+        return;
+    }
+    future::pending().await
 }
 
 impl<V: PartialEq> Out<V> {

@@ -7,7 +7,7 @@ use vtep_core::config::{
     Keys,
     cached::Cached,
     document::NodeConfig,
-    merge::{CiliumNode, ClusterState, Located, Node},
+    merge::{CiliumNode, ClusterState, Delivered, Located, Node},
 };
 
 use super::retry_gate::RetryGate;
@@ -16,6 +16,8 @@ use super::retry_gate::RetryGate;
 pub(super) struct Senders {
     pub(super) configmap: Sender<Cached<Option<Keys>>>,
     pub(super) node_configs: Sender<Cached<Vec<NodeConfig>>>,
+    pub(super) vtep_configs: Sender<Cached<Delivered>>,
+    pub(super) vtep_node_config: Sender<Cached<Delivered>>,
     pub(super) node: Sender<Cached<Node>>,
     pub(super) cilium_node: Sender<Cached<CiliumNode>>,
     pub(super) endpoints: Sender<Cached<BTreeSet<Ipv4Addr>>>,
@@ -26,6 +28,8 @@ pub(super) struct Senders {
 pub(super) struct Watches {
     configmap: Receiver<Cached<Option<Keys>>>,
     node_configs: Receiver<Cached<Vec<NodeConfig>>>,
+    vtep_configs: Receiver<Cached<Delivered>>,
+    vtep_node_config: Receiver<Cached<Delivered>>,
     node: Receiver<Cached<Node>>,
     cilium_node: Receiver<Cached<CiliumNode>>,
     endpoints: Receiver<Cached<BTreeSet<Ipv4Addr>>>,
@@ -37,6 +41,8 @@ impl Watches {
     pub(super) fn new(gate: &RetryGate) -> (Senders, Self) {
         let (configmap, configmap_rx) = watch::channel(Cached::default());
         let (node_configs, node_configs_rx) = watch::channel(Cached::default());
+        let (vtep_configs, vtep_configs_rx) = watch::channel(Cached::default());
+        let (vtep_node_config, vtep_node_config_rx) = watch::channel(Cached::default());
         let (node, node_rx) = watch::channel(Cached::default());
         let (cilium_node, cilium_node_rx) = watch::channel(Cached::default());
         let (endpoints, endpoints_rx) = watch::channel(Cached::default());
@@ -44,21 +50,37 @@ impl Watches {
         let watches = Self {
             configmap: configmap_rx,
             node_configs: node_configs_rx,
+            vtep_configs: vtep_configs_rx,
+            vtep_node_config: vtep_node_config_rx,
             node: node_rx,
             cilium_node: cilium_node_rx,
             endpoints: endpoints_rx,
             server: server_rx,
             trouble: gate.trouble(),
         };
-        (Senders { configmap, node_configs, node, cilium_node, endpoints, server }, watches)
+        let senders =
+            Senders { configmap, node_configs, vtep_configs, vtep_node_config, node, cilium_node, endpoints, server };
+        (senders, watches)
     }
 
     /// The latest value of each watch.
     pub(super) fn seen(&mut self) -> ClusterState {
-        let Self { configmap, node_configs, node, cilium_node, endpoints, server, trouble } = self;
+        let Self {
+            configmap,
+            node_configs,
+            vtep_configs,
+            vtep_node_config,
+            node,
+            cilium_node,
+            endpoints,
+            server,
+            trouble,
+        } = self;
         ClusterState {
             configmap: configmap.borrow_and_update().clone(),
             node_configs: node_configs.borrow_and_update().clone(),
+            vtep_configs: vtep_configs.borrow_and_update().clone(),
+            vtep_node_config: vtep_node_config.borrow_and_update().clone(),
             node: node.borrow_and_update().clone(),
             cilium_node: cilium_node.borrow_and_update().clone(),
             endpoints: endpoints.borrow_and_update().clone(),
@@ -69,10 +91,22 @@ impl Watches {
 
     /// Waits until one of them changes; false if a sender was dropped.
     pub(super) async fn changed(&mut self) -> bool {
-        let Self { configmap, node_configs, node, cilium_node, endpoints, server, trouble } = self;
+        let Self {
+            configmap,
+            node_configs,
+            vtep_configs,
+            vtep_node_config,
+            node,
+            cilium_node,
+            endpoints,
+            server,
+            trouble,
+        } = self;
         let changed = tokio::select! {
             changed = configmap.changed() => changed,
             changed = node_configs.changed() => changed,
+            changed = vtep_configs.changed() => changed,
+            changed = vtep_node_config.changed() => changed,
             changed = node.changed() => changed,
             changed = cilium_node.changed() => changed,
             changed = endpoints.changed() => changed,

@@ -21,9 +21,10 @@ use tokio::{
 use tracing::{info, warn};
 use vtep_core::{
     config::{
+        finding::Rule,
         last_good::LastGood,
-        parse::parse,
         surroundings::{Fact, Surroundings},
+        truth::Signs,
         view::{Observed, SourceState, View},
     },
     types::error_chain::chain,
@@ -41,13 +42,17 @@ const RECHECK_UNLOOKED: Duration = Duration::from_secs(1);
 pub type IpcacheQuery = Box<dyn Fn(Vec<(Ipv4Net, Ipv4Addr)>) -> IpcacheAnswer + Send + Sync>;
 pub type IpcacheAnswer = Pin<Box<dyn Future<Output = Result<Option<BTreeMap<Ipv4Net, Vec<String>>>, String>> + Send>>;
 
-/// The sources of facts that veto VTEPs on this node.
+/// Looks at what the node shows about its Cilium, to choose between lists and custom resources.
+pub type SignsQuery = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Signs> + Send>> + Send + Sync>;
+
+/// The sources of facts about this node that decide which VTEPs take effect.
 pub struct Needs {
     /// Facts that need no answer of the API server; ready when the API server's name is resolved.
     pub given: Pin<Box<dyn Future<Output = Surroundings> + Send>>,
     /// Networks in the kernel; `None` before they were read for the first time.
     pub networks: watch::Receiver<Option<Surroundings>>,
     pub ipcache: IpcacheQuery,
+    pub signs: SignsQuery,
 }
 
 /// Publishes a view for each observation of the source and each change of the node's needs, until the source is gone. It publishes nothing
@@ -78,9 +83,11 @@ pub async fn follow(
         }
         let networks = needs.networks.borrow_and_update().clone();
         let (Some(observed), Some(networks)) = (&latest, networks) else { continue };
-        let (around, unlooked) = around(observed, &given.and(&networks), previous.as_deref(), &needs.ipcache).await;
+        let signs = (needs.signs)().await;
+        let known = given.and(&networks);
+        let (around, unlooked) = around(observed, &known, signs, previous.as_deref(), &needs.ipcache).await;
         unread = !around.unreadable.is_empty();
-        let view = View::next_on(&around, &source, observed, previous.as_deref(), Timestamp::now());
+        let view = View::next_on(&around, signs, &source, observed, previous.as_deref(), Timestamp::now());
         let view = Arc::new(View { unlooked, ..view });
         let View { hash, stale, .. } = &*view;
         let is_new = config.borrow().as_ref().is_none_or(|last| last.hash != *hash);
@@ -98,7 +105,9 @@ fn recheck(view: &View, unread: bool) -> Option<Duration> {
     if !view.unlooked.is_empty() {
         return Some(RECHECK_UNLOOKED);
     }
-    (unread || !view.vetoed.is_empty()).then_some(RECHECK)
+    // Which of two sources counts depends on Cilium, which sends no notices either.
+    let has_both = view.findings.iter().any(|finding| finding.rule == Rule::VtepSourcesBoth);
+    (unread || has_both || !view.vetoed.is_empty()).then_some(RECHECK)
 }
 
 /// The facts that veto VTEPs. For a VTEP that is in the document but not in effect yet, they include the ipcache's entries: the agent
@@ -106,6 +115,7 @@ fn recheck(view: &View, unread: bool) -> Option<Duration> {
 pub async fn around(
     observed: &Observed,
     known: &Surroundings,
+    signs: Signs,
     previous: Option<&View>,
     ipcache: &IpcacheQuery,
 ) -> (Surroundings, BTreeSet<Ipv4Net>) {
@@ -113,12 +123,8 @@ pub async fn around(
     let SourceState::Document(document) = &observed.state else {
         return (around, previous.map(|view| view.unlooked.clone()).unwrap_or_default());
     };
-    let parsed = parse(&document.keys);
-    let standing = previous.map(|view| view.standing_for(Truth::of(&parsed))).unwrap_or_default();
     let waits: BTreeSet<_> = previous.map(|view| view.unlooked.clone()).unwrap_or_default();
-    let lines = parsed.lines.iter().filter_map(|line| line.cidr.zip(line.endpoint));
-    let is_asked = |cidr: &Ipv4Net| waits.contains(cidr) || !standing.contains(cidr);
-    let asked: Vec<_> = lines.filter(|(cidr, _)| is_asked(cidr) && cidr.netmask() == parsed.mask).collect();
+    let asked = View::to_search(document, signs, previous);
     if !asked.is_empty() {
         let cidrs: BTreeSet<_> = asked.iter().map(|(cidr, _)| *cidr).collect();
         match ipcache(asked).await {

@@ -117,13 +117,20 @@ impl Notifier {
 
     /// Reports that the VTEPs come from another source than `cilium-config`, and that they are in `cilium-config` again.
     pub fn truth(&mut self, view: Option<&View>) {
-        let Some(&View { truth, .. }) = view else { return };
+        let Some(&View { truth, truth_reason: ref reason, .. }) = view else { return };
         match (self.truth, truth) {
             (Truth::Configmap, Truth::None) => {
                 warn!(%truth, "no VTEP lists in cilium-config: CiliumVTEPConfig objects may have them; nothing is written or deleted");
             }
             (Truth::None, Truth::Configmap) => info!(%truth, "VTEP lists are in cilium-config again"),
-            (Truth::Configmap, Truth::Configmap) | (Truth::None, Truth::None) => {}
+            (Truth::Crd, Truth::None) => {
+                warn!(%truth, reason, "VTEPs come from nowhere now; nothing is written or deleted")
+            }
+            (Truth::Configmap | Truth::None, Truth::Crd) => {
+                info!(%truth, reason, "VTEPs come from custom resources; Cilium reconciles them, and this agent repairs what it leaves");
+            }
+            (Truth::Crd, Truth::Configmap) => info!(%truth, reason, "VTEPs come from the lists in cilium-config again"),
+            (Truth::Configmap, Truth::Configmap) | (Truth::Crd, Truth::Crd) | (Truth::None, Truth::None) => {}
         }
         self.truth = truth;
     }

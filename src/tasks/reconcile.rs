@@ -51,6 +51,8 @@ pub struct Settings {
     pub datapath: settings::Settings,
     /// The connection that no route may cut off.
     pub lifeline: Lifeline,
+    /// Asks the source to read the custom resources again, before the agent writes against what it may not know.
+    pub recheck: watch::Sender<()>,
 }
 
 /// Notices of changes in the kernel. Each channel may miss some.
@@ -89,7 +91,7 @@ impl Reconciler {
         report: watch::Sender<Arc<DatapathReport>>,
     ) -> Self {
         let routes = RoutesReconciler::new(netlink, journal, settings.lifeline.clone());
-        let (maps, current) = (MapsReconciler::new(ledger), Arc::default());
+        let (maps, current) = (MapsReconciler::new(ledger, settings.recheck.clone()), Arc::default());
         Self { settings, config, facts, report, maps, routes, lock: None, current }
     }
 

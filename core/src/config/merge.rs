@@ -129,7 +129,8 @@ impl ClusterState {
             Ok(_) | Err(_) => false,
         };
         let vtep_configs = self.vtep_configs.known.iter().flat_map(|delivered| &delivered.objects);
-        self.node_configs.known.as_ref().is_some_and(|configs| !configs.is_empty()) || vtep_configs.clone().any(has_selector)
+        self.node_configs.known.as_ref().is_some_and(|configs| !configs.is_empty())
+            || vtep_configs.clone().any(has_selector)
     }
 
     /// Why custom resources may exist that were never read. Those that the API server withholds do not count.
@@ -152,15 +153,17 @@ impl ClusterState {
         let has_failed = |unknown: &&Unknown| matches!(unknown, Unknown::Failed(_));
         let optional = [&self.vtep_configs.error, &self.vtep_node_config.error];
         let optional = optional.into_iter().flatten().find(has_failed);
-        let error = [&configmap.error, &node_configs.error, &node.error].into_iter().flatten().next().or(optional).cloned();
+        let error =
+            [&configmap.error, &node_configs.error, &node.error].into_iter().flatten().next().or(optional).cloned();
         let is_whole = configmap.open && node_configs.open && node.open;
         let trouble = trouble.as_deref().or(before).filter(|_| !is_whole);
         error.map(|unknown| unknown.reason().to_owned()).or_else(|| trouble.map(str::to_owned))
     }
 
     fn is_pending(&self) -> bool {
-        let Self { configmap, node_configs, vtep_configs, vtep_node_config, node, cilium_node, endpoints, server, .. } =
-            self;
+        let Self {
+            configmap, node_configs, vtep_configs, vtep_node_config, node, cilium_node, endpoints, server, ..
+        } = self;
         let pending = [
             configmap.is_pending(),
             node_configs.is_pending(),

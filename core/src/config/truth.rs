@@ -77,7 +77,9 @@ pub fn decide(signs: Signs, sources: Sources) -> (Truth, &'static str) {
             (Truth::Crd, "custom resources had VTEPs for this node, and nothing took their place")
         }
         (false, false) => (Truth::Configmap, "no custom resource is for this node"),
-        (true, true) if map_is_trie => (Truth::Crd, "the VTEP map is an LPM trie, which Cilium fills from custom resources"),
+        (true, true) if map_is_trie => {
+            (Truth::Crd, "the VTEP map is an LPM trie, which Cilium fills from custom resources")
+        }
         (true, true) if runs_with_lists => (Truth::Configmap, "Cilium was started with the lists"),
         (true, true) if is_synced => (Truth::Crd, "Cilium reports that it has synced the custom resources"),
         // What Cilium has shown once remains true while an object reports a problem.

@@ -5,6 +5,7 @@
 pub mod abi;
 pub mod contention;
 pub mod decide;
+pub mod grace_period;
 pub mod ipcache;
 pub mod layout;
 pub mod plan;

@@ -122,8 +122,12 @@ impl Case {
     /// Cilium was started with other values.
     fn differ(&mut self, change: fn(&mut RunningConfig)) {
         let Vtep { cidr, endpoint, mac } = self.vtep;
-        let spec =
-            Spec { enabled: true, vteps: vec![self.vtep], mask: Some([255, 255, 255, 0].into()), tunnel: Tunnel::default() };
+        let spec = Spec {
+            enabled: true,
+            vteps: vec![self.vtep],
+            mask: Some([255, 255, 255, 0].into()),
+            tunnel: Tunnel::default(),
+        };
         let known = RunningVtep { endpoint: Some(endpoint), mac: Some(mac) };
         let vteps = Some([(cidr.network(), known)].into());
         let mut running = RunningConfig { vtep_mask: spec.mask, vteps, ..RunningConfig::default() };

@@ -9,6 +9,7 @@ use std::{
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 use vtep_core::{
     diagnosis::RUNBOOK,
@@ -95,9 +96,14 @@ pub enum EventsMode {
 impl Args {
     /// Settings of the reconciler.
     #[must_use]
-    pub fn reconcile(&self, fitness: Arc<Fitness>, lifeline: Lifeline) -> reconcile::Settings {
+    pub fn reconcile(
+        &self,
+        fitness: Arc<Fitness>,
+        lifeline: Lifeline,
+        recheck: watch::Sender<()>,
+    ) -> reconcile::Settings {
         let (mode, tick, datapath) = (self.mode.into(), self.verify_interval, self.source.datapath());
-        reconcile::Settings { mode, fitness, tick, datapath, lifeline }
+        reconcile::Settings { mode, fitness, tick, datapath, lifeline, recheck }
     }
 
     /// Settings of the prober.

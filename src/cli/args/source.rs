@@ -11,8 +11,13 @@ use tokio::{
     task,
 };
 use vtep_core::{
-    config::{merge::Names, surroundings::Surroundings, view::Observed},
-    datapath::{settings::Settings, state::ROUTE_TABLE},
+    config::{
+        merge::Names,
+        surroundings::Surroundings,
+        truth::{Choice, Signs},
+        view::Observed,
+    },
+    datapath::{layout::Layout, settings::Settings, state::ROUTE_TABLE},
     types::error_chain::chain,
 };
 
@@ -23,8 +28,10 @@ use super::{
 };
 use crate::{
     k8s,
+    kernel::vtep_map::VtepMap,
     tasks::{
-        config::{IpcacheQuery, Needs, dir},
+        config::{IpcacheQuery, Needs, SignsQuery, dir},
+        node::cilium_files::CiliumFiles,
         reconcile::{Lifeline, ipcache_search},
     },
 };
@@ -37,6 +44,17 @@ pub enum Kind {
     Dir,
 }
 
+/// `--vtep-source`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum VtepSource {
+    /// Custom resources, where they have VTEPs for this node; both, by what Cilium and its map show.
+    Auto,
+    /// The lists in the ConfigMap.
+    Configmap,
+    /// CiliumVTEPConfig and CiliumVTEPNodeConfig.
+    Crd,
+}
+
 #[derive(Clone, Debug, clap::Args)]
 pub struct Source {
     /// Where the configuration comes from: the API server, or a directory where the ConfigMap is mounted;
@@ -46,6 +64,9 @@ pub struct Source {
     /// The directory that the ConfigMap cilium-config is mounted at.
     #[arg(long, value_name = "DIR", env = "VTEP_AGENT_CONFIG_DIR", required_if_eq("config_source", "dir"))]
     config_dir: Option<PathBuf>,
+    /// Which VTEPs count: those of the lists in the ConfigMap, or those of CiliumVTEPConfig objects.
+    #[arg(long, value_enum, default_value = "auto", env = "VTEP_AGENT_VTEP_SOURCE")]
+    vtep_source: VtepSource,
     /// Cilium's namespace.
     #[arg(long, value_name = "NAME", default_value = "kube-system", env = "VTEP_AGENT_NAMESPACE")]
     namespace: String,
@@ -85,10 +106,22 @@ pub enum Config {
 impl Source {
     /// # Errors
     ///
-    /// There are no credentials for the API server.
+    /// There are no credentials for the API server, or a directory should have custom resources.
     pub async fn config(&self) -> anyhow::Result<Config> {
+        self.config_with(watch::channel(()).1).await
+    }
+
+    /// The same; `recheck` asks to read the custom resources again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::config`].
+    pub async fn config_with(&self, recheck: watch::Receiver<()>) -> anyhow::Result<Config> {
         let surroundings = self.surroundings();
         match (self.config_source, &self.config_dir) {
+            (Some(Kind::Dir) | None, Some(_)) if self.vtep_source == VtepSource::Crd => Err(anyhow!(
+                "--vtep-source crd needs the API server, and --config-dir is a mounted ConfigMap: give --config-source kube"
+            )),
             (Some(Kind::Dir) | None, Some(dir)) => Ok(Config::Dir { dir: dir.clone(), surroundings }),
             (Some(Kind::Kube | Kind::Dir) | None, _) => {
                 let (client, server) = k8s::source::connect().await.map_err(|error| {
@@ -98,7 +131,7 @@ impl Source {
                          --config-dir ({reason})"
                     )
                 })?;
-                Ok(Config::Kube(k8s::source::Source { client, server, names: self.names(), surroundings }))
+                Ok(Config::Kube(k8s::source::Source { client, server, names: self.names(), surroundings, recheck }))
             }
         }
     }
@@ -134,7 +167,8 @@ impl Source {
 
     /// The inputs for the rules about networks that this node needs.
     pub fn needs(&self, config: &Config, networks: watch::Receiver<Option<Surroundings>>) -> Needs {
-        Needs { given: Box::pin(self.given(config)), networks, ipcache: self.ipcache_query() }
+        let (given, ipcache, signs) = (Box::pin(self.given(config)), self.ipcache_query(), self.signs_query());
+        Needs { given, networks, ipcache, signs }
     }
 
     /// Knowledge about the cluster that needs no answer of the API server: the flags, and the API server's own addresses.
@@ -167,6 +201,29 @@ impl Source {
                     Ok(found) => found.map_err(|error| chain(&error).to_string()),
                     Err(error) => Err(error.to_string()),
                 }
+            })
+        })
+    }
+
+    /// Looks at the VTEP map and at Cilium's files, on tokio's blocking pool.
+    #[must_use]
+    pub fn signs_query(&self) -> SignsQuery {
+        let (bpffs, cilium_run) = (self.node.bpffs.clone(), self.node.cilium_run.clone());
+        let choice = match self.vtep_source {
+            VtepSource::Auto => Choice::Auto,
+            VtepSource::Configmap => Choice::Configmap,
+            VtepSource::Crd => Choice::Crd,
+        };
+        Box::new(move || {
+            let (bpffs, cilium_run) = (bpffs.clone(), cilium_run.clone());
+            Box::pin(async move {
+                let look = move || {
+                    let map_is_trie = VtepMap::open(&bpffs).is_ok_and(|map| map.model() == Layout::VtepLpm);
+                    let running = CiliumFiles::read(&cilium_run).running;
+                    let runs_with_lists = running.config().is_some_and(|config| config.networks().next().is_some());
+                    Signs { choice, map_is_trie, runs_with_lists }
+                };
+                task::spawn_blocking(look).await.unwrap_or(Signs { choice, ..Signs::default() })
             })
         })
     }

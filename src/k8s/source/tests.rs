@@ -37,7 +37,7 @@ fn source(server: &ApiServer, node: &str) -> Source {
     let at = Server::of(&config);
     let client = Client::try_from(config).expect("a client");
     let names = Names { namespace: "ns".into(), configmap: "cm".into(), node: node.into() };
-    Source { client, server: at, names, surroundings: Surroundings::default() }
+    Source { client, server: at, names, surroundings: Surroundings::default(), recheck: watch::channel(()).1 }
 }
 
 /// The updates of a source from now on.

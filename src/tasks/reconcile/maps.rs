@@ -4,12 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     path::Path,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ipnet::Ipv4Net;
+use tokio::sync::watch;
 use tracing::{info, warn};
 use vtep_core::{
+    config::{truth::Truth, view::View},
     datapath::{
         abi::IpcacheEntry,
         contention::Contention,
@@ -17,6 +19,7 @@ use vtep_core::{
             Inputs,
             maps::{Decision, IpcacheFound, Maps, decide, writes_ipcache},
         },
+        grace_period::GracePeriod,
         ipcache::{Inside, Owned},
         layout::Layout,
         plan::Op,
@@ -32,12 +35,19 @@ use crate::{
     state_file::StateError,
 };
 
+/// The minimum time between two requests to read the custom resources again.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Keeps the VTEP map, and if required the ipcache, in line with the configuration.
 pub struct MapsReconciler {
     ledger: Ledger,
     pub contention: Contention,
     search: Search,
     repairs: Repairs,
+    grace: GracePeriod,
+    /// Asks the source to read the custom resources again.
+    recheck: watch::Sender<()>,
+    rechecked: Option<Instant>,
     /// The kernel's id of the VTEP map.
     map_id: Option<u32>,
 }
@@ -142,18 +152,24 @@ fn model_of(error: &MapError) -> Layout {
 
 impl MapsReconciler {
     #[must_use]
-    pub fn new(ledger: Ledger) -> Self {
+    pub fn new(ledger: Ledger, recheck: watch::Sender<()>) -> Self {
         let (contention, search, repairs) = (Contention::default(), Search::default(), Repairs::default());
-        Self { ledger, contention, search, repairs, map_id: None }
+        let (grace, rechecked, map_id) = (GracePeriod::default(), None, None);
+        Self { ledger, contention, search, repairs, grace, recheck, rechecked, map_id }
     }
 
     /// Makes one pass; if `writes`, it carries out the plan.
     pub async fn pass(&mut self, inputs: Inputs<'_>, writes: bool, now: Instant) -> MapsPass {
         let mut observed = observe(inputs, self.ledger.owned());
         let is_same_map = !self.is_other_map(observed.vteps.as_ref());
+        if !is_same_map {
+            // With another release of Cilium, custom resources may be served that were not.
+            self.recheck.send_replace(());
+        }
         let (mut done, mut failures, mut repairs) = (Vec::new(), Vec::new(), Vec::new());
-        if writes && !observed.decision.plan.is_empty() {
-            (done, failures) = self.write_all(&mut observed, now);
+        let due = if writes { self.due(&observed.decision, inputs.view, now) } else { Vec::new() };
+        if !due.is_empty() {
+            (done, failures) = self.write_all(due, &mut observed);
             let Decision { desired, retain, .. } = &observed.decision;
             if is_same_map {
                 repairs = self.repairs.among(desired, retain, &done).copied().collect();
@@ -163,9 +179,36 @@ impl MapsReconciler {
             observed = observe(inputs, self.ledger.owned());
         }
         let Decision { desired, retain, plan, .. } = &observed.decision;
-        self.repairs.on_pass(desired, retain, &done, plan);
+        // What is left to Cilium now, and written after the grace period, is a repair.
+        let left: &[Op] = if inputs.view.truth == Truth::Crd { &[] } else { plan };
+        self.repairs.on_pass(desired, retain, &done, left);
         let conflicts = self.conflicts(inputs, &observed, now).await;
         MapsPass { observed, done, failures, repairs, conflicts, is_same_map }
+    }
+
+    /// The operations to carry out now: not those of entries under contention, and not those that the agent only reports.
+    fn due(&mut self, decision: &Decision, view: &View, now: Instant) -> Vec<Op> {
+        let mut due = decision.plan.clone();
+        due.retain(|op| !op.entry().is_some_and(|cidr| self.contention.holds_back(cidr, now)));
+        due.retain(|op| !decision.withholds(op));
+        if view.truth == Truth::Crd {
+            self.let_cilium_write(&mut due, view, now);
+        }
+        due
+    }
+
+    /// Leaves only the operations that Cilium's reconciler had time for, and that the objects still demand. Asks for the objects again if
+    /// that is unknown.
+    fn let_cilium_write(&mut self, plan: &mut Vec<Op>, view: &View, now: Instant) {
+        self.grace.note(plan, now);
+        plan.retain(|op| self.grace.is_over(op, now));
+        let is_confirmed = |op: &Op| self.grace.is_confirmed(op, view.delivered);
+        let has_asked = self.rechecked.is_some_and(|at| now.saturating_duration_since(at) < RECHECK_INTERVAL);
+        if !has_asked && !plan.iter().all(is_confirmed) {
+            self.rechecked = Some(now);
+            self.recheck.send_replace(());
+        }
+        plan.retain(is_confirmed);
     }
 
     /// Whether the map's id has changed. A new id means that Cilium restarted and created a new map.
@@ -190,15 +233,10 @@ impl MapsReconciler {
         }
     }
 
-    /// Carries out the plan, except for entries under contention and for a VTEP map that the agent only verifies. Returns the operations
-    /// that succeeded, and those that failed.
-    fn write_all(&mut self, observed: &mut Observed, now: Instant) -> (Vec<Op>, Vec<Failure>) {
+    /// Returns the operations that succeeded, and those that failed.
+    fn write_all(&mut self, due: Vec<Op>, observed: &mut Observed) -> (Vec<Op>, Vec<Failure>) {
         let (mut done, mut failures) = (Vec::new(), Vec::new());
-        for op in std::mem::take(&mut observed.decision.plan) {
-            let backs_off = op.entry().is_some_and(|cidr| self.contention.holds_back(cidr, now));
-            if backs_off || observed.decision.withholds(&op) {
-                continue;
-            }
+        for op in due {
             match self.write(op, observed) {
                 Ok(()) => done.push(op),
                 Err(error) => failures.push(Failure { op, error: chain(&error).to_string() }),

@@ -9,12 +9,13 @@ use std::{
 use rtnetlink::Handle;
 use tracing::info;
 use vtep_core::{
-    config::view::View,
+    config::{truth::Truth, view::View},
     datapath::{
         decide::{
             Inputs,
             routes::{Decision, Past, RouteConflict, decide},
         },
+        grace_period::GracePeriod,
         plan::Op,
         records::Trial,
         repairs::Repairs,
@@ -39,6 +40,7 @@ pub struct RoutesReconciler {
     journal: Journal,
     switch: DeadMansSwitch,
     repairs: Repairs,
+    grace: GracePeriod,
     due: Instant,
     compared: Instant,
     /// The result of the last comparison.
@@ -91,8 +93,9 @@ pub async fn observe(inputs: Inputs<'_>, past: Past<'_>, netlink: &Handle, ipcac
 impl RoutesReconciler {
     #[must_use]
     pub fn new(netlink: Handle, journal: Journal, lifeline: Lifeline) -> Self {
-        let (switch, repairs, now) = (DeadMansSwitch::new(lifeline), Repairs::default(), Instant::now());
-        Self { netlink, journal, switch, repairs, due: now, compared: now, last: RoutesPass::default() }
+        let (switch, repairs, grace) = (DeadMansSwitch::new(lifeline), Repairs::default(), GracePeriod::default());
+        let (now, last) = (Instant::now(), RoutesPass::default());
+        Self { netlink, journal, switch, repairs, grace, due: now, compared: now, last }
     }
 
     /// Prepares for writing. Another agent may have written until now, so its records are loaded.
@@ -131,8 +134,9 @@ impl RoutesReconciler {
             observed = self.observe(inputs, ipcache_seen).await;
         }
         let (mut done, mut failures, mut repairs) = (Vec::new(), Vec::new(), 0);
-        if writes && !observed.decision.plan.is_empty() {
-            (done, failures) = self.write_all(std::mem::take(&mut observed.decision.plan)).await;
+        let due = if writes { self.due(&observed.decision, inputs.view, now) } else { Vec::new() };
+        if !due.is_empty() {
+            (done, failures) = self.write_all(due).await;
             let Decision { desired, retain, .. } = &observed.decision;
             if is_same_map {
                 repairs = self.repairs.among(desired, retain, &done).count() as u64;
@@ -154,6 +158,16 @@ impl RoutesReconciler {
         let refused = self.switch.guard().refused();
         let past = Past { records: self.journal.records(), refused: &refused };
         observe(inputs, past, &self.netlink, ipcache_seen).await
+    }
+
+    /// The operations to carry out now. Under custom resources, Cilium has some time to add routes and rules of its own.
+    fn due(&mut self, decision: &Decision, view: &View, now: Instant) -> Vec<Op> {
+        let mut due = decision.plan.clone();
+        if view.truth == Truth::Crd {
+            self.grace.note(&due, now);
+            due.retain(|op| op.adds_route().is_none() || self.grace.is_over(op, now));
+        }
+        due
     }
 
     /// Records routes and rules again after the journal was lost: they have this agent's protocol and exactly its values.

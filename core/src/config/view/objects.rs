@@ -120,7 +120,11 @@ fn findings(
 }
 
 fn gone() -> Finding {
-    let problem = "no custom resource is for this node any more: its last VTEPs are only observed, and nothing is removed";
+    let problem =
+        "no custom resource is for this node any more: its last VTEPs are only observed, and nothing is removed";
     let remedy = "create the object again; if it went on purpose, restart this agent, which then forgets them";
     Finding::new(Rule::VtepConfigGone, "CiliumVTEPConfig", None, None, problem, remedy)
 }
+
+#[cfg(test)]
+mod tests;

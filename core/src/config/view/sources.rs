@@ -92,18 +92,23 @@ impl Sources {
         if !self.has_lists || !self.resolved.applies() {
             return None;
         }
-        let named: Vec<_> = self.resolved.objects.iter().filter(|object| object.applies).map(|o| o.name.as_str()).collect();
+        let named: Vec<_> =
+            self.resolved.objects.iter().filter(|object| object.applies).map(|o| o.name.as_str()).collect();
         let named = if named.is_empty() { "custom resources".to_owned() } else { named.join(" and ") };
         let (in_force, other) = match self.truth {
             Truth::Crd => (named.as_str(), "the lists in cilium-config have no effect"),
-            Truth::Configmap | Truth::None => ("the lists in cilium-config", "the custom resources have no effect here"),
+            Truth::Configmap | Truth::None => {
+                ("the lists in cilium-config", "the custom resources have no effect here")
+            }
         };
         let problem = format!(
             "cilium-config has VTEP lists, and {named} has VTEPs for this node: {in_force} counts, because {}",
             self.reason.trim_start_matches("because ")
         );
-        let remedy = format!("remove one of the two; until then {other}, and where both have a value for a network and the values \
-                              differ, the agent writes none");
+        let remedy = format!(
+            "remove one of the two; until then {other}, and where both have a value for a network and the values \
+                              differ, the agent writes none"
+        );
         Some(Finding::new(Rule::VtepSourcesBoth, "vtep-endpoint", None, None, problem, remedy))
     }
 

@@ -188,7 +188,8 @@ fn the_needs_of_the_node_hold_without_a_document() {
         let mut previous = good.clone();
         for _ in 0..2 {
             let observed = Observed::from(state.clone());
-            previous = View::next_on(&node, Signs::default(), "test", &observed, Some(&previous), Timestamp::UNIX_EPOCH);
+            previous =
+                View::next_on(&node, Signs::default(), "test", &observed, Some(&previous), Timestamp::UNIX_EPOCH);
             assert_eq!(effective(&previous), ["10.1.6.0/24"], "{state:?}");
             assert_eq!((&previous.vetoed, &previous.last_good), (&nets(["10.1.5.0/24"]), &good.last_good), "{state:?}");
             let reported = previous.findings.iter().filter(|f| f.rule == Rule::VtepCidrOverlapsConnected);

@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr};
+    net::Ipv4Addr,
+};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
@@ -17,7 +18,7 @@ use crate::config::{
     spec::{MAX_VTEPS, Spec, Vtep, overlaps},
     surroundings::{Fact, Surroundings},
     truth::{Signs, Truth},
-        view::{Observed, SourceState, View},
+    view::{Observed, SourceState, View},
 };
 
 /// Documents similar to those that people write, right and wrong.
