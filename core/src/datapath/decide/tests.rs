@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{
@@ -13,9 +14,10 @@ use crate::{
         document::Document,
         parse::parse_within,
         spec::overlaps,
-        surroundings::Surroundings,
-        truth::{Signs, Truth},
+        surroundings::{Around, Surroundings},
+        truth::{Choice, Signs, Truth},
         view::{Observed, SourceState},
+        vtep_config::{Kind, Objects, VtepConfig},
     },
     datapath::{
         abi::VtepValue,
@@ -276,6 +278,130 @@ proptest! {
         let ours = records.sort(&case.routes.found.routes, &case.routes.found.rules, ROUTE_TABLE);
         for rule in ours.rules.iter().filter(|rule| now.vetoed.contains(&rule.cidr) && hurts(rule.cidr, &case.needs)) {
             prop_assert!(now.effective.is_none() || !keeps(rule.cidr), "{rule} stays");
+        }
+    }
+}
+
+/// Objects of either schema, for this node or another one, right or wrong.
+fn objects() -> impl Strategy<Value = Vec<(Kind, Value)>> {
+    let value = |of: &'static [&'static str]| prop::sample::select(of);
+    let endpoint = (value(&NETWORKS), value(&ENDPOINTS), value(&MACS), 0..4_u8).prop_map(|(cidr, endpoint, mac, n)| {
+        json!({ "name": format!("e{n}"), "cidr": cidr, "tunnelEndpoint": endpoint, "mac": mac })
+    });
+    let object = (0..5_usize, prop::collection::vec(endpoint, 0..4), 0..3_u8, any::<bool>());
+    prop::collection::vec(object, 0..3).prop_map(|all| {
+        let object = |(n, (kind, endpoints, name, ready)): (usize, (usize, Vec<Value>, u8, bool))| {
+            let list = ["endpoints", "vtepEndpoints", "vtepEndpoints", "vtepEndpoints", "peers"][kind];
+            let selector =
+                [Value::Null, Value::Null, json!({ "matchLabels": { "zone": "lan" } }), Value::Null][kind % 4].clone();
+            let name = if kind == 3 {
+                ["worker-1", "worker-2", "worker-1"][usize::from(name)].to_owned()
+            } else {
+                format!("o{n}")
+            };
+            let ready = if ready { "True" } else { "False" };
+            let object = json!({
+                "metadata": { "name": name },
+                "spec": { list: endpoints, "nodeSelector": selector },
+                "status": { "conditions": [{ "type": "Ready", "status": ready }] },
+            });
+            (if kind == 3 { Kind::NodeConfig } else { Kind::Config }, object)
+        };
+        all.into_iter().enumerate().map(object).collect()
+    })
+}
+
+fn signs() -> impl Strategy<Value = Signs> {
+    let choice = prop::sample::select(&[Choice::Auto, Choice::Auto, Choice::Configmap, Choice::Crd][..]);
+    (choice, any::<bool>(), any::<bool>()).prop_map(|(choice, map_is_trie, runs_with_lists)| Signs {
+        choice,
+        map_is_trie,
+        runs_with_lists,
+    })
+}
+
+/// A step of a migration: the keys, the objects, and what the node shows.
+type Step = (Keys, Vec<(Kind, Value)>, Signs);
+
+fn step() -> impl Strategy<Value = Step> {
+    (keys(), objects(), signs())
+}
+
+fn next((keys, objects, signs): &Step, previous: Option<&View>) -> View {
+    let all = objects.iter().map(|(kind, object)| VtepConfig::read(*kind, object)).collect();
+    let objects = Objects { all, node: "worker-1".to_owned(), labels: Default::default(), delivered: None };
+    let document = Document { objects: Some(objects), ..Document::of_keys(keys.clone(), Surroundings::default()) };
+    let observed = Observed::from(SourceState::Document(document));
+    View::next_on(&Surroundings::default(), *signs, "test", &observed, previous, Timestamp::UNIX_EPOCH)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2048, ..ProptestConfig::default() })]
+
+    /// Whatever lists and objects a node has had, no entry is deleted that only somebody else can have written, and none is written that
+    /// the other source has differently.
+    #[test]
+    fn no_plan_fights_a_controller(
+        steps in prop::collection::vec(step(), 1..4),
+        entries in prop::collection::btree_set(network(), 0..6),
+        is_trie in any::<bool>(),
+    ) {
+        let (mut history, mut previous): (Vec<View>, Option<View>) = (Vec::new(), None);
+        for step in &steps {
+            let view = next(step, previous.as_ref());
+            history.push(view.clone());
+            previous = Some(view);
+        }
+        let Some(now) = previous.filter(|view| view.effective.is_some()) else { return Ok(()) };
+        let settings = Settings {
+            bpffs: "/".into(),
+            ipcache: IpcacheMode::Auto,
+            host_routes: HostRoutes::Auto,
+            route_table: ROUTE_TABLE,
+        };
+        let value = VtepValue::new([2, 0, 0, 0, 0, 9].into(), [192, 0, 2, 9].into());
+        let found = maps::Maps {
+            model: if is_trie { Layout::VtepLpm } else { Layout::VtepHash },
+            capacity: 16,
+            entries: entries.iter().map(|cidr| (*cidr, value)).collect(),
+            ipcache: None,
+            ipcache_denied: false,
+        };
+        let facts = facts(&BTreeSet::new());
+        let inputs = Inputs { settings: &settings, view: &now, facts: &facts };
+        let decision = maps::decide(inputs, &Owned::default(), &found);
+        let were_listed = |cidr: &Ipv4Net| {
+            history.iter().any(|view| view.truth == Truth::Configmap && vteps(view.effective.as_ref()).contains(cidr))
+        };
+        let no_object_was_seen = steps.iter().all(|(_, objects, signs)| objects.is_empty() && signs.choice != Choice::Crd);
+        for op in decision.plan.iter().filter(|op| !decision.withholds(op)) {
+            prop_assert!(now.truth != Truth::None, "{op}");
+            prop_assert!(!is_trie || now.truth == Truth::Crd, "a trie is not the lists': {op}");
+            match op {
+                Op::DeleteEntry { cidr, .. } => {
+                    prop_assert_eq!(now.truth, Truth::Configmap, "{}", op);
+                    prop_assert!(no_object_was_seen || were_listed(cidr), "{op}");
+                    prop_assert!(!now.mentioned.contains(cidr), "{op}");
+                }
+                Op::AddEntry { cidr, value } | Op::ReplaceEntry { cidr, value, .. } => {
+                    let (_, objects, _) = steps.last().expect("a step");
+                    let all = objects.iter().map(|(kind, object)| VtepConfig::read(*kind, object)).collect();
+                    let objects =
+                        Objects { all, node: "worker-1".to_owned(), labels: Default::default(), delivered: None };
+                    let (surroundings, standing) = (Surroundings::default(), BTreeSet::new());
+                    let of_objects = objects.resolve(Around { surroundings: &surroundings, standing: &standing }).vteps;
+                    let theirs = of_objects.iter().map(|named| named.vtep).find(|vtep| vtep.cidr == *cidr);
+                    let differs = theirs.is_some_and(|vtep| VtepValue::new(vtep.mac, vtep.endpoint) != *value);
+                    prop_assert!(!differs, "{op}: the objects have {theirs:?}");
+                    prop_assert!(now.truth != Truth::Crd || theirs.is_some(), "{op}: no object has it");
+                }
+                Op::PutIpcache { .. }
+                | Op::DeleteIpcache { .. }
+                | Op::PutRoute { .. }
+                | Op::DeleteRoute { .. }
+                | Op::AddRule(_)
+                | Op::DeleteRule(_) => prop_assert!(false, "{op}"),
+            }
         }
     }
 }
