@@ -144,6 +144,8 @@ fn bound(objects: &Objects, kind: &str, role: &Value) -> Result<()> {
 fn its_roles_hold_what_it_asks_for_and_no_more() -> Result<()> {
     let node = "ClusterRole :  nodes  get,watch";
     let cilium_node = "ClusterRole : cilium.io ciliumnodes  get,watch";
+    let vtep_configs = "ClusterRole : cilium.io ciliumvtepconfigs  list,watch";
+    let vtep_node_config = "ClusterRole : cilium.io ciliumvtepnodeconfigs  get,watch";
     let endpoints = "Role default: discovery.k8s.io endpointslices  list,watch";
     let condition = "ClusterRole :  nodes/status  patch";
     let node_events = "Role default: events.k8s.io events  create,patch";
@@ -155,16 +157,22 @@ fn its_roles_hold_what_it_asks_for_and_no_more() -> Result<()> {
         "Role cilium: cilium.io ciliumnodeconfigs  list,watch",
         "Role cilium: events.k8s.io events  create",
     ];
-    let cases: [(&[&str], &[&str]); 5] = [
-        (DEFAULTS, &[node, cilium_node, endpoints, node_events, configmap, node_configs, configmap_events]),
-        (&["events.enabled=false"], &[node, cilium_node, endpoints, configmap, node_configs]),
+    let with_objects =
+        |more: &[&'static str]| [&[node, cilium_node, endpoints, vtep_configs, vtep_node_config], more].concat();
+    let cases: [(&[&str], &[&str]); 6] = [
+        (DEFAULTS, &with_objects(&[node_events, configmap, node_configs, configmap_events])),
+        (&["events.enabled=false"], &with_objects(&[configmap, node_configs])),
         (
             &["nodeCondition.enabled=true"],
-            &[node, cilium_node, endpoints, condition, node_events, configmap, node_configs, configmap_events],
+            &with_objects(&[condition, node_events, configmap, node_configs, configmap_events]),
         ),
         (
             &["cilium.namespace=cilium", "cilium.configMap=settings"],
-            &[node, cilium_node, endpoints, elsewhere[0], elsewhere[1], elsewhere[2], node_events],
+            &with_objects(&[elsewhere[0], elsewhere[1], elsewhere[2], node_events]),
+        ),
+        (
+            &["vtepConfigs.enabled=false"],
+            &[node, cilium_node, endpoints, node_events, configmap, node_configs, configmap_events],
         ),
         // No right at all: the pod does not even get a token.
         (&["config.source=dir"], &[]),

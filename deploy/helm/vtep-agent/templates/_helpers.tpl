@@ -70,6 +70,8 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- if include "vtep-agent.isClient" . }}
 - name: VTEP_AGENT_CONFIG_SOURCE
   value: kube
+- name: VTEP_AGENT_VTEP_SOURCE
+  value: {{ .Values.vtepSource }}
 - name: VTEP_AGENT_NAMESPACE
   value: {{ .Values.cilium.namespace }}
 - name: VTEP_AGENT_CONFIGMAP
