@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, fs, path::Path, thread, time::Duration};
 
 use anyhow::{Context, Result};
-use aya::maps::{LpmTrie, Map, MapData, MapInfo};
+use aya::maps::{LpmTrie, Map, MapData, MapInfo, MapType};
+use ipnet::Ipv4Net;
 use serde_json::Value;
-use vtep_lab::{CILIUM_RUN, Lab, PINS, PingResult, ping};
+use vtep_lab::{CILIUM_RUN, Lab, PINS, PingResult, Vtep, VtepModel, ping};
 
 #[test]
 fn maps_have_ciliums_shape() -> Result<()> {
@@ -32,6 +33,55 @@ fn vtep_entries_have_ciliums_bytes() -> Result<()> {
     let entries: BTreeMap<_, _> =
         lab.cilium.vtep_entries()?.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
     assert_eq!(entries, dump(include_str!("fixtures/map-dump-vtep.json"))?);
+    Ok(())
+}
+
+#[test]
+fn a_trie_has_the_hashs_name_and_values() -> Result<()> {
+    let lab = Lab::builder().vtep_model(VtepModel::Trie).fill_map(true).start()?;
+    let info = lab.cilium.vtep_map_info()?;
+    assert_eq!((info.name_as_str(), info.map_type()?), (Some("cilium_vtep_map"), MapType::LpmTrie));
+    assert_eq!([info.key_size(), info.value_size(), info.max_entries(), info.map_flags()], [8, 16, 8, 1]);
+    assert!(lab.cilium.vtep_entries().is_err(), "it is no hash");
+
+    let map = Map::from_map_data(MapData::from_pin(lab.cilium.vtep_pin())?)?;
+    let map: LpmTrie<_, [u8; 4], [u8; 16]> = map.try_into()?;
+    let mut entries = BTreeMap::new();
+    for entry in map.iter() {
+        let (key, value) = entry?;
+        assert_eq!(key.prefix_len(), 24);
+        entries.insert(key.data().to_vec(), value.to_vec());
+    }
+    assert_eq!(entries, dump(include_str!("fixtures/map-dump-vtep.json"))?);
+    Ok(())
+}
+
+#[test]
+fn entries_of_both_types_read_and_write_alike() -> Result<()> {
+    for model in [VtepModel::Hash, VtepModel::Trie] {
+        let lab = Lab::builder().vtep_model(model).fill_map(true).start()?;
+        let mut expected = of(&lab.topology.vteps());
+        assert_eq!(lab.cilium.entries()?, expected, "{model:?}");
+        let (cidr, value) = ("10.1.9.0/24".parse()?, [7; 16]);
+        lab.cilium.put_entry(cidr, value)?;
+        expected.insert(cidr, value);
+        assert_eq!(lab.cilium.entries()?, expected, "{model:?}");
+        lab.cilium.delete_entry(cidr)?;
+        assert!(lab.cilium.delete_entry(cidr).is_err(), "{model:?}: it is gone");
+        assert_eq!(lab.cilium.entries()?, of(&lab.topology.vteps()), "{model:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_release_with_a_trie_replaces_the_hash() -> Result<()> {
+    let mut lab = Lab::builder().fill_map(true).start()?;
+    lab.cilium.model = VtepModel::Trie;
+    let traffic = in_background(&lab);
+    lab.cilium.start()?;
+    assert_eq!(lab.cilium.vtep_map_info()?.key_size(), 8);
+    let seen = traffic.join().map_err(|_| anyhow::anyhow!("the ping panicked"))??;
+    assert!(seen.is_complete(), "{seen:?}");
     Ok(())
 }
 
@@ -172,6 +222,10 @@ fn sorted(text: &str) -> String {
     let mut lines: Vec<_> = text.split_inclusive('\n').collect();
     lines.sort_unstable();
     lines.concat()
+}
+
+fn of(vteps: &[Vtep]) -> BTreeMap<Ipv4Net, [u8; 16]> {
+    vteps.iter().map(|vtep| (vtep.cidr, vtep.value())).collect()
 }
 
 /// A map in the output of bpftool.
