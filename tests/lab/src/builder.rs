@@ -73,6 +73,13 @@ impl Builder {
         self
     }
 
+    /// Whether Cilium's configuration has lists of VTEPs. On by default; without them, the VTEPs come from custom resources, with
+    /// [`Cilium::reconcile`](crate::Cilium::reconcile).
+    pub fn vtep_lists(mut self, exist: bool) -> Self {
+        self.running.vtep_lists = exist;
+        self
+    }
+
     /// The type of Cilium's VTEP map. A hash by default.
     pub fn vtep_model(mut self, model: VtepModel) -> Self {
         self.model = model;

@@ -14,6 +14,8 @@ use crate::{
     agent_api::AgentApi,
     datapath::{self, Datapath, IPCACHE_MAP, METRICS_MAP, Record, VTEP_MAP, Vteps, pin},
     host::Host,
+    host_routes,
+    reconciler::Reconciler,
     running::RunningConfig,
     topology::{Topology, Vtep},
     vtep_map::{VtepMap, VtepModel},
@@ -47,6 +49,7 @@ pub struct Cilium {
     node: Host,
     pod: Host,
     topology: Topology,
+    reconciler: Reconciler,
     datapath: Option<Datapath>,
     api: Option<AgentApi>,
 }
@@ -62,7 +65,8 @@ impl Cilium {
         fill_map: bool,
     ) -> Self {
         let version = Some(VERSION.to_owned());
-        Self { running, faults, model, fill_map, version, node, pod, topology, datapath: None, api: None }
+        let (reconciler, datapath, api) = (Reconciler::default(), None, None);
+        Self { running, faults, model, fill_map, version, node, pod, topology, reconciler, datapath, api }
     }
 
     /// Starts or restarts Cilium's agent: new empty maps at the pins, programs that use them, host routes, and the running configuration.
@@ -72,10 +76,12 @@ impl Cilium {
     ///
     /// The kernel refused a map, a program or a route.
     pub fn start(&mut self) -> Result<()> {
-        let entries = if self.fill_map { self.running.vteps.clone() } else { Vec::new() };
+        let entries = if self.fill_map { self.running.listed().to_vec() } else { Vec::new() };
         self.load(&entries)?;
         if self.running.enable_l7_proxy && self.running.enable_vtep {
-            self.add_host_routes()?;
+            for vtep in self.running.listed() {
+                host_routes::add(&self.node, vtep.cidr, self.topology.tunnel_mtu)?;
+            }
         }
         self.write_running_config()?;
         self.api = None;
@@ -130,7 +136,24 @@ impl Cilium {
     ///
     /// The VTEP map does not exist, or is full.
     pub fn sync(&self) -> Result<()> {
-        self.running.vteps.iter().try_for_each(|vtep| self.put_entry(vtep.cidr, vtep.value()))
+        self.running.listed().iter().try_for_each(|vtep| self.put_entry(vtep.cidr, vtep.value()))
+    }
+
+    /// Does what Cilium does when its custom resources result in these VTEPs: puts their entries, and deletes those that an earlier call put
+    /// and that are no longer among them. It touches no other entry, not even one that another program wrote. With `enable-l7-proxy`, it
+    /// does the same with host routes.
+    ///
+    /// After a start it remembers no entry, because the map is new.
+    ///
+    /// # Errors
+    ///
+    /// The VTEP map does not exist, or is full; the kernel refused a route.
+    pub fn reconcile(&mut self, vteps: &[Vtep]) -> Result<()> {
+        self.reconciler.entries(vteps)?;
+        if self.running.enable_l7_proxy {
+            self.reconciler.routes(vteps, &self.node, self.topology.tunnel_mtu)?;
+        }
+        Ok(())
     }
 
     /// The path of the VTEP map's pin.
@@ -256,22 +279,7 @@ impl Cilium {
         let vteps = self.running.enable_vtep.then_some(vteps);
         // The new programs come after the old ones, and so are unused until those are detached: every packet passes one of them.
         self.datapath = Some(Datapath::load(&self.node, &self.pod, &self.topology, vteps, self.faults)?);
-        Ok(())
-    }
-
-    /// Like Cilium, takes an intact route to mean that the rule exists, too.
-    fn add_host_routes(&self) -> Result<()> {
-        let mtu = self.topology.tunnel_mtu;
-        for cidr in self.running.vteps.iter().map(|vtep| vtep.cidr) {
-            // This fails if the table does not exist yet.
-            let present = self.node.ip(&format!("route show table 202 {cidr}")).unwrap_or_default();
-            if present.is_empty() {
-                self.node.ip(&format!(
-                    "route add {cidr} dev cilium_host scope link mtu {mtu} table 202
-                     rule add priority 112 to {cidr} lookup 202"
-                ))?;
-            }
-        }
+        self.reconciler.restart();
         Ok(())
     }
 

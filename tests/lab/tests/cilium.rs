@@ -86,6 +86,56 @@ fn a_release_with_a_trie_replaces_the_hash() -> Result<()> {
 }
 
 #[test]
+fn a_reconciliation_touches_only_its_own_entries() -> Result<()> {
+    for model in [VtepModel::Hash, VtepModel::Trie] {
+        let mut lab = Lab::builder().vtep_model(model).vtep_lists(false).fill_map(true).start()?;
+        assert!(lab.cilium.entries()?.is_empty(), "{model:?}: no list, no entry");
+        let [first, second] = lab.topology.vteps()[..] else { anyhow::bail!("two BIG-IPs") };
+        let foreign = Vtep { cidr: "10.9.9.0/24".parse()?, ..second };
+        lab.cilium.put_entry(foreign.cidr, foreign.value())?;
+        lab.cilium.reconcile(&[first, second])?;
+        assert_eq!(lab.cilium.entries()?, of(&[first, second, foreign]), "{model:?}");
+        assert!(to_first(&lab, 3)?.is_complete(), "{model:?}");
+        lab.cilium.sync()?;
+
+        let moved = Vtep { endpoint: second.endpoint, mac: second.mac, ..first };
+        lab.cilium.reconcile(&[moved])?;
+        assert_eq!(lab.cilium.entries()?, of(&[moved, foreign]), "{model:?}");
+        assert_eq!(to_first(&lab, 3)?.received, 0, "{model:?}");
+        lab.cilium.delete_entry(first.cidr)?;
+        lab.cilium.reconcile(&[])?;
+        assert_eq!(lab.cilium.entries()?, of(&[foreign]), "{model:?}: what is gone is no error");
+
+        lab.cilium.reconcile(&[first])?;
+        lab.cilium.start()?;
+        lab.cilium.put_entry(first.cidr, second.value())?;
+        lab.cilium.reconcile(&[second])?;
+        let entries = [(first.cidr, second.value()), (second.cidr, second.value())];
+        assert_eq!(lab.cilium.entries()?, entries.into(), "{model:?}: a start forgets what was put before");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reconciliation_touches_only_its_own_routes() -> Result<()> {
+    let mut lab = Lab::builder().l7_proxy(true).vtep_lists(false).start()?;
+    let [first, second] = lab.topology.vteps()[..] else { anyhow::bail!("two BIG-IPs") };
+    assert_eq!(lab.node.ip("rule show priority 112")?, "");
+    let routes = |lab: &Lab| -> Result<[String; 2]> {
+        Ok([lab.node.ip("route show table 202")?, lab.node.ip("rule show priority 112")?])
+    };
+    lab.node.ip(&format!("route add {} dev cilium_host scope link table 202", second.cidr))?;
+    let before = routes(&lab)?;
+    lab.cilium.reconcile(&[first, second])?;
+    let route = "10.1.5.0/24 dev cilium_host scope link \n10.1.6.0/24 dev cilium_host scope link mtu 1450 \n";
+    assert_eq!(routes(&lab)?, [route, "112:\tfrom all to 10.1.6.0/24 lookup 202\n"]);
+    assert!(ping(&lab.node, None, lab.bigips[0].addresses.self_ip.addr(), 3, Duration::from_millis(10))?.is_complete());
+    lab.cilium.reconcile(&[])?;
+    assert_eq!(routes(&lab)?, before);
+    Ok(())
+}
+
+#[test]
 fn ipcache_entries_have_ciliums_bytes() -> Result<()> {
     let lab = Lab::start()?;
     let map = Map::from_map_data(MapData::from_pin(Path::new(PINS).join("cilium_ipcache_v2"))?)?;
@@ -119,6 +169,17 @@ fn the_running_configuration_reads_as_ciliums() -> Result<()> {
     let header = fs::read_to_string(state.join("globals/node_config.h"))?;
     let captured = include_str!("fixtures/node_config.h").replace("ENCAP_IFINDEX 5", &format!("ENCAP_IFINDEX {index}"));
     assert_eq!(header.trim(), captured.trim());
+    Ok(())
+}
+
+#[test]
+fn a_running_configuration_without_lists_has_the_mask() -> Result<()> {
+    let _lab = Lab::builder().vtep_lists(false).start()?;
+    let written = fs::read_to_string(Path::new(CILIUM_RUN).join("state/agent-runtime-config.json"))?;
+    let written: Value = serde_json::from_str(&written)?;
+    let keys = written.as_object().context("an object")?.keys().filter(|key| key.to_lowercase().contains("vtep"));
+    assert_eq!(keys.collect::<Vec<_>>(), ["EnableVTEP", "VtepCidrMask"]);
+    assert_eq!((&written["EnableVTEP"], &written["VtepCidrMask"]), (&true.into(), &"255.255.255.0".into()));
     Ok(())
 }
 
