@@ -7,6 +7,7 @@ use crate::{
     cilium::Faults,
     running::RunningConfig,
     topology::{Topology, Tunnel, Vtep},
+    vtep_map::VtepModel,
 };
 
 /// A lab that has not started yet. See [`Lab::builder`].
@@ -16,6 +17,7 @@ pub struct Builder {
     pub(crate) topology: Topology,
     pub(crate) running: RunningConfig,
     pub(crate) faults: Faults,
+    pub(crate) model: VtepModel,
     pub(crate) vteps: Option<Vec<Vtep>>,
     pub(crate) fill_map: bool,
     pub(crate) cilium_running: bool,
@@ -29,6 +31,7 @@ impl Default for Builder {
             topology: Topology::default(),
             running: RunningConfig::default(),
             faults: Faults::default(),
+            model: VtepModel::default(),
             vteps: None,
             fill_map: false,
             cilium_running: true,
@@ -67,6 +70,19 @@ impl Builder {
     /// The VTEPs of Cilium's *running* configuration. All BIG-IPs of the topology by default.
     pub fn vteps(mut self, vteps: &[Vtep]) -> Self {
         self.vteps = Some(vteps.to_vec());
+        self
+    }
+
+    /// Whether Cilium's configuration has lists of VTEPs. On by default; without them, the VTEPs come from custom resources, with
+    /// [`Cilium::reconcile`](crate::Cilium::reconcile).
+    pub fn vtep_lists(mut self, exist: bool) -> Self {
+        self.running.vtep_lists = exist;
+        self
+    }
+
+    /// The type of Cilium's VTEP map. A hash by default.
+    pub fn vtep_model(mut self, model: VtepModel) -> Self {
+        self.model = model;
         self
     }
 

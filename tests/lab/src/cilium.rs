@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapInfo, PerCpuHashMap, lpm_trie::Key};
+use ipnet::Ipv4Net;
 use vtep_lab_ebpf::{
     DROP_INCORRECT_VNI, DROP_UNROUTABLE, IPCACHE_STATIC_PREFIX, IpcacheKey, IpcacheValue, MetricsKey, MetricsValue,
     VtepKey, VtepValue, ipcache_key,
@@ -11,10 +12,13 @@ use vtep_lab_ebpf::{
 
 use crate::{
     agent_api::AgentApi,
-    datapath::{self, Datapath, IPCACHE_MAP, METRICS_MAP, Record, VTEP_MAP, pin},
+    datapath::{self, Datapath, IPCACHE_MAP, METRICS_MAP, Record, VTEP_MAP, Vteps, pin},
     host::Host,
+    host_routes,
+    reconciler::Reconciler,
     running::RunningConfig,
     topology::{Topology, Vtep},
+    vtep_map::{VtepMap, VtepModel},
 };
 
 /// The maps have the layouts of 1.18, and this version has no known defect.
@@ -36,6 +40,8 @@ pub struct Cilium {
     pub running: RunningConfig,
     /// The faults of the programs from the next [`Cilium::start`] or [`Cilium::replace_pin`] on.
     pub faults: Faults,
+    /// The type of the VTEP map from the next [`Cilium::start`] or [`Cilium::replace_pin`] on.
+    pub model: VtepModel,
     /// Whether a start writes the VTEP map. If not, the map stays empty until another program fills it.
     pub fill_map: bool,
     /// The version in its answers from the next [`Cilium::start`] on; with `None` there is no socket.
@@ -43,6 +49,7 @@ pub struct Cilium {
     node: Host,
     pod: Host,
     topology: Topology,
+    reconciler: Reconciler,
     datapath: Option<Datapath>,
     api: Option<AgentApi>,
 }
@@ -54,10 +61,12 @@ impl Cilium {
         topology: Topology,
         running: RunningConfig,
         faults: Faults,
+        model: VtepModel,
         fill_map: bool,
     ) -> Self {
         let version = Some(VERSION.to_owned());
-        Self { running, faults, fill_map, version, node, pod, topology, datapath: None, api: None }
+        let (reconciler, datapath, api) = (Reconciler::default(), None, None);
+        Self { running, faults, model, fill_map, version, node, pod, topology, reconciler, datapath, api }
     }
 
     /// Starts or restarts Cilium's agent: new empty maps at the pins, programs that use them, host routes, and the running configuration.
@@ -67,10 +76,12 @@ impl Cilium {
     ///
     /// The kernel refused a map, a program or a route.
     pub fn start(&mut self) -> Result<()> {
-        let entries = if self.fill_map { self.running.vteps.clone() } else { Vec::new() };
+        let entries = if self.fill_map { self.running.listed().to_vec() } else { Vec::new() };
         self.load(&entries)?;
         if self.running.enable_l7_proxy && self.running.enable_vtep {
-            self.add_host_routes()?;
+            for vtep in self.running.listed() {
+                host_routes::add(&self.node, vtep.cidr, self.topology.tunnel_mtu)?;
+            }
         }
         self.write_running_config()?;
         self.api = None;
@@ -125,7 +136,24 @@ impl Cilium {
     ///
     /// The VTEP map does not exist, or is full.
     pub fn sync(&self) -> Result<()> {
-        self.running.vteps.iter().try_for_each(|vtep| self.put_vtep(vtep.key(), vtep.value()))
+        self.running.listed().iter().try_for_each(|vtep| self.put_entry(vtep.cidr, vtep.value()))
+    }
+
+    /// Does what Cilium does when its custom resources result in these VTEPs: puts their entries, and deletes those that an earlier call put
+    /// and that are no longer among them. It touches no other entry, not even one that another program wrote. With `enable-l7-proxy`, it
+    /// does the same with host routes.
+    ///
+    /// After a start it remembers no entry, because the map is new.
+    ///
+    /// # Errors
+    ///
+    /// The VTEP map does not exist, or is full; the kernel refused a route.
+    pub fn reconcile(&mut self, vteps: &[Vtep]) -> Result<()> {
+        self.reconciler.entries(vteps)?;
+        if self.running.enable_l7_proxy {
+            self.reconciler.routes(vteps, &self.node, self.topology.tunnel_mtu)?;
+        }
+        Ok(())
     }
 
     /// The path of the VTEP map's pin.
@@ -143,7 +171,36 @@ impl Cilium {
         MapInfo::from_pin(pin(VTEP_MAP)).context("failed to open the pinned VTEP map")
     }
 
-    /// The entries of the pinned VTEP map.
+    /// The entries of the pinned VTEP map, of either type. In a hash, all have the prefix length of the running mask.
+    ///
+    /// # Errors
+    ///
+    /// The map does not exist, or has another layout; the running mask is none.
+    pub fn entries(&self) -> Result<BTreeMap<Ipv4Net, VtepValue>> {
+        VtepMap::open()?.entries(self.running.vtep_mask)
+    }
+
+    /// Writes an entry of the pinned VTEP map, of either type. A hash has no prefix length: only the network address counts.
+    ///
+    /// # Errors
+    ///
+    /// The map does not exist, has another layout, or is full.
+    pub fn put_entry(&self, cidr: Ipv4Net, value: VtepValue) -> Result<()> {
+        VtepMap::open()?.put(cidr, value)
+    }
+
+    /// Deletes an entry of the pinned VTEP map, of either type.
+    ///
+    /// # Errors
+    ///
+    /// The map or the entry does not exist.
+    pub fn delete_entry(&self, cidr: Ipv4Net) -> Result<()> {
+        let existed = VtepMap::open()?.delete(cidr)?;
+        ensure!(existed, "the VTEP map has no entry for {cidr}");
+        Ok(())
+    }
+
+    /// The entries of the pinned VTEP map, which is a hash.
     ///
     /// # Errors
     ///
@@ -152,7 +209,7 @@ impl Cilium {
         self.vtep_map()?.iter().collect::<Result<_, _>>().context("failed to read the VTEP map")
     }
 
-    /// Writes an entry of the pinned VTEP map.
+    /// Writes an entry of the pinned VTEP map, which is a hash.
     ///
     /// # Errors
     ///
@@ -161,7 +218,7 @@ impl Cilium {
         self.vtep_map()?.insert(key, value, 0).with_context(|| format!("failed to write the VTEP entry {key:?}"))
     }
 
-    /// Deletes an entry of the pinned VTEP map.
+    /// Deletes an entry of the pinned VTEP map, which is a hash.
     ///
     /// # Errors
     ///
@@ -218,25 +275,11 @@ impl Cilium {
     }
 
     fn load(&mut self, entries: &[Vtep]) -> Result<()> {
-        let mask = self.running.enable_vtep.then_some(self.running.vtep_mask);
+        let vteps = Vteps { model: self.model, mask: self.running.vtep_mask, entries };
+        let vteps = self.running.enable_vtep.then_some(vteps);
         // The new programs come after the old ones, and so are unused until those are detached: every packet passes one of them.
-        self.datapath = Some(Datapath::load(&self.node, &self.pod, &self.topology, mask, entries, self.faults)?);
-        Ok(())
-    }
-
-    /// Like Cilium, takes an intact route to mean that the rule exists, too.
-    fn add_host_routes(&self) -> Result<()> {
-        let mtu = self.topology.tunnel_mtu;
-        for cidr in self.running.vteps.iter().map(|vtep| vtep.cidr) {
-            // This fails if the table does not exist yet.
-            let present = self.node.ip(&format!("route show table 202 {cidr}")).unwrap_or_default();
-            if present.is_empty() {
-                self.node.ip(&format!(
-                    "route add {cidr} dev cilium_host scope link mtu {mtu} table 202
-                     rule add priority 112 to {cidr} lookup 202"
-                ))?;
-            }
-        }
+        self.datapath = Some(Datapath::load(&self.node, &self.pod, &self.topology, vteps, self.faults)?);
+        self.reconciler.restart();
         Ok(())
     }
 

@@ -17,8 +17,8 @@ use aya::{
     programs::{SchedClassifier, TcAttachType, tc},
 };
 use vtep_lab_ebpf::{
-    ENDPOINT_HOST, EndpointInfo, EndpointKey, IPCACHE_STATIC_PREFIX, IpcacheKey, IpcacheValue, Settings, VtepKey,
-    VtepValue, endpoint_key, ipcache_key,
+    ENDPOINT_HOST, EndpointInfo, EndpointKey, IPCACHE_STATIC_PREFIX, IpcacheKey, IpcacheValue, Settings, endpoint_key,
+    ipcache_key,
 };
 
 use crate::{
@@ -28,9 +28,12 @@ use crate::{
     mounts::PINS,
     network::POD_DEVICE,
     topology::{Topology, Tunnel, Vtep},
+    vtep_map::{VtepMap, VtepModel},
 };
 
 pub(crate) const VTEP_MAP: &str = "cilium_vtep_map";
+/// The object's name of the trie, which is pinned as [`VTEP_MAP`].
+const VTEP_TRIE: &str = "cilium_vtep_map_trie";
 pub(crate) const IPCACHE_MAP: &str = "cilium_ipcache_v2";
 const ENDPOINT_MAP: &str = "cilium_lxc";
 pub(crate) const METRICS_MAP: &str = "cilium_metrics";
@@ -71,6 +74,15 @@ unsafe impl Pod for Record<vtep_lab_ebpf::MetricsKey> {}
 // SAFETY: as above.
 unsafe impl Pod for Record<vtep_lab_ebpf::MetricsValue> {}
 
+/// How the programs look up VTEPs, and the first entries of the map.
+#[derive(Clone, Copy)]
+pub(crate) struct Vteps<'a> {
+    pub(crate) model: VtepModel,
+    /// Only the hash needs it.
+    pub(crate) mask: Ipv4Addr,
+    pub(crate) entries: &'a [Vtep],
+}
+
 /// Attached programs; dropping this detaches them.
 #[derive(Debug)]
 pub(crate) struct Datapath {
@@ -83,16 +95,15 @@ pub(crate) struct Datapath {
 impl Datapath {
     /// Creates new maps, pins them, fills them, and attaches the programs.
     ///
-    /// Without `vtep_mask`, like in Cilium with VTEP disabled, the programs know no VTEP and the map's pin remains unchanged.
+    /// Without `vteps`, like in Cilium with VTEP disabled, the programs know no VTEP and the map's pin remains unchanged.
     pub(crate) fn load(
         node: &Host,
         pod: &Host,
         topology: &Topology,
-        vtep_mask: Option<Ipv4Addr>,
-        vteps: &[Vtep],
+        vteps: Option<Vteps<'_>>,
         faults: Faults,
     ) -> Result<Self> {
-        let settings = Record(settings(node, topology.tunnel, vtep_mask, faults)?);
+        let settings = Record(settings(node, topology.tunnel, vteps, faults)?);
         let mut loader = EbpfLoader::new();
         loader.override_global("SETTINGS", &settings, true);
         for map in [IPCACHE_MAP, ENDPOINT_MAP] {
@@ -100,17 +111,17 @@ impl Datapath {
             loader.map_pin_path(map, Cow::Owned(pin(map)));
         }
         loader.map_pin_path(METRICS_MAP, Cow::Owned(pin(METRICS_MAP)));
-        if vtep_mask.is_some() {
+        if let Some(Vteps { model, .. }) = vteps {
             remove_pin(VTEP_MAP)?;
-            loader.map_pin_path(VTEP_MAP, Cow::Owned(pin(VTEP_MAP)));
+            loader.map_pin_path(name(model), Cow::Owned(pin(VTEP_MAP)));
         }
         let mut ebpf = loader
             .load(include_bytes_aligned!(concat!(env!("OUT_DIR"), "/datapath")))
             .context("failed to load the lab's datapath")?;
         fill_endpoints(&mut ebpf, node.link(POD_DEVICE)?, pod.link("eth0")?.mac, topology)?;
         fill_ipcache(&mut ebpf, topology)?;
-        if vtep_mask.is_some() {
-            fill_vteps(&mut ebpf, vteps)?;
+        if let Some(Vteps { model, entries, .. }) = vteps {
+            fill_vteps(&mut ebpf, model, entries)?;
         }
         // From here on, dropping the value detaches the programs inside the node.
         let mut datapath = Self { node: node.clone(), tunnel: topology.tunnel, ebpf: Some(ebpf) };
@@ -186,12 +197,20 @@ pub(crate) fn remove_all_pins() -> Result<()> {
     [VTEP_MAP, IPCACHE_MAP, ENDPOINT_MAP, METRICS_MAP].into_iter().try_for_each(remove_pin)
 }
 
-fn settings(node: &Host, tunnel: Tunnel, vtep_mask: Option<Ipv4Addr>, faults: Faults) -> Result<Settings> {
+/// The map's name in the object.
+const fn name(model: VtepModel) -> &'static str {
+    match model {
+        VtepModel::Hash => VTEP_MAP,
+        VtepModel::Trie => VTEP_TRIE,
+    }
+}
+
+fn settings(node: &Host, tunnel: Tunnel, vteps: Option<Vteps<'_>>, faults: Faults) -> Result<Settings> {
     let device = node.link(tunnel.device())?;
     let Faults { zero_mac_arp, accept_any_vni } = faults;
     Ok(Settings {
         // An unpinned map stays empty, and a look-up in an empty map fails with any mask.
-        vtep_mask: vtep_mask.map_or([0; 4], |mask| mask.octets()),
+        vtep_mask: vteps.map_or([0; 4], |vteps| vteps.mask.octets()),
         tunnel_ifindex: device.index,
         net_ifindex: node.link("cilium_net")?.index,
         pod_identity: IDENTITY_POD,
@@ -199,7 +218,8 @@ fn settings(node: &Host, tunnel: Tunnel, vtep_mask: Option<Ipv4Addr>, faults: Fa
         host_mac: node.link("cilium_host")?.mac.0,
         check_vni: u8::from(!accept_any_vni && tunnel != Tunnel::UserGeneve),
         zero_mac_arp: u8::from(zero_mac_arp),
-        reserved: [0; 2],
+        vtep_trie: u8::from(vteps.is_some_and(|vteps| vteps.model == VtepModel::Trie)),
+        reserved: 0,
     })
 }
 
@@ -233,13 +253,10 @@ fn fill_endpoints(ebpf: &mut Ebpf, device: Link, pod_mac: Mac, topology: &Topolo
     Ok(())
 }
 
-fn fill_vteps(ebpf: &mut Ebpf, vteps: &[Vtep]) -> Result<()> {
-    let map = ebpf.map_mut(VTEP_MAP).context("the object has no VTEP map")?;
-    let mut map: HashMap<_, VtepKey, VtepValue> = map.try_into()?;
-    for vtep in vteps {
-        map.insert(vtep.key(), vtep.value(), 0).context("failed to write a VTEP entry")?;
-    }
-    Ok(())
+fn fill_vteps(ebpf: &mut Ebpf, model: VtepModel, vteps: &[Vtep]) -> Result<()> {
+    let map = ebpf.map_mut(name(model)).context("the object has no VTEP map")?;
+    let mut map = VtepMap::try_from(map)?;
+    vteps.iter().try_for_each(|vtep| map.put(vtep.cidr, vtep.value()))
 }
 
 /// The entries of a captured ipcache: local addresses, and the world. It has no VTEP.

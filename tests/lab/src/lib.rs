@@ -19,7 +19,7 @@
 //! - [`Topology`]: the addresses, F5's by default, and the kind of [`Tunnel`].
 //! - [`Builder`]: the options of a lab.
 //! - [`Host`]: a namespace, and operations inside it.
-//! - [`Cilium`], [`RunningConfig`], [`Faults`]: the acts of Cilium that a test requests.
+//! - [`Cilium`], [`RunningConfig`], [`VtepModel`], [`Faults`]: the acts of Cilium that a test requests.
 //! - [`Config`]: the mounted ConfigMap.
 //! - [`ping()`], [`arp()`], [`proxy()`]: observations from outside.
 //!
@@ -39,6 +39,7 @@ mod config;
 mod datapath;
 mod geneve;
 mod host;
+mod host_routes;
 mod mac;
 mod mounts;
 mod namespace;
@@ -46,8 +47,10 @@ mod network;
 mod packet;
 mod ping;
 mod proxy;
+mod reconciler;
 mod running;
 mod topology;
+mod vtep_map;
 
 pub use crate::{
     arp::{ArpRequest, arp},
@@ -62,6 +65,7 @@ pub use crate::{
     proxy::{Proxy, proxy},
     running::RunningConfig,
     topology::{BigIpAddresses, Topology, Tunnel, Vtep},
+    vtep_map::VtepModel,
 };
 use crate::{geneve::UserDevice, mounts::Mounts, network::Network};
 
@@ -105,7 +109,8 @@ impl Lab {
     }
 
     fn build(builder: Builder) -> Result<Self> {
-        let Builder { topology, mut running, faults, vteps, fill_map, cilium_running, api_host, second } = builder;
+        let Builder { topology, mut running, faults, model, vteps, fill_map, cilium_running, api_host, second } =
+            builder;
         ensure!(nix::unistd::geteuid().is_root(), "the lab needs root: it makes namespaces, mounts and eBPF programs");
         let mounts = Mounts::new()?;
         let Network { underlay, node, pod, bigips, user_devices } = Network::new(&topology)?;
@@ -114,7 +119,7 @@ impl Lab {
         running.vteps = vteps.unwrap_or_else(|| topology.vteps());
         running.tunnel = topology.tunnel;
         running.tunnel_port = topology.tunnel_port;
-        let mut cilium = Cilium::new(node.clone(), pod.clone(), topology.clone(), running, faults, fill_map);
+        let mut cilium = Cilium::new(node.clone(), pod.clone(), topology.clone(), running, faults, model, fill_map);
         if cilium_running {
             cilium.start()?;
         }

@@ -17,6 +17,8 @@ use crate::{
 pub struct RunningConfig {
     pub enable_vtep: bool,
     pub vteps: Vec<Vtep>,
+    /// Whether the configuration has lists of VTEPs at all. Without them, as in releases that read custom resources, `vteps` means nothing.
+    pub vtep_lists: bool,
     /// `vtep-mask`: one for all VTEPs, whatever their prefix lengths.
     pub vtep_mask: Ipv4Addr,
     pub enable_l7_proxy: bool,
@@ -33,6 +35,7 @@ impl Default for RunningConfig {
         Self {
             enable_vtep: true,
             vteps: Vec::new(),
+            vtep_lists: true,
             vtep_mask: Ipv4Addr::new(255, 255, 255, 0),
             enable_l7_proxy: false,
             enable_policy: "never".into(),
@@ -46,6 +49,11 @@ impl Default for RunningConfig {
 }
 
 impl RunningConfig {
+    /// The VTEPs of the lists.
+    pub(crate) fn listed(&self) -> &[Vtep] {
+        if self.vtep_lists { &self.vteps } else { &[] }
+    }
+
     /// Writes `state/agent-runtime-config.json` and `state/globals/node_config.h`. `encap_ifindex` is the tunnel device's index.
     pub(crate) fn write(&self, encap_ifindex: u32) -> Result<()> {
         let state = Path::new(CILIUM_RUN).join("state");
@@ -64,10 +72,7 @@ impl RunningConfig {
     }
 
     fn to_json(&self) -> Value {
-        let cidrs: Vec<_> = self.vteps.iter().map(|vtep| cidr(vtep.cidr)).collect();
-        let endpoints: Vec<_> = self.vteps.iter().map(|vtep| vtep.endpoint.to_string()).collect();
-        let macs: Vec<_> = self.vteps.iter().map(|vtep| vtep.mac.to_string().to_lowercase()).collect();
-        json!({
+        let mut config = json!({
             "CreationTime": jiff::Timestamp::now().to_string(),
             "BpfDir": "/var/lib/cilium/bpf",
             "RunDir": "/var/run/cilium",
@@ -83,11 +88,15 @@ impl RunningConfig {
             "EnableIPSec": self.enable_ipsec,
             "EnableWireguard": self.enable_wireguard,
             "EnableVTEP": self.enable_vtep,
-            "VtepEndpoints": endpoints,
-            "VtepCIDRs": cidrs,
             "VtepCidrMask": self.vtep_mask.to_string(),
-            "VtepMACs": macs,
-        })
+        });
+        if self.vtep_lists {
+            let list = |value: fn(&Vtep) -> Value| self.vteps.iter().map(value).collect::<Value>();
+            config["VtepEndpoints"] = list(|vtep| json!(vtep.endpoint.to_string()));
+            config["VtepCIDRs"] = list(|vtep| cidr(vtep.cidr));
+            config["VtepMACs"] = list(|vtep| json!(vtep.mac.to_string().to_lowercase()));
+        }
+        config
     }
 
     fn to_header(&self, encap_ifindex: u32) -> String {

@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, fs, path::Path, thread, time::Duration};
 
 use anyhow::{Context, Result};
-use aya::maps::{LpmTrie, Map, MapData, MapInfo};
+use aya::maps::{LpmTrie, Map, MapData, MapInfo, MapType};
+use ipnet::Ipv4Net;
 use serde_json::Value;
-use vtep_lab::{CILIUM_RUN, Lab, PINS, PingResult, ping};
+use vtep_lab::{CILIUM_RUN, Lab, PINS, PingResult, Vtep, VtepModel, ping};
 
 #[test]
 fn maps_have_ciliums_shape() -> Result<()> {
@@ -32,6 +33,105 @@ fn vtep_entries_have_ciliums_bytes() -> Result<()> {
     let entries: BTreeMap<_, _> =
         lab.cilium.vtep_entries()?.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
     assert_eq!(entries, dump(include_str!("fixtures/map-dump-vtep.json"))?);
+    Ok(())
+}
+
+#[test]
+fn a_trie_has_the_hashs_name_and_values() -> Result<()> {
+    let lab = Lab::builder().vtep_model(VtepModel::Trie).fill_map(true).start()?;
+    let info = lab.cilium.vtep_map_info()?;
+    assert_eq!((info.name_as_str(), info.map_type()?), (Some("cilium_vtep_map"), MapType::LpmTrie));
+    assert_eq!([info.key_size(), info.value_size(), info.max_entries(), info.map_flags()], [8, 16, 8, 1]);
+    assert!(lab.cilium.vtep_entries().is_err(), "it is no hash");
+
+    let map = Map::from_map_data(MapData::from_pin(lab.cilium.vtep_pin())?)?;
+    let map: LpmTrie<_, [u8; 4], [u8; 16]> = map.try_into()?;
+    let mut entries = BTreeMap::new();
+    for entry in map.iter() {
+        let (key, value) = entry?;
+        assert_eq!(key.prefix_len(), 24);
+        entries.insert(key.data().to_vec(), value.to_vec());
+    }
+    assert_eq!(entries, dump(include_str!("fixtures/map-dump-vtep.json"))?);
+    Ok(())
+}
+
+#[test]
+fn entries_of_both_types_read_and_write_alike() -> Result<()> {
+    for model in [VtepModel::Hash, VtepModel::Trie] {
+        let lab = Lab::builder().vtep_model(model).fill_map(true).start()?;
+        let mut expected = of(&lab.topology.vteps());
+        assert_eq!(lab.cilium.entries()?, expected, "{model:?}");
+        let (cidr, value) = ("10.1.9.0/24".parse()?, [7; 16]);
+        lab.cilium.put_entry(cidr, value)?;
+        expected.insert(cidr, value);
+        assert_eq!(lab.cilium.entries()?, expected, "{model:?}");
+        lab.cilium.delete_entry(cidr)?;
+        assert!(lab.cilium.delete_entry(cidr).is_err(), "{model:?}: it is gone");
+        assert_eq!(lab.cilium.entries()?, of(&lab.topology.vteps()), "{model:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_release_with_a_trie_replaces_the_hash() -> Result<()> {
+    let mut lab = Lab::builder().fill_map(true).start()?;
+    lab.cilium.model = VtepModel::Trie;
+    let traffic = in_background(&lab);
+    lab.cilium.start()?;
+    assert_eq!(lab.cilium.vtep_map_info()?.key_size(), 8);
+    let seen = traffic.join().map_err(|_| anyhow::anyhow!("the ping panicked"))??;
+    assert!(seen.is_complete(), "{seen:?}");
+    Ok(())
+}
+
+#[test]
+fn a_reconciliation_touches_only_its_own_entries() -> Result<()> {
+    for model in [VtepModel::Hash, VtepModel::Trie] {
+        let mut lab = Lab::builder().vtep_model(model).vtep_lists(false).fill_map(true).start()?;
+        assert!(lab.cilium.entries()?.is_empty(), "{model:?}: no list, no entry");
+        let [first, second] = lab.topology.vteps()[..] else { anyhow::bail!("two BIG-IPs") };
+        let foreign = Vtep { cidr: "10.9.9.0/24".parse()?, ..second };
+        lab.cilium.put_entry(foreign.cidr, foreign.value())?;
+        lab.cilium.reconcile(&[first, second])?;
+        assert_eq!(lab.cilium.entries()?, of(&[first, second, foreign]), "{model:?}");
+        assert!(to_first(&lab, 3)?.is_complete(), "{model:?}");
+        lab.cilium.sync()?;
+
+        let moved = Vtep { endpoint: second.endpoint, mac: second.mac, ..first };
+        lab.cilium.reconcile(&[moved])?;
+        assert_eq!(lab.cilium.entries()?, of(&[moved, foreign]), "{model:?}");
+        assert_eq!(to_first(&lab, 3)?.received, 0, "{model:?}");
+        lab.cilium.delete_entry(first.cidr)?;
+        lab.cilium.reconcile(&[])?;
+        assert_eq!(lab.cilium.entries()?, of(&[foreign]), "{model:?}: what is gone is no error");
+
+        lab.cilium.reconcile(&[first])?;
+        lab.cilium.start()?;
+        lab.cilium.put_entry(first.cidr, second.value())?;
+        lab.cilium.reconcile(&[second])?;
+        let entries = [(first.cidr, second.value()), (second.cidr, second.value())];
+        assert_eq!(lab.cilium.entries()?, entries.into(), "{model:?}: a start forgets what was put before");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reconciliation_touches_only_its_own_routes() -> Result<()> {
+    let mut lab = Lab::builder().l7_proxy(true).vtep_lists(false).start()?;
+    let [first, second] = lab.topology.vteps()[..] else { anyhow::bail!("two BIG-IPs") };
+    assert_eq!(lab.node.ip("rule show priority 112")?, "");
+    let routes = |lab: &Lab| -> Result<[String; 2]> {
+        Ok([lab.node.ip("route show table 202")?, lab.node.ip("rule show priority 112")?])
+    };
+    lab.node.ip(&format!("route add {} dev cilium_host scope link table 202", second.cidr))?;
+    let before = routes(&lab)?;
+    lab.cilium.reconcile(&[first, second])?;
+    let route = "10.1.5.0/24 dev cilium_host scope link \n10.1.6.0/24 dev cilium_host scope link mtu 1450 \n";
+    assert_eq!(routes(&lab)?, [route, "112:\tfrom all to 10.1.6.0/24 lookup 202\n"]);
+    assert!(ping(&lab.node, None, lab.bigips[0].addresses.self_ip.addr(), 3, Duration::from_millis(10))?.is_complete());
+    lab.cilium.reconcile(&[])?;
+    assert_eq!(routes(&lab)?, before);
     Ok(())
 }
 
@@ -69,6 +169,17 @@ fn the_running_configuration_reads_as_ciliums() -> Result<()> {
     let header = fs::read_to_string(state.join("globals/node_config.h"))?;
     let captured = include_str!("fixtures/node_config.h").replace("ENCAP_IFINDEX 5", &format!("ENCAP_IFINDEX {index}"));
     assert_eq!(header.trim(), captured.trim());
+    Ok(())
+}
+
+#[test]
+fn a_running_configuration_without_lists_has_the_mask() -> Result<()> {
+    let _lab = Lab::builder().vtep_lists(false).start()?;
+    let written = fs::read_to_string(Path::new(CILIUM_RUN).join("state/agent-runtime-config.json"))?;
+    let written: Value = serde_json::from_str(&written)?;
+    let keys = written.as_object().context("an object")?.keys().filter(|key| key.to_lowercase().contains("vtep"));
+    assert_eq!(keys.collect::<Vec<_>>(), ["EnableVTEP", "VtepCidrMask"]);
+    assert_eq!((&written["EnableVTEP"], &written["VtepCidrMask"]), (&true.into(), &"255.255.255.0".into()));
     Ok(())
 }
 
@@ -172,6 +283,10 @@ fn sorted(text: &str) -> String {
     let mut lines: Vec<_> = text.split_inclusive('\n').collect();
     lines.sort_unstable();
     lines.concat()
+}
+
+fn of(vteps: &[Vtep]) -> BTreeMap<Ipv4Net, [u8; 16]> {
+    vteps.iter().map(|vtep| (vtep.cidr, vtep.value())).collect()
 }
 
 /// A map in the output of bpftool.

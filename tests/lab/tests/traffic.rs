@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use vtep_lab::{BIGIP_TUNNEL, Faults, Host, Lab, PingResult, Topology, Tunnel, ping};
+use vtep_lab::{BIGIP_TUNNEL, Faults, Host, Lab, PingResult, Topology, Tunnel, VtepModel, ping};
 
 const INTERVAL: Duration = Duration::from_millis(20);
 
@@ -21,6 +21,30 @@ fn pod_and_bigips_reach_each_other() -> Result<()> {
             assert!(back.is_complete(), "{tunnel:?}, {} to pod: {back:?}", bigip.host.name());
         }
     }
+    Ok(())
+}
+
+#[test]
+fn in_a_trie_the_longest_prefix_wins() -> Result<()> {
+    let mut topology = Topology::default();
+    topology.bigips[1].self_ip = "10.1.5.36/16".parse()?;
+    let lab = Lab::builder().topology(topology).vtep_model(VtepModel::Trie).fill_map(true).start()?;
+    for bigip in &lab.bigips {
+        let there = three(&lab.pod, bigip.addresses.self_ip.addr())?;
+        assert!(there.is_complete(), "pod to {}: {there:?}", bigip.host.name());
+        let back = three(&bigip.host, lab.topology.pod_ip)?;
+        assert!(back.is_complete(), "{} to pod: {back:?}", bigip.host.name());
+    }
+    // Both BIG-IPs have the address from here on, so that the one that gets a packet answers it.
+    let (narrow, wide) = (&lab.bigips[0], &lab.bigips[1]);
+    let both = narrow.addresses.self_ip.addr();
+    wide.host.ip(&format!("addr add {both}/32 dev {BIGIP_TUNNEL}"))?;
+    narrow.down()?;
+    assert_eq!(three(&lab.pod, both)?.received, 0, "the longer prefix leads to the first, which is down");
+    lab.cilium.delete_entry(narrow.addresses.vtep().cidr)?;
+    assert!(three(&lab.pod, both)?.is_complete(), "without it, the shorter one leads to the second");
+    lab.cilium.delete_entry(wide.addresses.vtep().cidr)?;
+    assert_eq!(three(&lab.pod, both)?.received, 0, "without both, nothing does");
     Ok(())
 }
 
@@ -143,22 +167,24 @@ fn without_host_routes_the_node_does_not_reach_bigip() -> Result<()> {
 
 #[test]
 fn a_wrong_vni_is_dropped_and_counted() -> Result<()> {
-    let mut topology = Topology::default();
-    topology.bigips[0].vni = 3;
-    let mut lab = Lab::builder().topology(topology).fill_map(true).start()?;
-    let pod = lab.topology.pod_ip;
-    // BIG-IP's tunnel does not accept answers with VNI 2 either, so the test configures the MAC.
-    let mac = lab.node.link("cilium_vxlan")?.mac;
-    lab.bigips[0].host.ip(&format!("neigh add {pod} lladdr {mac} dev {BIGIP_TUNNEL} nud permanent"))?;
-    assert_eq!(lab.cilium.dropped_for_vni()?, 0);
-    let lost = three(&lab.bigips[0].host, pod)?;
-    assert_eq!((lost.received, lab.cilium.dropped_for_vni()?), (0, u64::from(lost.sent)));
-    assert!(three(&lab.bigips[1].host, pod)?.is_complete(), "the other is not concerned");
+    for model in [VtepModel::Hash, VtepModel::Trie] {
+        let mut topology = Topology::default();
+        topology.bigips[0].vni = 3;
+        let mut lab = Lab::builder().topology(topology).vtep_model(model).fill_map(true).start()?;
+        let pod = lab.topology.pod_ip;
+        // BIG-IP's tunnel does not accept answers with VNI 2 either, so the test configures the MAC.
+        let mac = lab.node.link("cilium_vxlan")?.mac;
+        lab.bigips[0].host.ip(&format!("neigh add {pod} lladdr {mac} dev {BIGIP_TUNNEL} nud permanent"))?;
+        assert_eq!(lab.cilium.dropped_for_vni()?, 0);
+        let lost = three(&lab.bigips[0].host, pod)?;
+        assert_eq!((lost.received, lab.cilium.dropped_for_vni()?), (0, u64::from(lost.sent)));
+        assert!(three(&lab.bigips[1].host, pod)?.is_complete(), "the other is not concerned");
 
-    lab.cilium.faults = Faults { accept_any_vni: true, ..Faults::default() };
-    lab.cilium.start()?;
-    three(&lab.bigips[0].host, pod)?;
-    assert_eq!(lab.cilium.dropped_for_vni()?, u64::from(lost.sent), "nothing more is dropped without the check");
+        lab.cilium.faults = Faults { accept_any_vni: true, ..Faults::default() };
+        lab.cilium.start()?;
+        three(&lab.bigips[0].host, pod)?;
+        assert_eq!(lab.cilium.dropped_for_vni()?, u64::from(lost.sent), "nothing more is dropped without the check");
+    }
     Ok(())
 }
 

@@ -1,48 +1,51 @@
 //! Discovery: the paths by which clients learn which resources the server has.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
-use crate::resource::{CiliumVersions, Resource};
+use crate::resource::{Resource, Served};
 
 /// The answer to a path that is not a resource; `None` if the real server has no such page.
-pub(crate) fn answer(path: &str, cilium: CiliumVersions) -> Option<Value> {
+pub(crate) fn answer(path: &str, served: Served) -> Option<Value> {
     let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     match segments.as_slice() {
         ["version"] => Some(version()),
         ["api"] => Some(json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] })),
-        ["api", version] => resources("", version, cilium),
+        ["api", version] => resources("", version, served),
         ["apis"] => {
-            let groups: Vec<_> = GROUPS.iter().filter_map(|group| describe(group, cilium)).collect();
+            let groups: Vec<_> = GROUPS.iter().filter_map(|group| describe(group, served)).collect();
             Some(json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups }))
         }
         ["apis", group] => {
-            let mut described = describe(group, cilium)?;
+            let mut described = describe(group, served)?;
             described["kind"] = json!("APIGroup");
             described["apiVersion"] = json!("v1");
             Some(described)
         }
-        ["apis", group, version] => resources(group, version, cilium),
+        ["apis", group, version] => resources(group, version, served),
         _ => None,
     }
 }
 
 const GROUPS: [&str; 3] = ["discovery.k8s.io", "events.k8s.io", "cilium.io"];
 
-fn describe(group: &str, cilium: CiliumVersions) -> Option<Value> {
-    let resource = Resource::ALL.into_iter().find(|resource| resource.group() == group && !group.is_empty())?;
-    let versions: Vec<_> = resource
-        .versions(cilium)
-        .iter()
-        .map(|version| json!({ "groupVersion": resource.api_version(version), "version": version }))
+fn describe(group: &str, served: Served) -> Option<Value> {
+    let of_group = Resource::ALL.into_iter().filter(|resource| resource.group() == group && !group.is_empty());
+    // In the order of preference, which for these names is that of the alphabet.
+    let versions: BTreeSet<_> = of_group.flat_map(|resource| resource.versions(served)).collect();
+    let versions: Vec<_> = versions
+        .into_iter()
+        .map(|version| json!({ "groupVersion": format!("{group}/{version}"), "version": version }))
         .collect();
     let preferred = versions.first()?.clone();
     Some(json!({ "name": group, "versions": versions, "preferredVersion": preferred }))
 }
 
-fn resources(group: &str, version: &str, cilium: CiliumVersions) -> Option<Value> {
+fn resources(group: &str, version: &str, served: Served) -> Option<Value> {
     let served: Vec<_> = Resource::ALL
         .into_iter()
-        .filter(|resource| resource.group() == group && resource.versions(cilium).contains(&version))
+        .filter(|resource| resource.group() == group && resource.versions(served).contains(&version))
         .collect();
     let group_version = served.first()?.api_version(version);
     let mut listed: Vec<_> = served.iter().map(|resource| describe_resource(*resource)).collect();

@@ -66,9 +66,9 @@ fn answer(
     headers: &HeaderMap,
     abort: &mpsc::UnboundedSender<Abort>,
 ) -> Result<Reply, Failure> {
-    let (token, cilium) = {
+    let (token, served) = {
         let state = shared.state();
-        (state.token.clone(), state.cilium)
+        (state.token.clone(), state.served)
     };
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if token.is_some_and(|token| header(AUTHORIZATION) != format!("Bearer {token}")) {
@@ -78,7 +78,7 @@ fn answer(
         return Err(Failure::plain(406, "NotAcceptable", "this server speaks plain application/json only"));
     }
     if request.resource.is_empty() {
-        return Ok(match discovery::answer(&request.path, cilium) {
+        return Ok(match discovery::answer(&request.path, served) {
             Some(page) => Reply::Json(StatusCode::OK, page),
             None if ["/livez", "/readyz", "/healthz"].contains(&request.path.as_str()) => {
                 Reply::Json(StatusCode::OK, Value::from("ok"))
@@ -86,7 +86,7 @@ fn answer(
             None => Reply::NoPage,
         });
     }
-    let Some(resource) = Resource::find(&request.group, &request.version, &request.resource, cilium) else {
+    let Some(resource) = Resource::find(&request.group, &request.version, &request.resource, served) else {
         return Ok(Reply::NoPage);
     };
     if request.verb == Verb::Watch {

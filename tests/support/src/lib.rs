@@ -9,13 +9,13 @@
 //! - [`ApiServer`]: start it, store objects, inject faults, read the recorded requests.
 //! - [`Fault`], [`Matcher`], [`Times`]: the faults, the requests that they apply to, and how often.
 //! - [`Request`], [`Verb`]: one recorded request, in the terms of RBAC.
-//! - [`Resource`], [`CiliumVersions`]: the resources that the server serves.
+//! - [`Resource`], [`CiliumVersions`], [`VtepVersions`]: the resources that the server serves.
 //! - [`objects`]: the JSON of the objects that tests need.
 //!
 //! It serves `configmaps`, `nodes` (with `status`), `events.k8s.io/v1` events, `endpointslices.discovery.k8s.io`,
-//! `ciliumnodeconfigs.cilium.io` in the versions that are switched on, `ciliumnodes.cilium.io`, and discovery. It has no TLS, no paging
-//! and no schemas, and of label selectors only equality. Clients get exactly the objects that a test stores, also objects of the wrong
-//! shape. It writes nothing to disk.
+//! `ciliumnodeconfigs.cilium.io`, `ciliumvtepconfigs.cilium.io` and `ciliumvtepnodeconfigs.cilium.io` in the versions that are switched
+//! on, `ciliumnodes.cilium.io`, and discovery. It has no TLS, no paging and no schemas, and of label selectors only equality. Clients get
+//! exactly the objects that a test stores, also objects of the wrong shape. It writes nothing to disk.
 
 mod connection;
 mod discovery;
@@ -39,7 +39,7 @@ mod watch;
 pub use crate::{
     fault::{After, Fault, Matcher, Times},
     record::{Request, Verb},
-    resource::{CiliumVersions, Resource},
+    resource::{CiliumVersions, Resource, VtepVersions},
     server::ApiServer,
     shared::{TooOld, USER},
 };

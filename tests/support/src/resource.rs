@@ -7,6 +7,10 @@ pub enum Resource {
     CiliumNodeConfigs,
     /// `ciliumnodes.cilium.io/v2`, cluster-wide; served unless the CRDs are absent.
     CiliumNodes,
+    /// `ciliumvtepconfigs.cilium.io`, cluster-wide.
+    CiliumVtepConfigs,
+    /// `ciliumvtepnodeconfigs.cilium.io/v2alpha1`, cluster-wide.
+    CiliumVtepNodeConfigs,
     /// `configmaps`, namespaced.
     ConfigMaps,
     /// `endpointslices.discovery.k8s.io`, namespaced.
@@ -20,7 +24,7 @@ pub enum Resource {
 /// The served versions of `ciliumnodeconfigs.cilium.io`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CiliumVersions {
-    /// The CRDs are absent, `ciliumnodes` too: the group answers 404.
+    /// The CRDs are absent, `ciliumnodes` too: without the CRDs for VTEPs, the group answers 404.
     Absent,
     /// Only `v2`.
     V2,
@@ -29,6 +33,25 @@ pub enum CiliumVersions {
     /// Both, `v2` preferred.
     #[default]
     Both,
+}
+
+/// The served versions of the CRDs for VTEPs, independently of [`CiliumVersions`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VtepVersions {
+    /// The CRDs are absent: Cilium has its VTEPs from `cilium-config`.
+    #[default]
+    Absent,
+    /// Only `ciliumvtepconfigs`, in `v2`, as EKS's builds of Cilium have it.
+    V2,
+    /// `ciliumvtepconfigs` and `ciliumvtepnodeconfigs` in `v2alpha1`, as upstream Cilium has them.
+    V2alpha1,
+}
+
+/// What the server serves of Cilium's group.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Served {
+    pub(crate) cilium: CiliumVersions,
+    pub(crate) vtep: VtepVersions,
 }
 
 impl CiliumVersions {
@@ -43,23 +66,50 @@ impl CiliumVersions {
     }
 }
 
+impl VtepVersions {
+    fn of_configs(self) -> &'static [&'static str] {
+        match self {
+            Self::Absent => &[],
+            Self::V2 => &["v2"],
+            Self::V2alpha1 => &["v2alpha1"],
+        }
+    }
+
+    fn of_node_configs(self) -> &'static [&'static str] {
+        match self {
+            Self::Absent | Self::V2 => &[],
+            Self::V2alpha1 => &["v2alpha1"],
+        }
+    }
+}
+
 impl Resource {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::CiliumNodeConfigs, Self::CiliumNodes, Self::ConfigMaps, Self::EndpointSlices, Self::Events, Self::Nodes];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::CiliumNodeConfigs,
+        Self::CiliumNodes,
+        Self::CiliumVtepConfigs,
+        Self::CiliumVtepNodeConfigs,
+        Self::ConfigMaps,
+        Self::EndpointSlices,
+        Self::Events,
+        Self::Nodes,
+    ];
 
     /// The resource of a request, if the server serves that group and version.
-    pub(crate) fn find(group: &str, version: &str, plural: &str, cilium: CiliumVersions) -> Option<Self> {
-        let served = |resource: &Self| resource.plural() == plural && resource.group() == group;
-        let resource = Self::ALL.into_iter().find(served)?;
-        resource.versions(cilium).contains(&version).then_some(resource)
+    pub(crate) fn find(group: &str, version: &str, plural: &str, served: Served) -> Option<Self> {
+        let named = |resource: &Self| resource.plural() == plural && resource.group() == group;
+        let resource = Self::ALL.into_iter().find(named)?;
+        resource.versions(served).contains(&version).then_some(resource)
     }
 
     /// The served versions, preferred first.
-    pub(crate) fn versions(self, cilium: CiliumVersions) -> &'static [&'static str] {
+    pub(crate) fn versions(self, served: Served) -> &'static [&'static str] {
         match self {
-            Self::CiliumNodeConfigs => cilium.names(),
-            Self::CiliumNodes if cilium == CiliumVersions::Absent => &[],
+            Self::CiliumNodeConfigs => served.cilium.names(),
+            Self::CiliumNodes if served.cilium == CiliumVersions::Absent => &[],
             Self::CiliumNodes => &["v2"],
+            Self::CiliumVtepConfigs => served.vtep.of_configs(),
+            Self::CiliumVtepNodeConfigs => served.vtep.of_node_configs(),
             Self::ConfigMaps | Self::EndpointSlices | Self::Events | Self::Nodes => &["v1"],
         }
     }
@@ -70,6 +120,8 @@ impl Resource {
         match self {
             Self::CiliumNodeConfigs => "ciliumnodeconfigs",
             Self::CiliumNodes => "ciliumnodes",
+            Self::CiliumVtepConfigs => "ciliumvtepconfigs",
+            Self::CiliumVtepNodeConfigs => "ciliumvtepnodeconfigs",
             Self::ConfigMaps => "configmaps",
             Self::EndpointSlices => "endpointslices",
             Self::Events => "events",
@@ -81,7 +133,9 @@ impl Resource {
     #[must_use]
     pub fn group(self) -> &'static str {
         match self {
-            Self::CiliumNodeConfigs | Self::CiliumNodes => "cilium.io",
+            Self::CiliumNodeConfigs | Self::CiliumNodes | Self::CiliumVtepConfigs | Self::CiliumVtepNodeConfigs => {
+                "cilium.io"
+            }
             Self::EndpointSlices => "discovery.k8s.io",
             Self::ConfigMaps | Self::Nodes => "",
             Self::Events => "events.k8s.io",
@@ -94,6 +148,8 @@ impl Resource {
         match self {
             Self::CiliumNodeConfigs => "CiliumNodeConfig",
             Self::CiliumNodes => "CiliumNode",
+            Self::CiliumVtepConfigs => "CiliumVTEPConfig",
+            Self::CiliumVtepNodeConfigs => "CiliumVTEPNodeConfig",
             Self::ConfigMaps => "ConfigMap",
             Self::EndpointSlices => "EndpointSlice",
             Self::Events => "Event",
@@ -106,7 +162,7 @@ impl Resource {
     pub fn namespaced(self) -> bool {
         match self {
             Self::CiliumNodeConfigs | Self::ConfigMaps | Self::EndpointSlices | Self::Events => true,
-            Self::CiliumNodes | Self::Nodes => false,
+            Self::CiliumNodes | Self::CiliumVtepConfigs | Self::CiliumVtepNodeConfigs | Self::Nodes => false,
         }
     }
 

@@ -19,8 +19,8 @@ use crate::{
     fault::{Fault, Matcher, Times},
     listener::{self, Control},
     record::Request,
-    resource::{CiliumVersions, Resource},
-    shared::{Command, Shared, TooOld},
+    resource::{CiliumVersions, Resource, VtepVersions},
+    shared::{Command, Shared, State, TooOld},
     store::Key,
 };
 
@@ -130,11 +130,16 @@ impl ApiServer {
     /// Serves other versions of CiliumNodeConfig from now on. Open watches of them end regularly, as after a change of the CRD.
     pub fn serve(&self, versions: CiliumVersions) {
         let mut state = self.shared.state();
-        state.cilium = versions;
-        for watch in state.watches.values().filter(|watch| watch.resource == Resource::CiliumNodeConfigs) {
-            // A watch that closes at this moment needs no command.
-            let _ = watch.commands.send(Command::Fault(Fault::End));
-        }
+        state.served.cilium = versions;
+        end_watches(&state, &[Resource::CiliumNodeConfigs]);
+    }
+
+    /// Serves other versions of CiliumVTEPConfig and CiliumVTEPNodeConfig from now on. Open watches of them end regularly. Stored objects
+    /// remain, and clients see them again as soon as their resource is served.
+    pub fn serve_vtep(&self, versions: VtepVersions) {
+        let mut state = self.shared.state();
+        state.served.vtep = versions;
+        end_watches(&state, &[Resource::CiliumVtepConfigs, Resource::CiliumVtepNodeConfigs]);
     }
 
     /// Makes every resourceVersion so far too old for a new watch. Open watches continue.
@@ -223,6 +228,13 @@ impl Drop for ApiServer {
             // If the thread panicked, it has printed the reason already.
             let _ = thread.join();
         }
+    }
+}
+
+fn end_watches(state: &State, resources: &[Resource]) {
+    for watch in state.watches.values().filter(|watch| resources.contains(&watch.resource)) {
+        // A watch that closes at this moment needs no command.
+        let _ = watch.commands.send(Command::Fault(Fault::End));
     }
 }
 

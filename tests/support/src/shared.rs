@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     fault::{Fault, Faults, Matcher},
     record::Request,
-    resource::{CiliumVersions, Resource},
+    resource::{Resource, Served},
     store::Store,
 };
 
@@ -47,7 +47,7 @@ pub(crate) struct State {
     pub(crate) requests: Vec<Request>,
     pub(crate) watches: BTreeMap<u64, OpenWatch>,
     pub(crate) token: Option<String>,
-    pub(crate) cilium: CiliumVersions,
+    pub(crate) served: Served,
     pub(crate) too_old: TooOld,
     pub(crate) bookmark_interval: Duration,
     next_watch: u64,
@@ -76,7 +76,7 @@ impl Shared {
             requests: Vec::new(),
             watches: BTreeMap::new(),
             token: None,
-            cilium: CiliumVersions::default(),
+            served: Served::default(),
             too_old: TooOld::default(),
             bookmark_interval: Duration::from_secs(60),
             next_watch: 0,

@@ -78,6 +78,8 @@ impl Watch {
         let cursor = start.filter(|_| !initial).unwrap_or(state.store.version());
         let objects = if initial || start.is_none() { state.store.list(&selection) } else { Vec::new() };
         let resource = selection.resource;
+        // The resource may have gone after the handler found it.
+        let withdrawn = !resource.versions(state.served).contains(&request.version.as_str());
         let bookmarks = Bookmarks::every(state.bookmark_interval, request.flag("allowWatchBookmarks"));
         let id = state.register(OpenWatch { request: request.clone(), resource, commands: sender });
         let mut watch = Self {
@@ -87,7 +89,7 @@ impl Watch {
             request: request.clone(),
             cursor,
             lines: VecDeque::new(),
-            ending: None,
+            ending: withdrawn.then_some(Ending::End),
             paused_until: None,
             bookmarks,
             deadline: Instant::now() + query::timeout(request),

@@ -53,11 +53,15 @@ static SETTINGS: Settings = Settings {
     host_mac: [0; 6],
     check_vni: 0,
     zero_mac_arp: 0,
-    reserved: [0; 2],
+    vtep_trie: 0,
+    reserved: 0,
 };
 
 #[map(name = "cilium_vtep_map")]
 static VTEPS: HashMap<VtepKey, VtepValue> = HashMap::with_max_entries(VTEP_ENTRIES, NO_PREALLOC);
+/// The map of releases that have a trie. The kernel truncates its name to that of the hash; only one of them is pinned.
+#[map(name = "cilium_vtep_map_trie")]
+static VTEP_TRIE: LpmTrie<VtepKey, VtepValue> = LpmTrie::with_max_entries(VTEP_ENTRIES, NO_PREALLOC);
 #[map(name = "cilium_ipcache_v2")]
 static IPCACHE: LpmTrie<IpcacheKey, IpcacheValue> = LpmTrie::with_max_entries(IPCACHE_ENTRIES, NO_PREALLOC);
 #[map(name = "cilium_lxc")]
@@ -118,7 +122,7 @@ fn route(ctx: &TcContext, unknown: i32) -> Result<i32, Short> {
 fn from_overlay_ipv4(ctx: &TcContext) -> Result<i32, Short> {
     let source: [u8; 4] = load(ctx, IPV4_SOURCE)?;
     let check = setting(&raw const SETTINGS.check_vni) != 0;
-    if check && VTEPS.get_ptr(network(source)).is_some() && vni(ctx) != Some(VTEP_VNI) {
+    if check && entry(source).is_some() && vni(ctx) != Some(VTEP_VNI) {
         count(ctx, DROP_INCORRECT_VNI, INGRESS);
         return Ok(SHOT);
     }
@@ -160,12 +164,19 @@ struct Vtep {
 
 /// The VTEP of an address; an entry without MAC or endpoint does not count.
 fn vtep(address: [u8; 4]) -> Option<Vtep> {
-    let value = VTEPS.get_ptr(network(address))?;
     // SAFETY: without preallocation an element remains valid until the program ends; a torn write costs the lab one packet.
-    let value = unsafe { *value };
+    let value = unsafe { *entry(address)? };
     let mac = [value[0], value[1], value[2], value[3], value[4], value[5]];
     let endpoint = [value[8], value[9], value[10], value[11]];
     (mac != [0; 6] && endpoint != [0; 4]).then_some(Vtep { mac, endpoint })
+}
+
+/// The entry of an address, in the map that the lab pinned.
+fn entry(address: [u8; 4]) -> Option<*const VtepValue> {
+    if setting(&raw const SETTINGS.vtep_trie) != 0 {
+        return VTEP_TRIE.get(Key::new(32, address)).map(|value| &raw const *value);
+    }
+    VTEPS.get_ptr(network(address))
 }
 
 fn network(address: [u8; 4]) -> [u8; 4] {

@@ -1,12 +1,12 @@
 //! The types that the lab and its datapath share: the settings that are fixed when the programs load, and the maps' records.
 //!
-//! The maps `cilium_vtep_map`, `cilium_ipcache_v2`, `cilium_lxc` and `cilium_metrics` have the layouts of Cilium 1.18. Addresses are in
-//! network order, numbers in the machine's.
+//! The maps `cilium_vtep_map`, `cilium_ipcache_v2`, `cilium_lxc` and `cilium_metrics` have the layouts of Cilium 1.18; the first
+//! may also be a trie, as in later builds. Addresses are in network order, numbers in the machine's.
 #![no_std]
 
 pub use vtep_agent_ebpf::VTEP_VNI;
 
-/// A VTEP map's key: the network address of the CIDR.
+/// A VTEP map's key: the network address of the CIDR. In a trie, it follows the prefix length.
 pub type VtepKey = [u8; 4];
 /// A VTEP map's value: MAC, two zero bytes, endpoint, four zero bytes.
 pub type VtepValue = [u8; 16];
@@ -55,7 +55,9 @@ pub struct Settings {
     pub check_vni: u8,
     /// 1: ARP replies carry no MAC, as in Cilium 1.18.0 to 1.18.7.
     pub zero_mac_arp: u8,
-    pub reserved: [u8; 2],
+    /// 1: the VTEP map is a trie, and the longest prefix wins; no mask.
+    pub vtep_trie: u8,
+    pub reserved: u8,
 }
 
 /// A local endpoint: 48 bytes, like Cilium's.

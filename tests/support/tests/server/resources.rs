@@ -1,6 +1,7 @@
-//! The resources besides ConfigMaps: CiliumNodeConfigs in their versions, Nodes and their status, Events, discovery.
+//! The resources besides ConfigMaps: CiliumNodeConfigs and VTEP configs in their versions, Nodes and their status, Events, discovery.
 
 use anyhow::{Context, Result};
+use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::{
     core::v1::{Node, ObjectReference},
     discovery::v1::EndpointSlice,
@@ -8,14 +9,21 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Error,
-    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
+    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, WatchEvent, WatchParams},
     discovery,
     runtime::events::{Event as Published, EventType, Recorder},
 };
 use serde_json::json;
-use vtep_apiserver::{ApiServer, CiliumVersions, Resource, Verb, objects};
+use vtep_apiserver::{ApiServer, CiliumVersions, Resource, Verb, VtepVersions, objects};
 
-use crate::help::{NAMESPACE, client};
+use crate::help::{NAMESPACE, client, within};
+
+const GATEWAY: objects::VtepEndpoint<'_> = objects::VtepEndpoint {
+    name: "vpc-gateway",
+    tunnel_endpoint: "192.0.2.15",
+    cidr: "10.20.0.0/16",
+    mac: "82:36:0a:14:01:0f",
+};
 
 fn api(client: &kube::Client, version: &str) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("cilium.io", version, "CiliumNodeConfig");
@@ -49,6 +57,88 @@ async fn node_configs_in_the_served_versions() -> Result<()> {
         let group = discovery::group(&client, "cilium.io").await;
         assert_eq!(group.is_ok(), served != CiliumVersions::Absent, "{served:?}");
     }
+    Ok(())
+}
+
+fn vtep_api(client: &kube::Client, version: &str, resource: Resource) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("cilium.io", version, resource.kind());
+    Api::all_with(client.clone(), &ApiResource::from_gvk_with_plural(&kind, resource.plural()))
+}
+
+#[tokio::test]
+async fn vtep_configs_in_the_served_versions() -> Result<()> {
+    let server = ApiServer::start()?;
+    server.apply(Resource::CiliumVtepConfigs, objects::vtep_config_v2("hybrid-gateway", None, &[GATEWAY]))?;
+    server.apply(Resource::CiliumVtepNodeConfigs, objects::vtep_node_config("worker", &[GATEWAY]))?;
+    let client = client(&server).await?;
+    let (configs, node_configs) = (Resource::CiliumVtepConfigs, Resource::CiliumVtepNodeConfigs);
+    let asked = [("v2", configs), ("v2alpha1", configs), ("v2", node_configs), ("v2alpha1", node_configs)];
+    for (served, available) in [
+        (VtepVersions::Absent, [false, false, false, false]),
+        (VtepVersions::V2, [true, false, false, false]),
+        (VtepVersions::V2alpha1, [false, true, false, true]),
+    ] {
+        for cilium in [CiliumVersions::Absent, CiliumVersions::Both] {
+            server.serve(cilium);
+            server.serve_vtep(served);
+            for ((version, resource), available) in asked.into_iter().zip(available) {
+                let asked = format!("{served:?} {cilium:?}: {version} {resource:?}");
+                match vtep_api(&client, version, resource).list(&ListParams::default()).await {
+                    Ok(list) => {
+                        assert!(available, "{asked}");
+                        let types = list.items[0].types.as_ref().context("no types")?;
+                        assert_eq!(types.api_version, format!("cilium.io/{version}"));
+                    }
+                    Err(Error::Api(status)) => assert_eq!((available, status.code), (false, 404), "{asked}"),
+                    Err(error) => return Err(error.into()),
+                }
+                let kind = GroupVersionKind::gvk("cilium.io", version, resource.kind());
+                assert_eq!(discovery::pinned_kind(&client, &kind).await.is_ok(), available, "{asked}");
+            }
+            let group = discovery::group(&client, "cilium.io").await;
+            let versions: Vec<_> = group.iter().flat_map(discovery::ApiGroup::versions).collect();
+            let expected: &[&str] = match (cilium, served) {
+                (CiliumVersions::Absent, VtepVersions::Absent) => &[],
+                (CiliumVersions::Absent, VtepVersions::V2) => &["v2"],
+                (CiliumVersions::Absent, VtepVersions::V2alpha1) => &["v2alpha1"],
+                _ => &["v2", "v2alpha1"],
+            };
+            assert_eq!(versions, expected, "{served:?} {cilium:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_withdrawn_vtep_config_ends_its_watch_and_no_other() -> Result<()> {
+    let server = ApiServer::start()?;
+    server.serve_vtep(VtepVersions::V2);
+    let client = client(&server).await?;
+    let watched = vtep_api(&client, "v2", Resource::CiliumVtepConfigs);
+    let mut watch = watched.watch(&WatchParams::default(), "0").await?.boxed();
+    let nodes: Api<Node> = Api::all(client.clone());
+    let _nodes = nodes.watch(&WatchParams::default(), "0").await?;
+    within("both watches", server.watching(2)).await?;
+
+    let unsynced = objects::vtep_config_v2("hybrid-gateway", Some("255.255.0.0"), &[GATEWAY]);
+    let unsynced = objects::synced(objects::ready(unsynced, false, "1 of 1 failed"), GATEWAY.name, Some("map full"));
+    server.apply(Resource::CiliumVtepConfigs, unsynced)?;
+    let Some(WatchEvent::Added(seen)) = within("the object", watch.try_next()).await?? else {
+        anyhow::bail!("the object is added");
+    };
+    assert_eq!(seen.data["spec"]["cidrMask"], "255.255.0.0");
+    assert_eq!(seen.data["status"]["endpointStatuses"][0]["error"], "map full");
+
+    server.serve_vtep(VtepVersions::Absent);
+    assert!(within("the end", watch.try_next()).await??.is_none(), "a regular end");
+    within("the other watch remains", server.watching(1)).await?;
+    let Err(Error::Api(status)) = watched.watch(&WatchParams::default(), "0").await.map(drop) else {
+        anyhow::bail!("a watch of an absent resource opened");
+    };
+    assert_eq!(status.code, 404);
+
+    server.serve_vtep(VtepVersions::V2);
+    assert_eq!(watched.list(&ListParams::default()).await?.items.len(), 1, "the object is still there");
     Ok(())
 }
 
