@@ -152,7 +152,12 @@ fn what_cilium_has_not_synced_is_a_warning_with_its_words() {
         "spec": { "endpoints": [endpoint("a", "10.1.6.0/24", "192.0.2.1")] },
         "status": {
             "conditions": [{ "type": "Ready", "status": "False", "message": "map is full" }, { "type": "Other", "status": "False" }, 7],
-            "endpointStatuses": [{ "name": "a", "synced": false, "error": "no such device" }, { "name": "b", "synced": true }, {}],
+            "endpointStatuses": [
+                { "name": "a", "error": "no such device" },
+                { "name": "b", "synced": true },
+                { "name": "c", "synced": false },
+                8,
+            ],
         },
     });
     let object = VtepConfig::read(Kind::Config, &object).expect("a known schema");
@@ -160,6 +165,7 @@ fn what_cilium_has_not_synced_is_a_warning_with_its_words() {
     let expected = [
         ("CiliumVTEPConfig/x status.conditions[Ready]", "map is full"),
         ("CiliumVTEPConfig/x status.endpointStatuses[a]", "no such device"),
+        ("CiliumVTEPConfig/x status.endpointStatuses[c]", "Cilium gives no reason"),
     ];
     assert_eq!(findings.len(), expected.len(), "{findings:?}");
     for (finding, (key, words)) in findings.iter().zip(expected) {
@@ -167,6 +173,18 @@ fn what_cilium_has_not_synced_is_a_warning_with_its_words() {
         assert!(finding.message.contains(words), "{}", finding.message);
     }
     assert_eq!(vteps.len(), 1);
+}
+
+#[test]
+fn a_node_config_without_a_list_has_no_vtep() {
+    let object = |spec: Value| json!({ "metadata": { "name": "worker-1" }, "spec": spec });
+    let read = VtepConfig::read(Kind::NodeConfig, &object(json!({}))).expect("what Cilium's operator writes");
+    assert_eq!((read.schema, read.endpoints), (Schema::V2alpha1, vec![]));
+    for (kind, spec) in
+        [(Kind::NodeConfig, json!({ "peers": [] })), (Kind::NodeConfig, json!(null)), (Kind::Config, json!({}))]
+    {
+        VtepConfig::read(kind, &object(spec)).expect_err("an unknown schema");
+    }
 }
 
 #[test]
