@@ -18,9 +18,8 @@ use tokio::{
     time,
 };
 use vtep_core::config::{
-    Keys,
     document::NodeConfig,
-    merge::{CiliumNode, ClusterState, Located, Names, Node},
+    merge::{CiliumNode, ClusterState, ConfigMap, Located, Names, Node},
     surroundings::Surroundings,
     view::Observed,
 };
@@ -143,7 +142,7 @@ impl Source {
         seen.observed(&self.names, &self.surroundings, before)
     }
 
-    fn configmap(&self) -> Selection<k8s_openapi::api::core::v1::ConfigMap, Option<Keys>> {
+    fn configmap(&self) -> Selection<k8s_openapi::api::core::v1::ConfigMap, Option<ConfigMap>> {
         let Names { namespace, configmap, .. } = &self.names;
         Selection {
             apis: vec![Api::namespaced(self.client.clone(), namespace)],
@@ -153,7 +152,7 @@ impl Source {
             label: None,
             optional: false,
             server: self.server.clone(),
-            read: objects::keys,
+            read: objects::configmap,
         }
     }
 

@@ -4,17 +4,16 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use tokio::sync::watch::{self, Receiver, Sender};
 use vtep_core::config::{
-    Keys,
     cached::Cached,
     document::NodeConfig,
-    merge::{CiliumNode, ClusterState, Located, Node},
+    merge::{CiliumNode, ClusterState, ConfigMap, Located, Node},
 };
 
 use super::retry_gate::RetryGate;
 
 /// The sending ends, one for each watch.
 pub(super) struct Senders {
-    pub(super) configmap: Sender<Cached<Option<Keys>>>,
+    pub(super) configmap: Sender<Cached<Option<ConfigMap>>>,
     pub(super) node_configs: Sender<Cached<Vec<NodeConfig>>>,
     pub(super) node: Sender<Cached<Node>>,
     pub(super) cilium_node: Sender<Cached<CiliumNode>>,
@@ -24,7 +23,7 @@ pub(super) struct Senders {
 
 /// The receiving ends.
 pub(super) struct Watches {
-    configmap: Receiver<Cached<Option<Keys>>>,
+    configmap: Receiver<Cached<Option<ConfigMap>>>,
     node_configs: Receiver<Cached<Vec<NodeConfig>>>,
     node: Receiver<Cached<Node>>,
     cilium_node: Receiver<Cached<CiliumNode>>,

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    list_record::{ListRecord, Period},
     spec::{Spec, SpecError},
     surroundings::Surroundings,
     view::{Truth, View},
@@ -35,16 +36,20 @@ pub struct LastGood {
     /// [`View::unlooked`].
     #[serde(default)]
     pub unlooked: BTreeSet<Ipv4Net>,
+    /// [`View::record`].
+    #[serde(default)]
+    pub lists: Vec<Period>,
 }
 
 impl LastGood {
     /// The content to save; `None` before the first valid configuration.
     #[must_use]
     pub fn of(view: &View) -> Option<Self> {
-        let View { observed_at, hash, last_good, mentioned, truth, vetoed, unlooked, .. } = view;
+        let View { observed_at, hash, last_good, mentioned, truth, vetoed, unlooked, record, .. } = view;
         let spec = last_good.clone()?;
         let (mentioned, vetoed, unlooked) = (mentioned.clone(), vetoed.clone(), unlooked.clone());
-        Some(Self { observed_at: *observed_at, hash: hash.clone(), spec, mentioned, truth: *truth, vetoed, unlooked })
+        let (observed_at, hash, lists) = (*observed_at, hash.clone(), record.periods().to_vec());
+        Some(Self { observed_at, hash, spec, mentioned, truth: *truth, vetoed, unlooked, lists })
     }
 
     /// Restores the view: it is in effect until the source answers.
@@ -53,7 +58,7 @@ impl LastGood {
     ///
     /// When the content violates a rule that parsing enforces: then this agent did not write it.
     pub fn recall(self) -> Result<View, SpecError> {
-        let Self { observed_at, hash, spec, mentioned, truth, vetoed, unlooked } = self;
+        let Self { observed_at, hash, spec, mentioned, truth, vetoed, unlooked, lists } = self;
         spec.check()?;
         let mut effective = spec.clone();
         match truth {
@@ -61,8 +66,9 @@ impl LastGood {
             Truth::None => effective.vteps.clear(),
         }
         let (effective, last_good) = (Some(effective), Some(spec));
-        let known =
-            View { hash, mentioned, truth, vetoed, unlooked, effective, last_good, ..View::unknown(None, observed_at) };
+        let record = ListRecord::recall(lists);
+        let unknown = View::unknown(None, observed_at);
+        let known = View { hash, mentioned, truth, vetoed, unlooked, effective, last_good, record, ..unknown };
         // Values that are always wrong are not restored: an older release with fewer rules may have saved them.
         Ok(View { stale: true, ..known }.within(&Surroundings::default()))
     }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
+use jiff::Timestamp;
 
 use super::{
     Keys,
@@ -67,9 +68,17 @@ impl Located {
     }
 }
 
+/// The ConfigMap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigMap {
+    pub keys: Keys,
+    /// The three lists have not changed after this time; `None` if the object does not say.
+    pub lists_changed: Option<Timestamp>,
+}
+
 #[derive(Clone, Default)]
 pub struct ClusterState {
-    pub configmap: Cached<Option<Keys>>,
+    pub configmap: Cached<Option<ConfigMap>>,
     pub node_configs: Cached<Vec<NodeConfig>>,
     pub node: Cached<Node>,
     pub cilium_node: Cached<CiliumNode>,
@@ -91,18 +100,28 @@ impl ClusterState {
         }
         let state = match (&self.configmap.known, &self.node_configs.known, &self.node.known) {
             (Some(None), _, _) => SourceState::Missing(missing(names)),
-            (Some(Some(keys)), Some(configs), Some(node)) => {
-                let surroundings = given.and(&self.surroundings());
-                SourceState::Document(Document::effective(keys.clone(), configs, &node.labels, surroundings))
+            (Some(Some(configmap)), Some(configs), Some(node)) => {
+                SourceState::Document(self.document(configmap, configs, &node.labels, given))
             }
             // Without overrides, the node's labels do not matter.
-            (Some(Some(keys)), Some(configs), None) if configs.is_empty() => {
-                let surroundings = given.and(&self.surroundings());
-                SourceState::Document(Document::effective(keys.clone(), &[], &Labels::new(), surroundings))
+            (Some(Some(configmap)), Some(configs), None) if configs.is_empty() => {
+                SourceState::Document(self.document(configmap, &[], &Labels::new(), given))
             }
             (_, _, _) => SourceState::Nothing,
         };
         Some(Observed { state, warning })
+    }
+
+    fn document(
+        &self,
+        configmap: &ConfigMap,
+        configs: &[NodeConfig],
+        labels: &Labels,
+        given: &Surroundings,
+    ) -> Document {
+        let ConfigMap { keys, lists_changed } = configmap;
+        let surroundings = given.and(&self.surroundings());
+        Document::effective(keys.clone(), configs, labels, surroundings).changed(*lists_changed)
     }
 
     /// Why the known data may be out of date. Only objects that the configuration depends on cause a warning. For the others, the last
@@ -195,7 +214,7 @@ mod tests {
     /// Everything is known, and every watch is open.
     fn whole() -> ClusterState {
         ClusterState {
-            configmap: known(Some(Keys::new())),
+            configmap: known(Some(ConfigMap::default())),
             node_configs: known(vec![]),
             node: known(Node::default()),
             cilium_node: known(CiliumNode::default()),
@@ -207,7 +226,7 @@ mod tests {
 
     /// Everything is known, and the API server is lost.
     fn away() -> ClusterState {
-        ClusterState { configmap: closed(known(Some(Keys::new()))), trouble: Some("away".into()), ..whole() }
+        ClusterState { configmap: closed(known(Some(ConfigMap::default()))), trouble: Some("away".into()), ..whole() }
     }
 
     fn observed(seen: &ClusterState, before: Option<&str>) -> Option<Observed> {
@@ -260,7 +279,7 @@ mod tests {
             ("endpoints refused", ClusterState { endpoints: failed(None), ..whole() }, Some(("document", false))),
             (
                 "gone later",
-                ClusterState { configmap: failed(Some(Some(Keys::new()))), ..whole() },
+                ClusterState { configmap: failed(Some(Some(ConfigMap::default()))), ..whole() },
                 Some(("document", true)),
             ),
         ];

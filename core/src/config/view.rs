@@ -10,6 +10,7 @@ use super::{
     document::Document,
     effective::{Effective, effective_around, keep},
     finding::{Finding, Rule, Severity},
+    list_record::{ListRecord, Sight},
     parse::{self, Parsed, overlaps, parse_around},
     spec::Spec,
     surroundings::{Around, Surroundings},
@@ -104,6 +105,8 @@ pub struct View {
     pub stale: bool,
     /// CIDRs that the document mentions anywhere, even in a line in error: their map entries are not stale.
     pub mentioned: BTreeSet<Ipv4Net>,
+    /// The lists so far.
+    pub record: ListRecord,
 }
 
 impl View {
@@ -134,7 +137,8 @@ impl View {
             SourceState::Nothing => previous.cloned().unwrap_or_else(|| Self::unknown(None, now)).within(node),
         };
         let stale = seen.stale || (warning.is_some() && seen.effective.is_some());
-        Self { source: source.to_owned(), source_error: warning.clone(), stale, ..seen }
+        let record = previous.map(|view| view.record.clone()).unwrap_or_default().next(sight(observed), now);
+        Self { source: source.to_owned(), source_error: warning.clone(), stale, record, ..seen }
     }
 
     /// The view without a document: the effective configuration remains as it was.
@@ -154,6 +158,7 @@ impl View {
             vetoed: previous.map(|view| view.vetoed.clone()).unwrap_or_default(),
             unlooked: previous.map(|view| view.unlooked.clone()).unwrap_or_default(),
             mentioned: previous.map(|view| view.mentioned.clone()).unwrap_or_default(),
+            record: ListRecord::default(),
         }
     }
 
@@ -210,6 +215,7 @@ impl View {
             unlooked: BTreeSet::new(),
             last_good,
             mentioned,
+            record: ListRecord::default(),
             findings: findings(parsed, effective.as_ref(), document),
             effective: effective.map(|effective| effective.spec),
         }
@@ -271,6 +277,15 @@ fn network(finding: &Finding) -> Option<Ipv4Net> {
     let Finding { key, value, .. } = finding;
     let value = value.as_ref().filter(|_| key == "vtep-cidr")?;
     value.parse().ok().map(|net: Ipv4Net| net.trunc())
+}
+
+fn sight(Observed { state, warning }: &Observed) -> Option<Sight<'_>> {
+    match state {
+        SourceState::Document(Document { keys, lists_changed, .. }) => {
+            Some(Sight { keys, changed: *lists_changed, current: warning.is_none() })
+        }
+        SourceState::Missing(_) | SourceState::Nothing => None,
+    }
 }
 
 fn missing(reason: &str) -> Finding {

@@ -155,7 +155,7 @@ proptest! {
         let (hash, mentioned) = (String::new(), BTreeSet::new());
         let observed_at = Timestamp::UNIX_EPOCH;
         let (truth, vetoed, unlooked) = (Truth::Configmap, BTreeSet::new(), BTreeSet::new());
-        let saved = LastGood { observed_at, hash, spec, mentioned, truth, vetoed, unlooked };
+        let saved = LastGood { observed_at, hash, spec, mentioned, truth, vetoed, unlooked, lists: Vec::new() };
         let before = saved.recall().expect("sound");
         is_sound(&before, &Surroundings::default())?;
         let document = Document::of_keys(keys.clone(), around.clone());
