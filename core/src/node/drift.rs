@@ -122,6 +122,7 @@ mod tests {
             .into_iter()
             .map(|vtep| (vtep.cidr.network(), RunningVtep { endpoint: Some(vtep.endpoint), mac: Some(vtep.mac) }));
         RunningConfig {
+            started: None,
             vtep_enabled: Some(true),
             vtep_mask: Some([255, 255, 255, 0].into()),
             vteps: Some(vteps.collect()),
