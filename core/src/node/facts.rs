@@ -6,6 +6,7 @@ use super::{
     devices::{CiliumDevices, TUNNEL_OVERHEAD, Underlay},
     drift::{Difference, differences},
     running::Running,
+    undisclosed::{Traces, undisclosed},
     version::CiliumVersion,
 };
 use crate::config::spec::{Spec, Tunnel};
@@ -27,10 +28,12 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The differences between the running Cilium and the effective configuration, as far as Cilium discloses its values.
+    /// The differences between the running Cilium and the effective configuration, as far as Cilium discloses its values or `traces` show
+    /// them.
     #[must_use]
-    pub fn differences(&self, spec: &Spec) -> Vec<Difference> {
-        self.running.config().map(|running| differences(spec, running)).unwrap_or_default()
+    pub fn differences(&self, spec: &Spec, traces: &Traces<'_>) -> Vec<Difference> {
+        let of = |running| differences(spec, running).into_iter().chain(undisclosed(spec, running, traces)).collect();
+        self.running.config().map(of).unwrap_or_default()
     }
 
     /// Bytes of the largest inner packet: the smallest underlay and the tunnel device both limit it.
