@@ -61,7 +61,7 @@ fn the_core_reads_valid_objects() -> Result<()> {
     check(NODE, objects::vtep_node_config("worker-1", &[]), expected(node, "worker-1", &[]))?;
 
     let healthy = objects::synced(objects::ready(plain.clone(), true, "all synced"), BIGIP.name, None);
-    check(V2, healthy, expected(v2, "f5", &[BIGIP]))?;
+    check(V2, healthy, VtepConfig { ready: Some(true), ..expected(v2, "f5", &[BIGIP]) })?;
     let reports = |list: &str| {
         let unsynced = |path: String, reason: &str| Unsynced { path, reason: reason.into() };
         vec![
@@ -71,9 +71,10 @@ fn the_core_reads_valid_objects() -> Result<()> {
     };
     let failed =
         |object| objects::synced(objects::ready(object, false, "sync errors"), BIGIP.name, Some("the map is full"));
-    check(V2, failed(plain), VtepConfig { unsynced: reports("endpointStatuses"), ..expected(v2, "f5", &[BIGIP]) })?;
+    let (ready, unsynced) = (Some(false), reports("endpointStatuses"));
+    check(V2, failed(plain), VtepConfig { ready, unsynced, ..expected(v2, "f5", &[BIGIP]) })?;
     let unsynced = reports("vtepEndpointStatuses");
-    check(NODE, failed(of_node), VtepConfig { unsynced, ..expected(node, "worker-1", &both) })
+    check(NODE, failed(of_node), VtepConfig { ready, unsynced, ..expected(node, "worker-1", &both) })
 }
 
 #[test]
@@ -149,5 +150,7 @@ fn expected((kind, schema): (Kind, Schema), name: &str, endpoints: &[VtepEndpoin
         mac: Some((*mac).into()),
     });
     let (name, endpoints) = (name.to_owned(), endpoints.collect());
-    VtepConfig { kind, name, schema, selector: Ok(None), mask: None, endpoints, unsynced: vec![] }
+    let version = if schema == Schema::V2 { "v2" } else { "v2alpha1" }.to_owned();
+    let (selector, mask, ready, unsynced) = (Ok(None), None, None, vec![]);
+    VtepConfig { kind, name, version, schema, selector, mask, endpoints, ready, unsynced }
 }

@@ -3,9 +3,13 @@
 use std::{collections::BTreeSet, net::Ipv4Addr, time::Instant};
 
 use ipnet::Ipv4Net;
-use k8s_openapi::api::{
-    core::v1::{ConfigMap, Node as NodeObject},
-    discovery::v1::EndpointSlice,
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        core::v1::{ConfigMap as ConfigMapObject, Node as NodeObject},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry},
 };
 use kube::{ResourceExt, api::DynamicObject};
 use serde::Deserialize;
@@ -13,17 +17,38 @@ use vtep_core::config::{
     Keys,
     cached::Unknown,
     document::NodeConfig,
-    merge::{CiliumNode, Delivered, Node},
+    list_record::LIST_KEYS,
+    merge::{CiliumNode, ConfigMap, Delivered, Node},
     selector::Selector,
     vtep_config::{Kind, VtepConfig},
 };
 
 use super::watch::Objects;
 
-/// The keys of the ConfigMap; `None` if it does not exist.
+/// The ConfigMap; `None` if it does not exist.
 #[expect(clippy::unnecessary_wraps, reason = "the others can fail")]
-pub(super) fn keys(objects: &Objects<ConfigMap>) -> Result<Option<Keys>, Unknown> {
-    Ok(objects.values().next().map(|object| object.data.clone().unwrap_or_default()))
+pub(super) fn configmap(objects: &Objects<ConfigMapObject>) -> Result<Option<ConfigMap>, Unknown> {
+    let read = |object: &ConfigMapObject| ConfigMap {
+        keys: object.data.clone().unwrap_or_default(),
+        lists_changed: lists_changed(object),
+    };
+    Ok(objects.values().next().map(read))
+}
+
+/// The time after which no list changed. The API server records who owns a key and when that owner last changed one of its keys. `None` if
+/// it does not for each list: a list that somebody removed leaves no trace.
+fn lists_changed(object: &ConfigMapObject) -> Option<Timestamp> {
+    let entries = object.metadata.managed_fields.as_ref()?;
+    let owns = |entry: &&ManagedFieldsEntry, key: &str| {
+        let data = entry.fields_v1.as_ref().and_then(|FieldsV1(fields)| fields.get("f:data"));
+        data.is_some_and(|data| data.get(format!("f:{key}")).is_some())
+    };
+    let of_key = |key: &&str| {
+        let times = entries.iter().filter(|entry| owns(entry, key)).map(|entry| entry.time.as_ref().map(|time| time.0));
+        // Without owners there is no sum, and neither with one whose time is not recorded.
+        times.reduce(|a, b| Some(a?.max(b?))).flatten()
+    };
+    LIST_KEYS.iter().map(of_key).reduce(|a, b| Some(a?.max(b?))).flatten()
 }
 
 pub(super) fn node(objects: &Objects<NodeObject>) -> Result<Node, Unknown> {
@@ -161,6 +186,45 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    /// An owner of keys: the time, and the keys.
+    type Owner<'o> = (Option<&'o str>, &'o [&'o str]);
+
+    fn changed(owners: &[Owner<'_>]) -> Option<String> {
+        let entries: Vec<_> = owners
+            .iter()
+            .map(|(time, keys)| {
+                let fields: serde_json::Map<_, _> = keys.iter().map(|key| (format!("f:{key}"), json!({}))).collect();
+                json!({ "manager": "m", "operation": "Update", "time": time, "fieldsV1": { "f:data": fields } })
+            })
+            .collect();
+        let object = json!({ "metadata": { "name": "cilium-config", "managedFields": entries } });
+        let object = serde_json::from_value(object).expect("a ConfigMap");
+        let read = configmap(&[(String::new(), object)].into()).expect("it can be read").expect("there is one");
+        read.lists_changed.map(|time| time.to_string())
+    }
+
+    #[test]
+    fn the_newest_time_of_an_owner_bounds_the_last_change() {
+        const LISTS: &[&str] = &["vtep-endpoint", "vtep-cidr", "vtep-mac"];
+        let (old, new) = (Some("2026-11-26T10:00:00Z"), Some("2026-11-26T11:00:00Z"));
+        let cases: [(&str, &[Owner<'_>], Option<&str>); 8] = [
+            ("no owner", &[], None),
+            ("one", &[(old, LISTS)], old),
+            ("another owns a list", &[(old, &LISTS[..2]), (new, &LISTS[2..])], new),
+            ("two own the same", &[(new, LISTS), (old, LISTS)], new),
+            ("another key is newer", &[(old, LISTS), (new, &["vtep-mask", "debug"])], old),
+            ("a list without an owner", &[(old, &LISTS[..2])], None),
+            ("an owner without a time", &[(old, LISTS), (None, &LISTS[..1])], None),
+            ("no data", &[(old, &[])], None),
+        ];
+        for (name, owners, expected) in cases {
+            assert_eq!(changed(owners).as_deref(), expected, "{name}");
+        }
+        assert_eq!(configmap(&Objects::new()), Ok(None));
+        let bare = serde_json::from_value(json!({ "metadata": {} })).expect("a ConfigMap");
+        assert_eq!(configmap(&[(String::new(), bare)].into()), Ok(Some(ConfigMap::default())));
+    }
 
     fn node_of(object: Value) -> Node {
         let object = serde_json::from_value(object).expect("a Node");

@@ -19,9 +19,8 @@ use tokio::{
     time,
 };
 use vtep_core::config::{
-    Keys,
     document::NodeConfig,
-    merge::{CiliumNode, ClusterState, Delivered, Located, Names, Node},
+    merge::{CiliumNode, ClusterState, ConfigMap, Delivered, Located, Names, Node},
     surroundings::Surroundings,
     view::Observed,
     vtep_config::Kind,
@@ -163,7 +162,7 @@ impl Source {
         seen.observed(&self.names, &self.surroundings, before)
     }
 
-    fn configmap(&self) -> Selection<k8s_openapi::api::core::v1::ConfigMap, Option<Keys>> {
+    fn configmap(&self) -> Selection<k8s_openapi::api::core::v1::ConfigMap, Option<ConfigMap>> {
         let Names { namespace, configmap, .. } = &self.names;
         Selection {
             apis: vec![Api::namespaced(self.client.clone(), namespace)],
@@ -173,7 +172,7 @@ impl Source {
             label: None,
             optional: false,
             server: self.server.clone(),
-            read: objects::keys,
+            read: objects::configmap,
             recheck: None,
         }
     }

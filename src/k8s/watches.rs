@@ -4,17 +4,16 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use tokio::sync::watch::{self, Receiver, Sender};
 use vtep_core::config::{
-    Keys,
     cached::Cached,
     document::NodeConfig,
-    merge::{CiliumNode, ClusterState, Delivered, Located, Node},
+    merge::{CiliumNode, ClusterState, ConfigMap, Delivered, Located, Node},
 };
 
 use super::retry_gate::RetryGate;
 
 /// The sending ends, one for each watch.
 pub(super) struct Senders {
-    pub(super) configmap: Sender<Cached<Option<Keys>>>,
+    pub(super) configmap: Sender<Cached<Option<ConfigMap>>>,
     pub(super) node_configs: Sender<Cached<Vec<NodeConfig>>>,
     pub(super) vtep_configs: Sender<Cached<Delivered>>,
     pub(super) vtep_node_config: Sender<Cached<Delivered>>,
@@ -26,7 +25,7 @@ pub(super) struct Senders {
 
 /// The receiving ends.
 pub(super) struct Watches {
-    configmap: Receiver<Cached<Option<Keys>>>,
+    configmap: Receiver<Cached<Option<ConfigMap>>>,
     node_configs: Receiver<Cached<Vec<NodeConfig>>>,
     vtep_configs: Receiver<Cached<Delivered>>,
     vtep_node_config: Receiver<Cached<Delivered>>,

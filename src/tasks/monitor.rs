@@ -18,7 +18,7 @@ use vtep_core::{
     config::view::View,
     datapath::report::DatapathReport,
     diagnosis::{Diagnosis, Evidence, Verdict, diagnose},
-    node::facts::Facts,
+    node::{facts::Facts, undisclosed::Traces},
     report::{
         assembly::Parts,
         status::{Identity, Probe, Status},
@@ -128,12 +128,11 @@ pub fn diagnose_all(
 ) -> BTreeMap<Ipv4Net, Diagnosis> {
     let view = state.config.borrow().clone();
     let facts = state.facts.borrow().clone();
-    let (Some(spec), Some(facts)) = (view.as_ref().and_then(|view| view.effective.as_ref()), facts) else {
-        return BTreeMap::new();
-    };
+    let (Some(view), Some(facts)) = (view, facts) else { return BTreeMap::new() };
+    let Some(spec) = &view.effective else { return BTreeMap::new() };
     let kernel = state.identity.fitness.kernel(facts.version);
-    let differences = facts.differences(spec);
     let datapath = state.datapath.borrow().clone();
+    let differences = facts.differences(spec, &Traces::new(&view, &datapath, now, at));
     let probes = state.probes.borrow().clone();
     let of = |vtep| {
         let evidence = Evidence {

@@ -27,6 +27,7 @@ mod privileges;
 mod prometheus;
 mod readme;
 mod repair;
+mod restart;
 mod rights;
 mod routes;
 mod start;

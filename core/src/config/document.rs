@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use super::{
     Keys,
     finding::Finding,
+    list_record::LIST_KEYS,
     selector::{Labels, Selector},
     surroundings::Surroundings,
     vtep_config::Objects,
@@ -17,6 +20,8 @@ pub struct Document {
     pub keys: Keys,
     /// The object that set a key's value, for each key that the ConfigMap itself does not set.
     pub origins: BTreeMap<String, String>,
+    /// The three lists have not changed after this time, by the API server's clock; `None` if that is not known.
+    pub lists_changed: Option<Timestamp>,
     /// Facts about the cluster, as far as the source knows them.
     pub surroundings: Surroundings,
     /// Custom resources with VTEPs; `None` if the source has none, or may not read them.
@@ -37,7 +42,7 @@ impl Document {
     /// The document of a source that has no overrides.
     #[must_use]
     pub fn of_keys(keys: Keys, surroundings: Surroundings) -> Self {
-        Self { keys, origins: BTreeMap::new(), surroundings, objects: None }
+        Self { keys, surroundings, ..Self::default() }
     }
 
     /// Overrides `keys` with the keys of those `configs` that select a node with these labels. If two of them set the same key, the later
@@ -53,11 +58,18 @@ impl Document {
                 origins.insert(key.clone(), format!("CiliumNodeConfig {name}"));
             }
         }
-        Self { keys, origins, surroundings, objects: None }
+        Self { keys, origins, surroundings, ..Self::default() }
     }
 }
 
 impl Document {
+    /// Adds the time of the lists' last change in the ConfigMap. It proves nothing about a list that another object sets.
+    #[must_use]
+    pub fn changed(self, lists_changed: Option<Timestamp>) -> Self {
+        let is_overridden = LIST_KEYS.iter().any(|key| self.origins.contains_key(*key));
+        Self { lists_changed: lists_changed.filter(|_| !is_overridden), ..self }
+    }
+
     /// Adds to the finding the object that set its key.
     #[must_use]
     pub fn with_origin(&self, finding: Finding) -> Finding {
@@ -131,6 +143,17 @@ mod tests {
             assert_eq!(document.keys, keys([("k", value), ("other", "x")]), "{name}");
             assert_eq!(document.origins.get("k").map(String::as_str), origin, "{name}");
         }
+    }
+
+    #[test]
+    fn an_override_of_a_list_hides_when_it_changed() {
+        let changed = |key: &str| {
+            let configs = [config("a", json!({}), [(key, "x")])];
+            let document = Document::effective(Keys::new(), &configs, &Labels::new(), Surroundings::default());
+            document.changed(Some(Timestamp::UNIX_EPOCH)).lists_changed
+        };
+        assert_eq!(changed("vtep-mask"), Some(Timestamp::UNIX_EPOCH));
+        assert_eq!(LIST_KEYS.map(changed), [None; 3]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     finding::Rule,
+    list_record::{ListRecord, Period},
     spec::{Spec, SpecError},
     surroundings::Surroundings,
     truth::Truth,
@@ -43,6 +44,9 @@ pub struct LastGood {
     /// [`View::covered`].
     #[serde(default)]
     pub covered: Option<BTreeSet<Ipv4Net>>,
+    /// [`View::record`].
+    #[serde(default)]
+    pub lists: Vec<Period>,
 }
 
 impl LastGood {
@@ -64,6 +68,7 @@ impl LastGood {
             unlooked: view.unlooked.clone(),
             names: view.names.clone(),
             covered: view.covered.clone(),
+            lists: view.record.periods().to_vec(),
         })
     }
 
@@ -73,7 +78,7 @@ impl LastGood {
     ///
     /// When the content violates a rule that parsing enforces: then this agent did not write it.
     pub fn recall(self) -> Result<View, SpecError> {
-        let Self { observed_at, hash, spec, mentioned, truth, vetoed, unlooked, names, covered } = self;
+        let Self { observed_at, hash, spec, mentioned, truth, vetoed, unlooked, names, covered, lists } = self;
         spec.check()?;
         let mut effective = spec.clone();
         match truth {
@@ -91,6 +96,7 @@ impl LastGood {
             last_good,
             names,
             covered,
+            record: ListRecord::recall(lists),
             ..View::unknown(None, observed_at)
         };
         // Values that are always wrong are not restored: an older release with fewer rules may have saved them.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
+use jiff::Timestamp;
 
 use super::{
     Keys,
@@ -72,6 +73,14 @@ impl Located {
     }
 }
 
+/// The ConfigMap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigMap {
+    pub keys: Keys,
+    /// The three lists have not changed after this time; `None` if the object does not say.
+    pub lists_changed: Option<Timestamp>,
+}
+
 /// Custom resources with VTEPs, as read, and when the API server delivered them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivered {
@@ -81,7 +90,7 @@ pub struct Delivered {
 
 #[derive(Clone, Default)]
 pub struct ClusterState {
-    pub configmap: Cached<Option<Keys>>,
+    pub configmap: Cached<Option<ConfigMap>>,
     pub node_configs: Cached<Vec<NodeConfig>>,
     /// The cluster's `CiliumVTEPConfig`s.
     pub vtep_configs: Cached<Delivered>,
@@ -112,9 +121,10 @@ impl ClusterState {
         };
         let state = match (&self.configmap.known, &self.node_configs.known, labels) {
             (Some(None), _, _) => SourceState::Missing(missing(names)),
-            (Some(Some(keys)), Some(configs), Some(labels)) if self.vtep_trouble().is_none() => {
+            (Some(Some(configmap)), Some(configs), Some(labels)) if self.vtep_trouble().is_none() => {
+                let ConfigMap { keys, lists_changed } = configmap;
                 let surroundings = given.and(&self.surroundings());
-                let document = Document::effective(keys.clone(), configs, labels, surroundings);
+                let document = Document::effective(keys.clone(), configs, labels, surroundings).changed(*lists_changed);
                 SourceState::Document(Document { objects: self.objects(names, labels), ..document })
             }
             (_, _, _) => SourceState::Nothing,
@@ -244,7 +254,7 @@ mod tests {
     /// Everything is known, and every watch is open.
     fn whole() -> ClusterState {
         ClusterState {
-            configmap: known(Some(Keys::new())),
+            configmap: known(Some(ConfigMap::default())),
             node_configs: known(vec![]),
             vtep_configs: withheld(None),
             vtep_node_config: withheld(None),
@@ -258,7 +268,7 @@ mod tests {
 
     /// Everything is known, and the API server is lost.
     fn away() -> ClusterState {
-        ClusterState { configmap: closed(known(Some(Keys::new()))), trouble: Some("away".into()), ..whole() }
+        ClusterState { configmap: closed(known(Some(ConfigMap::default()))), trouble: Some("away".into()), ..whole() }
     }
 
     fn observed(seen: &ClusterState, before: Option<&str>) -> Option<Observed> {
@@ -311,7 +321,7 @@ mod tests {
             ("endpoints refused", ClusterState { endpoints: failed(None), ..whole() }, Some(("document", false))),
             (
                 "gone later",
-                ClusterState { configmap: failed(Some(Some(Keys::new()))), ..whole() },
+                ClusterState { configmap: failed(Some(Some(ConfigMap::default()))), ..whole() },
                 Some(("document", true)),
             ),
         ];

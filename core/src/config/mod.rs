@@ -8,6 +8,7 @@ pub mod document;
 pub mod effective;
 pub mod finding;
 pub mod last_good;
+pub mod list_record;
 pub mod manifest;
 pub mod merge;
 pub mod parse;

@@ -20,6 +20,7 @@ use super::{
     document::Document,
     effective::{Effective, keep},
     finding::{Finding, Rule, Severity},
+    list_record::{ListRecord, Sight},
     parse::{self, overlaps},
     spec::Spec,
     surroundings::{Around, Surroundings},
@@ -101,6 +102,8 @@ pub struct View {
     /// The CIDRs that the lists had in effect since a custom resource was first seen: only their map entries can be stale, because a
     /// controller may have written all others. `None`: no custom resource was ever seen, and every entry comes from the lists.
     pub covered: Option<BTreeSet<Ipv4Net>>,
+    /// The lists so far.
+    pub record: ListRecord,
 }
 
 impl View {
@@ -132,7 +135,8 @@ impl View {
             SourceState::Nothing => previous.cloned().unwrap_or_else(|| Self::unknown(None, now)).within(node),
         };
         let stale = seen.stale || (warning.is_some() && seen.effective.is_some());
-        Self { source: source.to_owned(), source_error: warning.clone(), stale, ..seen }
+        let record = previous.map(|view| view.record.clone()).unwrap_or_default().next(sight(observed), now);
+        Self { source: source.to_owned(), source_error: warning.clone(), stale, record, ..seen }
     }
 
     /// The view without a document: the effective configuration remains as it was.
@@ -158,6 +162,7 @@ impl View {
             mentioned: previous.map(|view| view.mentioned.clone()).unwrap_or_default(),
             observed_only: previous.map(|view| view.observed_only.clone()).unwrap_or_default(),
             covered: previous.and_then(|view| view.covered.clone()),
+            record: ListRecord::default(),
         }
     }
 
@@ -247,6 +252,15 @@ fn network(finding: &Finding) -> Option<Ipv4Net> {
 /// Whether a need of the node rules this CIDR out.
 fn clashes(cidr: Ipv4Net, around: Around<'_>) -> bool {
     overlaps::of_cidr(cidr, around).iter().any(|complaint| complaint.is_error())
+}
+
+fn sight(Observed { state, warning }: &Observed) -> Option<Sight<'_>> {
+    match state {
+        SourceState::Document(Document { keys, lists_changed, .. }) => {
+            Some(Sight { keys, changed: *lists_changed, current: warning.is_none() })
+        }
+        SourceState::Missing(_) | SourceState::Nothing => None,
+    }
 }
 
 fn missing(reason: &str) -> Finding {

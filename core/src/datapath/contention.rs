@@ -50,6 +50,8 @@ pub struct Contended {
     pub found: Option<VtepValue>,
     /// The time of the last repair.
     pub repaired: Instant,
+    /// If somebody writes a value as often as Cilium's sync does: the time of the first of the last three repairs.
+    pub minutely_since: Option<Instant>,
 }
 
 impl Repairs {
@@ -63,6 +65,17 @@ impl Repairs {
         let gaps = self.at.iter().zip(self.at.iter().skip(1)).map(|(a, b)| b.saturating_duration_since(*a));
         let syncs = self.found.is_some() && gaps.max().is_some_and(|gap| gap >= SYNC_AT_LEAST);
         if syncs { SYNC_AT_MOST } else { QUIET_PERIOD }
+    }
+
+    /// The time of the first of the last repairs, if each came as long after the one before as Cilium's sync.
+    fn minutely_since(&self) -> Option<Instant> {
+        self.found?;
+        let mut last = self.at.iter().rev().take(REPORTED_AFTER).copied();
+        let mut first = last.next().filter(|_| self.at.len() >= REPORTED_AFTER)?;
+        for at in last {
+            first = Some(at).filter(|at| first.saturating_duration_since(*at) >= SYNC_AT_LEAST)?;
+        }
+        Some(first)
     }
 
     fn is_contended(&self, now: Instant) -> bool {
@@ -124,8 +137,12 @@ impl Contention {
     #[must_use]
     pub fn contended(&self, now: Instant) -> BTreeMap<Ipv4Net, Contended> {
         let contended = self.repairs.iter().filter(|(_, repairs)| repairs.is_contended(now));
-        let last = |repairs: &Repairs| repairs.at.back().copied().unwrap_or(repairs.disturbed);
-        contended.map(|(&key, repairs)| (key, Contended { found: repairs.found, repaired: last(repairs) })).collect()
+        let of = |repairs: &Repairs| Contended {
+            found: repairs.found,
+            repaired: repairs.at.back().copied().unwrap_or(repairs.disturbed),
+            minutely_since: repairs.minutely_since(),
+        };
+        contended.map(|(&key, repairs)| (key, of(repairs))).collect()
     }
 }
 
@@ -177,10 +194,33 @@ mod tests {
             assert!(!contention.on_repair(key(), found, after(at)));
             assert_eq!(!contention.contended(after(at)).is_empty(), reported, "after {at} s");
         }
-        assert_eq!(contention.contended(after(180)), [(key(), Contended { found, repaired: after(180) })].into());
+        let contended = Contended { found, repaired: after(180), minutely_since: Some(after(60)) };
+        assert_eq!(contention.contended(after(180)), [(key(), contended)].into());
         assert!(!contention.contended(after(254)).is_empty(), "the next sync may be late");
         assert!(contention.contended(after(255)).is_empty());
         assert!(contention.backed_off(after(180)).is_empty());
+    }
+
+    /// Only a writer whose last three repairs came a sync apart may be Cilium, and only if it writes a value.
+    #[test]
+    fn a_quick_writer_is_not_taken_for_the_sync() {
+        let start = Instant::now();
+        let found = Some(VtepValue::new([2; 6].into(), [10, 9, 9, 9].into()));
+        let cases: [(&[u64], Option<VtepValue>, Option<u64>); 6] = [
+            (&[0, 60, 120], found, Some(0)),
+            (&[0, 60, 120], None, None),
+            (&[0, 7, 14], found, None),
+            (&[0, 60, 61], found, None),
+            (&[0, 1, 46, 106], found, Some(1)),
+            (&[0, 74, 148], found, Some(0)),
+        ];
+        for (at, found, since) in cases {
+            let mut contention = Contention::default();
+            at.iter().for_each(|at| _ = contention.on_repair(key(), found, start + Duration::from_secs(*at)));
+            let now = start + Duration::from_secs(at[at.len() - 1]);
+            let contended = contention.contended(now)[&key()];
+            assert_eq!(contended.minutely_since, since.map(|at| start + Duration::from_secs(at)), "{at:?}");
+        }
     }
 
     #[test]

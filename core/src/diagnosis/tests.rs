@@ -178,7 +178,9 @@ impl Case {
 
     /// Another writer keeps changing the entry to this value.
     fn contend(&mut self, found: Option<VtepValue>) {
-        self.datapath.contended.insert(self.vtep.cidr, Contended { found, repaired: Instant::now() });
+        self.datapath
+            .contended
+            .insert(self.vtep.cidr, Contended { found, repaired: Instant::now(), minutely_since: None });
     }
 
     /// Cilium was started with this endpoint for the VTEP.

@@ -1,6 +1,6 @@
 //! Compares the configuration that Cilium runs with and the effective one. Only a restart of Cilium ends such a difference.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
 use super::running::{RunningConfig, RunningVtep};
 use crate::config::spec::{Spec, Vtep};
@@ -35,6 +35,12 @@ impl Effect {
             Self::Listing(_) => false,
         }
     }
+
+    /// Whether Cilium writes an older value for this network.
+    #[must_use]
+    pub fn overwrites(self, of: Ipv4Addr) -> bool {
+        self == Self::Overwrites(of)
+    }
 }
 
 impl fmt::Display for Difference {
@@ -42,6 +48,22 @@ impl fmt::Display for Difference {
         write!(f, "{}: {}", self.key, self.problem)
     }
 }
+
+impl Difference {
+    /// Adds how it is known.
+    pub(super) fn known(self, how: &str) -> Self {
+        Self { problem: self.problem + how, ..self }
+    }
+}
+
+/// The words for a value of Cilium's: before the value, and after its network.
+#[derive(Clone, Copy)]
+pub(super) struct Words {
+    pub(super) before: &'static str,
+    pub(super) after: &'static str,
+}
+
+const RUNS: Words = Words { before: "Cilium runs with", after: "" };
 
 /// All differences. A value that Cilium does not disclose counts as equal.
 #[must_use]
@@ -69,32 +91,42 @@ pub fn differences(spec: &Spec, running: &RunningConfig) -> Vec<Difference> {
         found.push(of_all("tunnel-port", runs.to_string(), tunnel.port.to_string()));
     }
     if let Some(known) = &running.vteps {
-        found.extend(vteps.iter().flat_map(|vtep| of_vtep(vtep, known.get(&vtep.cidr.network()))));
-        let is_listed = |network: &Ipv4Addr| vteps.iter().any(|vtep| vtep.cidr.network() == *network);
-        found.extend(known.keys().filter(|network| !is_listed(network)).map(|&network| Difference {
-            key: "vtep-cidr",
-            effect: Effect::Listing(network),
-            problem: format!("Cilium runs with {network}, which the configuration does not list"),
-        }));
+        found.extend(of_lists(vteps, known));
     }
     found
 }
 
-fn of_vtep(vtep: &Vtep, running: Option<&RunningVtep>) -> Vec<Difference> {
-    let Vtep { cidr, endpoint, mac } = vtep;
-    let network = cidr.network();
-    let Some(RunningVtep { endpoint: runs_endpoint, mac: runs_mac }) = running else {
-        let problem = format!("Cilium does not know {cidr}");
-        return vec![Difference { key: "vtep-cidr", effect: Effect::Listing(network), problem }];
+/// The differences between these VTEPs and those that Cilium was started with.
+pub(super) fn of_lists(vteps: &[Vtep], known: &BTreeMap<Ipv4Addr, RunningVtep>) -> Vec<Difference> {
+    let of_vtep = |vtep: &Vtep| match known.get(&vtep.cidr.network()) {
+        Some(running) => of_values(vtep, running, RUNS),
+        None => vec![Difference {
+            key: "vtep-cidr",
+            effect: Effect::Listing(vtep.cidr.network()),
+            problem: format!("Cilium does not know {}", vtep.cidr),
+        }],
     };
-    let difference = |key, problem| Difference { key, effect: Effect::Overwrites(network), problem };
-    let endpoint = runs_endpoint.filter(|runs| runs != endpoint).map(|runs| {
-        difference("vtep-endpoint", format!("Cilium runs with {runs} for {cidr}, the configuration says {endpoint}"))
+    let is_listed = |network: &Ipv4Addr| vteps.iter().any(|vtep| vtep.cidr.network() == *network);
+    let unlisted = known.keys().filter(|network| !is_listed(network)).map(|&network| Difference {
+        key: "vtep-cidr",
+        effect: Effect::Listing(network),
+        problem: format!("Cilium runs with {network}, which the configuration does not list"),
     });
-    let mac = runs_mac.filter(|runs| runs != mac).map(|runs| {
-        difference("vtep-mac", format!("Cilium runs with {runs} for {cidr}, the configuration says {mac}"))
-    });
-    endpoint.into_iter().chain(mac).collect()
+    vteps.iter().flat_map(of_vtep).chain(unlisted).collect()
+}
+
+pub(super) fn of_values(vtep: &Vtep, running: &RunningVtep, words: Words) -> Vec<Difference> {
+    let Vtep { cidr, endpoint, mac } = vtep;
+    let Words { before, after } = words;
+    let difference = |key, runs: &dyn fmt::Display, says: &dyn fmt::Display| Difference {
+        key,
+        effect: Effect::Overwrites(cidr.network()),
+        problem: format!("{before} {runs} for {cidr}{after}, the configuration says {says}"),
+    };
+    let of_endpoint = running.endpoint.filter(|runs| runs != endpoint);
+    let of_mac = running.mac.filter(|runs| runs != mac);
+    let of_endpoint = of_endpoint.map(|runs| difference("vtep-endpoint", &runs, endpoint));
+    of_endpoint.into_iter().chain(of_mac.map(|runs| difference("vtep-mac", &runs, mac))).collect()
 }
 
 #[cfg(test)]
@@ -122,6 +154,7 @@ mod tests {
             .into_iter()
             .map(|vtep| (vtep.cidr.network(), RunningVtep { endpoint: Some(vtep.endpoint), mac: Some(vtep.mac) }));
         RunningConfig {
+            started: None,
             vtep_enabled: Some(true),
             vtep_mask: Some([255, 255, 255, 0].into()),
             vteps: Some(vteps.collect()),

@@ -4,11 +4,15 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::{
     devices::{CiliumDevices, TUNNEL_OVERHEAD, Underlay},
-    drift::{Difference, differences},
+    drift::{Difference, Effect, differences},
     running::Running,
+    undisclosed::{Traces, undisclosed},
     version::CiliumVersion,
 };
-use crate::config::spec::{Spec, Tunnel};
+use crate::config::{
+    spec::{Spec, Tunnel},
+    truth::Truth,
+};
 
 /// The node at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,10 +31,14 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The differences between the running Cilium and the effective configuration, as far as Cilium discloses its values.
+    /// The differences between the running Cilium and the effective configuration, as far as Cilium discloses its values or `traces` show
+    /// them.
     #[must_use]
-    pub fn differences(&self, spec: &Spec) -> Vec<Difference> {
-        self.running.config().map(|running| differences(spec, running)).unwrap_or_default()
+    pub fn differences(&self, spec: &Spec, traces: &Traces<'_>) -> Vec<Difference> {
+        let of = |running| differences(spec, running).into_iter().chain(undisclosed(spec, running, traces));
+        let differences = self.running.config().into_iter().flat_map(of);
+        // Custom resources need no restart: Cilium reconciles them while it runs.
+        differences.filter(|found| traces.truth != Truth::Crd || found.effect == Effect::Programs).collect()
     }
 
     /// Bytes of the largest inner packet: the smallest underlay and the tunnel device both limit it.

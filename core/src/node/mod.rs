@@ -9,4 +9,5 @@ pub mod fitness;
 pub mod kernel;
 pub mod networks;
 pub mod running;
+pub mod undisclosed;
 pub mod version;

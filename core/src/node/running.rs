@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -22,6 +23,8 @@ pub enum Running {
 /// The part of Cilium's start-time configuration that concerns VTEPs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunningConfig {
+    /// When Cilium started with this configuration.
+    pub started: Option<Timestamp>,
     pub vtep_enabled: Option<bool>,
     /// The mask with which its programs were compiled or loaded.
     pub vtep_mask: Option<Ipv4Addr>,
@@ -67,6 +70,7 @@ impl RunningConfig {
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
+            started: self.started.or(other.started),
             vtep_enabled: self.vtep_enabled.or(other.vtep_enabled),
             vtep_mask: self.vtep_mask.or(other.vtep_mask),
             vteps: self.vteps.or(other.vteps),
@@ -80,6 +84,8 @@ impl RunningConfig {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct DaemonConfig<'a> {
+    #[serde(borrow)]
+    creation_time: Option<&'a RawValue>,
     #[serde(borrow, rename = "EnableVTEP")]
     enable_vtep: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -118,6 +124,7 @@ pub fn parse_runtime_config(text: &str) -> serde_json::Result<RunningConfig> {
         Some((network, RunningVtep { endpoint, mac }))
     };
     Ok(RunningConfig {
+        started: config.creation_time.and_then(value),
         vtep_enabled: config.enable_vtep.and_then(value),
         vtep_mask: config.vtep_cidr_mask.and_then(value),
         vteps: cidrs.map(|cidrs| cidrs.iter().enumerate().filter_map(vtep).collect()),
@@ -147,6 +154,7 @@ pub fn parse_header(text: &str) -> RunningConfig {
     let protocol = number("TUNNEL_PROTOCOL");
     let is = |name: &str| protocol.is_some() && protocol == number(name);
     RunningConfig {
+        started: None,
         vtep_enabled: define("ENABLE_VTEP").map(|_| true),
         // The number has the mask's bytes in network order, but was printed in host order.
         vtep_mask: number("VTEP_MASK").map(|mask| Ipv4Addr::from(mask.to_ne_bytes())),

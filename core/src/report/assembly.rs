@@ -16,14 +16,10 @@ use super::status::{
 };
 use crate::{
     bigip::FdbRecord,
-    config::{
-        spec::{Spec, Vtep},
-        truth::Truth,
-        view::View,
-    },
+    config::{spec::Vtep, truth::Truth, view::View},
     datapath::{abi::IpcacheEntry, ipcache::Inside, plan::Op, report::DatapathReport},
     diagnosis::{self, Diagnosis, Verdict},
-    node::facts::Facts,
+    node::{facts::Facts, undisclosed::Traces},
     tunnel::{
         flow::Flow,
         report::ProbeReport,
@@ -69,7 +65,7 @@ impl Status {
             verdict: Self::overall(spec.map(|spec| spec.enabled), &vteps),
             config: config(view.as_deref()),
             kernel: fitness.kernel(cilium_version),
-            cilium: cilium(facts.as_deref(), spec),
+            cilium: cilium(facts.as_deref(), view.as_deref(), datapath, now, at),
             datapath: self::datapath(datapath, view.as_deref()),
             tap: tap(probes),
             vteps,
@@ -111,10 +107,19 @@ fn config(view: Option<&View>) -> Config {
     }
 }
 
-fn cilium(facts: Option<&Facts>, spec: Option<&Spec>) -> Cilium {
+fn cilium(
+    facts: Option<&Facts>,
+    view: Option<&View>,
+    datapath: &DatapathReport,
+    now: Instant,
+    at: Timestamp,
+) -> Cilium {
+    let spec = view.and_then(|view| view.effective.as_ref());
     let tunnel = spec.map(|spec| spec.tunnel);
     let running = facts.and_then(|facts| facts.running.config());
-    let differences = facts.zip(spec).map(|(facts, spec)| facts.differences(spec)).unwrap_or_default();
+    let traces = view.map(|view| Traces::new(view, datapath, now, at));
+    let known = facts.zip(spec).zip(traces);
+    let differences = known.map(|((facts, spec), traces)| facts.differences(spec, &traces)).unwrap_or_default();
     let reasons: Vec<_> = differences.iter().map(ToString::to_string).collect();
     let devices = facts.map(|facts| &facts.cilium);
     Cilium {

@@ -4,6 +4,7 @@
 
 use std::{fmt, io, path::Path};
 
+use jiff::Timestamp;
 use vtep_core::node::running::{Running, RunningConfig, parse_header, parse_runtime_config};
 
 use crate::bounded;
@@ -11,6 +12,8 @@ use crate::bounded;
 const RUNTIME_CONFIG: &str = "state/agent-runtime-config.json";
 /// The constants that Cilium's programs were compiled with (Cilium up to 1.18).
 const HEADER: &str = "state/globals/node_config.h";
+/// The process id of Cilium's agent.
+const PID: &str = "cilium.pid";
 /// The maximum length of a file: a hundred times that of Cilium's own.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -30,14 +33,23 @@ impl CiliumFiles {
         let of_header = part(&cilium_run.join(HEADER), |text| Ok(parse_header(text)));
         let problems: Vec<_> = [&of_config, &of_header].into_iter().filter_map(|part| part.as_ref().err()).collect();
         let problem = problems.first().map(ToString::to_string);
+        let known = |config: RunningConfig| {
+            Running::Known(RunningConfig { started: config.started.or_else(|| started(cilium_run)), ..config })
+        };
         let running = match (of_config, of_header) {
-            (Ok(Some(config)), header) => Running::Known(config.or(header.ok().flatten().unwrap_or_default())),
-            (Ok(None), Ok(Some(header))) => Running::Known(header),
+            (Ok(Some(config)), header) => known(config.or(header.ok().flatten().unwrap_or_default())),
+            (Ok(None), Ok(Some(header))) => known(header),
             (Ok(None), Ok(None)) => Running::Absent,
             (Err(_), _) | (Ok(None), Err(_)) => Running::Unreadable,
         };
         Self { running, problem }
     }
+}
+
+/// When Cilium started, by the files that it writes only then, if its configuration does not have the time.
+fn started(cilium_run: &Path) -> Option<Timestamp> {
+    let modified = |file: &str| cilium_run.join(file).metadata().and_then(|metadata| metadata.modified()).ok();
+    modified(PID).or_else(|| modified(RUNTIME_CONFIG))?.try_into().ok()
 }
 
 /// Reads one file; `None` if it does not exist, and the reason if it cannot be used.
@@ -73,7 +85,17 @@ mod tests {
                 fs::write(dir.path().join(name), text).expect("a file");
             }
         }
+        write_pid(dir.path());
         CiliumFiles::read(dir.path())
+    }
+
+    fn write_pid(dir: &Path) {
+        let file = fs::File::create(dir.join(PID)).expect("a file");
+        file.set_modified(pid_time().into()).expect("its time");
+    }
+
+    fn pid_time() -> Timestamp {
+        "2026-11-26T10:00:00Z".parse().expect("a time")
     }
 
     const REAL: &str = include_str!("../../../tests/fixtures/cilium-1.18/agent-runtime-config.json");
@@ -85,6 +107,7 @@ mod tests {
             (network.into(), RunningVtep { endpoint: Some(endpoint.into()), mac: Some(mac.into()) })
         };
         let of_both = RunningConfig {
+            started: Some("2026-11-22T09:02:08.641941549Z".parse().expect("a time")),
             vtep_enabled: Some(true),
             vtep_mask: Some([255, 255, 255, 0].into()),
             vteps: Some(
@@ -98,7 +121,7 @@ mod tests {
             tunnel_port: Some(8472),
         };
         let of_json = RunningConfig { tunnel_protocol: None, tunnel_port: None, ..of_both.clone() };
-        let of_header = RunningConfig { vteps: None, ..of_both.clone() };
+        let of_header = RunningConfig { started: Some(pid_time()), vteps: None, ..of_both.clone() };
         assert_eq!(read(Some(REAL), Some(REAL_HEADER)), Running::Known(of_both));
         assert_eq!(read(Some(REAL), None), Running::Known(of_json));
         assert_eq!(read(None, Some(REAL_HEADER)), Running::Known(of_header));
@@ -107,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_is_not_told_is_not_known() {
-        let known = |config| Running::Known(config);
+        let known = |config| Running::Known(RunningConfig { started: Some(pid_time()), ..config });
         let only_enabled = RunningConfig { vtep_enabled: Some(true), ..RunningConfig::default() };
         let newer = r#"{"EnableVTEP": true, "VtepCidrMask": "", "VtepCIDRs": null, "Other": [1]}"#;
         assert_eq!(read(Some(newer), None), known(only_enabled));
@@ -116,6 +139,27 @@ mod tests {
         assert_eq!(read(Some("{\"EnableVTEP\": tr"), Some(REAL_HEADER)), Running::Unreadable);
         assert_eq!(read(None, Some("")), known(RunningConfig::default()));
         assert_eq!(CiliumFiles::read(Path::new("/nonexistent")), CiliumFiles::default());
+    }
+
+    /// Its configuration has the time of the start; without it, its process id was written then, and without that the configuration.
+    #[test]
+    fn the_start_is_known_from_one_of_two_files() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let started = || CiliumFiles::read(dir.path()).running.config().and_then(|config| config.started);
+        let write = |text: &str| {
+            let path = dir.path().join(RUNTIME_CONFIG);
+            fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+            fs::write(&path, text).expect("a file");
+            let modified = fs::metadata(&path).and_then(|metadata| metadata.modified()).expect("its time");
+            Timestamp::try_from(modified).expect("a time")
+        };
+        assert_eq!(started(), None);
+        let modified = write(r#"{"EnableVTEP": true, "CreationTime": 5}"#);
+        assert_eq!(started(), Some(modified));
+        write_pid(dir.path());
+        assert_eq!(started(), Some(pid_time()));
+        write(r#"{"CreationTime": "2026-11-26T11:00:00.5+01:00"}"#);
+        assert_eq!(started().map(|time| time.to_string()).as_deref(), Some("2026-11-26T10:00:00.5Z"));
     }
 
     #[test]

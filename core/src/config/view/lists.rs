@@ -54,6 +54,7 @@ impl View {
             unlooked: BTreeSet::new(),
             observed_only: sources.disputed(spec.as_ref()),
             covered: covered(sources, spec.as_ref(), previous),
+            record: Default::default(),
             last_good,
             mentioned,
             findings: findings(parsed, effective.as_ref(), document, sources),

@@ -27,7 +27,7 @@ impl View {
         // Switch, tunnel and features are still keys of the ConfigMap.
         let parsed = parse_around(&sources.keys_without_lists, around);
         let resolved = document.objects.as_ref().map(|objects| objects.resolve(around)).unwrap_or_default();
-        let is_gone = !resolved.applies() && previous.is_some_and(|view| had_objects(view));
+        let is_gone = !resolved.applies() && previous.is_some_and(had_objects);
         let earlier = previous.into_iter().filter(|view| view.truth != Truth::None).flat_map(|view| &view.last_good);
         let earlier: Vec<Vtep> = earlier.flat_map(|spec| &spec.vteps).copied().collect();
         let vteps: Vec<Vtep> = resolved.vteps.iter().map(|named| named.vtep).collect();
@@ -69,6 +69,7 @@ impl View {
             unlooked: BTreeSet::new(),
             observed_only: kept.spec.vteps.iter().map(|vtep| vtep.cidr).chain(expected).collect(),
             covered: Some(covered(&effective, previous)),
+            record: Default::default(),
             mentioned,
             last_good: Some(last_good),
             effective: Some(effective),

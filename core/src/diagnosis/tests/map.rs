@@ -64,7 +64,7 @@ fn each_fault_of_the_entry_is_named() {
 #[test]
 fn cilium_is_named_only_where_it_fits() {
     let found = |n: u8| Some(VtepValue::new([0, 0x50, 0x56, 0xa0, 0x7d, 0xd8].into(), [10, 169, 72, n].into()));
-    let table: [(&str, Option<u8>, Option<VtepValue>, &str); 6] = [
+    let table: [(&str, Option<u8>, Option<VtepValue>, &str); 8] = [
         ("its own older value", Some(99), found(99), "this Cilium was started with"),
         ("another value", Some(34), found(99), "not Cilium, which would write endpoint 10.169.72.34"),
         ("a deletion", Some(99), None, "not Cilium, which would write endpoint 10.169.72.99"),
@@ -72,6 +72,13 @@ fn cilium_is_named_only_where_it_fits() {
         (
             "a value, Cilium's values unknown",
             None,
+            found(99),
+            "a Cilium that was started with an older configuration does",
+        ),
+        ("a deletion, its lists undisclosed", Some(255), None, "not Cilium, which deletes no entry"),
+        (
+            "a value, its lists undisclosed",
+            Some(255),
             found(99),
             "a Cilium that was started with an older configuration does",
         ),
@@ -85,6 +92,8 @@ fn cilium_is_named_only_where_it_fits() {
                 let vteps = Some(BTreeMap::new());
                 case.facts.running = Running::Known(RunningConfig { vteps, ..RunningConfig::default() });
             }
+            // Cilium 1.19 and newer.
+            Some(255) => case.facts.running = Running::Known(RunningConfig::default()),
             Some(n) => case.run_with([10, 169, 72, n].into()),
             None => {}
         }

@@ -159,8 +159,8 @@ proptest! {
         let (hash, mentioned) = (String::new(), BTreeSet::new());
         let observed_at = Timestamp::UNIX_EPOCH;
         let (truth, vetoed, unlooked) = (Truth::Configmap, BTreeSet::new(), BTreeSet::new());
-        let (names, covered) = (BTreeMap::new(), None);
-        let saved = LastGood { observed_at, hash, spec, mentioned, truth, vetoed, unlooked, names, covered };
+        let (names, covered, lists) = (BTreeMap::new(), None, Vec::new());
+        let saved = LastGood { observed_at, hash, spec, mentioned, truth, vetoed, unlooked, names, covered, lists };
         let before = saved.recall().expect("sound");
         is_sound(&before, &Surroundings::default())?;
         let document = Document::of_keys(keys.clone(), around.clone());
