@@ -4,13 +4,14 @@
 //! A cause with old evidence comes after those that hold now, and a cause that the agent itself corrects comes last.
 //!
 //! `cause.rs` is the registry of causes. `node.rs`, `map.rs`, `wire.rs` and `bigip.rs` decide them: in each file a hint function for every
-//! cause on that part of the path, then the helpers that several of them use.
+//! cause on that part of the path, then the helpers that several of them use. `peer.rs` has the words for the far end.
 
 mod age;
 mod bigip;
 mod cause;
 mod map;
 mod node;
+mod peer;
 mod wire;
 
 use std::time::{Duration, Instant};
@@ -41,6 +42,8 @@ pub use self::{
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
     pub vtep: &'a Vtep,
+    /// Its name, if it comes from a custom resource: then the far end may be no BIG-IP.
+    pub name: Option<&'a str>,
     pub tunnel: Tunnel,
     /// The differences between the running Cilium and the configuration.
     pub differences: &'a [Difference],

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tracing::info;
 use vtep_core::{
-    config::view::View,
+    config::{spec::Vtep, view::View},
     datapath::report::DatapathReport,
     diagnosis::{Diagnosis, Evidence, Verdict, diagnose},
     node::facts::Facts,
@@ -126,18 +126,18 @@ pub fn diagnose_all(
     now: Instant,
     at: Timestamp,
 ) -> BTreeMap<Ipv4Net, Diagnosis> {
-    let view = state.config.borrow().clone();
-    let facts = state.facts.borrow().clone();
-    let (Some(spec), Some(facts)) = (view.as_ref().and_then(|view| view.effective.as_ref()), facts) else {
+    let (Some(view), Some(facts)) = (state.config.borrow().clone(), state.facts.borrow().clone()) else {
         return BTreeMap::new();
     };
+    let Some(spec) = view.effective.as_ref() else { return BTreeMap::new() };
     let kernel = state.identity.fitness.kernel(facts.version);
     let differences = facts.differences(spec);
     let datapath = state.datapath.borrow().clone();
     let probes = state.probes.borrow().clone();
-    let of = |vtep| {
+    let of = |vtep: &Vtep| {
         let evidence = Evidence {
             vtep,
+            name: view.names.get(&vtep.cidr).map(String::as_str),
             tunnel: spec.tunnel,
             differences: &differences,
             kernel: &kernel,

@@ -88,6 +88,8 @@ pub struct View {
     pub source_error: Option<String>,
     /// The object that set a key's value, for each key that the ConfigMap itself does not set.
     pub overrides: BTreeMap<String, String>,
+    /// The names of VTEPs that come from custom resources, by CIDR; empty for lists.
+    pub names: BTreeMap<Ipv4Net, String>,
     pub findings: Vec<Finding>,
     pub truth: Truth,
     /// The effective configuration: the kernel must match it. `None` until the first valid configuration. It never has a VTEP of
@@ -146,6 +148,7 @@ impl View {
             hash: String::new(),
             source_error: None,
             overrides: BTreeMap::new(),
+            names: BTreeMap::new(),
             findings: Vec::new(),
             truth: previous.map_or_else(Truth::default, |view| view.truth),
             stale: effective.is_some(),
@@ -204,6 +207,7 @@ impl View {
             hash,
             source_error: None,
             overrides: document.origins.clone(),
+            names: BTreeMap::new(),
             stale: effective.as_ref().is_some_and(|effective| effective.stale),
             truth,
             vetoed: vetoed(&parsed, effective.as_ref(), last_good.as_ref(), &mentioned, around),

@@ -38,6 +38,7 @@ use crate::{
 /// The evidence about one VTEP, which is healthy at first.
 struct Case {
     vtep: Vtep,
+    name: Option<&'static str>,
     differences: Vec<Difference>,
     kernel: Kernel,
     facts: Facts,
@@ -73,6 +74,7 @@ impl Case {
         };
         let mut case = Self {
             vtep,
+            name: None,
             differences: Vec::new(),
             kernel: Kernel { release: "6.1.0".into(), supported: true, reasons: vec![] },
             facts: Facts {
@@ -210,9 +212,10 @@ impl Case {
     }
 
     fn diagnose_at(&self, now: Instant) -> Diagnosis {
-        let Self { vtep, differences, kernel, facts, datapath, probes } = self;
+        let Self { vtep, name, differences, kernel, facts, datapath, probes } = self;
         let tunnel = Tunnel::default();
-        let evidence = Evidence { vtep, tunnel, differences, kernel, facts, datapath, probes: Some(probes) };
+        let evidence =
+            Evidence { vtep, name: *name, tunnel, differences, kernel, facts, datapath, probes: Some(probes) };
         diagnose(&evidence, now, Timestamp::now())
     }
 }
@@ -235,6 +238,32 @@ fn assert_named(table: &[Row]) {
         assert_eq!((diagnosis.cause, diagnosis.verdict), (*cause, *verdict), "{what}: {diagnosis:?}");
         assert!(diagnosis.hint.clone().unwrap_or_default().contains(words), "{what}: {diagnosis:?}");
     }
+}
+
+/// These concern the whole node, and their hints are the same for every VTEP.
+const OF_THE_NODE: [Cause; 3] = [Cause::NodeKernelUnsupported, Cause::CiliumNotRunning, Cause::CiliumVtepDisabled];
+
+/// A VTEP from a custom resource may be any gateway: its hints name it, and use no word of BIG-IP or of the lists.
+#[test]
+fn a_vtep_with_a_name_is_called_by_it() {
+    let mut seen = Vec::new();
+    for (what, fault, cause, ..) in [node::FAULTS, map::FAULTS, wire::FAULTS, bigip::FAULTS].into_iter().flatten() {
+        let mut case = Case::healthy();
+        case.name = Some("vpc-gateway");
+        fault(&mut case);
+        let diagnosis = case.diagnose();
+        // Cilium reconciles a custom resource while it runs, so it needs no restart for another list.
+        let (Some(cause), true) = (diagnosis.cause, diagnosis.cause == *cause) else { continue };
+        let hint = diagnosis.hint.unwrap_or_default();
+        let is_of_vtep = !OF_THE_NODE.contains(&cause) && case.datapath.map_problem.is_none();
+        assert_eq!(hint.contains("vpc-gateway"), is_of_vtep, "{what}: {hint}");
+        for word in ["BIG-IP", "tmsh", "vtep-mac", "vtep-endpoint", "vtep-cidr", "vtep-mask", "FDB", "SNAT", "self IP"]
+        {
+            assert!(!hint.contains(word), "{what}: {word} in {hint}");
+        }
+        seen.push(cause);
+    }
+    assert!(Cause::ALL.iter().all(|cause| seen.contains(cause)), "{seen:?}");
 }
 
 #[test]

@@ -17,12 +17,12 @@ use super::status::{
 use crate::{
     bigip::FdbRecord,
     config::{
-        spec::{Spec, Vtep},
+        spec::Vtep,
         view::{Truth, View},
     },
     datapath::{abi::IpcacheEntry, ipcache::Inside, plan::Op, report::DatapathReport},
     diagnosis::{self, Diagnosis, Verdict},
-    node::facts::Facts,
+    node::{drift::Difference, facts::Facts},
     tunnel::{
         flow::Flow,
         report::ProbeReport,
@@ -56,7 +56,8 @@ impl Status {
             let diagnosis = diagnoses.get(&vtep.cidr);
             let cause = diagnosis.and_then(|diagnosis| diagnosis.cause);
             let runbook = cause.map(|cause| cause.section(runbook));
-            VtepStatus { runbook, ..vtep_status(vtep, diagnosis, probes.probes(vtep), datapath, now, at) }
+            let name = view.as_ref().and_then(|view| view.names.get(&vtep.cidr)).cloned();
+            VtepStatus { runbook, name, ..vtep_status(vtep, diagnosis, probes.probes(vtep), datapath, now, at) }
         });
         let vteps: Vec<_> = vteps.collect();
         Self {
@@ -68,7 +69,7 @@ impl Status {
             verdict: Self::overall(spec.map(|spec| spec.enabled), &vteps),
             config: config(view.as_deref()),
             kernel: fitness.kernel(cilium_version),
-            cilium: cilium(facts.as_deref(), spec),
+            cilium: cilium(facts.as_deref(), view.as_deref()),
             datapath: self::datapath(datapath, view.as_deref()),
             tap: tap(probes),
             vteps,
@@ -106,11 +107,15 @@ fn config(view: Option<&View>) -> Config {
     }
 }
 
-fn cilium(facts: Option<&Facts>, spec: Option<&Spec>) -> Cilium {
+fn cilium(facts: Option<&Facts>, view: Option<&View>) -> Cilium {
+    let spec = view.and_then(|view| view.effective.as_ref());
     let tunnel = spec.map(|spec| spec.tunnel);
     let running = facts.and_then(|facts| facts.running.config());
     let differences = facts.zip(spec).map(|(facts, spec)| facts.differences(spec)).unwrap_or_default();
-    let reasons: Vec<_> = differences.iter().map(ToString::to_string).collect();
+    // A Cilium whose VTEPs come from custom resources reconciles them while it runs.
+    let has_lists = view.is_some_and(|view| view.names.is_empty());
+    let needs_restart = |difference: &&Difference| has_lists || !difference.is_of_lists();
+    let reasons: Vec<_> = differences.iter().filter(needs_restart).map(ToString::to_string).collect();
     let devices = facts.map(|facts| &facts.cilium);
     Cilium {
         version: facts.and_then(|facts| facts.version),
@@ -174,6 +179,7 @@ fn vtep_status(
     let cidr = vtep.cidr;
     VtepStatus {
         cidr: vtep.cidr,
+        name: None,
         endpoint: vtep.endpoint,
         mac: vtep.mac,
         verdict: diagnosis.map_or(Verdict::Unknown, |diagnosis| diagnosis.verdict),

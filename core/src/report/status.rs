@@ -167,6 +167,9 @@ pub struct Events {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VtepStatus {
     pub cidr: Ipv4Net,
+    /// Its name in a custom resource; absent if it comes from the lists in `cilium-config`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
     pub endpoint: Ipv4Addr,
     pub mac: Mac,
     pub verdict: Verdict,
