@@ -170,9 +170,10 @@ fn log_summary(state: &AgentState, wanted: impl Fn(Ipv4Net) -> bool) {
         let (arp, icmp) = (rtt(&vtep.probes.arp), rtt(&vtep.probes.icmp));
         let inner_mtu = vtep.probes.path_mtu.inner_mtu.map_or_else(|| "-".to_owned(), |mtu| mtu.to_string());
         let cause = vtep.cause.map(|cause| format!(" cause={cause}")).unwrap_or_default();
+        let name = vtep.name.as_ref().map(|name| format!(" name={name}")).unwrap_or_default();
         // The form of the line is an interface, because people search for its fields.
         info!(
-            "vtep cidr={} endpoint={} verdict={}{cause} arp={arp} icmp={icmp} inner_mtu={inner_mtu} loss={:.1}% datapath={}",
+            "vtep cidr={}{name} endpoint={} verdict={}{cause} arp={arp} icmp={icmp} inner_mtu={inner_mtu} loss={:.1}% datapath={}",
             vtep.cidr,
             vtep.endpoint,
             vtep.verdict,

@@ -344,6 +344,24 @@ fn a_start_is_too_early_for_news() {
     assert!(!case.diagnose().early, "a known cause is never early");
 }
 
+/// Until the entry is written, an echo still reaches the endpoint before.
+#[test]
+fn an_echo_alone_is_no_health_yet() {
+    let mut case = Case::healthy();
+    let target = case.probes.target.map(|target| target.address);
+    case.probes = VtepProbes::new(case.vtep, target, TIMING, Instant::now());
+    case.answer(&[Icmp], 3);
+    let diagnosis = case.diagnose();
+    assert_eq!((diagnosis.verdict, diagnosis.cause, diagnosis.early), (Verdict::Unknown, None, true));
+    assert_eq!(case.diagnose_at(Instant::now() + DISCOVERY).verdict, Verdict::Healthy, "nobody asks by ARP");
+    let mut without_tap = case.probes.clone();
+    without_tap.heard = false;
+    case.answer(&[InArp], 1);
+    assert_eq!(case.diagnose().verdict, Verdict::Healthy);
+    case.probes = without_tap;
+    assert_eq!(case.diagnose().verdict, Verdict::Healthy);
+}
+
 #[test]
 fn an_hour_of_a_flapping_link_makes_few_lines_and_right_counts() {
     let mut case = Case::healthy();

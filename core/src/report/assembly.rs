@@ -53,7 +53,8 @@ impl Status {
         let cilium_version = facts.as_ref().and_then(|facts| facts.version);
         let spec = view.as_ref().and_then(|view| view.effective.as_ref());
         let vteps = spec.iter().flat_map(|spec| &spec.vteps).map(|vtep| {
-            let diagnosis = diagnoses.get(&vtep.cidr);
+            // A diagnosis of another place belongs to an earlier configuration, like its probes.
+            let diagnosis = diagnoses.get(&vtep.cidr).filter(|diagnosis| diagnosis.place == vtep.place());
             let cause = diagnosis.and_then(|diagnosis| diagnosis.cause);
             let runbook = cause.map(|cause| cause.section(runbook));
             let name = view.as_ref().and_then(|view| view.names.get(&vtep.cidr)).cloned();
@@ -72,8 +73,8 @@ impl Status {
             cilium: cilium(facts.as_deref(), view.as_deref()),
             datapath: self::datapath(datapath, view.as_deref()),
             tap: tap(probes),
+            bigip: Bigip { fdb_record: fdb_record(facts.as_deref(), &vteps) },
             vteps,
-            bigip: Bigip { fdb_record: node_address(facts.as_deref()).map(FdbRecord::of_node) },
         }
     }
 }
@@ -193,6 +194,7 @@ fn vtep_status(
             .map(|of| observation(of, now, at))
             .collect(),
         runbook: None,
+        early: diagnosis.is_none_or(|diagnosis| diagnosis.early),
         datapath: VtepDatapath {
             state: entry_state(datapath, cidr),
             repairs: datapath.repairs.get(&cidr).copied().unwrap_or(0),
@@ -297,6 +299,12 @@ fn seen(flows: &[Flow], now: Instant, at: Timestamp) -> Seen {
 
 fn distinct<T: Ord>(flows: &[Flow], of: impl Fn(&Flow) -> T) -> Vec<T> {
     flows.iter().map(of).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Only a BIG-IP needs the record, and a VTEP with a name may be none.
+fn fdb_record(facts: Option<&Facts>, vteps: &[VtepStatus]) -> Option<FdbRecord> {
+    let is_other = !vteps.is_empty() && vteps.iter().all(|vtep| vtep.name.is_some());
+    node_address(facts).filter(|_| !is_other).map(FdbRecord::of_node)
 }
 
 /// The address at which BIG-IP reaches this node: the source address of packets to BIG-IP.

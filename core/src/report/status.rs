@@ -183,6 +183,9 @@ pub struct VtepStatus {
     /// The section of the runbook about the cause.
     #[serde(default)]
     pub runbook: Option<String>,
+    /// Nothing is known yet, because the probes need more time; only for `/history`.
+    #[serde(skip)]
+    pub early: bool,
     pub datapath: VtepDatapath,
     pub probes: Probes,
     pub seen: Seen,

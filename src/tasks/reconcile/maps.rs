@@ -150,6 +150,8 @@ impl MapsReconciler {
     pub async fn pass(&mut self, inputs: Inputs<'_>, writes: bool, now: Instant) -> MapsPass {
         let mut observed = observe(inputs, self.ledger.owned());
         let is_same_map = !self.is_other_map(observed.vteps.as_ref());
+        // A gateway's failover takes effect at once, even if the entry was contended.
+        self.repairs.changed(&observed.decision.desired).for_each(|cidr| self.contention.forget_key(cidr));
         let (mut done, mut failures, mut repairs) = (Vec::new(), Vec::new(), Vec::new());
         if writes && !observed.decision.plan.is_empty() {
             (done, failures) = self.write_all(&mut observed, now);
