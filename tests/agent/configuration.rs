@@ -226,7 +226,7 @@ fn a_plain_directory_is_watched_too() -> Result<()> {
 /// The changes in `/history` of the first VTEP, newest first. They are complete once a point has followed the last status.
 fn changes(agent: &Agent) -> Result<Vec<Value>> {
     let history = || -> Result<Value> {
-        Ok(serde_json::from_str(&agent.get("/history")?.context("an answer")?.1).context("/history is JSON")?)
+        serde_json::from_str(&agent.get("/history")?.context("an answer")?.1).context("/history is JSON")
     };
     let points = |history: &Value| history["vteps"][0]["points"].as_array().map_or(0, Vec::len);
     let before = points(&history()?);

@@ -89,7 +89,7 @@ function hops(status, vtep) {
       cilium.tunnel_port ? `UDP ${cilium.tunnel_port}` : null, cilium.router ? `from ${cilium.router}` : null] },
     { id: "underlay", name: "Underlay", state: stateOf(probes.underlay), seen: [
       answer("ping", probes.underlay), probes.path_mtu.inner_mtu ? `inner packets up to ${probes.path_mtu.inner_mtu} bytes` : null] },
-    { id: "bigip", name: peer(vtep), state: probes.arp.state === "ok" || lately ? "ok" : stateOf(probes.arp), seen: [
+    { id: "bigip", name: "BIG-IP", state: probes.arp.state === "ok" || lately ? "ok" : stateOf(probes.arp), seen: [
       vtep.endpoint, answer("ARP", probes.arp), probes.arp.observed_mac ? `MAC ${probes.arp.observed_mac}` : null,
       frames ? `VNI ${list(seen.vnis)}, UDP ${list(seen.ports)}` : "no frame seen",
       seen.last_seen_at ? `last frame ${ago(seen.last_seen_at)} ago` : null] },
@@ -97,6 +97,7 @@ function hops(status, vtep) {
       probes.icmp.target ? `${probes.icmp.target}${probes.icmp.target_origin ? ` (${probes.icmp.target_origin})` : ""}` : null,
       answer("ping", probes.icmp), `${percent(probes.icmp.loss)} lost`] },
   ];
+  const names = vtep.name ? { bigip: vtep.name, "self-ip": "Tunnel address" } : {};
   const troubled = new Set([vtep.cause, ...vtep.also].filter(Boolean).map((cause) => HOP_OF[cause]));
   const nearest = vtep.cause ? all.findIndex((hop) => hop.id === HOP_OF[vtep.cause]) : -1;
   return all.map((hop, n) => {
@@ -104,7 +105,7 @@ function hops(status, vtep) {
     const follows = nearest >= 0 && n > nearest && hop.state === "failed" && !troubled.has(hop.id);
     const before = nearest >= 0 && n < nearest && hop.state === "failed" && !troubled.has(hop.id);
     const state = troubled.has(hop.id) ? "failed" : follows || before ? "unknown" : hop.state;
-    return { ...hop, state, broken: n === nearest };
+    return { ...hop, name: names[hop.id] ?? hop.name, state, broken: n === nearest };
   });
 }
 
