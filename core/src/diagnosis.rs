@@ -4,22 +4,24 @@
 //! A cause with old evidence comes after those that hold now, and a cause that the agent itself corrects comes last.
 //!
 //! `cause.rs` is the registry of causes. `node.rs`, `map.rs`, `wire.rs` and `bigip.rs` decide them: in each file a hint function for every
-//! cause on that part of the path, then the helpers that several of them use.
+//! cause on that part of the path, then the helpers that several of them use. `peer.rs` has the words for the far end.
 
 mod age;
 mod bigip;
 mod cause;
 mod map;
 mod node;
+mod peer;
 mod wire;
 
 use std::time::{Duration, Instant};
 
+use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
-use self::age::FRESH;
+use self::age::{FRESH, has_had_time};
 use crate::{
-    config::spec::{Tunnel, Vtep},
+    config::spec::{Place, Tunnel, Vtep},
     datapath::report::DatapathReport,
     node::{
         drift::{Difference, Effect},
@@ -41,6 +43,8 @@ pub use self::{
 #[derive(Clone, Copy, Debug)]
 pub struct Evidence<'a> {
     pub vtep: &'a Vtep,
+    /// Its name, if it comes from a custom resource: then the far end may be no BIG-IP.
+    pub name: Option<&'a str>,
     pub tunnel: Tunnel,
     /// The differences between the running Cilium and the configuration.
     pub differences: &'a [Difference],
@@ -53,6 +57,10 @@ pub struct Evidence<'a> {
 /// The verdict about one VTEP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnosis {
+    /// Where the VTEP was: nothing here applies to another endpoint or MAC.
+    pub place: Place,
+    /// The VTEP's name, if it comes from a custom resource.
+    pub name: Option<String>,
     pub verdict: Verdict,
     /// The cause nearest to the node; none when healthy, or when it is too early to tell.
     pub cause: Option<Cause>,
@@ -74,13 +82,21 @@ impl Diagnosis {
     #[must_use]
     pub fn of(verdict: Verdict, cause: Option<Cause>) -> Self {
         let (also, evidence) = (Vec::new(), Vec::new());
-        Self { verdict, cause, also, hint: None, evidence, early: false, since: Timestamp::UNIX_EPOCH }
+        let place = Place { endpoint: [10, 169, 72, 34].into(), mac: [0, 0x50, 0x56, 0xa0, 0x7d, 0xd8].into() };
+        let since = Timestamp::UNIX_EPOCH;
+        Self { place, name: None, verdict, cause, also, hint: None, evidence, early: false, since }
     }
 
-    /// Same verdict, same cause; the values in the hint may differ.
+    /// Same place, same verdict, same cause; the values in the hint may differ.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
-        (self.verdict, self.cause) == (other.verdict, other.cause)
+        (self.place, self.verdict, self.cause) == (other.place, other.verdict, other.cause)
+    }
+
+    /// The VTEP in words: `10.1.6.0/24` or `vpc-gateway (10.1.6.0/24)`.
+    #[must_use]
+    pub fn label(&self, cidr: Ipv4Net) -> String {
+        self.name.as_ref().map_or_else(|| cidr.to_string(), |name| format!("{name} ({cidr})"))
     }
 }
 
@@ -98,19 +114,27 @@ pub fn diagnose(evidence: &Evidence<'_>, now: Instant, at: Timestamp) -> Diagnos
     let first = held.next();
     let also = held.map(|(cause, _)| cause).collect();
     let verdict =
-        first.as_ref().map_or_else(|| evidence.verdict_without_cause(), |(cause, _)| evidence.verdict(*cause));
+        first.as_ref().map_or_else(|| evidence.verdict_without_cause(now), |(cause, _)| evidence.verdict(*cause));
     let (cause, hint) = first.unzip();
     let age = old.iter().find(|observation| Some(observation.cause) == cause);
     let hint = hint.map(|hint| hint + &age.map(|observation| observation.ago(now)).unwrap_or_default());
     let early = verdict == Verdict::Unknown && evidence.is_early(cause, now);
-    Diagnosis { verdict, cause, also, hint, evidence: old, early, since: at }
+    let (place, name) = (evidence.vtep.place(), evidence.name.map(str::to_owned));
+    Diagnosis { place, name, verdict, cause, also, hint, evidence: old, early, since: at }
 }
 
 impl Evidence<'_> {
-    /// Healthy if probes through the tunnel are answered.
-    fn verdict_without_cause(&self) -> Verdict {
+    /// Healthy if probes through the tunnel are answered. An echo follows Cilium's map, which may still have an earlier endpoint; an ARP
+    /// request goes to this one. So the first answer to one of them is not enough.
+    fn verdict_without_cause(&self, now: Instant) -> Verdict {
         let through = self.state(VtepProbes::icmp_state);
-        if self.datapath.last_pass.is_some() && through == ProbeState::Ok { Verdict::Healthy } else { Verdict::Unknown }
+        let is_confirmed = self.state(VtepProbes::arp_state) != ProbeState::Pending
+            || self.probes.is_some_and(|probes| has_had_time(probes, now));
+        if self.datapath.last_pass.is_some() && through == ProbeState::Ok && is_confirmed {
+            Verdict::Healthy
+        } else {
+            Verdict::Unknown
+        }
     }
 
     fn verdict(&self, cause: Cause) -> Verdict {

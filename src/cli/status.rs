@@ -189,6 +189,7 @@ fn row(out: &mut String, vtep: &VtepStatus) -> fmt::Result {
         vtep.probes.icmp.loss * 100.0,
         vtep.datapath.state,
     )?;
+    vtep.name.iter().try_for_each(|name| writeln!(out, "{}", paint(SOFT, fold(&format!("  {name}"), "  "))))?;
     match (&vtep.cause, &vtep.hint) {
         (Some(cause), Some(hint)) => {
             writeln!(out, "{}", fold(&format!("  {cause}: {hint}"), "  "))?;
@@ -225,6 +226,16 @@ mod tests {
     #[test]
     fn the_table_as_a_person_sees_it() -> fmt::Result {
         insta::assert_snapshot!(crate::cli::style::plain(&table(&Status::sample())?));
+        Ok(())
+    }
+
+    #[test]
+    fn a_name_is_below_its_network() -> fmt::Result {
+        let mut status = Status::sample();
+        status.vteps[0].name = Some("vpc-gateway".into());
+        let text = crate::cli::style::plain(&table(&status)?);
+        let row = text.lines().position(|line| line.starts_with("10.1.6.0/24 "));
+        assert_eq!(row.and_then(|row| text.lines().nth(row + 1)), Some("  vpc-gateway"), "{text}");
         Ok(())
     }
 

@@ -47,9 +47,9 @@ pub struct Condition {
 impl Condition {
     #[must_use]
     pub fn of(diagnoses: &BTreeMap<Ipv4Net, Diagnosis>) -> Self {
-        let describe = |(cidr, diagnosis): (&Ipv4Net, &Diagnosis)| match diagnosis.cause {
-            Some(cause) => format!("{cidr} is {}: {cause}", diagnosis.verdict),
-            None => format!("{cidr} is {}", diagnosis.verdict),
+        let describe = |(&cidr, diagnosis): (&Ipv4Net, &Diagnosis)| {
+            let cause = diagnosis.cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+            format!("{} is {}{cause}", diagnosis.label(cidr), diagnosis.verdict)
         };
         let is_trouble = |(_, diagnosis): &(&Ipv4Net, &Diagnosis)| diagnosis.verdict != Verdict::Healthy;
         let message = diagnoses.iter().filter(is_trouble).map(describe).collect::<Vec<_>>().join("; ");

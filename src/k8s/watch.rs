@@ -347,7 +347,7 @@ async fn asked(recheck: &mut Option<watch::Receiver<()>>) {
     {
         return;
     }
-    future::pending().await
+    future::pending::<()>().await;
 }
 
 impl<V: PartialEq> Out<V> {

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tracing::info;
 use vtep_core::{
-    config::view::View,
+    config::{spec::Vtep, view::View},
     datapath::report::DatapathReport,
     diagnosis::{Diagnosis, Evidence, Verdict, diagnose},
     node::{facts::Facts, undisclosed::Traces},
@@ -134,9 +134,10 @@ pub fn diagnose_all(
     let datapath = state.datapath.borrow().clone();
     let differences = facts.differences(spec, &Traces::new(&view, &datapath, now, at));
     let probes = state.probes.borrow().clone();
-    let of = |vtep| {
+    let of = |vtep: &Vtep| {
         let evidence = Evidence {
             vtep,
+            name: view.names.get(&vtep.cidr).map(String::as_str),
             tunnel: spec.tunnel,
             differences: &differences,
             kernel: &kernel,
@@ -169,9 +170,10 @@ fn log_summary(state: &AgentState, wanted: impl Fn(Ipv4Net) -> bool) {
         let (arp, icmp) = (rtt(&vtep.probes.arp), rtt(&vtep.probes.icmp));
         let inner_mtu = vtep.probes.path_mtu.inner_mtu.map_or_else(|| "-".to_owned(), |mtu| mtu.to_string());
         let cause = vtep.cause.map(|cause| format!(" cause={cause}")).unwrap_or_default();
+        let name = vtep.name.as_ref().map(|name| format!(" name={name}")).unwrap_or_default();
         // The form of the line is an interface, because people search for its fields.
         info!(
-            "vtep cidr={} endpoint={} verdict={}{cause} arp={arp} icmp={icmp} inner_mtu={inner_mtu} loss={:.1}% datapath={}",
+            "vtep cidr={}{name} endpoint={} verdict={}{cause} arp={arp} icmp={icmp} inner_mtu={inner_mtu} loss={:.1}% datapath={}",
             vtep.cidr,
             vtep.endpoint,
             vtep.verdict,

@@ -30,6 +30,8 @@ pub struct Notifier {
     /// The URL of the runbook that Events link to.
     runbook: String,
     damping: BTreeMap<Ipv4Net, FlapDamping>,
+    /// The same for changes of endpoint or MAC: two gateways that both claim to be the leader move a VTEP all the time.
+    moves: BTreeMap<Ipv4Net, FlapDamping>,
     /// VTEPs whose last Event reported a cause.
     troubled: BTreeSet<Ipv4Net>,
     findings: Vec<Finding>,
@@ -45,6 +47,7 @@ impl Notifier {
             events,
             runbook: runbook.to_owned(),
             damping: BTreeMap::new(),
+            moves: BTreeMap::new(),
             troubled: BTreeSet::new(),
             findings: Vec::new(),
             source_fails: false,
@@ -56,10 +59,11 @@ impl Notifier {
     /// The next time at which a suppressed change may have become stable.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.damping.values().filter_map(FlapDamping::deadline).min()
+        self.damping.values().chain(self.moves.values()).filter_map(FlapDamping::deadline).min()
     }
 
-    /// Reports each change of verdict or cause unless the VTEP flaps. Returns the VTEPs with a reported change.
+    /// Reports each change of place, verdict or cause unless the VTEP flaps. Returns the VTEPs with a reported change of verdict or cause, and
+    /// those that have stopped moving.
     pub fn changes(
         &mut self,
         before: &BTreeMap<Ipv4Net, Diagnosis>,
@@ -67,30 +71,56 @@ impl Notifier {
         now: Instant,
     ) -> BTreeSet<Ipv4Net> {
         self.damping.retain(|cidr, _| after.contains_key(cidr));
+        self.moves.retain(|cidr, _| after.contains_key(cidr));
         self.troubled.retain(|cidr| after.contains_key(cidr));
         let mut changed = BTreeSet::new();
         for (&cidr, diagnosis) in after {
-            let is_news = is_news(before.get(&cidr), diagnosis);
+            let (before, moved): (Vec<_>, Vec<_>) =
+                before.get(&cidr).into_iter().partition(|before| before.place == diagnosis.place);
+            let has_settled = self.moved(cidr, moved.first().copied(), diagnosis, now);
+            // The verdict about the old place is no verdict about the new one.
+            let is_news = is_news(before.first().copied(), diagnosis);
             let damping = self.damping.entry(cidr).or_default();
             let emission = if is_news { damping.on_change(now) } else { Emission::Suppress };
             let is_reported = emission == Emission::Emit || damping.settles(now);
             if emission == Emission::EmitSuppressing {
-                warn!(%cidr, "verdict is flapping; suppressed until stable for 60 s; see /status");
-                self.events.push(EventRecord::flapping(cidr, Timestamp::now()));
+                warn!(%cidr, name = diagnosis.name, "verdict is flapping; suppressed until stable for 60 s; see /status");
+                self.events.push(EventRecord::flapping(&diagnosis.label(cidr), Timestamp::now()));
             }
             if is_reported {
                 changed.insert(cidr);
                 self.change(cidr, diagnosis);
+            } else if has_settled {
+                changed.insert(cidr);
             }
         }
         changed
     }
 
+    /// Reports that a VTEP has another endpoint or MAC than `before`, if it does: a failover. It begins anew, so earlier changes of its
+    /// verdict do not dampen the next ones. Returns true if it has stopped moving after it moved too often.
+    fn moved(&mut self, cidr: Ipv4Net, before: Option<&Diagnosis>, after: &Diagnosis, now: Instant) -> bool {
+        let (name, to) = (&after.name, after.place);
+        let moves = self.moves.entry(cidr).or_default();
+        let Some(from) = before.map(|before| before.place) else { return moves.settles(now) };
+        match moves.on_change(now) {
+            Emission::Emit => {
+                info!(%cidr, name, %from, %to, "VTEP moved; its probes begin anew");
+                self.damping.remove(&cidr);
+            }
+            Emission::EmitSuppressing => {
+                warn!(%cidr, name, %from, %to, "VTEP moves too often; suppressed until stable for 60 s; see /history");
+            }
+            Emission::Suppress => {}
+        }
+        false
+    }
+
     fn change(&mut self, cidr: Ipv4Net, diagnosis: &Diagnosis) {
-        let Diagnosis { verdict, cause, hint, .. } = diagnosis;
+        let Diagnosis { name, verdict, cause, hint, .. } = diagnosis;
         match (cause, hint) {
-            (Some(cause), Some(hint)) => warn!(%cidr, %verdict, %cause, hint, "verdict changed"),
-            (None, _) | (_, None) => info!(%cidr, %verdict, "verdict changed"),
+            (Some(cause), Some(hint)) => warn!(%cidr, name, %verdict, %cause, hint, "verdict changed"),
+            (None, _) | (_, None) => info!(%cidr, name, %verdict, "verdict changed"),
         }
         // A healthy VTEP gets an Event only after one about a cause, so that a fleet that starts healthy does not write to the API server.
         if cause.is_some() {
@@ -179,7 +209,9 @@ fn is_news(before: Option<&Diagnosis>, after: &Diagnosis) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use vtep_core::diagnosis::Cause;
+    use std::time::Duration;
+
+    use vtep_core::{config::spec::Place, diagnosis::Cause};
 
     use super::*;
 
@@ -203,6 +235,40 @@ mod tests {
         for (before, after, news) in table {
             assert_eq!(is_news(before, after), news, "{before:?} → {after:?}");
         }
+    }
+
+    /// Before the move its verdict had changed too often; nothing of that counts for the new place.
+    #[test]
+    fn a_vtep_that_moves_begins_anew() {
+        let (queue, _) = Queue::new();
+        let mut notifier = Notifier::new(queue.clone(), "docs/runbook.md");
+        let cidr: Ipv4Net = "10.1.6.0/24".parse().expect("a CIDR");
+        let now = Instant::now();
+        let healthy = Diagnosis::of(Verdict::Healthy, None);
+        let silent = Diagnosis::of(Verdict::Unreachable, Some(Cause::TunnelSilent));
+        let of = |diagnosis: &Diagnosis| BTreeMap::from([(cidr, diagnosis.clone())]);
+        let flaps = (0..20).map(|n| if n % 2 == 0 { (&healthy, &silent) } else { (&silent, &healthy) });
+        let reported =
+            flaps.filter(|(before, after)| !notifier.changes(&of(before), &of(after), now).is_empty()).count();
+        assert_eq!(reported, 10, "it flaps");
+
+        let at = |n: u8, diagnosis: &Diagnosis| {
+            let place = Place { endpoint: [10, 169, 72, n].into(), ..diagnosis.place };
+            of(&Diagnosis { place, name: Some("vpc-gateway".into()), ..diagnosis.clone() })
+        };
+        let early = Diagnosis { early: true, ..Diagnosis::of(Verdict::Unknown, None) };
+        assert!(notifier.changes(&of(&healthy), &at(6, &early), now).is_empty(), "nothing is known yet");
+        assert_eq!(notifier.changes(&at(6, &early), &at(6, &healthy), now), [cidr].into());
+        assert_eq!(notifier.changes(&of(&healthy), &at(7, &healthy), now), [cidr].into(), "healthy is news there");
+
+        // Two leaders: the moves are suppressed in turn.
+        let reported =
+            (0..100).filter(|n| !notifier.changes(&at(n % 2, &healthy), &at((n + 1) % 2, &healthy), now).is_empty());
+        assert!(reported.count() < 20);
+        let settled = now + Duration::from_secs(60);
+        assert_eq!(notifier.deadline(), Some(settled));
+        assert_eq!(notifier.changes(&at(0, &healthy), &at(0, &healthy), settled), [cidr].into());
+        assert_eq!(notifier.deadline(), None);
     }
 
     #[test]

@@ -219,15 +219,18 @@ impl Prober {
         self.fit_tap(&facts);
     }
 
-    /// Adapts the probes to the configuration. An unchanged VTEP keeps its records.
+    /// Adapts the probes to the configuration. An unchanged VTEP keeps its records; one with another endpoint or MAC begins anew, at once.
     fn fit_probes(&mut self, spec: Option<&Spec>) {
         let now = Instant::now();
         let mut previous = std::mem::take(&mut self.vteps);
         for &vtep in spec.iter().flat_map(|spec| &spec.vteps) {
-            let kept = previous.remove(&vtep.cidr).filter(|probes| probes.vtep == vtep);
+            let before = previous.remove(&vtep.cidr);
+            let predecessor = before.as_ref().map(|probes| probes.vtep.endpoint).filter(|&at| at != vtep.endpoint);
+            let kept = before.filter(|probes| probes.vtep == vtep);
             let configured = self.settings.targets.get(&vtep.cidr).copied();
             let begin = || {
                 let mut probes = VtepProbes::new(vtep, configured, self.settings.timing, now);
+                probes.predecessor = predecessor;
                 self.memory.recall(&vtep).into_iter().for_each(|known| probes.recall(known));
                 probes
             };

@@ -2,11 +2,15 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use anyhow::{Result, ensure};
-use vtep_core::config::finding::Severity;
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use vtep_core::{config::finding::Severity, diagnosis::Verdict};
 use vtep_lab::{Config, Lab};
 
-use crate::support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, all_healthy, eventually, in_kernel};
+use crate::{
+    far_end::{on_bigip, tunnel},
+    support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, all_healthy, eventually, in_kernel},
+};
 
 /// The documents promise 100 ms after the event of the file system.
 const PROGRAMMED_WITHIN: Duration = Duration::from_secs(1);
@@ -216,5 +220,82 @@ fn a_plain_directory_is_watched_too() -> Result<()> {
     eventually("the edit is programmed", PROGRAMMED_WITHIN, || Ok(in_kernel(&lab, &[first, moved])?.then_some(())))?;
     agent.wait_for("it is in sync", HEALTHY_WITHIN, |status| status.datapath.in_sync)?;
     ensure!(!lab.node.ip("rule show")?.contains("113:"), "no host routes were asked for");
+    Ok(())
+}
+
+/// The changes in `/history` of the first VTEP, newest first. They are complete once a point has followed the last status.
+fn changes(agent: &Agent) -> Result<Vec<Value>> {
+    let history = || -> Result<Value> {
+        serde_json::from_str(&agent.get("/history")?.context("an answer")?.1).context("/history is JSON")
+    };
+    let points = |history: &Value| history["vteps"][0]["points"].as_array().map_or(0, Vec::len);
+    let before = points(&history()?);
+    let history =
+        eventually(
+            "another point",
+            HEALTHY_WITHIN,
+            || Ok(Some(history()?).filter(|history| points(history) > before)),
+        )?;
+    let changes = history["changes"].as_array().context("changes")?.iter();
+    Ok(changes.filter(|change| change["cidr"] == "10.1.6.0/24").cloned().collect())
+}
+
+/// A Cilium that discloses no lists: nothing of it needs a restart when they change.
+fn lab_without_running_config() -> Result<Lab> {
+    let lab = Lab::start()?;
+    std::fs::remove_dir_all(Path::new(vtep_lab::CILIUM_RUN).join("state"))?;
+    Ok(lab)
+}
+
+/// Another gateway takes over: its endpoint and its MAC are edited, and its tunnel works.
+#[test]
+fn a_failover_is_a_move_and_no_outage() -> Result<()> {
+    let mut lab = lab_without_running_config()?;
+    let agent = Agent::healthy(&lab)?;
+    let before = changes(&agent)?.len();
+    let [first, second] = lab.topology.vteps()[..] else { anyhow::bail!("two VTEPs") };
+    let mac = vtep_lab::Mac([0x02, 0, 0, 0, 0, 0x86]);
+    let moved = vtep_lab::Vtep { endpoint: [10, 169, 72, 134].into(), mac, ..first };
+    lab.bigips[0].addresses.mac = mac;
+    on_bigip(&lab, "address add 10.169.72.134/24 dev eth0")?;
+    tunnel(&lab, 2, lab.topology.tunnel_port, moved.endpoint)?;
+    lab.config.write(&Config::keys_for(&[moved, second]))?;
+    let status = agent.wait_for("both are healthy, one elsewhere", HEALTHY_WITHIN, |status| {
+        all_healthy(status) && status.vteps[0].endpoint == moved.endpoint
+    })?;
+    ensure!(
+        status.vteps[0].probes.arp.observed_mac.is_some_and(|seen| seen.to_string() == mac.to_string().to_lowercase())
+    );
+    let changes = changes(&agent)?;
+    ensure!(changes.len() == before + 1, "one change: {changes:#?}\n{}", agent.log().join("\n"));
+    let change = &changes[0];
+    let place = |vtep: vtep_lab::Vtep| json!({"endpoint": vtep.endpoint, "mac": vtep.mac.to_string().to_lowercase()});
+    let healthy = json!({"verdict": "healthy", "cause": null});
+    ensure!(change["moved"] == json!({"from": place(first), "to": place(moved)}), "{change:#}");
+    ensure!((&change["from"], &change["to"]) == (&healthy, &healthy), "{change:#}");
+    let lines = agent.lines("VTEP moved");
+    ensure!(lines.len() == 1 && lines[0].contains(" INFO "), "{lines:?}");
+    ensure!(agent.lines(" WARN verdict changed").is_empty(), "{:?}", agent.log());
+    Ok(())
+}
+
+/// Nobody is at the new endpoint: an answer of the old one, or what was known about it, must not make it healthy.
+#[test]
+fn a_failover_to_nobody_keeps_no_verdict() -> Result<()> {
+    let lab = lab_without_running_config()?;
+    let agent = Agent::healthy(&lab)?;
+    let before = changes(&agent)?.len();
+    let [first, second] = lab.topology.vteps()[..] else { anyhow::bail!("two VTEPs") };
+    let moved = vtep_lab::Vtep { endpoint: [10, 169, 72, 77].into(), ..first };
+    lab.config.write(&Config::keys_for(&[moved, second]))?;
+    agent.wait_for("it is unreachable", NOTICED_WITHIN, |status| {
+        let vtep = &status.vteps[0];
+        assert!(vtep.endpoint == first.endpoint || vtep.verdict != Verdict::Healthy, "nobody is there: {vtep:#?}");
+        vtep.verdict == Verdict::Unreachable
+    })?;
+    let changes = changes(&agent)?;
+    ensure!(changes.len() == before + 2, "the move and the fault: {changes:#?}");
+    ensure!(changes[0]["moved"].is_null() && changes[0]["from"]["verdict"] == "unknown", "{changes:#?}");
+    ensure!(changes[1]["moved"].is_object() && changes[1]["from"]["verdict"] == "healthy", "{changes:#?}");
     Ok(())
 }

@@ -294,6 +294,50 @@ fn what_came_together_is_told_together() -> Result<()> {
     Ok(())
 }
 
+/// A VTEP from a custom resource may be any gateway: the page calls it by its name. Its failover is a move.
+#[test]
+fn a_vtep_with_a_name_is_called_by_it() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let mut browser = Browser::start(&lab)?;
+    let mut status = status(&agent)?;
+    status.vteps[0].name = Some("vpc-gateway".into());
+    let look = browser.views("named", Some(&status), "Both VTEPs reach the pods of worker-1")?;
+    for seen in ["10.1.6.0/24 at 10.169.72.34", "vpc-gateway reaches the pods", "BIG-IP 10.169.72.36", "FDB on BIG-IP"]
+    {
+        ensure!(look.text.contains(seen), "no {seen} in {}", look.text);
+    }
+    status.vteps[1].name = Some("the-longest-name-of-an-endpoint-that-a-custom-resource-permits".into());
+    status.bigip.fdb_record = None;
+    let look = browser.views("all-named", Some(&status), "Both VTEPs reach the pods of worker-1")?;
+    ensure!(!look.text.contains("BIG-IP"), "{}", look.text);
+
+    let state = |verdict: &str| json!({"verdict": verdict, "cause": null});
+    let place = |n: u8, mac: u8| json!({"endpoint": format!("10.0.0.{n}"), "mac": format!("02:00:00:00:00:0{mac}")});
+    let change = |from: Value, to: Value, verdict: &str| {
+        json!({"at": "2026-01-01T00:00:00Z", "cidr": "10.1.6.0/24", "from": state("healthy"), "to": state(verdict), "repairs": 0,
+               "moved": {"from": from, "to": to}})
+    };
+    let changes = [
+        change(place(5, 5), place(6, 6), "healthy"),
+        change(place(6, 6), place(6, 7), "unknown"),
+        change(place(6, 7), place(7, 7), "degraded"),
+    ];
+    let history = json!({"changes": changes, "vteps": []});
+    browser.ask(&json!({"do": "open", "url": Browser::url(), "width": 1280, "status": status, "history": history}))?;
+    browser.wait("moved: 10.0.0.5 → 10.0.0.6")?;
+    let look = browser.look()?;
+    let lines: Vec<_> =
+        look.text.lines().filter_map(|line| Some(&line[line.find("vpc-gateway (10.1.6.0/24): ")?..])).collect();
+    let expected = [
+        "vpc-gateway (10.1.6.0/24): moved: 10.0.0.5 → 10.0.0.6",
+        "vpc-gateway (10.1.6.0/24): moved: MAC 02:00:00:00:00:06 → 02:00:00:00:00:07",
+        "vpc-gateway (10.1.6.0/24): moved: 10.0.0.6 → 10.0.0.7; degraded, was healthy",
+    ];
+    ensure!(lines == expected, "{lines:?} in {}", look.text);
+    Ok(())
+}
+
 /// While the verdict is unknown, the tab does not report health.
 #[test]
 fn no_configuration_is_not_health() -> Result<()> {

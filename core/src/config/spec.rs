@@ -21,6 +21,27 @@ pub struct Vtep {
     pub mac: Mac,
 }
 
+/// Where a VTEP is: what changes if another gateway takes its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    pub endpoint: Ipv4Addr,
+    pub mac: Mac,
+}
+
+impl Vtep {
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        Place { endpoint: self.endpoint, mac: self.mac }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { endpoint, mac } = self;
+        write!(f, "{endpoint} {mac}")
+    }
+}
+
 /// The encapsulation of the cluster's tunnels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -104,6 +104,12 @@ impl Contention {
         fight
     }
 
+    /// The configuration has another value for this key: whoever wrote over the old one may not touch the new one.
+    pub fn forget_key(&mut self, key: Ipv4Net) {
+        self.repairs.remove(&key);
+        self.backed_off.remove(&key);
+    }
+
     /// Removes ended contention, which bounds memory. One or two repairs are not contention, but a third may come with the next sync.
     fn forget(&mut self, now: Instant) {
         self.repairs.retain(|_, repairs| {
@@ -177,6 +183,9 @@ mod tests {
             contention.on_repair(key(), None, start);
         }
         let other: Ipv4Net = "10.1.5.0/24".parse().expect("a CIDR");
+        let mut moved = contention.clone();
+        moved.forget_key(key());
+        assert!(!moved.is_backed_off(key(), after(1)) && moved.contended(after(1)).is_empty(), "another value");
         assert!(contention.is_backed_off(key(), after(59)));
         assert!(!contention.is_backed_off(key(), after(60)));
         assert!(!contention.is_backed_off(other, start));

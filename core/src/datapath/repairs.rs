@@ -1,5 +1,7 @@
 //! Distinguishes repairs, which undo a change by somebody else, from changes that the configuration requires.
 
+use ipnet::Ipv4Net;
+
 use super::{
     plan::{Op, Retain},
     state::State,
@@ -18,6 +20,15 @@ impl Repairs {
     pub fn among<'o>(&self, desired: &State, retain: &Retain, done: &'o [Op]) -> impl Iterator<Item = &'o Op> {
         let is_same = self.wanted.as_ref().is_some_and(|(state, retained)| (state, retained) == (desired, retain));
         done.iter().filter(move |op| is_same && !self.unfinished.contains(op))
+    }
+
+    /// The entries that the previous pass wanted to have another value.
+    pub fn changed(&self, desired: &State) -> impl Iterator<Item = Ipv4Net> {
+        let before = self.wanted.as_ref().map(|(state, _)| &state.entries);
+        let is_other = move |cidr: &Ipv4Net, value| {
+            before.and_then(|before| before.get(cidr)).is_some_and(|before| before != value)
+        };
+        desired.entries.iter().filter(move |(cidr, value)| is_other(cidr, *value)).map(|(cidr, _)| *cidr)
     }
 
     /// Call this at the end of a pass with this desired state, which applied `done` and found `pending` afterwards.
@@ -45,6 +56,23 @@ mod tests {
     fn wanting(n: u8) -> State {
         let Op::AddEntry { cidr, value } = add(n) else { return State::default() };
         State { entries: [(cidr, value)].into(), ..State::default() }
+    }
+
+    #[test]
+    fn a_changed_entry_has_another_value_than_before() {
+        let other = |n: u8| {
+            let mut state = wanting(n);
+            state
+                .entries
+                .values_mut()
+                .for_each(|value| *value = VtepValue::new([2; 6].into(), [10, 169, 72, 99].into()));
+            state
+        };
+        let mut repairs = Repairs::default();
+        assert_eq!(repairs.changed(&wanting(6)).count(), 0, "the first pass");
+        repairs.on_pass(&wanting(6), &Retain::default(), &[], &[]);
+        assert_eq!(repairs.changed(&wanting(6)).count() + repairs.changed(&wanting(5)).count(), 0);
+        assert_eq!(repairs.changed(&other(6)).collect::<Vec<_>>(), ["10.1.6.0/24".parse().expect("a CIDR")]);
     }
 
     #[test]

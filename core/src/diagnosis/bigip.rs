@@ -2,14 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Evidence, RECENT};
-use crate::{
-    config::spec::Vtep,
-    tunnel::{
-        flow::Flow,
-        frames::VTEP_VNI,
-        vtep_probes::{ProbeState, VtepProbes},
-    },
+use super::{Evidence, RECENT, peer::Setting};
+use crate::tunnel::{
+    flow::Flow,
+    frames::VTEP_VNI,
+    vtep_probes::{ProbeState, VtepProbes},
 };
 
 /// A source is the only sender if no correct frame arrived within this time before it.
@@ -22,10 +19,12 @@ pub(super) fn wrong_udp_port(evidence: &Evidence<'_>, now: Instant) -> Option<St
         return None;
     }
     let flow = evidence.recent_flows(now).find(|flow| flow.port != evidence.tunnel.port)?;
-    Some(format!(
-        "set `port {}` in the tunnel profile of BIG-IP {}: its frames arrive on UDP port {}",
-        evidence.tunnel.port, evidence.vtep.endpoint, flow.port
-    ))
+    let (peer, port) = (evidence.peer(), evidence.tunnel.port);
+    let remedy = match evidence.name {
+        None => format!("set `port {port}` in the tunnel profile of {peer}"),
+        Some(_) => format!("let {peer} send to UDP port {port}"),
+    };
+    Some(format!("{remedy}: its frames arrive on UDP port {}", flow.port))
 }
 
 pub(super) fn wrong_vni(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
@@ -33,10 +32,12 @@ pub(super) fn wrong_vni(evidence: &Evidence<'_>, now: Instant) -> Option<String>
         return None;
     }
     let flow = evidence.recent_flows(now).find(|flow| flow.port == evidence.tunnel.port && !flow.is_vtep_traffic())?;
-    Some(format!(
-        "set `key {VTEP_VNI}` on the tunnel of BIG-IP {}: its frames carry VNI {}",
-        evidence.vtep.endpoint, flow.vni
-    ))
+    let peer = evidence.peer();
+    let remedy = match evidence.name {
+        None => format!("set `key {VTEP_VNI}` on the tunnel of {peer}"),
+        Some(_) => format!("let {peer} send with VNI {VTEP_VNI}"),
+    };
+    Some(format!("{remedy}: its frames carry VNI {}", flow.vni))
 }
 
 pub(super) fn wrong_source(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
@@ -47,28 +48,27 @@ pub(super) fn wrong_source(evidence: &Evidence<'_>, now: Instant) -> Option<Stri
     let right = evidence.recent_flows(now).filter(is_right).map(|flow| flow.last_seen).max();
     let alone = right.is_none_or(|right| unexpected.last_seen.saturating_duration_since(right) >= SOLE_SOURCE_AFTER);
     alone.then(|| {
-        format!(
-            "set `local-address {}` on BIG-IP's tunnel, or vtep-endpoint to {}: frames of {} come from there",
-            evidence.vtep.endpoint, unexpected.source, unexpected.inner_source
-        )
+        let (endpoint, place) = (evidence.vtep.endpoint, evidence.place(Setting::Endpoint));
+        let remedy = match evidence.name {
+            None => format!("set `local-address {endpoint}` on BIG-IP's tunnel, or {place}"),
+            Some(name) => format!("let VTEP {name} send from {endpoint}, or set {place}"),
+        };
+        format!("{remedy} to {}: frames of {} come from there", unexpected.source, unexpected.inner_source)
     })
 }
 
 pub(super) fn vtep_mac_mismatch(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
-    let (configured, cidr) = (evidence.vtep.mac, evidence.vtep.cidr);
+    let (configured, place, peer) = (evidence.vtep.mac, evidence.place(Setting::Mac), evidence.peer_name());
     let at = evidence.probes.and_then(|probes| probes.observed_at);
     let is_gone = evidence.is_tunnel_unanswered() && at.is_none_or(|at| now.saturating_duration_since(at) >= SILENT);
     let seen = evidence.probes.and_then(VtepProbes::foreign_mac).filter(|_| !is_gone);
     if configured.is_multicast() {
-        let seen = seen.map(|mac| format!("; BIG-IP's tunnel answers with {mac}")).unwrap_or_default();
+        let seen = seen.map(|mac| format!("; {peer}'s tunnel answers with {mac}")).unwrap_or_default();
         return Some(format!(
-            "set vtep-mac for {cidr} to the MAC of BIG-IP's tunnel: {configured} is a group address, ping may pass and TCP \
-             does not{seen}"
+            "set {place} to the MAC of {peer}'s tunnel: {configured} is a group address, ping may pass and TCP does not{seen}"
         ));
     }
-    seen.map(|seen| {
-        format!("set vtep-mac for {cidr} to {seen}, which BIG-IP's tunnel answers with, instead of {configured}")
-    })
+    seen.map(|seen| format!("set {place} to {seen}, which {peer}'s tunnel answers with, instead of {configured}"))
 }
 
 /// A group address is wrong whatever BIG-IP answers, so it is a present state.
@@ -80,10 +80,16 @@ pub(super) fn last_arp_answer(evidence: &Evidence<'_>) -> Option<(&'static str, 
 pub(super) fn foreign_inner_source(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
     let foreign = evidence.recent_flows(now).filter(|flow| flow.is_vtep_traffic()).find_map(|flow| flow.foreign);
     let (_, address) = foreign.filter(|(at, _)| now.duration_since(*at) < RECENT / 2)?;
+    let (peer, cidr) = (evidence.peer(), evidence.vtep.cidr);
+    let (remedy, networks) = match evidence.name {
+        None => (
+            format!("let {peer} use its self IP in {cidr} as the source (a SNAT pool instead of automap)"),
+            "vtep-cidr",
+        ),
+        Some(_) => (format!("let {peer} use an address in {cidr} as the source"), "CIDR of a VTEP"),
+    };
     Some(format!(
-        "let BIG-IP {} use its self IP in {} as the source (a SNAT pool instead of automap): it sends from {address}, which is in no \
-         vtep-cidr, so that the answers do not come back to it",
-        evidence.vtep.endpoint, evidence.vtep.cidr
+        "{remedy}: it sends from {address}, which is in no {networks}, so that the answers do not come back to it"
     ))
 }
 
@@ -91,41 +97,39 @@ pub(super) fn no_return_path(evidence: &Evidence<'_>, now: Instant) -> Option<St
     let one_way = evidence.state(VtepProbes::arp_state) == ProbeState::Ok
         && evidence.state(VtepProbes::icmp_state) == ProbeState::Failed;
     (one_way && !evidence.drops_probes() && vtep_mac_mismatch(evidence, now).is_none()).then(|| {
-        let fdb = evidence.this_node();
+        let (peer, node) = (evidence.peer(), evidence.this_node());
         let router = evidence.facts.cilium.router.map(|router| format!(" that covers {router}")).unwrap_or_default();
+        let (record, address) = match evidence.name {
+            None => (format!("its FDB record for {node}"), "the self IP"),
+            Some(_) => (format!("that it sends their packets to {node}"), "its tunnel address"),
+        };
         format!(
-            "the tunnel of BIG-IP {} answers ARP but not ping: check its route to the pod CIDR{router}, its FDB record for {fdb}, \
-             and that the self IP allows ICMP{}",
-            evidence.vtep.endpoint,
+            "the tunnel of {peer} answers ARP but not ping: check its route to the pod CIDR{router}, {record}, and that {address} \
+             allows ICMP{}",
             evidence.send_error()
         )
     })
 }
 
 pub(super) fn self_ip_unknown(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
-    let Vtep { cidr, endpoint, .. } = evidence.vtep;
+    let (cidr, peer) = (evidence.vtep.cidr, evidence.peer_name());
+    let address = if evidence.name.is_none() { "tunnel self IP" } else { "tunnel address" };
     match evidence.probes?.target {
         None => Some(format!(
-            "set --probe-target {cidr}=<tunnel self IP>: none is known, BIG-IP has not sent anything from inside {cidr} yet, \
-             and none has answered so far"
+            "set --probe-target {cidr}=<{address}>: none is known, {peer} has not sent anything from inside {cidr} yet, and none \
+             has answered so far"
         )),
         Some(target)
             if evidence.is_tunnel_unanswered() && evidence.has_own_frames(now) && !evidence.has_target_answered() =>
         {
             Some(format!(
-                "check --probe-target {cidr}={}: it does not answer while BIG-IP {endpoint} sends through the tunnel; if it is the \
-             tunnel self IP, look for a filter on UDP port {} towards BIG-IP",
-                target.address, evidence.tunnel.port
+                "check --probe-target {cidr}={}: it does not answer while {} sends through the tunnel; if it is the {address}, look \
+                 for a filter on UDP port {} towards {peer}",
+                target.address,
+                evidence.peer(),
+                evidence.tunnel.port
             ))
         }
         Some(_) => None,
-    }
-}
-
-impl Evidence<'_> {
-    /// This node, with the address that BIG-IP sends to.
-    pub(super) fn this_node(&self) -> String {
-        let node = self.facts.underlay.get(&self.vtep.endpoint).and_then(|underlay| underlay.source);
-        node.map_or_else(|| "this node".to_owned(), |node| format!("this node ({node})"))
     }
 }

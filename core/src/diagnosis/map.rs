@@ -16,15 +16,16 @@ pub(super) fn datapath_missing(evidence: &Evidence<'_>, _now: Instant) -> Option
         (Layout::Unsupported | Layout::Unreadable, None) => {}
     }
     if evidence.datapath.over_capacity.contains(&evidence.vtep.cidr) {
-        return Some(format!(
-            "restart the cilium DaemonSet: the VTEP map has no room for {} beside what Cilium was started with",
-            evidence.vtep.cidr
-        ));
+        let what = format!("the VTEP map has no room for {} beside", evidence.entry());
+        return Some(match evidence.name {
+            None => format!("restart the cilium DaemonSet: {what} what Cilium was started with"),
+            Some(_) => format!("let fewer endpoints select this node: {what} its other entries"),
+        });
     }
     let error = evidence.datapath.entry_error(evidence.vtep.cidr);
     let pending = || evidence.pending_entry().map(|op| format!("not written: {op}"));
     let reason = error.map(str::to_owned).or_else(pending)?;
-    (!evidence.is_backed_off()).then(|| format!("the kernel lacks the entry for {}: {reason}", evidence.vtep.cidr))
+    (!evidence.is_backed_off()).then(|| format!("the kernel lacks the entry for {}: {reason}", evidence.entry()))
 }
 
 pub(super) fn datapath_contended(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
@@ -32,6 +33,13 @@ pub(super) fn datapath_contended(evidence: &Evidence<'_>, _now: Instant) -> Opti
     let does = found.map_or_else(|| "deleting it".to_owned(), |found| format!("writing {found}"));
     let so_far = if evidence.is_backed_off() { "it is left alone for a minute" } else { "each time it is put right" };
     let what = format!("somebody keeps changing the VTEP entry {}, {does} ({so_far})", evidence.vtep.cidr);
+    if let Some(name) = evidence.name {
+        // The values that Cilium was started with show nothing: it writes those of the object.
+        return Some(format!(
+            "find out who writes cilium_vtep_map, and compare VTEP {name} with its CiliumVTEPConfig: {what}; Cilium itself writes \
+             what the object has, without a restart"
+        ));
+    }
     Some(match evidence.is_written_by_cilium(*found) {
         Some(true) => format!(
             "restart the cilium DaemonSet: {what}, and that is what this Cilium was started with and writes once a minute"
@@ -57,9 +65,10 @@ pub(super) fn vtep_cidr_in_use(evidence: &Evidence<'_>, _now: Instant) -> Option
     let inside: Vec<_> =
         evidence.datapath.ipcache_conflicts.get(&evidence.vtep.cidr)?.iter().map(ToString::to_string).collect();
     Some(format!(
-        "give {} or what is inside it another network: Cilium has pods or nodes at {}, and what is sent to them goes to BIG-IP",
-        evidence.vtep.cidr,
-        inside.join(", ")
+        "give {} or what is inside it another network: Cilium has pods or nodes at {}, and what is sent to them goes to {}",
+        evidence.entry(),
+        inside.join(", "),
+        evidence.peer_name()
     ))
 }
 

@@ -39,7 +39,8 @@ pub(super) fn cilium_not_running(evidence: &Evidence<'_>, _now: Instant) -> Opti
 pub(super) fn cilium_broken_release(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
     let version = evidence.facts.version?;
     let broken = version.broken()?;
-    Some(format!("upgrade Cilium to {} or newer: {version} is broken for VTEPs, {}", broken.fixed_in, broken.what))
+    let what = broken.what.replace("BIG-IP", &evidence.peer_name());
+    Some(format!("upgrade Cilium to {} or newer: {version} is broken for VTEPs, {what}", broken.fixed_in))
 }
 
 pub(super) fn cilium_arp_zero_mac(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
@@ -47,9 +48,10 @@ pub(super) fn cilium_arp_zero_mac(evidence: &Evidence<'_>, now: Instant) -> Opti
     let version = evidence.facts.version.map(|version| format!(" (this is {version})")).unwrap_or_default();
     (mac.is_zero() && now.duration_since(at) < RECENT).then(|| {
         format!(
-            "upgrade Cilium to 1.18.8, 1.19.2 or newer{version}: it answers the ARP requests of BIG-IP {} with the MAC {mac}; until \
-             then a static ARP entry on BIG-IP helps",
-            evidence.vtep.endpoint
+            "upgrade Cilium to 1.18.8, 1.19.2 or newer{version}: it answers the ARP requests of {} with the MAC {mac}; until then a \
+             static ARP entry on {} helps",
+            evidence.peer(),
+            evidence.peer_name()
         )
     })
 }
@@ -67,11 +69,17 @@ pub(super) fn cilium_restart_required(evidence: &Evidence<'_>, _now: Instant) ->
         return Some(format!("restart the cilium DaemonSet: {}", harm.join("; ")));
     }
     evidence.drops_probes().then(|| {
-        format!(
-            "restart the cilium DaemonSet: its programs on this node drop what is sent to {}, though its entry is there; they were \
-             loaded without VTEP, or with another vtep-mask",
-            evidence.vtep.cidr
-        )
+        let drops = format!("programs on this node drop what is sent to {}, though its entry is there", evidence.entry());
+        match evidence.name {
+            None => format!(
+                "restart the cilium DaemonSet: its {drops}; they were loaded without VTEP, or with another vtep-mask"
+            ),
+            // The entry comes from an object that Cilium reconciles while it runs: only its start decides about VTEP as a whole.
+            Some(_) => format!(
+                "look at the log of Cilium's agent on this node: its {drops}; it was started without enable-vtep, or it has not \
+                 reconciled its CiliumVTEPConfig"
+            ),
+        }
     })
 }
 

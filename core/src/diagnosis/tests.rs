@@ -38,6 +38,7 @@ use crate::{
 /// The evidence about one VTEP, which is healthy at first.
 struct Case {
     vtep: Vtep,
+    name: Option<&'static str>,
     differences: Vec<Difference>,
     kernel: Kernel,
     facts: Facts,
@@ -73,6 +74,7 @@ impl Case {
         };
         let mut case = Self {
             vtep,
+            name: None,
             differences: Vec::new(),
             kernel: Kernel { release: "6.1.0".into(), supported: true, reasons: vec![] },
             facts: Facts {
@@ -216,9 +218,10 @@ impl Case {
     }
 
     fn diagnose_at(&self, now: Instant) -> Diagnosis {
-        let Self { vtep, differences, kernel, facts, datapath, probes } = self;
+        let Self { vtep, name, differences, kernel, facts, datapath, probes } = self;
         let tunnel = Tunnel::default();
-        let evidence = Evidence { vtep, tunnel, differences, kernel, facts, datapath, probes: Some(probes) };
+        let evidence =
+            Evidence { vtep, name: *name, tunnel, differences, kernel, facts, datapath, probes: Some(probes) };
         diagnose(&evidence, now, Timestamp::now())
     }
 }
@@ -241,6 +244,33 @@ fn assert_named(table: &[Row]) {
         assert_eq!((diagnosis.cause, diagnosis.verdict), (*cause, *verdict), "{what}: {diagnosis:?}");
         assert!(diagnosis.hint.clone().unwrap_or_default().contains(words), "{what}: {diagnosis:?}");
     }
+}
+
+/// These concern the whole node, and their hints are the same for every VTEP.
+const OF_THE_NODE: [Cause; 3] = [Cause::NodeKernelUnsupported, Cause::CiliumNotRunning, Cause::CiliumVtepDisabled];
+
+/// A VTEP from a custom resource may be any gateway: its hints name it, and use no word of BIG-IP or of the lists.
+#[test]
+fn a_vtep_with_a_name_is_called_by_it() {
+    let mut seen = Vec::new();
+    for (what, fault, cause, ..) in [node::FAULTS, map::FAULTS, wire::FAULTS, bigip::FAULTS].into_iter().flatten() {
+        let mut case = Case::healthy();
+        case.name = Some("vpc-gateway");
+        fault(&mut case);
+        // Cilium reconciles a custom resource while it runs, so other lists make no difference.
+        case.differences.retain(|difference| !difference.is_of_lists());
+        let diagnosis = case.diagnose();
+        let (Some(cause), true) = (diagnosis.cause, diagnosis.cause == *cause) else { continue };
+        let hint = diagnosis.hint.unwrap_or_default();
+        let is_of_vtep = !OF_THE_NODE.contains(&cause) && case.datapath.map_problem.is_none();
+        assert_eq!(hint.contains("vpc-gateway"), is_of_vtep, "{what}: {hint}");
+        for word in ["BIG-IP", "tmsh", "vtep-mac", "vtep-endpoint", "vtep-cidr", "vtep-mask", "FDB", "SNAT", "self IP"]
+        {
+            assert!(!hint.contains(word), "{what}: {word} in {hint}");
+        }
+        seen.push(cause);
+    }
+    assert!(Cause::ALL.iter().all(|cause| seen.contains(cause)), "{seen:?}");
 }
 
 #[test]
@@ -319,6 +349,24 @@ fn a_start_is_too_early_for_news() {
     assert!(!case.diagnose_at(Instant::now() + DISCOVERY).early);
     case.kernel.supported = false;
     assert!(!case.diagnose().early, "a known cause is never early");
+}
+
+/// Until the entry is written, an echo still reaches the endpoint before.
+#[test]
+fn an_echo_alone_is_no_health_yet() {
+    let mut case = Case::healthy();
+    let target = case.probes.target.map(|target| target.address);
+    case.probes = VtepProbes::new(case.vtep, target, TIMING, Instant::now());
+    case.answer(&[Icmp], 3);
+    let diagnosis = case.diagnose();
+    assert_eq!((diagnosis.verdict, diagnosis.cause, diagnosis.early), (Verdict::Unknown, None, true));
+    assert_eq!(case.diagnose_at(Instant::now() + DISCOVERY).verdict, Verdict::Healthy, "nobody asks by ARP");
+    let mut without_tap = case.probes.clone();
+    without_tap.heard = false;
+    case.answer(&[InArp], 1);
+    assert_eq!(case.diagnose().verdict, Verdict::Healthy);
+    case.probes = without_tap;
+    assert_eq!(case.diagnose().verdict, Verdict::Healthy);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Evidence, age::has_had_time};
+use super::{Evidence, age::has_had_time, peer::Setting};
 use crate::tunnel::{
     frames::VTEP_VNI,
     vtep_probes::{ProbeState, VtepProbes},
@@ -15,30 +15,31 @@ const MIN_LOST: usize = 3;
 
 pub(super) fn endpoint_no_route(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
     let endpoint = evidence.vtep.endpoint;
+    let target = evidence.endpoint();
     // The node's routes may not have been read for this endpoint yet.
     let routed = evidence.facts.underlay.contains_key(&endpoint)
         || evidence.state(VtepProbes::underlay_state) != ProbeState::Failed;
     if !routed {
-        return Some(format!("give this node a route to {endpoint}: the kernel has none"));
+        return Some(format!("give this node a route to {target}: the kernel has none"));
     }
     // An endpoint that once answered is dead, not misplaced. Echoes do not count: an earlier endpoint may have answered them.
     let never = evidence.probes.is_some_and(|probes| {
         probes.underlay.received + probes.arp.received == 0 && probes.known.is_none_or(|known| known.mac.is_none())
     });
     evidence.unresolved_neighbour().filter(|_| never && evidence.is_endpoint_dead(now)).map(|unresolved| {
-        format!("put {endpoint} and this node on one network, or correct vtep-endpoint: {unresolved}")
+        let place = evidence.place(Setting::Endpoint);
+        format!("put {target} and this node on one network, or correct {place}: {unresolved}")
     })
 }
 
 pub(super) fn endpoint_unreachable(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
-    let endpoint = evidence.vtep.endpoint;
     (evidence.is_endpoint_dead(now) && endpoint_no_route(evidence, now).is_none()).then(|| {
         let unresolved =
             evidence.unresolved_neighbour().map(|unresolved| format!(", and {unresolved}")).unwrap_or_default();
         let asked = evidence.probes.is_some_and(|probes| probes.target.is_some());
         let through =
             if asked { "neither ping nor through the tunnel" } else { "no ping, and nothing of its tunnel is seen" };
-        format!("look at BIG-IP {endpoint} and the network to it: it answers {through}{unresolved}")
+        format!("look at {} and the network to it: it answers {through}{unresolved}", evidence.peer())
     })
 }
 
@@ -54,13 +55,13 @@ pub(super) fn tunnel_silent(evidence: &Evidence<'_>, now: Instant) -> Option<Str
         (true, false) => "answers ping but nothing through the tunnel",
         (false, _) => "answers nothing through the tunnel, though its own frames arrive",
     };
+    let (peer, node, error) = (evidence.peer(), evidence.this_node(), evidence.send_error());
     let (endpoint, port) = (evidence.vtep.endpoint, evidence.tunnel.port);
-    Some(format!(
-        "BIG-IP {endpoint} {what}: check that UDP port {port} is not filtered, that its tunnel has key {VTEP_VNI} and local-address \
-         {endpoint}, and its FDB record for {}{}",
-        evidence.this_node(),
-        evidence.send_error()
-    ))
+    let tunnel = match evidence.name {
+        None => format!("has key {VTEP_VNI} and local-address {endpoint}, and its FDB record for {node}"),
+        Some(_) => format!("has VNI {VTEP_VNI} and sends from {endpoint}, and that it sends frames to {node}"),
+    };
+    Some(format!("{peer} {what}: check that UDP port {port} is not filtered, that its tunnel {tunnel}{error}"))
 }
 
 pub(super) fn path_mtu(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
@@ -71,9 +72,10 @@ pub(super) fn path_mtu(evidence: &Evidence<'_>, _now: Instant) -> Option<String>
     let found = found.filter(|found| *found < full)?;
     large_lost.then(|| {
         format!(
-            "raise the MTU between this node and BIG-IP {}, or lower Cilium's and BIG-IP's tunnel MTU: inner packets of {found} bytes \
-             pass, those of {full} do not",
-            evidence.vtep.endpoint
+            "raise the MTU between this node and {}, or lower Cilium's and {}'s tunnel MTU: inner packets of {found} bytes pass, \
+             those of {full} do not",
+            evidence.peer(),
+            evidence.peer_name()
         )
     })
 }
@@ -82,7 +84,7 @@ pub(super) fn packet_loss(evidence: &Evidence<'_>, _now: Instant) -> Option<Stri
     let probes = evidence.probes?;
     let loss = probes.icmp.loss();
     (probes.icmp_state() == ProbeState::Ok && probes.icmp.lost() >= MIN_LOST && loss > MAX_LOSS).then(|| {
-        format!("{:.1} % of the probes to {} are lost: look for drops on the way", loss * 100.0, evidence.vtep.endpoint)
+        format!("{:.1} % of the probes to {} are lost: look for drops on the way", loss * 100.0, evidence.endpoint())
     })
 }
 

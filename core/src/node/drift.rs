@@ -43,6 +43,14 @@ impl Effect {
     }
 }
 
+impl Difference {
+    /// Whether it is about the lists of VTEPs or their mask, which a Cilium with custom resources does not use.
+    #[must_use]
+    pub fn is_of_lists(&self) -> bool {
+        matches!(self.key, "vtep-endpoint" | "vtep-cidr" | "vtep-mac" | "vtep-mask")
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.key, self.problem)

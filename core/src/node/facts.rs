@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::{
     devices::{CiliumDevices, TUNNEL_OVERHEAD, Underlay},
-    drift::{Difference, Effect, differences},
+    drift::{Difference, differences},
     running::Running,
     undisclosed::{Traces, undisclosed},
     version::CiliumVersion,
@@ -37,8 +37,8 @@ impl Facts {
     pub fn differences(&self, spec: &Spec, traces: &Traces<'_>) -> Vec<Difference> {
         let of = |running| differences(spec, running).into_iter().chain(undisclosed(spec, running, traces));
         let differences = self.running.config().into_iter().flat_map(of);
-        // Custom resources need no restart: Cilium reconciles them while it runs.
-        differences.filter(|found| traces.truth != Truth::Crd || found.effect == Effect::Programs).collect()
+        // Cilium reconciles custom resources while it runs, and does not use the lists beside them.
+        differences.filter(|found| traces.truth != Truth::Crd || !found.is_of_lists()).collect()
     }
 
     /// Bytes of the largest inner packet: the smallest underlay and the tunnel device both limit it.

@@ -50,10 +50,12 @@ impl Status {
         let cilium_version = facts.as_ref().and_then(|facts| facts.version);
         let spec = view.as_ref().and_then(|view| view.effective.as_ref());
         let vteps = spec.iter().flat_map(|spec| &spec.vteps).map(|vtep| {
-            let diagnosis = diagnoses.get(&vtep.cidr);
+            // A diagnosis of another place belongs to an earlier configuration, like its probes.
+            let diagnosis = diagnoses.get(&vtep.cidr).filter(|diagnosis| diagnosis.place == vtep.place());
             let cause = diagnosis.and_then(|diagnosis| diagnosis.cause);
             let runbook = cause.map(|cause| cause.section(runbook));
-            VtepStatus { runbook, ..vtep_status(vtep, diagnosis, probes.probes(vtep), datapath, now, at) }
+            let name = view.as_ref().and_then(|view| view.names.get(&vtep.cidr)).cloned();
+            VtepStatus { runbook, name, ..vtep_status(vtep, diagnosis, probes.probes(vtep), datapath, now, at) }
         });
         let vteps: Vec<_> = vteps.collect();
         Self {
@@ -68,8 +70,8 @@ impl Status {
             cilium: cilium(facts.as_deref(), view.as_deref(), datapath, now, at),
             datapath: self::datapath(datapath, view.as_deref()),
             tap: tap(probes),
+            bigip: Bigip { fdb_record: fdb_record(facts.as_deref(), &vteps) },
             vteps,
-            bigip: Bigip { fdb_record: node_address(facts.as_deref()).map(FdbRecord::of_node) },
         }
     }
 }
@@ -184,6 +186,7 @@ fn vtep_status(
     let cidr = vtep.cidr;
     VtepStatus {
         cidr: vtep.cidr,
+        name: None,
         endpoint: vtep.endpoint,
         mac: vtep.mac,
         verdict: diagnosis.map_or(Verdict::Unknown, |diagnosis| diagnosis.verdict),
@@ -197,6 +200,7 @@ fn vtep_status(
             .map(|of| observation(of, now, at))
             .collect(),
         runbook: None,
+        early: diagnosis.is_none_or(|diagnosis| diagnosis.early),
         datapath: VtepDatapath {
             state: entry_state(datapath, cidr),
             repairs: datapath.repairs.get(&cidr).copied().unwrap_or(0),
@@ -301,6 +305,12 @@ fn seen(flows: &[Flow], now: Instant, at: Timestamp) -> Seen {
 
 fn distinct<T: Ord>(flows: &[Flow], of: impl Fn(&Flow) -> T) -> Vec<T> {
     flows.iter().map(of).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Only a BIG-IP needs the record, and a VTEP with a name may be none.
+fn fdb_record(facts: Option<&Facts>, vteps: &[VtepStatus]) -> Option<FdbRecord> {
+    let is_other = !vteps.is_empty() && vteps.iter().all(|vtep| vtep.name.is_some());
+    node_address(facts).filter(|_| !is_other).map(FdbRecord::of_node)
 }
 
 /// The address at which BIG-IP reaches this node: the source address of packets to BIG-IP.

@@ -32,17 +32,18 @@ impl EventRecord {
     #[must_use]
     pub fn verdict(cidr: Ipv4Net, diagnosis: &Diagnosis, runbook: &str, at: Timestamp) -> Self {
         let Diagnosis { verdict, cause, hint, .. } = diagnosis;
+        let label = diagnosis.label(cidr);
         let reason = cause.map_or("VtepHealthy", Cause::reason);
         let hint = hint.as_ref().map(|hint| format!(": {hint}")).unwrap_or_default();
         let more = cause.map(|cause| format!(" (see {})", cause.section(runbook))).unwrap_or_default();
-        let text = format!("VTEP {cidr} is {verdict}{hint}{more}");
+        let text = format!("VTEP {label} is {verdict}{hint}{more}");
         Self { about: Regarding::Node, is_warning: *verdict != Verdict::Healthy, reason, text, at }
     }
 
     /// A verdict that changes too often for an Event each time.
     #[must_use]
-    pub fn flapping(cidr: Ipv4Net, at: Timestamp) -> Self {
-        let text = format!("VTEP {cidr}: verdict is flapping; suppressed until stable for 60 s");
+    pub fn flapping(label: &str, at: Timestamp) -> Self {
+        let text = format!("VTEP {label}: verdict is flapping; suppressed until stable for 60 s");
         Self { about: Regarding::Node, is_warning: true, reason: "VtepFlapping", text, at }
     }
 

@@ -8,7 +8,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::status::{Status, VtepStatus};
-use crate::diagnosis::{Cause, Verdict};
+use crate::{
+    config::spec::Place,
+    diagnosis::{Cause, Verdict},
+};
 
 /// The time between two points.
 pub const STEP: Duration = Duration::from_secs(5);
@@ -25,16 +28,27 @@ pub struct History {
     pub vteps: Vec<Track>,
 }
 
-/// A change of verdict or cause, a repair, or both.
+/// A change of verdict or cause, a repair, a move, or several of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
     pub at: Timestamp,
     pub cidr: Ipv4Net,
     pub from: State,
-    /// Equal to `from` if the entry was only repaired.
+    /// Equal to `from` if the entry was only repaired. After a move it is unknown until the probes of the new place have a result; if that
+    /// is health, it is entered here, because a failover that succeeds is no outage.
     pub to: State,
     /// Repairs of the map entry since the previous change.
     pub repairs: u64,
+    /// The configuration has another endpoint or MAC: a failover.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Moved>,
+}
+
+/// The old and the new place of a VTEP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Moved {
+    pub from: Place,
+    pub to: Place,
 }
 
 /// The state of a VTEP.
@@ -72,6 +86,9 @@ struct Counters {
     lost: u64,
     repairs: u64,
     state: Option<State>,
+    place: Option<Place>,
+    /// Nothing is known yet about the place that it moved to.
+    is_moving: bool,
 }
 
 impl History {
@@ -79,16 +96,20 @@ impl History {
     pub fn note_changes(&mut self, status: &Status, at: Timestamp) {
         self.vteps.retain(|track| status.vteps.iter().any(|vtep| vtep.cidr == track.cidr));
         for vtep in &status.vteps {
-            let track = track(&mut self.vteps, vtep.cidr);
-            let to = State { verdict: vtep.verdict, cause: vtep.cause };
-            // The first observation of a VTEP is not a change.
-            let from = track.last.state.replace(to).unwrap_or(to);
-            let repairs = vtep.datapath.repairs.saturating_sub(track.last.repairs);
-            track.last.repairs = vtep.datapath.repairs;
-            if from != to || repairs > 0 {
+            self.note_change(vtep, at);
+        }
+    }
+
+    fn note_change(&mut self, vtep: &VtepStatus, at: Timestamp) {
+        let (change, is_arrival) = track(&mut self.vteps, vtep.cidr).last.change(vtep, at);
+        let move_of = |change: &&mut Change| change.cidr == vtep.cidr && change.moved.is_some();
+        match self.changes.iter_mut().find(move_of).filter(|_| is_arrival) {
+            Some(moved) => (moved.to, moved.repairs) = (change.to, moved.repairs + change.repairs),
+            None if change.from != change.to || change.repairs > 0 || change.moved.is_some() => {
                 self.changes.truncate(CHANGES - 1);
-                self.changes.push_front(Change { at, cidr: vtep.cidr, from, to, repairs });
+                self.changes.push_front(change);
             }
+            None => {}
         }
     }
 
@@ -106,6 +127,27 @@ fn track(tracks: &mut Vec<Track>, cidr: Ipv4Net) -> &mut Track {
         tracks.len() - 1
     });
     &mut tracks[position]
+}
+
+impl Counters {
+    /// The difference from the last observation, and whether it is the end of a move, or still within one: then it is no change of its own.
+    fn change(&mut self, vtep: &VtepStatus, at: Timestamp) -> (Change, bool) {
+        let to = State { verdict: vtep.verdict, cause: vtep.cause };
+        // The first observation of a VTEP is not a change.
+        let from = self.state.replace(to).unwrap_or(to);
+        let place = Place { endpoint: vtep.endpoint, mac: vtep.mac };
+        let moved = self.place.replace(place).filter(|&from| from != place).map(|from| Moved { from, to: place });
+        let repairs = vtep.datapath.repairs.saturating_sub(self.repairs);
+        self.repairs = vtep.datapath.repairs;
+        let is_arrival = self.is_moving && moved.is_none() && (vtep.early || vtep.verdict == Verdict::Healthy);
+        let is_moving = vtep.early && (self.is_moving || moved.is_some());
+        if moved.is_some() {
+            // The probes begin anew, and so do their counts.
+            *self = Self { repairs: self.repairs, state: self.state, place: self.place, ..Self::default() };
+        }
+        self.is_moving = is_moving;
+        (Change { at, cidr: vtep.cidr, from, to, repairs, moved }, is_arrival)
+    }
 }
 
 impl Track {
@@ -162,6 +204,92 @@ mod tests {
             history.note_changes(&status(if n % 2 == 0 { Verdict::Healthy } else { Verdict::Unknown }, None, 2), at);
         }
         assert_eq!(history.changes.len(), CHANGES);
+    }
+
+    fn at_place(n: u8, verdict: Verdict, cause: Option<Cause>, repairs: u64) -> Status {
+        let mut status = status(verdict, cause, repairs);
+        let vtep = &mut status.vteps[0];
+        vtep.endpoint = [10, 0, 0, n].into();
+        vtep.early = verdict == Verdict::Unknown;
+        status
+    }
+
+    /// The changes, newest first, as the page would write them.
+    fn lines(history: &History) -> Vec<String> {
+        let state =
+            |State { verdict, cause }: State| cause.map_or_else(|| verdict.to_string(), |cause| cause.to_string());
+        let line = |change: &Change| {
+            let moved = change.moved.map(|Moved { from, to }| format!(", {} → {}", from.endpoint, to.endpoint));
+            format!("{} → {}{}", state(change.from), state(change.to), moved.unwrap_or_default())
+        };
+        history.changes.iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_failover_that_succeeds_is_one_change() {
+        let mut history = History::default();
+        let unknown = Some(Cause::SelfIpUnknown);
+        for status in [
+            at_place(5, Verdict::Healthy, None, 0),
+            at_place(6, Verdict::Unknown, None, 0),
+            at_place(6, Verdict::Unknown, unknown, 1),
+            at_place(6, Verdict::Healthy, None, 2),
+            at_place(6, Verdict::Healthy, None, 2),
+        ] {
+            history.note_changes(&status, Timestamp::now());
+        }
+        assert_eq!(lines(&history), ["healthy → healthy, 10.0.0.5 → 10.0.0.6"]);
+        assert_eq!(history.changes[0].repairs, 2);
+        let json = serde_json::to_value(&history.changes[0]).expect("JSON");
+        let place = |n: u8| serde_json::json!({"endpoint": format!("10.0.0.{n}"), "mac": "00:50:56:a0:7d:d8"});
+        assert_eq!(json["moved"], serde_json::json!({"from": place(5), "to": place(6)}));
+
+        // What comes later is a change of its own, and has no move.
+        history.note_changes(&at_place(6, Verdict::Unreachable, Some(Cause::TunnelSilent), 2), Timestamp::now());
+        assert_eq!(lines(&history)[0], "healthy → tunnel-silent");
+        assert_eq!(serde_json::to_value(&history.changes[0]).expect("JSON").get("moved"), None);
+    }
+
+    #[test]
+    fn a_failover_that_fails_is_followed_by_its_fault() {
+        let (healthy, unknown, silent) = (Verdict::Healthy, Verdict::Unknown, Verdict::Unreachable);
+        let cause = Some(Cause::TunnelSilent);
+        let mut history = History::default();
+        let steps = [(5, healthy, None), (6, unknown, None), (6, silent, cause), (6, healthy, None)];
+        for (n, verdict, cause) in steps {
+            history.note_changes(&at_place(n, verdict, cause, 0), Timestamp::now());
+        }
+        let expected = ["tunnel-silent → healthy", "unknown → tunnel-silent", "healthy → unknown, 10.0.0.5 → 10.0.0.6"];
+        assert_eq!(lines(&history), expected);
+
+        // The agent still knows nothing, and that is a finding by now.
+        let mut history = History::default();
+        let mut late = at_place(6, unknown, Some(Cause::SelfIpUnknown), 0);
+        late.vteps[0].early = false;
+        history.note_changes(&at_place(5, healthy, None, 0), Timestamp::now());
+        history.note_changes(&at_place(6, unknown, Some(Cause::SelfIpUnknown), 0), Timestamp::now());
+        history.note_changes(&late, Timestamp::now());
+        history.note_changes(&at_place(6, healthy, None, 0), Timestamp::now());
+        let expected = ["self-ip-unknown → healthy", "healthy → self-ip-unknown, 10.0.0.5 → 10.0.0.6"];
+        assert_eq!(lines(&history), expected);
+    }
+
+    /// From a place in trouble to one that works, and on before anything is known.
+    #[test]
+    fn every_move_is_a_change() {
+        let (healthy, unknown) = (Verdict::Healthy, Verdict::Unknown);
+        let mut history = History::default();
+        history.note_changes(&at_place(5, Verdict::Unreachable, Some(Cause::TunnelSilent), 0), Timestamp::now());
+        let steps = [(6, unknown), (7, unknown), (7, healthy), (5, healthy)];
+        for (n, verdict) in steps {
+            history.note_changes(&at_place(n, verdict, None, 0), Timestamp::now());
+        }
+        let expected = [
+            "healthy → healthy, 10.0.0.7 → 10.0.0.5",
+            "unknown → healthy, 10.0.0.6 → 10.0.0.7",
+            "tunnel-silent → unknown, 10.0.0.5 → 10.0.0.6",
+        ];
+        assert_eq!(lines(&history), expected);
     }
 
     #[test]

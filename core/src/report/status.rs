@@ -173,6 +173,9 @@ pub struct Events {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VtepStatus {
     pub cidr: Ipv4Net,
+    /// Its name in a custom resource; absent if it comes from the lists in `cilium-config`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
     pub endpoint: Ipv4Addr,
     pub mac: Mac,
     pub verdict: Verdict,
@@ -186,6 +189,9 @@ pub struct VtepStatus {
     /// The section of the runbook about the cause.
     #[serde(default)]
     pub runbook: Option<String>,
+    /// Nothing is known yet, because the probes need more time; only for `/history`.
+    #[serde(skip)]
+    pub early: bool,
     pub datapath: VtepDatapath,
     pub probes: Probes,
     pub seen: Seen,

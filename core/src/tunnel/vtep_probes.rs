@@ -25,6 +25,8 @@ const JITTER: f64 = 0.05;
 /// Probes that are due within the interval divided by this are sent together with those due now, so that one turn of the loop serves all
 /// VTEPs.
 const SLACK: u32 = 10;
+/// After another gateway has taken over, frames of the one before it may arrive for this time.
+const HANDOVER: Duration = Duration::from_secs(15);
 /// One probe in this many has the full size.
 const FULL_SIZE_EVERY: u32 = 2;
 
@@ -90,6 +92,8 @@ pub struct VtepProbes {
     pub known: Option<Known>,
     /// When the agent began to probe this VTEP.
     pub began: Instant,
+    /// Its endpoint until then.
+    pub predecessor: Option<Ipv4Addr>,
     /// A sweep of its CIDR is complete.
     pub swept: bool,
     pub underlay: ProbeWindow,
@@ -133,6 +137,7 @@ impl VtepProbes {
             target: configured.map(|address| Target { address, origin: Origin::Configured }),
             known: None,
             began: now,
+            predecessor: None,
             swept: false,
             underlay: window(),
             arp: window(),
@@ -301,9 +306,15 @@ impl VtepProbes {
         }
     }
 
-    /// Processes frames from unexpected sources.
+    /// Processes frames from unexpected sources. A failover is none: the endpoint may have sent before it was the endpoint, and the one before
+    /// it may still send.
     pub fn on_unexpected_sources(&mut self, unexpected_sources: &[UnexpectedSource]) {
+        let hands_over = |unexpected: &UnexpectedSource| {
+            let is_predecessor = Some(unexpected.source) == self.predecessor;
+            unexpected.source == self.vtep.endpoint || (is_predecessor && unexpected.last_seen < self.began + HANDOVER)
+        };
         let mine = unexpected_sources.iter().filter(|unexpected| self.vtep.cidr.contains(&unexpected.inner_source));
+        let mine = mine.filter(|unexpected| !hands_over(unexpected));
         self.unexpected = mine.max_by_key(|unexpected| unexpected.last_seen).copied();
     }
 

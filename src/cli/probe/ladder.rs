@@ -45,8 +45,9 @@ impl Ladder {
     fn print(&mut self, out: &mut impl Write, status: &Status, all: bool) -> io::Result<()> {
         while let Some(vtep) = status.vteps.get(self.vteps) {
             if self.rungs == 0 {
-                let VtepStatus { cidr, endpoint, mac, .. } = vtep;
-                writeln!(out, "{} at {endpoint}, {mac}", paint(BOLD, cidr))?;
+                let VtepStatus { cidr, endpoint, mac, name, .. } = vtep;
+                let name = name.as_ref().map(|name| format!("{} ", paint(BOLD, name))).unwrap_or_default();
+                writeln!(out, "{name}{} at {endpoint}, {mac}", paint(BOLD, cidr))?;
             }
             let rungs = rungs(vtep);
             for Rung { name, holds, detail, .. } in rungs[self.rungs..].iter().take_while(|rung| all || rung.is_decided)
@@ -159,6 +160,15 @@ mod tests {
     #[test]
     fn the_ladder_as_a_person_sees_it() -> io::Result<()> {
         insta::assert_snapshot!(printed(|out| Ladder::default().finish(out, &Status::sample()))?);
+        Ok(())
+    }
+
+    #[test]
+    fn a_vtep_with_a_name_is_called_by_it() -> io::Result<()> {
+        let mut status = Status::sample();
+        status.vteps[0].name = Some("vpc-gateway".into());
+        let text = printed(|out| Ladder::default().finish(out, &status))?;
+        assert_eq!(text.lines().next(), Some("vpc-gateway 10.1.6.0/24 at 10.169.72.34, 00:50:56:a0:7d:d8"));
         Ok(())
     }
 

@@ -5,8 +5,8 @@ const HOP_OF = /*hops*/{};
 const SIGNS = { ok: "✓", failed: "✕", degraded: "!", unknown: "?" };
 const WORDS = { ok: "in order", failed: "trouble here", unknown: "not known" };
 const VERDICTS = {
-  healthy: "BIG-IP reaches the pods", degraded: "works, but not well", unreachable: "BIG-IP does not reach the pods",
-  misconfigured: "cannot work as configured", unknown: "not known yet",
+  healthy: (peer) => `${peer} reaches the pods`, degraded: () => "works, but not well", unreachable: (peer) => `${peer} does not reach the pods`,
+  misconfigured: () => "cannot work as configured", unknown: () => "not known yet",
 };
 /* After this time without an answer, the page marks its content as old. */
 const LOST_AFTER = 4000;
@@ -52,6 +52,9 @@ const clock = (at) => (at ? new Date(at).toLocaleTimeString([], { hour12: false 
 const ms = (us) => (us == null ? null : `${(us / 1000).toFixed(us < 10000 ? 2 : us < 100000 ? 1 : 0)} ms`);
 const plural = (n, one, many) => `${n} ${n === 1 ? one : many}`;
 const percent = (share) => `${(share * 100).toFixed(share > 0 && share < 0.1 ? 1 : 0)} %`;
+/* A VTEP from a custom resource has a name, and may be no BIG-IP. */
+const peer = (vtep) => vtep.name ?? "BIG-IP";
+const label = (vtep) => (vtep.name ? `${vtep.name} (${vtep.cidr})` : vtep.cidr);
 const stateOf = (probe) => (probe.state === "ok" ? "ok" : probe.state === "failed" ? "failed" : "unknown");
 
 function ago(at) {
@@ -94,6 +97,7 @@ function hops(status, vtep) {
       probes.icmp.target ? `${probes.icmp.target}${probes.icmp.target_origin ? ` (${probes.icmp.target_origin})` : ""}` : null,
       answer("ping", probes.icmp), `${percent(probes.icmp.loss)} lost`] },
   ];
+  const names = vtep.name ? { bigip: vtep.name, "self-ip": "Tunnel address" } : {};
   const troubled = new Set([vtep.cause, ...vtep.also].filter(Boolean).map((cause) => HOP_OF[cause]));
   const nearest = vtep.cause ? all.findIndex((hop) => hop.id === HOP_OF[vtep.cause]) : -1;
   return all.map((hop, n) => {
@@ -101,7 +105,7 @@ function hops(status, vtep) {
     const follows = nearest >= 0 && n > nearest && hop.state === "failed" && !troubled.has(hop.id);
     const before = nearest >= 0 && n < nearest && hop.state === "failed" && !troubled.has(hop.id);
     const state = troubled.has(hop.id) ? "failed" : follows || before ? "unknown" : hop.state;
-    return { ...hop, state, broken: n === nearest };
+    return { ...hop, name: names[hop.id] ?? hop.name, state, broken: n === nearest };
   });
 }
 
@@ -153,10 +157,10 @@ function drawVtep(status, vtep) {
   const why = vtep.cause
     ? make("p", { class: "why failed" }, make("b", {}, make("code", {}, vtep.cause), ": "), vtep.hint ?? "", ".", also, link ? [" ", link] : [])
     : null;
-  return make("article", { class: "vtep", "aria-label": `VTEP ${vtep.cidr}`, "data-verdict": vtep.verdict },
+  return make("article", { class: "vtep", "aria-label": `VTEP ${label(vtep)}`, "data-verdict": vtep.verdict },
     make("header", {},
-      make("h2", {}, vtep.cidr, " ", make("small", {}, `BIG-IP ${vtep.endpoint}`)),
-      make("span", { class: `badge ${tone}` }, `${SIGNS[tone]} ${VERDICTS[vtep.verdict]}`)),
+      make("h2", {}, vtep.name ?? vtep.cidr, " ", make("small", {}, vtep.name ? `${vtep.cidr} at ${vtep.endpoint}` : `BIG-IP ${vtep.endpoint}`)),
+      make("span", { class: `badge ${tone}` }, `${SIGNS[tone]} ${VERDICTS[vtep.verdict](peer(vtep))}`)),
     why,
     make("ol", { class: "path", "aria-label": "The way of a packet" }, hops(status, vtep).map(drawHop)),
     drawGraphs(tracks[vtep.cidr] ?? []));
@@ -186,17 +190,18 @@ function headline(status) {
   const errors = config.findings.filter((finding) => finding.severity === "error").length;
   const note = errors ? `${plural(errors, "error", "errors")} in cilium-config: ${config.stale ? "last good values stay in force." : "see below."}` : "";
   if (!vteps.length) return ["No VTEP is in force", note];
+  const kind = vteps.some((vtep) => vtep.name) ? "VTEP" : "BIG-IP";
   if (!bad.length) {
-    const all = vteps.length === 1 ? "The BIG-IP reaches" : vteps.length === 2 ? "Both BIG-IPs reach" : `All ${vteps.length} BIG-IPs reach`;
+    const all = vteps.length === 1 ? `The ${kind} reaches` : vteps.length === 2 ? `Both ${kind}s reach` : `All ${vteps.length} ${kind}s reach`;
     return [`${all} the pods of ${node}`, note || "Nothing to do."];
   }
   const partly = vteps.filter((vtep) => vtep.verdict === "degraded").length;
   const works = partly + vteps.filter((vtep) => vtep.verdict === "healthy").length;
   const known = bad.some((vtep) => vtep.cause);
-  const sentence = known ? `${works} of ${plural(vteps.length, "BIG-IP", "BIG-IPs")} ${works === 1 ? "reaches" : "reach"} the pods of ${node}${partly ? `, ${partly === works ? "but not well" : `${partly} of them not well`}` : ""}`
-    : `Looking whether ${plural(vteps.length, "BIG-IP reaches", "BIG-IPs reach")} the pods of ${node}`;
+  const sentence = known ? `${works} of ${plural(vteps.length, kind, `${kind}s`)} ${works === 1 ? "reaches" : "reach"} the pods of ${node}${partly ? `, ${partly === works ? "but not well" : `${partly} of them not well`}` : ""}`
+    : `Looking whether ${plural(vteps.length, `${kind} reaches`, `${kind}s reach`)} the pods of ${node}`;
   const first = bad.find((vtep) => vtep.hint);
-  return [sentence, [first ? `${first.cidr}: ${first.hint}.` : "", note].filter(Boolean).join(" ")];
+  return [sentence, [first ? `${label(first)}: ${first.hint}.` : "", note].filter(Boolean).join(" ")];
 }
 
 function draw(status) {
@@ -231,8 +236,12 @@ function draw(status) {
 function drawHistory(history) {
   tracks = Object.fromEntries(history.vteps.map((track) => [track.cidr, track.points]));
   const words = ({ verdict, cause }) => (cause ? `${verdict} (${cause})` : verdict);
-  const entry = ({ at, cidr, from, to, repairs }) => make("li", {}, make("time", { datetime: at }, clock(at)),
-    make("span", {}, `${cidr}: ${[words(from) === words(to) ? null : `${words(to)}, was ${words(from)}`,
+  const move = ({ from, to }) => (from.endpoint === to.endpoint ? `moved: MAC ${from.mac} → ${to.mac}` : `moved: ${from.endpoint} → ${to.endpoint}`);
+  const nameOf = (cidr) => label(shown?.vteps.find((vtep) => vtep.cidr === cidr) ?? { cidr });
+  /* After a move nothing is known for a moment: that is no trouble. */
+  const isSame = (from, to, moved) => words(from) === words(to) || (moved && to.verdict === "unknown");
+  const entry = ({ at, cidr, from, to, repairs, moved }) => make("li", {}, make("time", { datetime: at }, clock(at)),
+    make("span", {}, `${nameOf(cidr)}: ${[moved ? move(moved) : null, isSame(from, to, moved) ? null : `${words(to)}, was ${words(from)}`,
       repairs ? `${plural(repairs, "repair", "repairs")} of the map entry` : null].filter(Boolean).join("; ")}`));
   renew($("changes"), history.changes.length ? history.changes.map(entry) : [make("li", {}, "none since the agent started")]);
   if (shown) draw(shown);

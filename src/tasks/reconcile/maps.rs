@@ -166,6 +166,8 @@ impl MapsReconciler {
             // With another release of Cilium, custom resources may be served that were not.
             self.recheck.send_replace(());
         }
+        // A gateway's failover takes effect at once, even if the entry was contended.
+        self.repairs.changed(&observed.decision.desired).for_each(|cidr| self.contention.forget_key(cidr));
         let (mut done, mut failures, mut repairs) = (Vec::new(), Vec::new(), Vec::new());
         let due = if writes { self.due(&observed.decision, inputs.view, now) } else { Vec::new() };
         if !due.is_empty() {

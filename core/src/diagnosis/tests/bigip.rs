@@ -3,142 +3,142 @@ use super::*;
 /// `asm-generic/errno.h`.
 const EPERM: i32 = 1;
 
+pub(super) const FAULTS: &[Row] = &[
+    (
+        "another UDP port",
+        |case| {
+            case.see(4789, 2);
+            case.lose(&[InArp, Icmp], 3);
+        },
+        Some(Cause::WrongUdpPort),
+        Verdict::Misconfigured,
+        "UDP port 4789",
+    ),
+    (
+        "another VNI",
+        |case| {
+            case.see(8472, 68);
+            case.lose(&[InArp, Icmp], 3);
+        },
+        Some(Cause::WrongVni),
+        Verdict::Misconfigured,
+        "VNI 68",
+    ),
+    (
+        "another local address",
+        |case| {
+            let last_seen = Instant::now();
+            let source = [10, 169, 72, 99].into();
+            case.probes.unexpected = Some(UnexpectedSource { source, inner_source: [10, 1, 6, 34].into(), last_seen });
+            case.lose(&[InArp, Icmp], 3);
+        },
+        Some(Cause::WrongSource),
+        Verdict::Misconfigured,
+        "10.169.72.99",
+    ),
+    (
+        "what another node forwards",
+        |case| {
+            let last_seen = Instant::now();
+            let source = [10, 169, 72, 240].into();
+            case.probes.unexpected = Some(UnexpectedSource { source, inner_source: [10, 1, 6, 34].into(), last_seen });
+            case.see(8472, VTEP_VNI);
+        },
+        None,
+        Verdict::Healthy,
+        "",
+    ),
+    (
+        "SNAT to another network",
+        |case| {
+            case.see(8472, VTEP_VNI);
+            case.probes.flows[0].foreign = Some((Instant::now(), [192, 0, 2, 7].into()));
+        },
+        Some(Cause::ForeignInnerSource),
+        Verdict::Degraded,
+        "192.0.2.7",
+    ),
+    (
+        "another MAC",
+        |case| {
+            case.answer_arp([0, 0x50, 0x56, 1, 2, 3].into(), 3);
+            case.lose(&[Icmp], 3);
+        },
+        Some(Cause::VtepMacMismatch),
+        Verdict::Misconfigured,
+        "00:50:56:01:02:03",
+    ),
+    (
+        "a firewall of the node's own",
+        |case| {
+            let refused = std::io::Error::from_raw_os_error(EPERM);
+            (0..3).for_each(|_| case.probes.icmp.on_send_error(&refused, Instant::now()));
+        },
+        Some(Cause::NoReturnPath),
+        Verdict::Unreachable,
+        "Operation not permitted",
+    ),
+    (
+        "a group address, while ping passes",
+        |case| case.vtep.mac = [1, 0x50, 0x56, 0xa0, 0x7d, 0xd8].into(),
+        Some(Cause::VtepMacMismatch),
+        Verdict::Misconfigured,
+        "group address",
+    ),
+    (
+        "a wrong probe target, while BIG-IP sends",
+        |case| {
+            (case.probes.arp.received, case.probes.icmp.received) = (0, 0);
+            case.lose(&[InArp, Icmp], 3);
+            case.see(8472, VTEP_VNI);
+        },
+        Some(Cause::SelfIpUnknown),
+        Verdict::Unknown,
+        "--probe-target 10.1.6.0/24=10.1.6.34",
+    ),
+    (
+        "no way back any more",
+        |case| case.lose(&[Icmp], 3),
+        Some(Cause::NoReturnPath),
+        Verdict::Unreachable,
+        "FDB record for this node (10.169.72.239)",
+    ),
+    (
+        "no way back, and never one: perhaps port lockdown",
+        |case| {
+            case.probes.icmp.received = 0;
+            case.lose(&[Icmp], 3);
+        },
+        Some(Cause::NoReturnPath),
+        Verdict::Degraded,
+        "allows ICMP",
+    ),
+    (
+        "no way back, and one before this agent was restarted",
+        |case| {
+            case.restart();
+            case.answer(&[Beside, InArp], 3);
+            case.lose(&[Icmp], 3);
+        },
+        Some(Cause::NoReturnPath),
+        Verdict::Unreachable,
+        "allows ICMP",
+    ),
+    (
+        "no self IP",
+        |case| {
+            case.probes.target = None;
+            case.probes.arp = case.probes.underlay.clone();
+        },
+        Some(Cause::SelfIpUnknown),
+        Verdict::Unknown,
+        "--probe-target 10.1.6.0/24=",
+    ),
+];
+
 #[test]
 fn each_fault_of_bigip_is_named() {
-    assert_named(&[
-        (
-            "another UDP port",
-            |case| {
-                case.see(4789, 2);
-                case.lose(&[InArp, Icmp], 3);
-            },
-            Some(Cause::WrongUdpPort),
-            Verdict::Misconfigured,
-            "UDP port 4789",
-        ),
-        (
-            "another VNI",
-            |case| {
-                case.see(8472, 68);
-                case.lose(&[InArp, Icmp], 3);
-            },
-            Some(Cause::WrongVni),
-            Verdict::Misconfigured,
-            "VNI 68",
-        ),
-        (
-            "another local address",
-            |case| {
-                let last_seen = Instant::now();
-                let source = [10, 169, 72, 99].into();
-                case.probes.unexpected =
-                    Some(UnexpectedSource { source, inner_source: [10, 1, 6, 34].into(), last_seen });
-                case.lose(&[InArp, Icmp], 3);
-            },
-            Some(Cause::WrongSource),
-            Verdict::Misconfigured,
-            "10.169.72.99",
-        ),
-        (
-            "what another node forwards",
-            |case| {
-                let last_seen = Instant::now();
-                let source = [10, 169, 72, 240].into();
-                case.probes.unexpected =
-                    Some(UnexpectedSource { source, inner_source: [10, 1, 6, 34].into(), last_seen });
-                case.see(8472, VTEP_VNI);
-            },
-            None,
-            Verdict::Healthy,
-            "",
-        ),
-        (
-            "SNAT to another network",
-            |case| {
-                case.see(8472, VTEP_VNI);
-                case.probes.flows[0].foreign = Some((Instant::now(), [192, 0, 2, 7].into()));
-            },
-            Some(Cause::ForeignInnerSource),
-            Verdict::Degraded,
-            "192.0.2.7",
-        ),
-        (
-            "another MAC",
-            |case| {
-                case.answer_arp([0, 0x50, 0x56, 1, 2, 3].into(), 3);
-                case.lose(&[Icmp], 3);
-            },
-            Some(Cause::VtepMacMismatch),
-            Verdict::Misconfigured,
-            "00:50:56:01:02:03",
-        ),
-        (
-            "a firewall of the node's own",
-            |case| {
-                let refused = std::io::Error::from_raw_os_error(EPERM);
-                (0..3).for_each(|_| case.probes.icmp.on_send_error(&refused, Instant::now()));
-            },
-            Some(Cause::NoReturnPath),
-            Verdict::Unreachable,
-            "Operation not permitted",
-        ),
-        (
-            "a group address, while ping passes",
-            |case| case.vtep.mac = [1, 0x50, 0x56, 0xa0, 0x7d, 0xd8].into(),
-            Some(Cause::VtepMacMismatch),
-            Verdict::Misconfigured,
-            "group address",
-        ),
-        (
-            "a wrong probe target, while BIG-IP sends",
-            |case| {
-                (case.probes.arp.received, case.probes.icmp.received) = (0, 0);
-                case.lose(&[InArp, Icmp], 3);
-                case.see(8472, VTEP_VNI);
-            },
-            Some(Cause::SelfIpUnknown),
-            Verdict::Unknown,
-            "--probe-target 10.1.6.0/24=10.1.6.34",
-        ),
-        (
-            "no way back any more",
-            |case| case.lose(&[Icmp], 3),
-            Some(Cause::NoReturnPath),
-            Verdict::Unreachable,
-            "FDB record for this node (10.169.72.239)",
-        ),
-        (
-            "no way back, and never one: perhaps port lockdown",
-            |case| {
-                case.probes.icmp.received = 0;
-                case.lose(&[Icmp], 3);
-            },
-            Some(Cause::NoReturnPath),
-            Verdict::Degraded,
-            "allows ICMP",
-        ),
-        (
-            "no way back, and one before this agent was restarted",
-            |case| {
-                case.restart();
-                case.answer(&[Beside, InArp], 3);
-                case.lose(&[Icmp], 3);
-            },
-            Some(Cause::NoReturnPath),
-            Verdict::Unreachable,
-            "allows ICMP",
-        ),
-        (
-            "no self IP",
-            |case| {
-                case.probes.target = None;
-                case.probes.arp = case.probes.underlay.clone();
-            },
-            Some(Cause::SelfIpUnknown),
-            Verdict::Unknown,
-            "--probe-target 10.1.6.0/24=",
-        ),
-    ]);
+    assert_named(FAULTS);
 }
 
 #[test]

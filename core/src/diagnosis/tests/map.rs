@@ -1,63 +1,64 @@
 use super::*;
 
+pub(super) const FAULTS: &[Row] = &[
+    (
+        "an unknown layout",
+        |case| {
+            case.datapath.model = Layout::Unsupported;
+            case.datapath.map_problem = Some("a hash with 4-byte keys".into());
+        },
+        Some(Cause::DatapathMissing),
+        Verdict::Misconfigured,
+        "a hash with 4-byte keys",
+    ),
+    (
+        "a map that takes no entry",
+        |case| {
+            let op = Op::AddEntry { cidr: case.vtep.cidr, value: VtepValue::new(case.vtep.mac, case.vtep.endpoint) };
+            case.datapath.pending.push(op);
+            case.datapath.failures.push(Failure { op, error: "argument list too long".into() });
+        },
+        Some(Cause::DatapathMissing),
+        Verdict::Misconfigured,
+        "argument list too long",
+    ),
+    (
+        "a fight",
+        |case| {
+            let cidr = case.vtep.cidr;
+            let found = VtepValue::new(case.vtep.mac, [10, 169, 72, 99].into());
+            let value = VtepValue::new(case.vtep.mac, case.vtep.endpoint);
+            case.contend(Some(found));
+            case.datapath.backed_off.insert(cidr);
+            case.datapath.pending.push(Op::ReplaceEntry { cidr, found, value });
+        },
+        Some(Cause::DatapathContended),
+        Verdict::Degraded,
+        "10.169.72.99",
+    ),
+    (
+        "a full map",
+        |case| _ = case.datapath.over_capacity.insert(case.vtep.cidr),
+        Some(Cause::DatapathMissing),
+        Verdict::Misconfigured,
+        "no room for 10.1.6.0/24",
+    ),
+    (
+        "a pod in BIG-IP's network",
+        |case| {
+            let entry = IpcacheEntry { identity: 4711, endpoint: Some([10, 169, 72, 233].into()) };
+            let inside = Inside { prefix: "10.1.6.77/32".parse().expect("a prefix"), entry };
+            case.datapath.ipcache_conflicts.insert(case.vtep.cidr, vec![inside]);
+        },
+        Some(Cause::VtepCidrInUse),
+        Verdict::Degraded,
+        "10.1.6.77/32 (identity 4711 behind 10.169.72.233)",
+    ),
+];
+
 #[test]
 fn each_fault_of_the_entry_is_named() {
-    assert_named(&[
-        (
-            "an unknown layout",
-            |case| {
-                case.datapath.model = Layout::Unsupported;
-                case.datapath.map_problem = Some("a hash with 4-byte keys".into());
-            },
-            Some(Cause::DatapathMissing),
-            Verdict::Misconfigured,
-            "a hash with 4-byte keys",
-        ),
-        (
-            "a map that takes no entry",
-            |case| {
-                let op =
-                    Op::AddEntry { cidr: case.vtep.cidr, value: VtepValue::new(case.vtep.mac, case.vtep.endpoint) };
-                case.datapath.pending.push(op);
-                case.datapath.failures.push(Failure { op, error: "argument list too long".into() });
-            },
-            Some(Cause::DatapathMissing),
-            Verdict::Misconfigured,
-            "argument list too long",
-        ),
-        (
-            "a fight",
-            |case| {
-                let cidr = case.vtep.cidr;
-                let found = VtepValue::new(case.vtep.mac, [10, 169, 72, 99].into());
-                let value = VtepValue::new(case.vtep.mac, case.vtep.endpoint);
-                case.contend(Some(found));
-                case.datapath.backed_off.insert(cidr);
-                case.datapath.pending.push(Op::ReplaceEntry { cidr, found, value });
-            },
-            Some(Cause::DatapathContended),
-            Verdict::Degraded,
-            "10.169.72.99",
-        ),
-        (
-            "a full map",
-            |case| _ = case.datapath.over_capacity.insert(case.vtep.cidr),
-            Some(Cause::DatapathMissing),
-            Verdict::Misconfigured,
-            "no room for 10.1.6.0/24",
-        ),
-        (
-            "a pod in BIG-IP's network",
-            |case| {
-                let entry = IpcacheEntry { identity: 4711, endpoint: Some([10, 169, 72, 233].into()) };
-                let inside = Inside { prefix: "10.1.6.77/32".parse().expect("a prefix"), entry };
-                case.datapath.ipcache_conflicts.insert(case.vtep.cidr, vec![inside]);
-            },
-            Some(Cause::VtepCidrInUse),
-            Verdict::Degraded,
-            "10.1.6.77/32 (identity 4711 behind 10.169.72.233)",
-        ),
-    ]);
+    assert_named(FAULTS);
 }
 
 /// The value in the map shows the writer: Cilium writes the values that it was started with, and deletes nothing.

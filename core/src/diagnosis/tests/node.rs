@@ -3,93 +3,95 @@ use super::*;
 /// `asm-generic/errno.h`.
 const ENOBUFS: i32 = 105;
 
+pub(super) const FAULTS: &[Row] = &[
+    (
+        "an old kernel",
+        |case| case.kernel = Kernel { release: "5.3.18".into(), supported: false, reasons: vec!["too old".into()] },
+        Some(Cause::NodeKernelUnsupported),
+        Verdict::Misconfigured,
+        "5.3.18",
+    ),
+    (
+        "no tunnel device",
+        |case| case.facts.cilium.tunnel = None,
+        Some(Cause::CiliumNotRunning),
+        Verdict::Unknown,
+        "cilium_vxlan",
+    ),
+    (
+        "a broken release of Cilium",
+        |case| case.facts.version = Some(CiliumVersion::new(1, 18, 3)),
+        Some(Cause::CiliumBrokenRelease),
+        Verdict::Misconfigured,
+        "upgrade Cilium to 1.18.8",
+    ),
+    (
+        "a Cilium started with another mask",
+        |case| case.differ(|running| running.vtep_mask = Some([255, 255, 0, 0].into())),
+        Some(Cause::CiliumRestartRequired),
+        Verdict::Misconfigured,
+        "Cilium runs with 255.255.0.0",
+    ),
+    (
+        "a Cilium started with another endpoint",
+        |case| {
+            case.differ(|running| {
+                let endpoint = Some([10, 169, 72, 99].into());
+                let vteps = running.vteps.iter_mut().flat_map(BTreeMap::values_mut);
+                vteps.for_each(|vtep| vtep.endpoint = endpoint);
+            });
+        },
+        Some(Cause::CiliumRestartRequired),
+        Verdict::Degraded,
+        "Cilium runs with 10.169.72.99",
+    ),
+    (
+        "a Cilium that knows another VTEP instead",
+        |case| {
+            case.differ(|running| running.vteps = Some([([10, 1, 9, 0].into(), RunningVtep::default())].into()));
+            assert_eq!(case.differences.len(), 2);
+        },
+        None,
+        Verdict::Healthy,
+        "",
+    ),
+    (
+        "no pinned map",
+        |case| {
+            case.datapath.model = Layout::None;
+            case.datapath.map_problem = Some("no map is pinned".into());
+        },
+        Some(Cause::CiliumVtepDisabled),
+        Verdict::Misconfigured,
+        "restart the cilium DaemonSet",
+    ),
+    (
+        "ARP replies without a MAC",
+        |case| case.probes.answered = Some((Instant::now(), Mac::default())),
+        Some(Cause::CiliumArpZeroMac),
+        Verdict::Misconfigured,
+        "1.18.8",
+    ),
+    (
+        "a program that drops what is sent, though the entry is there",
+        |case| {
+            let dropped = std::io::Error::from_raw_os_error(ENOBUFS);
+            (0..3).for_each(|_| case.probes.icmp.on_send_error(&dropped, Instant::now()));
+        },
+        Some(Cause::CiliumRestartRequired),
+        Verdict::Misconfigured,
+        "drop what is sent to 10.1.6.0/24",
+    ),
+    (
+        "no router address",
+        |case| case.facts.cilium.router = None,
+        Some(Cause::CiliumNotRunning),
+        Verdict::Unknown,
+        "router address on cilium_host",
+    ),
+];
+
 #[test]
 fn each_fault_of_the_node_is_named() {
-    assert_named(&[
-        (
-            "an old kernel",
-            |case| case.kernel = Kernel { release: "5.3.18".into(), supported: false, reasons: vec!["too old".into()] },
-            Some(Cause::NodeKernelUnsupported),
-            Verdict::Misconfigured,
-            "5.3.18",
-        ),
-        (
-            "no tunnel device",
-            |case| case.facts.cilium.tunnel = None,
-            Some(Cause::CiliumNotRunning),
-            Verdict::Unknown,
-            "cilium_vxlan",
-        ),
-        (
-            "a broken release of Cilium",
-            |case| case.facts.version = Some(CiliumVersion::new(1, 18, 3)),
-            Some(Cause::CiliumBrokenRelease),
-            Verdict::Misconfigured,
-            "upgrade Cilium to 1.18.8",
-        ),
-        (
-            "a Cilium started with another mask",
-            |case| case.differ(|running| running.vtep_mask = Some([255, 255, 0, 0].into())),
-            Some(Cause::CiliumRestartRequired),
-            Verdict::Misconfigured,
-            "Cilium runs with 255.255.0.0",
-        ),
-        (
-            "a Cilium started with another endpoint",
-            |case| {
-                case.differ(|running| {
-                    let endpoint = Some([10, 169, 72, 99].into());
-                    let vteps = running.vteps.iter_mut().flat_map(BTreeMap::values_mut);
-                    vteps.for_each(|vtep| vtep.endpoint = endpoint);
-                });
-            },
-            Some(Cause::CiliumRestartRequired),
-            Verdict::Degraded,
-            "Cilium runs with 10.169.72.99",
-        ),
-        (
-            "a Cilium that knows another VTEP instead",
-            |case| {
-                case.differ(|running| running.vteps = Some([([10, 1, 9, 0].into(), RunningVtep::default())].into()));
-                assert_eq!(case.differences.len(), 2);
-            },
-            None,
-            Verdict::Healthy,
-            "",
-        ),
-        (
-            "no pinned map",
-            |case| {
-                case.datapath.model = Layout::None;
-                case.datapath.map_problem = Some("no map is pinned".into());
-            },
-            Some(Cause::CiliumVtepDisabled),
-            Verdict::Misconfigured,
-            "restart the cilium DaemonSet",
-        ),
-        (
-            "ARP replies without a MAC",
-            |case| case.probes.answered = Some((Instant::now(), Mac::default())),
-            Some(Cause::CiliumArpZeroMac),
-            Verdict::Misconfigured,
-            "1.18.8",
-        ),
-        (
-            "a program that drops what is sent, though the entry is there",
-            |case| {
-                let dropped = std::io::Error::from_raw_os_error(ENOBUFS);
-                (0..3).for_each(|_| case.probes.icmp.on_send_error(&dropped, Instant::now()));
-            },
-            Some(Cause::CiliumRestartRequired),
-            Verdict::Misconfigured,
-            "drop what is sent to 10.1.6.0/24",
-        ),
-        (
-            "no router address",
-            |case| case.facts.cilium.router = None,
-            Some(Cause::CiliumNotRunning),
-            Verdict::Unknown,
-            "router address on cilium_host",
-        ),
-    ]);
+    assert_named(FAULTS);
 }

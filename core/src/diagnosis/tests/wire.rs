@@ -1,138 +1,140 @@
 use super::*;
 
+pub(super) const FAULTS: &[Row] = &[
+    (
+        "no route to the endpoint",
+        |case| {
+            case.facts.underlay.clear();
+            case.lose(&[Beside, InArp, Icmp], 3);
+        },
+        Some(Cause::EndpointNoRoute),
+        Verdict::Unreachable,
+        "10.169.72.34",
+    ),
+    (
+        "a dead BIG-IP",
+        |case| case.lose(&[Beside, InArp, Icmp], 3),
+        Some(Cause::EndpointUnreachable),
+        Verdict::Unreachable,
+        "10.169.72.34",
+    ),
+    (
+        "a BIG-IP that left its network after it had answered",
+        |case| {
+            case.unresolve();
+            case.lose(&[Beside, InArp, Icmp], 3);
+        },
+        Some(Cause::EndpointUnreachable),
+        Verdict::Unreachable,
+        "nobody on eth0 answers ARP for 10.169.72.34",
+    ),
+    (
+        "an endpoint that never was on this network",
+        |case| {
+            case.unresolve();
+            let target = case.probes.target.map(|target| target.address);
+            case.probes = VtepProbes::new(case.vtep, target, TIMING, Instant::now());
+            case.lose(&[Beside, InArp, Icmp], 3);
+        },
+        Some(Cause::EndpointNoRoute),
+        Verdict::Unreachable,
+        "answers ARP for 10.169.72.34",
+    ),
+    (
+        "a filtered port",
+        |case| case.lose(&[InArp, Icmp], 3),
+        Some(Cause::TunnelSilent),
+        Verdict::Unreachable,
+        "UDP port 8472",
+    ),
+    (
+        "a filtered port, and no tap",
+        |case| {
+            case.probes.heard = false;
+            case.lose(&[Icmp], 3);
+        },
+        Some(Cause::TunnelSilent),
+        Verdict::Unreachable,
+        "UDP port 8472",
+    ),
+    (
+        "a port filtered one way",
+        |case| {
+            case.lose(&[InArp, Icmp], 3);
+            case.see(8472, VTEP_VNI);
+        },
+        Some(Cause::TunnelSilent),
+        Verdict::Unreachable,
+        "though its own frames arrive",
+    ),
+    (
+        "a BIG-IP that died before this agent was restarted",
+        |case| {
+            case.unresolve();
+            case.restart();
+            case.lose(&[Beside, InArp, Icmp], 3);
+        },
+        Some(Cause::EndpointUnreachable),
+        Verdict::Unreachable,
+        "nobody on eth0 answers ARP for 10.169.72.34",
+    ),
+    (
+        "a dead BIG-IP whose self IP nobody knows",
+        |case| {
+            case.unresolve();
+            case.probes.target = None;
+            (case.probes.arp, case.probes.icmp) = (case.fresh(), case.fresh());
+            case.lose(&[Beside], 66);
+        },
+        Some(Cause::EndpointUnreachable),
+        Verdict::Unreachable,
+        "nobody on eth0 answers ARP for 10.169.72.34",
+    ),
+    (
+        "an endpoint that never was there, whose self IP nobody knows",
+        |case| {
+            case.unresolve();
+            case.probes = VtepProbes::new(case.vtep, None, TIMING, Instant::now());
+            case.lose(&[Beside], 66);
+        },
+        Some(Cause::EndpointNoRoute),
+        Verdict::Unreachable,
+        "answers ARP for 10.169.72.34",
+    ),
+    (
+        "a filter of ping, and of the port one way",
+        |case| {
+            case.lose(&[Beside, InArp, Icmp], 3);
+            case.see(8472, VTEP_VNI);
+        },
+        Some(Cause::TunnelSilent),
+        Verdict::Unreachable,
+        "answers nothing through the tunnel, though its own frames arrive",
+    ),
+    (
+        "a link for smaller packets only",
+        |case| case.limit_path_mtu(1400),
+        Some(Cause::PathMtu),
+        Verdict::Degraded,
+        "inner packets of 1400 bytes pass, those of 1450 do not",
+    ),
+    (
+        "loss",
+        |case| {
+            for _ in 0..5 {
+                case.lose(&[Icmp], 2);
+                case.answer(&[Icmp], 8);
+            }
+        },
+        Some(Cause::PacketLoss),
+        Verdict::Degraded,
+        "%",
+    ),
+];
+
 #[test]
 fn each_fault_of_the_network_is_named() {
-    assert_named(&[
-        (
-            "no route to the endpoint",
-            |case| {
-                case.facts.underlay.clear();
-                case.lose(&[Beside, InArp, Icmp], 3);
-            },
-            Some(Cause::EndpointNoRoute),
-            Verdict::Unreachable,
-            "10.169.72.34",
-        ),
-        (
-            "a dead BIG-IP",
-            |case| case.lose(&[Beside, InArp, Icmp], 3),
-            Some(Cause::EndpointUnreachable),
-            Verdict::Unreachable,
-            "10.169.72.34",
-        ),
-        (
-            "a BIG-IP that left its network after it had answered",
-            |case| {
-                case.unresolve();
-                case.lose(&[Beside, InArp, Icmp], 3);
-            },
-            Some(Cause::EndpointUnreachable),
-            Verdict::Unreachable,
-            "nobody on eth0 answers ARP for 10.169.72.34",
-        ),
-        (
-            "an endpoint that never was on this network",
-            |case| {
-                case.unresolve();
-                let target = case.probes.target.map(|target| target.address);
-                case.probes = VtepProbes::new(case.vtep, target, TIMING, Instant::now());
-                case.lose(&[Beside, InArp, Icmp], 3);
-            },
-            Some(Cause::EndpointNoRoute),
-            Verdict::Unreachable,
-            "answers ARP for 10.169.72.34",
-        ),
-        (
-            "a filtered port",
-            |case| case.lose(&[InArp, Icmp], 3),
-            Some(Cause::TunnelSilent),
-            Verdict::Unreachable,
-            "UDP port 8472",
-        ),
-        (
-            "a filtered port, and no tap",
-            |case| {
-                case.probes.heard = false;
-                case.lose(&[Icmp], 3);
-            },
-            Some(Cause::TunnelSilent),
-            Verdict::Unreachable,
-            "UDP port 8472",
-        ),
-        (
-            "a port filtered one way",
-            |case| {
-                case.lose(&[InArp, Icmp], 3);
-                case.see(8472, VTEP_VNI);
-            },
-            Some(Cause::TunnelSilent),
-            Verdict::Unreachable,
-            "though its own frames arrive",
-        ),
-        (
-            "a BIG-IP that died before this agent was restarted",
-            |case| {
-                case.unresolve();
-                case.restart();
-                case.lose(&[Beside, InArp, Icmp], 3);
-            },
-            Some(Cause::EndpointUnreachable),
-            Verdict::Unreachable,
-            "nobody on eth0 answers ARP for 10.169.72.34",
-        ),
-        (
-            "a dead BIG-IP whose self IP nobody knows",
-            |case| {
-                case.unresolve();
-                case.probes.target = None;
-                (case.probes.arp, case.probes.icmp) = (case.fresh(), case.fresh());
-                case.lose(&[Beside], 66);
-            },
-            Some(Cause::EndpointUnreachable),
-            Verdict::Unreachable,
-            "nobody on eth0 answers ARP for 10.169.72.34",
-        ),
-        (
-            "an endpoint that never was there, whose self IP nobody knows",
-            |case| {
-                case.unresolve();
-                case.probes = VtepProbes::new(case.vtep, None, TIMING, Instant::now());
-                case.lose(&[Beside], 66);
-            },
-            Some(Cause::EndpointNoRoute),
-            Verdict::Unreachable,
-            "answers ARP for 10.169.72.34",
-        ),
-        (
-            "a filter of ping, and of the port one way",
-            |case| {
-                case.lose(&[Beside, InArp, Icmp], 3);
-                case.see(8472, VTEP_VNI);
-            },
-            Some(Cause::TunnelSilent),
-            Verdict::Unreachable,
-            "answers nothing through the tunnel, though its own frames arrive",
-        ),
-        (
-            "a link for smaller packets only",
-            |case| case.limit_path_mtu(1400),
-            Some(Cause::PathMtu),
-            Verdict::Degraded,
-            "inner packets of 1400 bytes pass, those of 1450 do not",
-        ),
-        (
-            "loss",
-            |case| {
-                for _ in 0..5 {
-                    case.lose(&[Icmp], 2);
-                    case.answer(&[Icmp], 8);
-                }
-            },
-            Some(Cause::PacketLoss),
-            Verdict::Degraded,
-            "%",
-        ),
-    ]);
+    assert_named(FAULTS);
 }
 
 #[test]

@@ -160,3 +160,26 @@ fn without_the_tap_arp_is_unsupported() {
     probes.heard = false;
     assert_eq!((probes.arp_state(), probes.icmp_state()), (ProbeState::Unsupported, ProbeState::Pending));
 }
+
+/// The new gateway sent before it was the endpoint, and the old one sends on for a moment.
+#[test]
+fn a_failover_is_no_unexpected_source() {
+    let now = Instant::now();
+    let (before, here, stranger) = ([10, 169, 72, 33], [10, 169, 72, 34], [10, 169, 72, 99]);
+    let frame = |source: [u8; 4], seconds| UnexpectedSource {
+        source: source.into(),
+        inner_source: [10, 1, 6, 34].into(),
+        last_seen: now + Duration::from_secs(seconds),
+    };
+    for (what, frame, counts) in [
+        ("the endpoint", frame(here, 20), false),
+        ("the one before", frame(before, 14), false),
+        ("the one before, still", frame(before, 15), true),
+        ("another", frame(stranger, 0), true),
+    ] {
+        let mut probes = VtepProbes::new(vtep(), None, TIMING, now);
+        probes.predecessor = Some(before.into());
+        probes.on_unexpected_sources(&[frame]);
+        assert_eq!(probes.unexpected.is_some(), counts, "{what}");
+    }
+}
