@@ -96,7 +96,8 @@ mod tests {
     fn the_lists_count_until_something_shows_that_cilium_reads_objects() {
         use Truth::{Configmap, Crd};
         let none = (Signs::default(), Sources::default());
-        let table: [(&str, fn(&mut Signs, &mut Sources), Truth); 12] = [
+        type Change = fn(&mut Signs, &mut Sources);
+        let table: [(&str, Change, Truth); 12] = [
             ("nothing", |_, _| {}, Configmap),
             ("lists", |_, of| of.lists = true, Configmap),
             ("objects", |_, of| of.objects = true, Crd),

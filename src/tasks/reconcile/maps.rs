@@ -48,8 +48,8 @@ pub struct MapsReconciler {
     /// Asks the source to read the custom resources again.
     recheck: watch::Sender<()>,
     rechecked: Option<Instant>,
-    /// The kernel's id of the VTEP map.
-    map_id: Option<u32>,
+    /// The kernel's id of the VTEP map, if there is a map; `None` before the first pass.
+    map_id: Option<Option<u32>>,
 }
 
 /// The state of the maps, and the planned changes.
@@ -161,8 +161,9 @@ impl MapsReconciler {
     /// Makes one pass; if `writes`, it carries out the plan.
     pub async fn pass(&mut self, inputs: Inputs<'_>, writes: bool, now: Instant) -> MapsPass {
         let mut observed = observe(inputs, self.ledger.owned());
+        let is_first = self.map_id.is_none();
         let is_same_map = !self.is_other_map(observed.vteps.as_ref());
-        if !is_same_map {
+        if !is_same_map && !is_first {
             // With another release of Cilium, custom resources may be served that were not.
             self.recheck.send_replace(());
         }
@@ -216,15 +217,15 @@ impl MapsReconciler {
     /// Whether the map's id has changed. A new id means that Cilium restarted and created a new map.
     fn is_other_map(&mut self, map: Option<&VtepMap>) -> bool {
         let id = map.map(|map| map.id);
-        if id == self.map_id {
+        let before = self.map_id.replace(id).flatten();
+        if id == before {
             return false;
         }
-        match (self.map_id, id) {
+        match (before, id) {
             (_, Some(id)) => info!(map_id = id, "the VTEP map is there"),
             (Some(id), None) => warn!(map_id = id, "the VTEP map is gone"),
             (None, None) => {}
         }
-        self.map_id = id;
         true
     }
 

@@ -78,7 +78,8 @@ const NO_SIGNS: Signs =
 #[test]
 fn a_migration_loses_no_vtep_and_goes_back() {
     let old = Signs { runs_with_lists: true, ..NO_SIGNS };
-    let steps: [(&str, Keys, Vec<(Kind, Value)>, Signs, Truth, &str); 8] = [
+    type Step = (&'static str, Keys, Vec<(Kind, Value)>, Signs, Truth, &'static str);
+    let steps: [Step; 8] = [
         ("lists only", lists(&[(6, 34), (5, 36)]), vec![], old, Truth::Configmap, "6→34 5→36"),
         (
             "objects beside a Cilium with lists",
