@@ -7,10 +7,18 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use vtep_core::{diagnosis::Cause, report::status::Status};
+use vtep_core::{
+    diagnosis::Cause,
+    report::status::{EntryState, Status},
+};
 use vtep_lab::{Config, Lab, Vtep};
 
-use crate::support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, REPAIRED_WITHIN, bpftool, eventually, in_kernel};
+use crate::{
+    configured_lab::{ConfiguredLab, Source, both, with_each_source},
+    support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, REPAIRED_WITHIN, bpftool, eventually, in_kernel},
+};
+
+with_each_source!(contention_is_reported_and_the_agent_backs_off, an_overwrite_is_counted_however_soon_it_comes);
 
 /// The seed's VTEPs; the first has another MAC than in Cilium's running configuration.
 fn edited(lab: &Lab) -> Result<Vec<Vtep>> {
@@ -75,10 +83,9 @@ fn deletions_by_hand_are_not_ciliums() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn contention_is_reported_and_the_agent_backs_off() -> Result<()> {
-    let lab = Lab::start()?;
-    let agent = Agent::healthy(&lab)?;
+fn contention_is_reported_and_the_agent_backs_off(source: Source) -> Result<()> {
+    let lab = ConfiguredLab::start(source)?;
+    let agent = lab.healthy_agent()?;
     let [ours, other] = lab.topology.vteps()[..] else { anyhow::bail!("two VTEPs") };
     let theirs = Vtep { endpoint: [10, 169, 72, 99].into(), ..ours };
     let over = AtomicBool::new(false);
@@ -87,28 +94,30 @@ fn contention_is_reported_and_the_agent_backs_off() -> Result<()> {
         // The test overwrites once a second, for longer than the agent repairs.
         let fighter = scope.spawn(|| -> Result<()> {
             while !over.load(Ordering::Relaxed) {
-                cilium.put_vtep(theirs.key(), theirs.value())?;
+                cilium.put_entry(theirs.cidr, theirs.value())?;
                 thread::sleep(Duration::from_secs(1));
             }
             Ok(())
         });
         let named = agent.wait_for("the fight is named", NOTICED_WITHIN, |status| {
-            status.vteps[0].cause == Some(Cause::DatapathContended)
-                && status.vteps[0].datapath.state == vtep_core::report::status::EntryState::Contended
+            both(status).is_some_and(|(vtep, _)| {
+                vtep.cause == Some(Cause::DatapathContended) && vtep.datapath.state == EntryState::Contended
+            })
         });
         let backed_off = named.and_then(|status| {
-            let hint = status.vteps[0].hint.clone().unwrap_or_default();
+            let (vtep, untouched) = both(&status).context("both VTEPs")?;
+            let hint = vtep.hint.as_deref().unwrap_or_default();
             ensure!(hint.contains("10.169.72.99"), "{hint}");
-            ensure!(status.vteps[1].cause.is_none(), "the other is not concerned: {:?}", status.vteps[1]);
+            ensure!(untouched.cause.is_none(), "the other is not concerned: {untouched:?}");
             // The agent still repairs the other entries.
-            bpftool(&lab, "map delete pinned /sys/fs/bpf/tc/globals/cilium_vtep_map key 10 1 5 0")?;
-            eventually("the other is still mended", REPAIRED_WITHIN, || {
-                Ok((lab.cilium.vtep_entries()?.get(&other.key()) == Some(&other.value())).then_some(()))
+            lab.delete_by_hand(&other)?;
+            eventually("the other is still mended", lab.repaired_within(), || {
+                Ok((lab.cilium.entries()?.get(&other.cidr) == Some(&other.value())).then_some(()))
             })?;
             let alone = Instant::now();
             let mut seen = false;
             while alone.elapsed() < Duration::from_secs(20) {
-                let found = lab.cilium.vtep_entries()?.get(&theirs.key()).copied();
+                let found = lab.cilium.entries()?.get(&theirs.cidr).copied();
                 seen |= found == Some(theirs.value());
                 ensure!(!seen || found == Some(theirs.value()), "touched within the minute: {found:?}");
                 thread::sleep(Duration::from_millis(20));
@@ -125,22 +134,21 @@ fn contention_is_reported_and_the_agent_backs_off() -> Result<()> {
 }
 
 /// A writer that acts right after the repair, before the agent reads again: that counts as another repair, not as unfinished work.
-#[test]
-fn an_overwrite_is_counted_however_soon_it_comes() -> Result<()> {
+fn an_overwrite_is_counted_however_soon_it_comes(source: Source) -> Result<()> {
     const TIMES: u64 = 8;
-    let lab = Lab::start()?;
-    let agent = Agent::healthy(&lab)?;
+    let lab = ConfiguredLab::start(source)?;
+    let agent = lab.healthy_agent()?;
     let ours = lab.topology.vteps()[0];
     let theirs = Vtep { endpoint: [10, 169, 72, 99].into(), ..ours };
-    let deadline = Instant::now() + HEALTHY_WITHIN;
+    let deadline = Instant::now() + u32::try_from(TIMES)? * lab.repaired_within();
     for _ in 0..TIMES {
-        lab.cilium.put_vtep(theirs.key(), theirs.value())?;
+        lab.cilium.put_entry(theirs.cidr, theirs.value())?;
         // No pause: the next overwrite must come between the repair and the read after it.
-        while lab.cilium.vtep_entries()?.get(&ours.key()) != Some(&ours.value()) {
+        while lab.cilium.entries()?.get(&ours.cidr) != Some(&ours.value()) {
             ensure!(Instant::now() < deadline, "it is not mended");
         }
     }
-    let counted = |status: &Status| status.vteps[0].datapath.repairs;
-    agent.wait_for("each is counted", HEALTHY_WITHIN, |status| counted(status) == TIMES)?;
+    let counted = |status: &Status| both(status).map(|(vtep, _)| vtep.datapath.repairs);
+    agent.wait_for("each is counted", HEALTHY_WITHIN, |status| counted(status) == Some(TIMES))?;
     Ok(())
 }

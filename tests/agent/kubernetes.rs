@@ -45,6 +45,10 @@ fn each_object_is_followed_by_one_watch() -> Result<()> {
         "watch configmaps kube-system/cilium-config",
         "list ciliumnodeconfigs kube-system/",
         "watch ciliumnodeconfigs kube-system/",
+        // Neither version of the objects with VTEPs is served.
+        "list ciliumvtepconfigs /",
+        "list ciliumvtepconfigs /",
+        "get ciliumvtepnodeconfigs /worker-1",
         "get nodes /worker-1",
         "watch nodes /worker-1",
         "get ciliumnodes /worker-1",

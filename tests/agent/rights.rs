@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use vtep_apiserver::{ApiServer, Request};
+use vtep_apiserver::{ApiServer, Request, VtepVersions};
 use vtep_lab::{Config, Lab};
 
 use crate::{
@@ -96,6 +96,7 @@ fn whole_run(lab: &Lab, server: &ApiServer) -> Result<()> {
 fn all_that_is_asked_is_granted_and_all_that_is_granted_is_used() -> Result<()> {
     let lab = Lab::start()?;
     let server = api_server(&lab)?;
+    server.serve_vtep(VtepVersions::V2alpha1);
     whole_run(&lab, &server)?;
     let (rights, requests) = (granted()?, server.requests());
     let refused: Vec<_> = requests

@@ -21,10 +21,10 @@ const RESTARTS: u8 = 20;
 const UPDATES: u8 = 30;
 
 /// A thousand pings a second from the pod to BIG-IP, and in the other direction.
-struct Traffic([Child; 2]);
+pub(crate) struct Traffic([Child; 2]);
 
 impl Traffic {
-    fn start(lab: &Lab) -> Result<Self> {
+    pub(crate) fn start(lab: &Lab) -> Result<Self> {
         let bigip = &lab.bigips[0];
         let (self_ip, pod_ip) = (bigip.addresses.self_ip.addr(), lab.topology.pod_ip);
         // A side that does not know the other's MAC yet would lose the first packet.
@@ -37,7 +37,7 @@ impl Traffic {
     }
 
     /// No packet was lost, except perhaps one that is on its way now.
-    fn end(self) -> Result<()> {
+    pub(crate) fn end(self) -> Result<()> {
         for child in self.0 {
             // Ping prints its summary when it is interrupted.
             kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;

@@ -18,7 +18,7 @@ use crate::{
     reconciler::Reconciler,
     running::RunningConfig,
     topology::{Topology, Vtep},
-    vtep_map::{VtepMap, VtepModel},
+    vtep_map::{VtepMap, VtepModel, vtep_entries},
 };
 
 /// The maps have the layouts of 1.18, and this version has no known defect.
@@ -77,16 +77,18 @@ impl Cilium {
     /// The kernel refused a map, a program or a route.
     pub fn start(&mut self) -> Result<()> {
         let entries = if self.fill_map { self.running.listed().to_vec() } else { Vec::new() };
-        self.load(&entries)?;
-        if self.running.enable_l7_proxy && self.running.enable_vtep {
-            for vtep in self.running.listed() {
-                host_routes::add(&self.node, vtep.cidr, self.topology.tunnel_mtu)?;
-            }
-        }
-        self.write_running_config()?;
-        self.api = None;
-        self.api = self.version.as_deref().map(AgentApi::serve).transpose()?;
-        Ok(())
+        self.start_filled(&entries)
+    }
+
+    /// Starts or restarts a Cilium whose custom resources result in these VTEPs. It loses no packet: the new map has their entries from the
+    /// first one on.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused a map, a program or a route.
+    pub fn start_reconciled(&mut self, vteps: &[Vtep]) -> Result<()> {
+        self.start_filled(vteps)?;
+        self.reconcile(vteps)
     }
 
     /// Detaches the programs and removes pins, socket and running configuration: the state of a node on which Cilium has not started yet.
@@ -177,7 +179,7 @@ impl Cilium {
     ///
     /// The map does not exist, or has another layout; the running mask is none.
     pub fn entries(&self) -> Result<BTreeMap<Ipv4Net, VtepValue>> {
-        VtepMap::open()?.entries(self.running.vtep_mask)
+        vtep_entries(self.running.vtep_mask)
     }
 
     /// Writes an entry of the pinned VTEP map, of either type. A hash has no prefix length: only the network address counts.
@@ -271,6 +273,19 @@ impl Cilium {
             let key = Key::new(IPCACHE_STATIC_PREFIX + 32, ipcache_key(address.octets()));
             map.insert(&key, value, 0).context("failed to write an ipcache entry")?;
         }
+        Ok(())
+    }
+
+    fn start_filled(&mut self, entries: &[Vtep]) -> Result<()> {
+        self.load(entries)?;
+        if self.running.enable_l7_proxy && self.running.enable_vtep {
+            for vtep in self.running.listed() {
+                host_routes::add(&self.node, vtep.cidr, self.topology.tunnel_mtu)?;
+            }
+        }
+        self.write_running_config()?;
+        self.api = None;
+        self.api = self.version.as_deref().map(AgentApi::serve).transpose()?;
         Ok(())
     }
 

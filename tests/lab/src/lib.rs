@@ -21,7 +21,7 @@
 //! - [`Host`]: a namespace, and operations inside it.
 //! - [`Cilium`], [`RunningConfig`], [`VtepModel`], [`Faults`]: the acts of Cilium that a test requests.
 //! - [`Config`]: the mounted ConfigMap.
-//! - [`ping()`], [`arp()`], [`proxy()`]: observations from outside.
+//! - [`ping()`], [`arp()`], [`proxy()`], [`vtep_entries()`]: observations from outside.
 //!
 //! Nothing remains after the process ends, in whatever way: namespaces have no names, mounts are private to the lab's thread, programs
 //! are attached through descriptors, and child processes die with the thread that started them. The machine's own network gets no device
@@ -65,7 +65,7 @@ pub use crate::{
     proxy::{Proxy, proxy},
     running::RunningConfig,
     topology::{BigIpAddresses, Topology, Tunnel, Vtep},
-    vtep_map::VtepModel,
+    vtep_map::{VtepModel, vtep_entries},
 };
 use crate::{geneve::UserDevice, mounts::Mounts, network::Network};
 

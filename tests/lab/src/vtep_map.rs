@@ -24,6 +24,16 @@ pub enum VtepModel {
     Trie,
 }
 
+/// The entries of the pinned VTEP map, of either type; those of a hash have the prefix length of this mask. For a thread that looks at the map
+/// while another one changes Cilium.
+///
+/// # Errors
+///
+/// The map does not exist, or has another layout; the mask is none.
+pub fn vtep_entries(mask: Ipv4Addr) -> Result<BTreeMap<Ipv4Net, VtepValue>> {
+    VtepMap::open()?.entries(mask)
+}
+
 /// An open VTEP map.
 pub(crate) enum VtepMap<T> {
     Hash(HashMap<T, VtepKey, VtepValue>),
