@@ -27,7 +27,7 @@ use super::{
 use crate::types::mac::Mac;
 
 pub use self::lists::tokens;
-pub(super) use self::values::Complaint;
+pub(super) use self::values::{Complaint, FarEnd};
 
 /// The number of values of a list that are checked one by one. A longer list is in error as a whole anyway.
 const EXAMINED: usize = 64;
@@ -180,9 +180,9 @@ fn common_mask(cidrs: &List<'_>) -> Ipv4Addr {
 fn lines(lists: &Lists<'_>, mask: Ipv4Addr, findings: &mut Vec<Finding>) -> Vec<Line> {
     let line = |index| Line {
         index,
-        cidr: lists.cidr.read(index, findings, |value| values::cidr(value, mask)),
-        endpoint: lists.endpoint.read(index, findings, values::endpoint),
-        mac: lists.mac.read(index, findings, values::mac),
+        cidr: lists.cidr.read(index, findings, |value| values::cidr(value, mask, FarEnd::BigIp)),
+        endpoint: lists.endpoint.read(index, findings, |value| values::endpoint(value, FarEnd::BigIp)),
+        mac: lists.mac.read(index, findings, |value| values::mac(value, FarEnd::BigIp)),
         vtep: None,
     };
     (0..lists.longest().min(EXAMINED)).map(line).collect()
@@ -203,7 +203,8 @@ fn assemble(lines: &mut [Line], findings: &[Finding]) {
 
 /// Parses leniently: because of a typing error in a line, its map entry must not look stale.
 fn mentioned(cidrs: &List<'_>, mask: Ipv4Addr) -> BTreeSet<Ipv4Net> {
-    let written = cidrs.values.iter().filter_map(|value| values::cidr(value, mask).ok()).map(|cidr| cidr.value);
+    let written =
+        cidrs.values.iter().filter_map(|value| values::cidr(value, mask, FarEnd::BigIp).ok()).map(|cidr| cidr.value);
     let addresses = cidrs.values.iter().filter_map(|value| values::lenient_address(value));
     let keys = addresses.filter_map(|address| Ipv4Net::with_netmask(address, mask).ok()).map(|net| net.trunc());
     written.chain(keys).collect()

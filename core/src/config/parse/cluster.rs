@@ -123,7 +123,7 @@ pub(super) fn features(keys: &Keys, findings: &mut Vec<Finding>) {
     let policy = filled(keys, "enable-policy").unwrap_or("default");
     if !policy.eq_ignore_ascii_case("never") {
         let problem =
-            format!("policy enforcement is {}: where a policy selects a pod, BIG-IP is `world` to it", quote(policy));
+            format!("policy enforcement is {}: where a policy selects a pod, a VTEP is `world` to it", quote(policy));
         let remedy = "allow egress `toEntities: [world]` and ingress `fromEntities: [world]` there, or set it to never";
         report(Rule::PolicyEnforcementEnabled, "enable-policy", problem, remedy);
     }

@@ -61,10 +61,42 @@ fn char_shown(c: char) -> Box<dyn Iterator<Item = char>> {
     if c.is_control() { Box::new(c.escape_default()) } else { Box::new(std::iter::once(c)) }
 }
 
-/// Parses an address on the underlay that one BIG-IP can have.
-pub(in crate::config) fn endpoint(value: &str) -> Result<Read<Ipv4Addr>, Complaint> {
-    const EXAMPLE: &str = "write the BIG-IP's self IP on the underlay, e.g. 10.169.72.34";
-    let shown = quote(value);
+/// Who is at the far end of the tunnel, as far as a source tells: it decides the words of a complaint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum FarEnd {
+    /// The lists of `cilium-config` are for BIG-IPs.
+    BigIp,
+    /// A custom resource may be for any gateway.
+    Gateway,
+}
+
+impl FarEnd {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::BigIp => "BIG-IP",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    const fn address(self) -> &'static str {
+        match self {
+            Self::BigIp => "write the BIG-IP's self IP on the underlay, e.g. 10.169.72.34",
+            Self::Gateway => "write the gateway's address on the underlay, e.g. 10.169.72.34",
+        }
+    }
+
+    /// Where a person finds the MAC, for the end of a sentence.
+    const fn source_of_mac(self) -> &'static str {
+        match self {
+            Self::BigIp => ", as `tmsh show net tunnels tunnel … all-properties` prints it",
+            Self::Gateway => "",
+        }
+    }
+}
+
+/// Parses an address on the underlay that the far end can have.
+pub(in crate::config) fn endpoint(value: &str, far_end: FarEnd) -> Result<Read<Ipv4Addr>, Complaint> {
+    let (shown, example) = (quote(value), far_end.address());
     let invalid =
         |remedy: String| Complaint::new(Rule::VtepEndpointInvalid, format!("{shown} is not an IP address"), remedy);
     if let Some(complaint) = quoted(Rule::VtepEndpointInvalid, value) {
@@ -72,23 +104,23 @@ pub(in crate::config) fn endpoint(value: &str) -> Result<Read<Ipv4Addr>, Complai
     }
     if is_ipv6(value) {
         let problem = format!("{shown} is an IPv6 address, and VTEPs are IPv4 only");
-        return Err(Complaint::new(Rule::VtepEndpointNotIpv4, problem, EXAMPLE));
+        return Err(Complaint::new(Rule::VtepEndpointNotIpv4, problem, example));
     }
     match value.parse::<Ipv4Addr>() {
         Ok(address) if is_unicast(address) => Ok(Read { value: address, warning: None }),
         Ok(_) => {
-            let problem = format!("{shown} is not a unicast address, so no BIG-IP can have it");
-            Err(Complaint::new(Rule::VtepEndpointNotUnicast, problem, EXAMPLE))
+            let problem = format!("{shown} is not a unicast address, so no {} can have it", far_end.name());
+            Err(Complaint::new(Rule::VtepEndpointNotUnicast, problem, example))
         }
         Err(_) => Err(invalid(match lenient_address(value) {
             Some(address) => format!("write {address}: the address alone, without prefix length or leading zeros"),
-            None => EXAMPLE.to_owned(),
+            None => example.to_owned(),
         })),
     }
 }
 
 /// Parses a network and removes its host bits. The mask is used only for suggestions.
-pub(in crate::config) fn cidr(value: &str, mask: Ipv4Addr) -> Result<Read<Ipv4Net>, Complaint> {
+pub(in crate::config) fn cidr(value: &str, mask: Ipv4Addr, far_end: FarEnd) -> Result<Read<Ipv4Net>, Complaint> {
     let shown = quote(value);
     if let Some(complaint) = quoted(Rule::VtepCidrInvalid, value) {
         return Err(complaint);
@@ -100,11 +132,8 @@ pub(in crate::config) fn cidr(value: &str, mask: Ipv4Addr) -> Result<Read<Ipv4Ne
     let example = suggested_cidr(address, length, mask);
     if is_ipv6(address) {
         let problem = format!("{shown} is an IPv6 network, and VTEPs are IPv4 only");
-        return Err(Complaint::new(
-            Rule::VtepCidrNotIpv4,
-            problem,
-            "write the BIG-IP's IPv4 tunnel network, e.g. 10.1.6.0/24",
-        ));
+        let remedy = format!("write the {}'s IPv4 tunnel network, e.g. 10.1.6.0/24", far_end.name());
+        return Err(Complaint::new(Rule::VtepCidrNotIpv4, problem, remedy));
     }
     let net = address.parse().ok().zip(length.and_then(prefix_length));
     let Some(net) = net.and_then(|(address, length)| Ipv4Net::new(address, length).ok()) else {
@@ -131,26 +160,25 @@ fn suggested_cidr(address: &str, length: Option<&str>, mask: Ipv4Addr) -> String
     net.map_or_else(|| "10.1.6.0/24".to_owned(), |net| net.trunc().to_string())
 }
 
-/// Parses the MAC of a BIG-IP's tunnel.
-pub(in crate::config) fn mac(value: &str) -> Result<Read<Mac>, Complaint> {
-    const SOURCE: &str = "as `tmsh show net tunnels tunnel … all-properties` prints it";
+/// Parses the MAC of the far end's tunnel.
+pub(in crate::config) fn mac(value: &str, far_end: FarEnd) -> Result<Read<Mac>, Complaint> {
     const PLACEHOLDER: Mac = Mac::new([0x00, 0x98, 0x76, 0x54, 0x32, 0x10]);
-    let shown = quote(value);
+    let (shown, name, source) = (quote(value), far_end.name(), far_end.source_of_mac());
     if let Some(complaint) = quoted(Rule::VtepMacInvalid, value) {
         return Err(complaint);
     }
     let Ok(mac) = value.parse::<Mac>() else {
-        let remedy = format!("write six octets, e.g. 00:50:56:a0:7d:d8, {SOURCE}");
+        let remedy = format!("write six octets, e.g. 00:50:56:a0:7d:d8{source}");
         return Err(Complaint::new(Rule::VtepMacInvalid, format!("{shown} is not a MAC address"), remedy));
     };
-    let remedy = format!("write the MAC of the BIG-IP's tunnel, {SOURCE}");
+    let remedy = format!("write the MAC of the {name}'s tunnel{source}");
     if mac.is_zero() {
         let problem = format!("{shown} is the zero MAC, which the datapath reads as \"no entry\"");
         return Err(Complaint::new(Rule::VtepMacZero, problem, remedy));
     }
     let warning = if mac.is_multicast() {
         let problem = format!(
-            "{shown} is a group address (its first octet is odd): no BIG-IP interface can own it, ping may pass, and TCP does not"
+            "{shown} is a group address (its first octet is odd): no {name} interface can own it, ping may pass, and TCP does not"
         );
         Some(Complaint::new(Rule::VtepMacMulticast, problem, remedy))
     } else if mac == PLACEHOLDER {

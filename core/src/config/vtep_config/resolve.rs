@@ -10,7 +10,10 @@ use ipnet::{Ipv4Net, ipv4_mask_to_prefix};
 use super::{Endpoint, Kind, ObjectStatus, Objects, Schema, VtepConfig};
 use crate::config::{
     finding::{Finding, Rule, Scope},
-    parse::{Complaint, DEFAULT_MASK, overlaps, sort, values},
+    parse::{
+        Complaint, DEFAULT_MASK, overlaps, sort,
+        values::{self, FarEnd},
+    },
     selector::Labels,
     spec::{MAX_VTEPS, Vtep},
     surroundings::Around,
@@ -174,11 +177,12 @@ impl<'o> Candidate<'o> {
         let as_mask = values::netmask(mask.unwrap_or(24));
         let cidr = candidate.value("cidr", Rule::VtepCidrInvalid, |text| match text.contains([',', ' ']) {
             true => Err(one_cidr(text)),
-            false => values::cidr(text, as_mask),
+            false => values::cidr(text, as_mask, FarEnd::Gateway),
         });
         candidate.cidr = cidr.filter(|cidr| candidate.fits(*cidr, mask));
-        candidate.address = candidate.value("tunnelEndpoint", Rule::VtepEndpointInvalid, values::endpoint);
-        let mac = candidate.value("mac", Rule::VtepMacInvalid, values::mac);
+        candidate.address = candidate
+            .value("tunnelEndpoint", Rule::VtepEndpointInvalid, |text| values::endpoint(text, FarEnd::Gateway));
+        let mac = candidate.value("mac", Rule::VtepMacInvalid, |text| values::mac(text, FarEnd::Gateway));
         candidate.vtep = match (candidate.cidr, candidate.address, mac) {
             (Some(cidr), Some(endpoint), Some(mac)) => Some(Vtep { cidr, endpoint, mac }),
             (_, _, _) => None,
