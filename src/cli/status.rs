@@ -156,6 +156,8 @@ fn header(out: &mut String, status: &Status) -> fmt::Result {
     let flawed = if config.valid || config.enabled == Some(false) { Style::new() } else { BAD };
     writeln!(out, "node      {}, vtep-agent {version}, {mode}", paint(BOLD, node))?;
     writeln!(out, "config    {}, {}", paint(flawed, config_state), config.source)?;
+    let from_objects = format!("VTEPs from custom resources: {}", config.truth_reason);
+    below(out, if config.truth == Truth::Crd { std::slice::from_ref(&from_objects) } else { &[] })?;
     writeln!(out, "kernel    {}{}", kernel.release, if kernel.supported { "" } else { " (not supported)" })?;
     below(out, &kernel.reasons)?;
     writeln!(out, "cilium    {cilium_version}{tunnel}{running}")?;
@@ -236,6 +238,16 @@ mod tests {
         let text = crate::cli::style::plain(&table(&status)?);
         let row = text.lines().position(|line| line.starts_with("10.1.6.0/24 "));
         assert_eq!(row.and_then(|row| text.lines().nth(row + 1)), Some("  vpc-gateway"), "{text}");
+        Ok(())
+    }
+
+    #[test]
+    fn custom_resources_are_named_with_the_reason() -> fmt::Result {
+        let mut status = Status::sample();
+        status.config.truth = Truth::Crd;
+        status.config.truth_reason = "cilium-config has no lists".into();
+        let text = crate::cli::style::plain(&table(&status)?);
+        assert!(text.contains("\n          VTEPs from custom resources: cilium-config has no lists\n"), "{text}");
         Ok(())
     }
 

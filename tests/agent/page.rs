@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use vtep_core::{
-    config::{finding::Severity, truth::Truth},
+    config::{finding::Severity, truth::Truth, vtep_config::ObjectStatus},
     diagnosis::{Cause, Verdict},
     report::status::Status,
 };
@@ -309,8 +309,18 @@ fn a_vtep_with_a_name_is_called_by_it() -> Result<()> {
     }
     status.vteps[1].name = Some("the-longest-name-of-an-endpoint-that-a-custom-resource-permits".into());
     status.bigip.fdb_record = None;
+    (status.config.truth, status.config.truth_reason) = (Truth::Crd, "cilium-config has no lists".into());
+    let object = |name: &str, applies| ObjectStatus {
+        name: format!("CiliumVTEPConfig/{name}"),
+        version: "v2".into(),
+        applies,
+        synced: Some(false),
+    };
+    status.config.objects = vec![object("gateways", true), object("others", false)];
     let look = browser.views("all-named", Some(&status), "Both VTEPs reach the pods of worker-1")?;
     ensure!(!look.text.contains("BIG-IP"), "{}", look.text);
+    let source = "custom resources: cilium-config has no lists\nCiliumVTEPConfig/gateways (v2), not synced by Cilium";
+    ensure!(look.text.contains(source) && !look.text.contains("others"), "{}", look.text);
 
     let state = |verdict: &str| json!({"verdict": verdict, "cause": null});
     let place = |n: u8, mac: u8| json!({"endpoint": format!("10.0.0.{n}"), "mac": format!("02:00:00:00:00:0{mac}")});

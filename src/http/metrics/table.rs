@@ -68,7 +68,7 @@ pub const METRICS: &[Metric] = &[
         name: "config_truth",
         kind: Gauge,
         labels: &["truth"],
-        help: "Where the VTEPs of this node are decided: configmap, or none where that is not known and nothing is written; always 1",
+        help: "Where the VTEPs of this node are decided: configmap, crd (custom resources), or none where that is not known and nothing is written; always 1",
         samples: |status| labelled(&status.config.truth.to_string(), 1),
     },
     Metric {

@@ -179,6 +179,14 @@ function drawFinding({ severity, rule, key, index, value, message, origin }) {
     message, " ", make("code", {}, `[${rule}]`));
 }
 
+/* Where the VTEPs come from, if not from the lists. */
+function drawTruth({ truth, truth_reason, objects }) {
+  if (truth === "none") return "not known: nothing is written";
+  if (truth !== "crd") return "";
+  return [`custom resources: ${truth_reason}`, ...objects.filter((object) => object.applies).map((object) =>
+    `${object.name} (${object.version})${object.synced === false ? ", not synced by Cilium" : ""}`)];
+}
+
 /* The headline, and the advice below it. */
 function headline(status) {
   const { node, config, vteps } = status;
@@ -188,7 +196,7 @@ function headline(status) {
     "cilium-config has enable-vtep and none of the lists vtep-endpoint, vtep-cidr and vtep-mac: perhaps CiliumVTEPConfig objects have them. This agent writes and deletes nothing."];
   const bad = vteps.filter((vtep) => vtep.verdict !== "healthy");
   const errors = config.findings.filter((finding) => finding.severity === "error").length;
-  const note = errors ? `${plural(errors, "error", "errors")} in cilium-config: ${config.stale ? "last good values stay in force." : "see below."}` : "";
+  const note = errors ? `${plural(errors, "error", "errors")} in ${config.truth === "crd" ? "the configuration" : "cilium-config"}: ${config.stale ? "last good values stay in force." : "see below."}` : "";
   if (!vteps.length) return ["No VTEP is in force", note];
   const kind = vteps.some((vtep) => vtep.name) ? "VTEP" : "BIG-IP";
   if (!bad.length) {
@@ -214,7 +222,7 @@ function draw(status) {
   document.title = `${SIGNS[TONES[status.verdict]]} ${status.node} – vtep-agent`;
   renew($("vteps"), status.vteps.map((vtep) => drawVtep(status, vtep)));
   drawFacts("config", [
-    ["source", config.source], ["truth", config.truth === "none" ? "not known: nothing is written" : ""], ["state", config.valid ? "valid" : config.stale ? "in error: last good values in force" : "in error"],
+    ["source", config.source], ["truth", drawTruth(config)], ["state", config.valid ? "valid" : config.stale ? "in error: last good values in force" : "in error"],
     ["seen", config.observed_at ? `${ago(config.observed_at)} ago` : "not yet"], ["problem", config.source_error], ["hash", config.hash?.slice(0, 12)],
     ["overridden", Object.entries(config.overrides).map(([key, object]) => `${key} by ${object}`)]]);
   renew($("findings"), config.findings.map(drawFinding));
