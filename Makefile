@@ -5,6 +5,8 @@ ONCE ?=
 KERNELS ?=
 # How many seconds each fuzz target runs.
 FUZZ_SECONDS ?= 30
+# How many tests run at once. Most of their time they wait, so it is more than the machine has cores.
+TEST_THREADS ?= $(shell expr 2 \* $$(nproc))
 
 .PHONY: run test test-all test-kernels fuzz image bench check advisories docs manifests setup
 
@@ -15,7 +17,7 @@ run: setup
 	target/debug/vtep-lab demo --agent target/debug/vtep-agent $(if $(ONCE),--once)
 
 test: setup
-	cargo test --workspace
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace
 
 # Also runs the tests that take too long for CI. The skipped ones need devices of other kernels (test-kernels) or the image (image).
 test-all: test fuzz test-kernels image
