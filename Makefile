@@ -6,7 +6,7 @@ KERNELS ?=
 # How many seconds each fuzz target runs.
 FUZZ_SECONDS ?= 30
 # How many tests run at once. Most of their time they wait, so it is more than the machine has cores.
-TEST_THREADS ?= $(shell expr 2 \* $$(nproc))
+TEST_THREADS ?= $(shell expr 1 + $$(nproc))
 
 .PHONY: run test test-all test-kernels fuzz image bench check advisories docs manifests setup
 

@@ -3,12 +3,15 @@
 //! The causes are tried from the node outwards, and the first that holds is the verdict's; the others that hold are listed under `also`.
 //! A cause with old evidence comes after those that hold now, and a cause that the agent itself corrects comes last.
 //!
+//! What the evidence shows at one moment is not yet the verdict that is reported: `hold_down.rs` decides when it is.
+//!
 //! `cause.rs` is the registry of causes. `node.rs`, `map.rs`, `wire.rs` and `bigip.rs` decide them: in each file a hint function for every
 //! cause on that part of the path, then the helpers that several of them use. `peer.rs` has the words for the far end.
 
 mod age;
 mod bigip;
 mod cause;
+mod hold_down;
 mod map;
 mod node;
 mod peer;
@@ -37,6 +40,7 @@ use crate::{
 pub use self::{
     age::Observation,
     cause::{Cause, Hop, RUNBOOK, Verdict},
+    hold_down::{Flapping, HoldDown},
 };
 
 /// Everything that is known about one VTEP now.
@@ -52,6 +56,8 @@ pub struct Evidence<'a> {
     pub facts: &'a Facts,
     pub datapath: &'a DatapathReport,
     pub probes: Option<&'a VtepProbes>,
+    /// When its last outage ended: probes that were lost before are no packet loss.
+    pub recovered: Option<Instant>,
 }
 
 /// The verdict about one VTEP.
@@ -70,6 +76,8 @@ pub struct Diagnosis {
     pub hint: Option<String>,
     /// The old observations behind these causes.
     pub evidence: Vec<Observation>,
+    /// The outages, if the VTEP flaps.
+    pub flapping: Option<Flapping>,
     /// Nothing is known yet, because frames, probes and the sweep need more time. Such a diagnosis makes no Event.
     pub early: bool,
     /// When verdict or cause last changed.
@@ -84,7 +92,7 @@ impl Diagnosis {
         let (also, evidence) = (Vec::new(), Vec::new());
         let place = Place { endpoint: [10, 169, 72, 34].into(), mac: [0, 0x50, 0x56, 0xa0, 0x7d, 0xd8].into() };
         let since = Timestamp::UNIX_EPOCH;
-        Self { place, name: None, verdict, cause, also, hint: None, evidence, early: false, since }
+        Self { place, name: None, verdict, cause, also, hint: None, evidence, flapping: None, early: false, since }
     }
 
     /// Same place, same verdict, same cause; the values in the hint may differ.
@@ -103,7 +111,7 @@ impl Diagnosis {
 /// Frames older than this are no evidence.
 const RECENT: Duration = Duration::from_secs(10);
 
-/// Decides the verdict, the causes and the hint from the evidence.
+/// The verdict, the causes and the hint that the evidence shows now.
 #[must_use]
 pub fn diagnose(evidence: &Evidence<'_>, now: Instant, at: Timestamp) -> Diagnosis {
     let hint_of = |&cause: &Cause| cause.hint(evidence, now).map(|hint| (cause, hint));
@@ -120,7 +128,7 @@ pub fn diagnose(evidence: &Evidence<'_>, now: Instant, at: Timestamp) -> Diagnos
     let hint = hint.map(|hint| hint + &age.map(|observation| observation.ago(now)).unwrap_or_default());
     let early = verdict == Verdict::Unknown && evidence.is_early(cause, now);
     let (place, name) = (evidence.vtep.place(), evidence.name.map(str::to_owned));
-    Diagnosis { place, name, verdict, cause, also, hint, evidence: old, early, since: at }
+    Diagnosis { place, name, verdict, cause, also, hint, evidence: old, flapping: None, early, since: at }
 }
 
 impl Evidence<'_> {
@@ -160,10 +168,11 @@ impl Evidence<'_> {
         matches!(self.state(VtepProbes::icmp_state), ProbeState::Failed | ProbeState::NoTarget)
     }
 
-    /// Neither ARP nor ping is answered through the tunnel.
+    /// Neither ARP nor ping is answered through the tunnel. One of them may not have been lost often enough yet to count as failed.
     fn is_tunnel_unanswered(&self) -> bool {
-        let arp = matches!(self.state(VtepProbes::arp_state), ProbeState::Failed | ProbeState::Unsupported);
-        arp && self.state(VtepProbes::icmp_state) == ProbeState::Failed
+        use ProbeState::{Failed, Pending, Unsupported};
+        let (arp, icmp) = (self.state(VtepProbes::arp_state), self.state(VtepProbes::icmp_state));
+        matches!((arp, icmp), (Failed | Unsupported | Pending, Failed) | (Failed, Pending))
     }
 
     /// The probe target has answered at least once, so it is the right address.

@@ -20,7 +20,7 @@ use tokio::{sync::watch, time};
 use vtep_core::{
     config::view::View,
     datapath::report::Mode,
-    diagnosis::{Diagnosis, RUNBOOK},
+    diagnosis::{Diagnosis, RUNBOOK, diagnose},
     node::{capabilities, facts::Facts, fitness::Fitness},
     report::status::{Identity, Status},
     tunnel::{report::ProbeReport, vtep_probes::ProbeTiming, window::Thresholds},
@@ -106,7 +106,8 @@ async fn round(
     let mut news = state.probes.clone();
     let deadline = time::Instant::now() + TIMEOUT;
     loop {
-        let weighed = monitor::diagnose_all(&state, &BTreeMap::new(), Instant::now(), Timestamp::now());
+        let (now, at) = (Instant::now(), Timestamp::now());
+        let weighed = monitor::diagnose_each(&state, now, at, |evidence| diagnose(evidence, now, at));
         diagnoses.send_replace(Arc::new(weighed));
         let status = state.status();
         on_news(&status)?;

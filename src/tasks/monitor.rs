@@ -17,7 +17,7 @@ use tracing::info;
 use vtep_core::{
     config::{spec::Vtep, view::View},
     datapath::report::DatapathReport,
-    diagnosis::{Diagnosis, Evidence, Verdict, diagnose},
+    diagnosis::{Diagnosis, Evidence, HoldDown, Verdict, diagnose},
     node::{facts::Facts, undisclosed::Traces},
     report::{
         assembly::Parts,
@@ -74,12 +74,19 @@ pub async fn run(
     summary.tick().await;
     let mut summaries = 0;
     let mut current = Arc::new(BTreeMap::new());
+    let mut holds = BTreeMap::new();
     let mut notifier = Notifier::new(state.events.clone(), &state.identity.runbook);
     loop {
         heartbeat.beat();
         let now = Instant::now();
         take_news(&mut state, &mut notifier);
-        let next = diagnose_all(&state, &current, now, Timestamp::now());
+        let at = Timestamp::now();
+        let next = diagnose_each(&state, now, at, |evidence| {
+            let hold: &mut HoldDown = holds.entry(evidence.vtep.cidr).or_default();
+            let evidence = Evidence { recovered: hold.recovered(), ..*evidence };
+            hold.next(diagnose(&evidence, now, at), &evidence, now)
+        });
+        holds.retain(|cidr, _| next.contains_key(cidr));
         let changed = notifier.changes(&current, &next, now);
         if *current != next {
             current = Arc::new(next);
@@ -88,7 +95,7 @@ pub async fn run(
         if !changed.is_empty() {
             log_summary(&state, |cidr| changed.contains(&cidr));
         }
-        let settles = notifier.deadline();
+        let settles = holds.values().filter_map(|hold| hold.deadline(now)).chain(notifier.deadline()).min();
         tokio::select! {
             biased;
             changed = state.config.changed() => if changed.is_err() { return },
@@ -118,13 +125,13 @@ fn take_news(state: &mut AgentState, notifier: &mut Notifier) {
     state.probes.borrow_and_update();
 }
 
-/// Diagnoses every VTEP from the current reports. A diagnosis that does not change keeps the time of its beginning.
+/// What `diagnose` makes of the current reports about each VTEP.
 #[must_use]
-pub fn diagnose_all(
+pub fn diagnose_each(
     state: &AgentState,
-    before: &BTreeMap<Ipv4Net, Diagnosis>,
     now: Instant,
     at: Timestamp,
+    mut diagnose: impl FnMut(&Evidence<'_>) -> Diagnosis,
 ) -> BTreeMap<Ipv4Net, Diagnosis> {
     let view = state.config.borrow().clone();
     let facts = state.facts.borrow().clone();
@@ -144,12 +151,9 @@ pub fn diagnose_all(
             facts: &facts,
             datapath: &datapath,
             probes: probes.probes(vtep),
+            recovered: None,
         };
-        let mut diagnosis = diagnose(&evidence, now, at);
-        if let Some(previous) = before.get(&vtep.cidr).filter(|previous| previous.same_as(&diagnosis)) {
-            diagnosis.since = previous.since;
-        }
-        (vtep.cidr, diagnosis)
+        (vtep.cidr, diagnose(&evidence))
     };
     spec.vteps.iter().map(of).collect()
 }

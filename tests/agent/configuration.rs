@@ -9,6 +9,7 @@ use vtep_lab::{Config, Lab};
 
 use crate::{
     far_end::{on_bigip, tunnel},
+    history,
     support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, all_healthy, eventually, in_kernel},
 };
 
@@ -223,23 +224,6 @@ fn a_plain_directory_is_watched_too() -> Result<()> {
     Ok(())
 }
 
-/// The changes in `/history` of the first VTEP, newest first. They are complete once a point has followed the last status.
-fn changes(agent: &Agent) -> Result<Vec<Value>> {
-    let history = || -> Result<Value> {
-        serde_json::from_str(&agent.get("/history")?.context("an answer")?.1).context("/history is JSON")
-    };
-    let points = |history: &Value| history["vteps"][0]["points"].as_array().map_or(0, Vec::len);
-    let before = points(&history()?);
-    let history =
-        eventually(
-            "another point",
-            HEALTHY_WITHIN,
-            || Ok(Some(history()?).filter(|history| points(history) > before)),
-        )?;
-    let changes = history["changes"].as_array().context("changes")?.iter();
-    Ok(changes.filter(|change| change["cidr"] == "10.1.6.0/24").cloned().collect())
-}
-
 /// A Cilium that discloses no lists: nothing of it needs a restart when they change.
 fn lab_without_running_config() -> Result<Lab> {
     let lab = Lab::start()?;
@@ -252,7 +236,7 @@ fn lab_without_running_config() -> Result<Lab> {
 fn a_failover_is_a_move_and_no_outage() -> Result<()> {
     let mut lab = lab_without_running_config()?;
     let agent = Agent::healthy(&lab)?;
-    let before = changes(&agent)?.len();
+    let before = history::changes(&agent)?.len();
     let [first, second] = lab.topology.vteps()[..] else { anyhow::bail!("two VTEPs") };
     let mac = vtep_lab::Mac([0x02, 0, 0, 0, 0, 0x86]);
     let moved = vtep_lab::Vtep { endpoint: [10, 169, 72, 134].into(), mac, ..first };
@@ -266,7 +250,7 @@ fn a_failover_is_a_move_and_no_outage() -> Result<()> {
     ensure!(
         status.vteps[0].probes.arp.observed_mac.is_some_and(|seen| seen.to_string() == mac.to_string().to_lowercase())
     );
-    let changes = changes(&agent)?;
+    let changes = history::changes(&agent)?;
     ensure!(changes.len() == before + 1, "one change: {changes:#?}\n{}", agent.log().join("\n"));
     let change = &changes[0];
     let place = |vtep: vtep_lab::Vtep| json!({"endpoint": vtep.endpoint, "mac": vtep.mac.to_string().to_lowercase()});
@@ -284,7 +268,7 @@ fn a_failover_is_a_move_and_no_outage() -> Result<()> {
 fn a_failover_to_nobody_keeps_no_verdict() -> Result<()> {
     let lab = lab_without_running_config()?;
     let agent = Agent::healthy(&lab)?;
-    let before = changes(&agent)?.len();
+    let before = history::changes(&agent)?.len();
     let [first, second] = lab.topology.vteps()[..] else { anyhow::bail!("two VTEPs") };
     let moved = vtep_lab::Vtep { endpoint: [10, 169, 72, 77].into(), ..first };
     lab.config.write(&Config::keys_for(&[moved, second]))?;
@@ -293,7 +277,7 @@ fn a_failover_to_nobody_keeps_no_verdict() -> Result<()> {
         assert!(vtep.endpoint == first.endpoint || vtep.verdict != Verdict::Healthy, "nobody is there: {vtep:#?}");
         vtep.verdict == Verdict::Unreachable
     })?;
-    let changes = changes(&agent)?;
+    let changes = history::changes(&agent)?;
     ensure!(changes.len() == before + 2, "the move and the fault: {changes:#?}");
     ensure!(changes[0]["moved"].is_null() && changes[0]["from"]["verdict"] == "unknown", "{changes:#?}");
     ensure!(changes[1]["moved"].is_object() && changes[1]["from"]["verdict"] == "healthy", "{changes:#?}");

@@ -1,5 +1,5 @@
-//! The fault matrix: for each fault in a healthy lab the agent names the cause, with the observed value, and clears it after the repair.
-//! Prints a table.
+//! The fault matrix: for each fault in a healthy lab the agent names the cause, with the observed value, and clears it after the repair, and
+//! names nothing else before, between and after. Prints a table.
 
 use std::{
     io::Write,
@@ -8,6 +8,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
+use serde_json::Value;
 use vtep_core::{
     diagnosis::{Cause, Verdict},
     report::status::Status,
@@ -17,6 +19,7 @@ use vtep_lab::{BIGIP_TUNNEL, CILIUM_RUN, Config, Faults, Lab, Mac, Vtep};
 use crate::{
     configured_lab::{ConfiguredLab, Source, both, with_each_source},
     far_end::{Chatter, bigip, filter, nft, on_bigip, tunnel, unfilter},
+    history,
     support::{Agent, all_healthy, eventually},
 };
 
@@ -265,10 +268,10 @@ const FAULTS_WITH_LISTS: &[Fault] = &[Fault {
 }];
 
 struct Row {
-    name: &'static str,
-    cause: Cause,
     named: Duration,
     cleared: Duration,
+    /// The changes of the first VTEP's verdict from the injection to the end of the repair.
+    sequence: Vec<String>,
 }
 
 fn holds(status: &Status, fault: &Fault) -> bool {
@@ -278,7 +281,7 @@ fn holds(status: &Status, fault: &Fault) -> bool {
 
 /// Injects the fault, and repairs it also after a failure.
 fn run(fault: &Fault, lab: &mut ConfiguredLab, agent: &Agent) -> Result<Row> {
-    let begin = Instant::now();
+    let (begin, injected) = (Instant::now(), Timestamp::now());
     (fault.inject)(lab)?;
     let traffic = fault.traffic.then(|| Chatter::start(lab)).transpose()?;
     let named = named(fault, lab.source, agent).map(|()| begin.elapsed());
@@ -286,7 +289,24 @@ fn run(fault: &Fault, lab: &mut ConfiguredLab, agent: &Agent) -> Result<Row> {
     let begin = Instant::now();
     (fault.repair)(lab)?;
     let cleared = agent.wait_for("both are healthy again", WITHIN, all_healthy).map(|_| begin.elapsed());
-    Ok(Row { name: fault.name, cause: fault.cause, named: named?, cleared: cleared? })
+    let (named, cleared, sequence) = (named?, cleared?, sequence(agent, injected)?);
+    let expected = [fault.cause.id(), "healthy"];
+    ensure!(sequence == expected, "its sequence of verdicts is {}", sequence.join(" → "));
+    Ok(Row { named, cleared, sequence })
+}
+
+/// The changes of the first VTEP's verdict since then, oldest first. A repair or a move alone is none.
+fn sequence(agent: &Agent, since: Timestamp) -> Result<Vec<String>> {
+    let changes = history::changes(agent)?;
+    let at = |change: &Value| change["at"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+    let is_new = |change: &&Value| at(change).is_some_and(|at| at >= since);
+    let is_verdict = |change: &&Value| {
+        let is_move = !change["moved"].is_null() && change["to"]["verdict"] == "unknown";
+        change["from"] != change["to"] && !is_move
+    };
+    let word = |state: &Value| state["cause"].as_str().or(state["verdict"].as_str()).unwrap_or_default().to_owned();
+    let new = changes.iter().rev().filter(is_new).filter(is_verdict);
+    Ok(new.map(|change| word(&change["to"])).collect())
 }
 
 fn named(fault: &Fault, source: Source, agent: &Agent) -> Result<()> {
@@ -313,12 +333,12 @@ fn each_fault_is_named_and_its_repair_seen(source: Source) -> Result<()> {
     // Print to the terminal: the test harness would hide standard output.
     let mut out = std::io::stdout();
     writeln!(out, "\nVTEPs from {source:?}")?;
-    writeln!(out, "{:<40} {:<26} {:>8} {:>8}", "FAULT", "CAUSE NAMED", "NAMED", "CLEARED")?;
+    writeln!(out, "{:<40} {:>8} {:>8}  SEQUENCE", "FAULT", "NAMED", "CLEARED")?;
     for (fault, result) in &results {
         match result {
-            Ok(Row { name, cause, named, cleared }) => {
+            Ok(Row { named, cleared, sequence }) => {
                 let (named, cleared) = (named.as_secs_f64(), cleared.as_secs_f64());
-                writeln!(out, "{name:<40} {:<26} {named:>7.1}s {cleared:>7.1}s", cause.id())?;
+                writeln!(out, "{:<40} {named:>7.1}s {cleared:>7.1}s  {}", fault.name, sequence.join(" → "))?;
             }
             Err(error) => writeln!(out, "{:<40} FAILED for {}: {error}", fault.name, fault.cause)?,
         }

@@ -16,6 +16,7 @@ mod faults;
 mod files;
 mod fitness;
 mod geneve;
+mod history;
 mod image;
 mod kubernetes;
 mod layouts;

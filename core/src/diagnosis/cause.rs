@@ -108,11 +108,17 @@ struct Entry {
     hop: Hop,
     hint: Hint,
     basis: Basis,
+    is_probed: bool,
 }
 
 impl Entry {
     const fn new(verdict: Verdict, hop: Hop, hint: Hint) -> Self {
-        Self { verdict, hop, hint, basis: |_| None }
+        Self { verdict, hop, hint, basis: |_| None, is_probed: false }
+    }
+
+    /// The answers of probes show this cause, and its end.
+    const fn probed(self) -> Self {
+        Self { is_probed: true, ..self }
     }
 
     /// The evidence for this cause may be old.
@@ -134,18 +140,18 @@ registry! {
     DatapathMissing "datapath-missing" = Entry::new(Misconfigured, Map, map::datapath_missing);
     DatapathContended "datapath-contended" = Entry::new(Degraded, Map, map::datapath_contended).based_on(map::last_repair);
     VtepCidrInUse "vtep-cidr-in-use" = Entry::new(Degraded, Pod, map::vtep_cidr_in_use);
-    EndpointNoRoute "endpoint-no-route" = Entry::new(Unreachable, Underlay, wire::endpoint_no_route);
-    WrongUdpPort "wrong-udp-port" = Entry::new(Misconfigured, Bigip, bigip::wrong_udp_port);
-    WrongVni "wrong-vni" = Entry::new(Misconfigured, Bigip, bigip::wrong_vni);
-    WrongSource "wrong-source" = Entry::new(Misconfigured, Bigip, bigip::wrong_source);
-    VtepMacMismatch "vtep-mac-mismatch" = Entry::new(Misconfigured, Bigip, bigip::vtep_mac_mismatch).based_on(bigip::last_arp_answer);
-    EndpointUnreachable "endpoint-unreachable" = Entry::new(Unreachable, Underlay, wire::endpoint_unreachable);
-    TunnelSilent "tunnel-silent" = Entry::new(Unreachable, Underlay, wire::tunnel_silent);
-    ForeignInnerSource "foreign-inner-source" = Entry::new(Degraded, Bigip, bigip::foreign_inner_source);
-    NoReturnPath "no-return-path" = Entry::new(Degraded, SelfIp, bigip::no_return_path);
-    PathMtu "path-mtu" = Entry::new(Degraded, Underlay, wire::path_mtu);
-    PacketLoss "packet-loss" = Entry::new(Degraded, Underlay, wire::packet_loss).based_on(wire::last_loss);
-    SelfIpUnknown "self-ip-unknown" = Entry::new(Unknown, SelfIp, bigip::self_ip_unknown);
+    EndpointNoRoute "endpoint-no-route" = Entry::new(Unreachable, Underlay, wire::endpoint_no_route).probed();
+    WrongUdpPort "wrong-udp-port" = Entry::new(Misconfigured, Bigip, bigip::wrong_udp_port).probed();
+    WrongVni "wrong-vni" = Entry::new(Misconfigured, Bigip, bigip::wrong_vni).probed();
+    WrongSource "wrong-source" = Entry::new(Misconfigured, Bigip, bigip::wrong_source).probed();
+    VtepMacMismatch "vtep-mac-mismatch" = Entry::new(Misconfigured, Bigip, bigip::vtep_mac_mismatch).probed().based_on(bigip::last_arp_answer);
+    EndpointUnreachable "endpoint-unreachable" = Entry::new(Unreachable, Underlay, wire::endpoint_unreachable).probed();
+    TunnelSilent "tunnel-silent" = Entry::new(Unreachable, Underlay, wire::tunnel_silent).probed();
+    ForeignInnerSource "foreign-inner-source" = Entry::new(Degraded, Bigip, bigip::foreign_inner_source).probed();
+    NoReturnPath "no-return-path" = Entry::new(Degraded, SelfIp, bigip::no_return_path).probed();
+    PathMtu "path-mtu" = Entry::new(Degraded, Underlay, wire::path_mtu).probed();
+    PacketLoss "packet-loss" = Entry::new(Degraded, Underlay, wire::packet_loss).probed().based_on(wire::last_loss);
+    SelfIpUnknown "self-ip-unknown" = Entry::new(Unknown, SelfIp, bigip::self_ip_unknown).probed();
 }
 
 impl Cause {
@@ -159,6 +165,12 @@ impl Cause {
     #[must_use]
     pub const fn hop(self) -> Hop {
         self.entry().hop
+    }
+
+    /// Whether the answers of probes show it, and its end.
+    #[must_use]
+    pub(super) const fn is_probed(self) -> bool {
+        self.entry().is_probed
     }
 
     pub(super) fn hint(self, evidence: &Evidence<'_>, now: Instant) -> Option<String> {

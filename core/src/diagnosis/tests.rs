@@ -6,6 +6,7 @@ mod wire;
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use Wire::{Beside, Icmp, InArp};
+use proptest::prelude::*;
 
 use super::{age::DISCOVERY, *};
 use crate::{
@@ -24,7 +25,6 @@ use crate::{
         running::{Running, RunningConfig, RunningVtep},
         version::CiliumVersion,
     },
-    report::flap_damping::{Emission, FlapDamping},
     tunnel::{
         flow::{Flow, UnexpectedSource},
         frames::{Arp, TunnelArpReply, VTEP_VNI},
@@ -36,17 +36,17 @@ use crate::{
 };
 
 /// The evidence about one VTEP, which is healthy at first.
-struct Case {
-    vtep: Vtep,
+pub(super) struct Case {
+    pub(super) vtep: Vtep,
     name: Option<&'static str>,
     differences: Vec<Difference>,
     kernel: Kernel,
     facts: Facts,
     datapath: DatapathReport,
-    probes: VtepProbes,
+    pub(super) probes: VtepProbes,
 }
 
-const TIMING: ProbeTiming = ProbeTiming {
+pub(super) const TIMING: ProbeTiming = ProbeTiming {
     interval: Duration::from_secs(1),
     timeout: Duration::from_millis(500),
     thresholds: Thresholds { raise: 3, clear: 3 },
@@ -58,7 +58,7 @@ fn device(index: u32, name: &str) -> Device {
 }
 
 impl Case {
-    fn healthy() -> Self {
+    pub(super) fn healthy() -> Self {
         let vtep = Vtep {
             cidr: "10.1.6.0/24".parse().expect("a CIDR"),
             endpoint: ENDPOINT,
@@ -156,15 +156,31 @@ impl Case {
     }
 
     fn answer_arp(&mut self, mac: Mac, times: u16) {
+        (0..times).for_each(|_| self.answer_arp_at(mac, Instant::now()));
+    }
+
+    /// The self IP answers ARP once.
+    pub(super) fn answer_arp_at(&mut self, mac: Mac, now: Instant) {
         let (router, self_ip) = ([10, 0, 0, 126].into(), [10, 1, 6, 34].into());
         let arp = Arp { sender_mac: mac, sender: self_ip, target_mac: [2; 6].into(), target: router };
         let reply = TunnelArpReply { endpoint: ENDPOINT, vni: VTEP_VNI, arp };
-        (0..times).for_each(|_| self.probes.on_arp_reply(&reply, router, Instant::now()));
+        self.probes.on_arp_reply(&reply, router, now);
+    }
+
+    /// The entry is not in the map, or is there again.
+    pub(super) fn lack_entry(&mut self, is_missing: bool) {
+        let cidr = self.vtep.cidr;
+        let add = Op::AddEntry { cidr, value: VtepValue::new(self.vtep.mac, self.vtep.endpoint) };
+        self.datapath.pending = if is_missing { vec![add] } else { Vec::new() };
     }
 
     fn lose(&mut self, wires: &[Wire], times: u16) {
+        self.lose_at(wires, times, Instant::now());
+    }
+
+    fn lose_at(&mut self, wires: &[Wire], times: u16, now: Instant) {
         for &wire in wires {
-            (0..times).for_each(|_| self.window(wire).on_send_error(&std::io::Error::other("lost"), Instant::now()));
+            (0..times).for_each(|_| self.window(wire).on_send_error(&std::io::Error::other("lost"), now));
         }
     }
 
@@ -217,12 +233,14 @@ impl Case {
         self.diagnose_at(Instant::now())
     }
 
-    fn diagnose_at(&self, now: Instant) -> Diagnosis {
+    pub(super) fn diagnose_at(&self, now: Instant) -> Diagnosis {
+        self.with_evidence(None, |evidence| diagnose(evidence, now, Timestamp::now()))
+    }
+
+    pub(super) fn with_evidence<T>(&self, recovered: Option<Instant>, of: impl FnOnce(&Evidence<'_>) -> T) -> T {
         let Self { vtep, name, differences, kernel, facts, datapath, probes } = self;
-        let tunnel = Tunnel::default();
-        let evidence =
-            Evidence { vtep, name: *name, tunnel, differences, kernel, facts, datapath, probes: Some(probes) };
-        diagnose(&evidence, now, Timestamp::now())
+        let (name, probes, tunnel) = (*name, Some(probes), Tunnel::default());
+        of(&Evidence { vtep, name, tunnel, differences, kernel, facts, datapath, probes, recovered })
     }
 }
 
@@ -369,42 +387,53 @@ fn an_echo_alone_is_no_health_yet() {
     assert_eq!(case.diagnose().verdict, Verdict::Healthy);
 }
 
-#[test]
-fn an_hour_of_a_flapping_link_makes_few_lines_and_right_counts() {
-    let mut case = Case::healthy();
-    let start = Instant::now();
-    let (mut now, end) = (start, start + Duration::from_secs(3600));
-    let counts = |case: &Case| (case.probes.icmp.sent, case.probes.icmp.received);
-    let before = counts(&case);
-    let (mut sent, mut answered, mut changes, mut lines) = (0, 0, 0, 0);
-    let mut damping = FlapDamping::default();
-    let mut last = case.diagnose_at(now);
-    let mut sequence = 0_u16;
-    while now < end {
-        let up = now.duration_since(start).as_secs() / 5 % 2 == 0;
-        case.probes.on_time(now);
-        if now >= case.probes.due {
-            sequence = sequence.wrapping_add(1);
-            sent += 1;
-            answered += u64::from(up);
-            for wire in [Beside, InArp, Icmp] {
-                case.window(wire).on_sent(sequence, now);
-                if up {
-                    case.window(wire).on_reply(sequence, now);
-                }
+/// The results of a window, oldest first: `true` was answered.
+fn results() -> impl Strategy<Value = Vec<bool>> {
+    prop_oneof![
+        prop::collection::vec(any::<bool>(), 0..12),
+        prop::collection::vec(Just(false), 0..8),
+        prop::collection::vec(Just(true), 0..8),
+    ]
+}
+
+proptest! {
+    /// Whatever the probes were answered: if one through the tunnel has failed, or all have, there is a cause with a hint.
+    #[test]
+    fn a_failed_probe_has_a_cause(
+        windows in [results(), results(), results()],
+        has_target in any::<bool>(), is_heard in any::<bool>(), is_other_mac in any::<bool>(), is_known in any::<bool>(),
+        is_pending in any::<bool>(), unresolved in any::<bool>(), flows in prop::collection::vec((0..3_u16, 0..3_u32), 0..3),
+    ) {
+        let mut case = Case::healthy();
+        let target = has_target.then_some([10, 1, 6, 34].into());
+        case.probes = VtepProbes::new(case.vtep, target, TIMING, Instant::now());
+        case.probes.heard = is_heard;
+        if is_known {
+            case.probes.recall(Known { self_ip: [10, 1, 6, 34].into(), mac: Some(case.vtep.mac), echo: true });
+        }
+        for (wire, results) in [Beside, InArp, Icmp].into_iter().zip(windows) {
+            for answered in results {
+                if answered { case.answer(&[wire], 1) } else { case.lose(&[wire], 1) }
             }
-            case.probes.schedule(TIMING, now, 0.5);
         }
-        let diagnosis = case.diagnose_at(now);
-        if !diagnosis.same_as(&last) {
-            changes += 1;
-            lines += u32::from(damping.on_change(now) != Emission::Suppress);
+        if is_other_mac {
+            case.answer_arp([0, 0x50, 0x56, 0, 0, 0x99].into(), 3);
         }
-        lines += u32::from(damping.settles(now));
-        last = diagnosis;
-        now += Duration::from_millis(50);
+        if unresolved {
+            case.unresolve();
+        }
+        case.lack_entry(is_pending);
+        for (port, vni) in flows {
+            case.see(8471 + port, 1 + vni);
+        }
+        let diagnosis = case.diagnose();
+        let [underlay, arp, icmp] = [case.probes.underlay_state(), case.probes.arp_state(), case.probes.icmp_state()];
+        let has_failed = [arp, icmp].contains(&ProbeState::Failed);
+        prop_assert!(!has_failed || diagnosis.verdict == Verdict::Healthy || diagnosis.cause.is_some(), "{diagnosis:?}");
+        let is_decided = ![arp, icmp].contains(&ProbeState::Pending);
+        let has_all_failed = underlay == ProbeState::Failed && is_decided && icmp != ProbeState::Ok;
+        prop_assert!(!has_all_failed || diagnosis.cause.is_some(), "{diagnosis:?}");
+        prop_assert_eq!(diagnosis.cause.is_some(), diagnosis.hint.is_some());
+        prop_assert!(diagnosis.verdict != Verdict::Healthy || icmp == ProbeState::Ok);
     }
-    assert_eq!(counts(&case), (before.0 + sent, before.1 + answered));
-    assert!(changes > 600, "it flapped: {changes}");
-    assert!(lines <= 12, "{lines} lines for {changes} changes");
 }

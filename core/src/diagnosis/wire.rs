@@ -12,6 +12,8 @@ use crate::tunnel::{
 const MAX_LOSS: f64 = 0.05;
 /// Fewer lost probes than this are no evidence, as for every other cause.
 const MIN_LOST: usize = 3;
+/// Losses in a row count once here.
+const MIN_RUNS: usize = 2;
 
 pub(super) fn endpoint_no_route(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
     let endpoint = evidence.vtep.endpoint;
@@ -45,15 +47,20 @@ pub(super) fn endpoint_unreachable(evidence: &Evidence<'_>, now: Instant) -> Opt
 
 pub(super) fn tunnel_silent(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
     let one_way = evidence.has_own_frames(now);
-    let pings = evidence.state(VtepProbes::underlay_state) == ProbeState::Ok;
+    let underlay = evidence.state(VtepProbes::underlay_state);
+    let pings = underlay == ProbeState::Ok;
     // A target that never answered may be the wrong address.
-    if !evidence.is_tunnel_unanswered() || !(pings || one_way) || (one_way && !evidence.has_target_answered()) {
+    if !evidence.is_tunnel_unanswered()
+        || (underlay == ProbeState::Failed && !one_way)
+        || (one_way && !evidence.has_target_answered())
+    {
         return None;
     }
     let what = match (pings, one_way) {
         (true, true) => "answers ping but nothing through the tunnel, though its own frames arrive",
         (true, false) => "answers ping but nothing through the tunnel",
-        (false, _) => "answers nothing through the tunnel, though its own frames arrive",
+        (false, true) => "answers nothing through the tunnel, though its own frames arrive",
+        (false, false) => "answers nothing through the tunnel",
     };
     let (peer, node, error) = (evidence.peer(), evidence.this_node(), evidence.send_error());
     let (endpoint, port) = (evidence.vtep.endpoint, evidence.tunnel.port);
@@ -82,8 +89,10 @@ pub(super) fn path_mtu(evidence: &Evidence<'_>, _now: Instant) -> Option<String>
 
 pub(super) fn packet_loss(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
     let probes = evidence.probes?;
-    let loss = probes.icmp.loss();
-    (probes.icmp_state() == ProbeState::Ok && probes.icmp.lost() >= MIN_LOST && loss > MAX_LOSS).then(|| {
+    let (lost, loss) = (probes.icmp.lost_since(evidence.recovered), probes.icmp.loss_since(evidence.recovered));
+    // One interruption is over, and no loss that goes on.
+    let goes_on = probes.icmp.lost_runs_since(evidence.recovered) >= MIN_RUNS;
+    (probes.icmp_state() == ProbeState::Ok && lost >= MIN_LOST && goes_on && loss > MAX_LOSS).then(|| {
         format!("{:.1} % of the probes to {} are lost: look for drops on the way", loss * 100.0, evidence.endpoint())
     })
 }

@@ -200,6 +200,7 @@ fn vtep_status(
             .map(|of| observation(of, now, at))
             .collect(),
         runbook: None,
+        flapping: diagnosis.and_then(|diagnosis| diagnosis.flapping),
         early: diagnosis.is_none_or(|diagnosis| diagnosis.early),
         datapath: VtepDatapath {
             state: entry_state(datapath, cidr),

@@ -16,7 +16,7 @@ use crate::{
         layout::Layout,
         report::{Mode, Reason},
     },
-    diagnosis::{Cause, Verdict},
+    diagnosis::{Cause, Flapping, Verdict},
     node::{
         fitness::{Fitness, Kernel},
         version::CiliumVersion,
@@ -189,6 +189,9 @@ pub struct VtepStatus {
     /// The section of the runbook about the cause.
     #[serde(default)]
     pub runbook: Option<String>,
+    /// The outages, if the VTEP flaps; absent otherwise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub flapping: Option<Flapping>,
     /// Nothing is known yet, because the probes need more time; only for `/history`.
     #[serde(skip)]
     pub early: bool,

@@ -11,7 +11,7 @@ use super::{
     passive::Passive,
     path_mtu::PathMtu,
     self_ip::Known,
-    window::{ProbeWindow, Thresholds, WindowState},
+    window::{CERTAIN_LOSSES, ProbeWindow, Thresholds, WindowState},
 };
 use crate::{
     config::spec::{Tunnel, Vtep},
@@ -217,9 +217,13 @@ impl VtepProbes {
         now + timing.interval / SLACK >= self.due
     }
 
-    /// Some of the last probes were lost, but not all.
+    /// Some of the last probes were lost, and it is not certain that none is answered.
     fn is_lossy(&self) -> bool {
-        self.icmp.state() == WindowState::Ok && self.icmp.lost() > 0
+        match self.icmp.state() {
+            WindowState::Ok => self.icmp.lost() > 0,
+            WindowState::Failed => (1..CERTAIN_LOSSES).contains(&self.icmp.lost_in_a_row()),
+            WindowState::Pending => false,
+        }
     }
 
     /// Whether to skip the due probe because of BIG-IP's own frames. The result applies until the next probe is due.

@@ -53,6 +53,10 @@ impl From<&io::Error> for SendError {
 
 /// This many answers in a row end an earlier loss: the losses leave the window.
 const QUIET_ANSWERS: u32 = 30;
+/// This many losses in a row are no chance.
+pub const CERTAIN_LOSSES: u32 = 6;
+/// Losses in a row for at least this many time-outs are an interruption. The first was noticed one time-out after it was sent.
+const INTERRUPTION: u32 = 2;
 /// The number of results from which the loss is computed.
 const WINDOW: usize = 100;
 
@@ -66,9 +70,17 @@ pub struct ProbeWindow {
     contrary: u32,
     /// Sequence number and time of each probe whose answer is awaited, oldest first.
     awaited: VecDeque<(u16, Instant)>,
-    window: VecDeque<bool>,
+    /// The last results, oldest first: `None` if it was answered, else when the loss was noticed.
+    window: VecDeque<Option<Instant>>,
     /// Answers in a row.
     answered_in_a_row: u32,
+    /// Losses in a row.
+    lost_in_a_row: u32,
+    /// The most losses in a row in this state.
+    longest_loss: u32,
+    /// When the first of those in a row now was noticed.
+    lost_from: Option<Instant>,
+    interruptions: u64,
     /// When the first probe after the last answer was sent; during an outage, the first probe of the outage.
     unanswered_since: Option<Instant>,
     /// When the last loss was noticed.
@@ -98,6 +110,10 @@ impl ProbeWindow {
             awaited: VecDeque::new(),
             window: VecDeque::new(),
             answered_in_a_row: 0,
+            lost_in_a_row: 0,
+            longest_loss: 0,
+            lost_from: None,
+            interruptions: 0,
             unanswered_since: None,
             lost_at: None,
             sent: 0,
@@ -123,7 +139,7 @@ impl ProbeWindow {
     /// The last result was a loss.
     #[must_use]
     pub fn last_lost(&self) -> bool {
-        self.window.back() == Some(&false)
+        self.window.back().is_some_and(Option::is_some)
     }
 
     /// Whether the probe `sequence` still awaits its first answer.
@@ -135,13 +151,56 @@ impl ProbeWindow {
     /// Share of the last probes that were lost, 0 to 1.
     #[must_use]
     pub fn loss(&self) -> f64 {
-        if self.window.is_empty() { 0.0 } else { self.lost() as f64 / self.window.len() as f64 }
+        self.share(self.lost())
+    }
+
+    /// Share of the last probes that were lost after this time, 0 to 1.
+    #[must_use]
+    pub fn loss_since(&self, since: Option<Instant>) -> f64 {
+        self.share(self.lost_since(since))
+    }
+
+    fn share(&self, lost: usize) -> f64 {
+        if self.window.is_empty() { 0.0 } else { lost as f64 / self.window.len() as f64 }
     }
 
     /// How many of the last probes were lost.
     #[must_use]
     pub fn lost(&self) -> usize {
-        self.window.iter().filter(|answered| !**answered).count()
+        self.lost_since(None)
+    }
+
+    /// How many of the last probes were lost after this time.
+    #[must_use]
+    pub fn lost_since(&self, since: Option<Instant>) -> usize {
+        self.window.iter().flatten().filter(|lost| since.is_none_or(|since| **lost > since)).count()
+    }
+
+    /// How often probes began to be lost after this time, among the last ones. Losses soon after each other are one interruption: answers
+    /// after its end overtake the time-outs of probes before it.
+    #[must_use]
+    pub fn lost_runs_since(&self, since: Option<Instant>) -> usize {
+        let lost = || self.window.iter().flatten().filter(|lost| since.is_none_or(|since| **lost > since));
+        let is_apart =
+            |(before, lost): (&Instant, &Instant)| lost.saturating_duration_since(*before) > 2 * self.timeout;
+        usize::from(lost().next().is_some()) + lost().zip(lost().skip(1)).filter(|pair| is_apart(*pair)).count()
+    }
+
+    #[must_use]
+    pub fn lost_in_a_row(&self) -> u32 {
+        self.lost_in_a_row
+    }
+
+    /// No probe was lost for as long as it takes to forget earlier losses.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.answered_in_a_row >= QUIET_ANSWERS
+    }
+
+    /// How often losses in a row, and not only one or two at random, were followed by an answer.
+    #[must_use]
+    pub fn interruptions(&self) -> u64 {
+        self.interruptions
     }
 
     /// When the first probe after the last answer was sent; during an outage, the first probe of the outage.
@@ -170,7 +229,7 @@ impl ProbeWindow {
         self.unanswered_since.get_or_insert(now);
         self.send_error = Some(error.into());
         self.lost_at = Some(now);
-        self.record(false);
+        self.record(false, now);
     }
 
     /// The answer to the probe `sequence` came.
@@ -182,7 +241,7 @@ impl ProbeWindow {
                 let rtt = now.duration_since(sent_at);
                 self.rtt = Some(rtt);
                 self.rtts.observe(rtt);
-                self.record(true);
+                self.record(true, now);
                 // An outage ends only when the state changes: its first answer does not end it.
                 if self.state != WindowState::Failed {
                     self.unanswered_since = None;
@@ -208,7 +267,7 @@ impl ProbeWindow {
             }
             self.awaited.pop_front();
             self.lost_at = Some(now);
-            self.record(false);
+            self.record(false, now);
         }
     }
 
@@ -218,15 +277,26 @@ impl ProbeWindow {
         self.awaited.front().map(|(_, sent_at)| *sent_at + self.timeout)
     }
 
-    fn record(&mut self, answered: bool) {
+    /// Records a result of now: an answer, or a loss.
+    fn record(&mut self, answered: bool, now: Instant) {
+        let lost = (!answered).then_some(now);
         if self.window.len() == WINDOW {
             self.window.pop_front();
         }
-        self.window.push_back(answered);
+        self.window.push_back(lost);
         self.lost_total += u64::from(!answered);
         self.answered_in_a_row = if answered { self.answered_in_a_row.saturating_add(1) } else { 0 };
+        if answered && self.lost_in_a_row > 0 {
+            let began = self
+                .lost_from
+                .is_some_and(|from| now.saturating_duration_since(from) >= (INTERRUPTION - 1) * self.timeout);
+            self.interruptions += u64::from(began);
+        }
+        self.lost_in_a_row = if answered { 0 } else { self.lost_in_a_row.saturating_add(1) };
+        self.longest_loss = self.longest_loss.max(self.lost_in_a_row);
+        self.lost_from = if answered { None } else { self.lost_from.or(Some(now)) };
         if self.answered_in_a_row >= QUIET_ANSWERS {
-            self.window.retain(|answered| *answered);
+            self.window.retain(Option::is_none);
         }
         let (agrees, threshold, other) = match self.state {
             WindowState::Ok => (answered, self.thresholds.raise, WindowState::Failed),
@@ -237,11 +307,12 @@ impl ProbeWindow {
         };
         self.contrary = if agrees { 0 } else { self.contrary + 1 };
         if self.contrary >= threshold {
-            if other == WindowState::Ok {
-                // A past outage does not count as loss.
+            if other == WindowState::Ok && self.longest_loss >= CERTAIN_LOSSES {
+                // A past outage does not count as loss. A few losses in a row may be chance.
                 self.window.clear();
-                self.window.push_back(true);
+                self.window.push_back(None);
             }
+            self.longest_loss = self.lost_in_a_row;
             self.state = other;
             self.contrary = 0;
         }

@@ -10,12 +10,15 @@ use tokio::{
     net::{TcpListener, TcpSocket},
     sync::mpsc,
     task::JoinSet,
+    time::{self, Duration, Instant},
 };
 
 use crate::{connection, shared::Shared};
 
 /// The backlog of the socket: enough for all agents of a large cluster at once.
 const BACKLOG: u32 = 4096;
+/// How long a process may take from its creation to its program.
+const RELEASED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Commands of the handle to the thread; the thread answers each when it has executed it.
 #[derive(Debug)]
@@ -30,6 +33,20 @@ pub(crate) fn hold(address: SocketAddr) -> io::Result<TcpSocket> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Ok(socket)
+}
+
+/// The same, once nobody listens there any more: a process that another thread is starting keeps a copy of the closed socket until it
+/// executes its program.
+async fn hold_soon(address: SocketAddr) -> io::Result<TcpSocket> {
+    let deadline = Instant::now() + RELEASED_WITHIN;
+    loop {
+        match hold(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                time::sleep(Duration::from_millis(5)).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Listens and serves until the handle is dropped.
@@ -48,7 +65,10 @@ pub(crate) async fn run(listener: TcpListener, mut control: mpsc::UnboundedRecei
             Some(Control::Stop(answer)) => {
                 drop(listener.take());
                 connections.shutdown().await;
-                let socket = held.take().map_or_else(|| hold(address), Ok);
+                let socket = match held.take() {
+                    Some(socket) => Ok(socket),
+                    None => hold_soon(address).await,
+                };
                 (socket.map(|socket| held = Some(socket)), answer)
             }
             Some(Control::Resume(answer)) => {

@@ -121,8 +121,8 @@ pub(super) const FAULTS: &[Row] = &[
     (
         "loss",
         |case| {
-            for _ in 0..5 {
-                case.lose(&[Icmp], 2);
+            for n in (1..6).rev() {
+                case.lose_at(&[Icmp], 2, Instant::now() - 2 * n * TIMING.interval);
                 case.answer(&[Icmp], 8);
             }
         },
