@@ -36,7 +36,7 @@ impl<'l> Prometheus<'l> {
 rule_files: [{CHART}/rules/vtep-agent.yaml]
 scrape_configs:
   - job_name: vtep-agent
-    static_configs: [{{targets: [\"{LISTEN}\"], labels: {{node: worker-1}}}}]
+    static_configs: [{{targets: [\"{LISTEN}\"], labels: {{cluster: lab, node: worker-1}}}}]
   - job_name: prometheus
     static_configs: [{{targets: [\"{SERVER}\"]}}]
 "
@@ -89,9 +89,11 @@ fn queries() -> Result<Vec<(String, String)>> {
     let dashboard = fs::read_to_string(format!("{CHART}/dashboards/vtep-agent.json"))?;
     let dashboard: Value = serde_json::from_str(&dashboard)?;
     let panels = dashboard["panels"].as_array().context("panels")?;
-    let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+    // Folded rows have panels of their own.
+    let panels = panels.iter().chain(panels.iter().filter_map(|row| row["panels"].as_array()).flatten());
+    let targets = panels.filter_map(|panel| panel["targets"].as_array()).flatten();
     let text = |target: &Value, field: &str| target[field].as_str().unwrap_or_default().to_owned();
-    let all = |query: String| query.replace("$node", ".*").replace("$cidr", ".*");
+    let all = |query: String| query.replace("$cluster", ".*").replace("$node", ".*").replace("$cidr", ".*");
     Ok(targets.map(|target| (all(text(target, "expr")), text(target, "legendFormat"))).collect())
 }
 
