@@ -379,7 +379,7 @@ mod causes {
 
     fn row(cause: &Cause) -> String {
         let (verdict, hop) = (cause.verdict(), cause.hop().id());
-        let alert = verdict.alert().unwrap_or_default();
+        let alert = cause.alert().unwrap_or_default();
         format!("| [`{cause}`](#{cause}) | `{verdict}` | `{hop}` | `{alert}` |")
     }
 

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use anyhow::{Result, ensure};
+use serde_json::json;
 use vtep_core::{config::finding::Severity, diagnosis::Verdict};
 use vtep_lab::{Config, Lab};
 

@@ -22,12 +22,22 @@ fn yaml(path: &str) -> Result<Value> {
     serde_saphyr::from_str(&read(path)?).with_context(|| path.to_owned())
 }
 
-/// Each alert by its name.
-fn alerts() -> Result<BTreeMap<String, Value>> {
+/// Each rule with this field, by the field's value.
+fn rules_with(field: &str) -> Result<BTreeMap<String, Value>> {
     let file = yaml(&rules())?;
     let groups = file["groups"].as_array().context("groups")?;
     let rules = groups.iter().filter_map(|group| group["rules"].as_array()).flatten();
-    rules.map(|rule| Ok((rule["alert"].as_str().context("a name")?.to_owned(), rule.clone()))).collect()
+    Ok(rules.filter_map(|rule| Some((rule[field].as_str()?.to_owned(), rule.clone()))).collect())
+}
+
+/// Each alert by its name.
+fn alerts() -> Result<BTreeMap<String, Value>> {
+    rules_with("alert")
+}
+
+/// The query of each recording rule, by the name of its series.
+fn recorded() -> Result<BTreeMap<String, String>> {
+    rules_with("record")?.into_iter().map(|(name, rule)| Ok((name, text(&rule, "expr")?.to_owned()))).collect()
 }
 
 fn text<'a>(rule: &'a Value, field: &str) -> Result<&'a str> {
@@ -58,10 +68,22 @@ fn they_fire_when_they_should_and_only_then() -> Result<()> {
     Ok(())
 }
 
-/// The severity of an alert follows the verdict, whatever the cause.
+/// The alert that counts only few nodes, and the one about the same causes on many.
+const NODE_ALERTS: [&str; 2] = ["VtepNodeProblem", "VtepNodeProblemWidespread"];
+/// The series that each of the two recording rules makes.
+const VTEPS: &str = "node:vtep_agent_vtep_verdict:max2m";
+const NODES: &str = "node:vtep_agent_node_problem:max2m";
+
+/// Except for causes on a node itself, the severity of an alert follows the verdict.
 #[test]
 fn every_verdict_but_health_has_an_alert_that_leads_to_its_cause() -> Result<()> {
     let alerts = alerts()?;
+    let leads_to_the_cause = |rule: &Value, series: &str| {
+        let link = text(&rule["annotations"], "runbook_url")?;
+        let asks = format!("{RUNBOOK}#{{{{ with query (printf `topk(1, count by (cause) ({series}{{");
+        ensure!(link.starts_with(&asks), "{} does not lead to the cause's section: {link}", rule["alert"]);
+        Ok(())
+    };
     for &verdict in Verdict::ALL {
         let severity = match verdict {
             Verdict::Healthy => continue,
@@ -70,25 +92,57 @@ fn every_verdict_but_health_has_an_alert_that_leads_to_its_cause() -> Result<()>
         };
         let alert = verdict.alert().with_context(|| format!("{verdict} has no alert"))?;
         let rule = alerts.get(alert).with_context(|| format!("no {alert}"))?;
-        let wanted = format!("(vtep_agent_vtep_verdict{{verdict=\"{verdict}\"}} == 1)");
+        let wanted = format!("max without (cause, verdict) ({VTEPS}{{verdict=\"{verdict}\"}})");
         ensure!(text(rule, "expr")?.contains(&wanted), "{alert} is not about {wanted}");
         ensure!(text(&rule["labels"], "severity")? == severity, "{alert} is not {severity}");
-        let link = text(&rule["annotations"], "runbook_url")?;
-        ensure!(
-            link == format!("{RUNBOOK}#{{{{ $labels.cause }}}}"),
-            "{alert} does not lead to the cause's section: {link}"
-        );
+        leads_to_the_cause(rule, VTEPS)?;
+    }
+    for (alert, severity) in NODE_ALERTS.into_iter().zip(["warning", "critical"]) {
+        let rule = alerts.get(alert).with_context(|| format!("no {alert}"))?;
+        ensure!(text(&rule["labels"], "severity")? == severity, "{alert} is not {severity}");
+        leads_to_the_cause(rule, NODES)?;
+    }
+    Ok(())
+}
+
+/// The recording rules separate the causes on a node itself from all others, as `Cause::alert` does.
+#[test]
+fn the_causes_on_a_node_are_those_of_the_core() -> Result<()> {
+    let recorded = recorded()?;
+    let expr = |series: &str| recorded.get(series).with_context(|| format!("nothing records {series}"));
+    let of_a_node = ["node-.+", "cilium-.+", "datapath-missing"];
+    let rest = format!("cause!~\"{}\"", of_a_node.join("|"));
+    ensure!(expr(VTEPS)?.contains(&rest), "{VTEPS}: no {rest}");
+    for part in [r#"cause=~"node-.+|cilium-.+""#, r#"cause="datapath-missing""#] {
+        ensure!(expr(NODES)?.contains(part), "{NODES}: no {part}");
+    }
+    for cause in Cause::ALL {
+        let is_one = of_a_node.iter().any(|pattern| match pattern.strip_suffix(".+") {
+            Some(prefix) => cause.id().starts_with(prefix),
+            None => cause.id() == *pattern,
+        });
+        ensure!(is_one == (cause.alert() == Some(NODE_ALERTS[0])), "{cause}: {:?}", cause.alert());
     }
     Ok(())
 }
 
 #[test]
 fn they_ask_for_series_that_exist_and_say_what_to_read() -> Result<()> {
-    let series = Series::of_the_agent()?;
+    let recorded = recorded()?;
+    let mut series = Series::of_the_agent()?;
+    for (name, expr) in &recorded {
+        series.check(expr, "").with_context(|| name.clone())?;
+    }
+    series.record(&recorded);
     for (name, rule) in alerts()? {
         let annotations = &rule["annotations"];
+        let expr = text(&rule, "expr")?;
         for annotation in ["summary", "description", "runbook_url"] {
-            series.check(text(&rule, "expr")?, text(annotations, annotation)?).with_context(|| name.clone())?;
+            let annotation = text(annotations, annotation)?;
+            series.check(expr, annotation).with_context(|| name.clone())?;
+            for query in queries(annotation) {
+                series.check(query, "").with_context(|| name.clone())?;
+            }
         }
         let link = text(annotations, "runbook_url")?;
         ensure!(link.starts_with("docs/runbook.md#"), "{name}: {link}");
@@ -99,6 +153,68 @@ fn they_ask_for_series_that_exist_and_say_what_to_read() -> Result<()> {
     Ok(())
 }
 
+/// What an annotation asks Prometheus.
+fn queries(annotation: &str) -> impl Iterator<Item = &str> {
+    annotation.split("printf `").skip(1).filter_map(|rest| Some(rest.split_once('`')?.0))
+}
+
+/// `by` would lose the labels of clusters, and one alert would stand for all of them.
+#[test]
+fn no_alert_loses_the_labels_of_a_cluster() -> Result<()> {
+    for (name, rule) in alerts()? {
+        let expr = text(&rule, "expr")?;
+        ensure!(expr.contains(" without ("), "{name}: {expr}");
+        let by = expr.split(" by (").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+        ensure!(by.clone().all(|labels| labels == "cluster"), "{name} keeps only {:?}", by.collect::<Vec<_>>());
+    }
+    Ok(())
+}
+
+/// The example for Alertmanager in the document: alerts that exist, by labels that both sides have.
+#[test]
+fn the_example_of_inhibition_is_about_these_alerts() -> Result<()> {
+    let readme = read("deploy/README.md")?;
+    let example = readme.split("```yaml\n# alertmanager.yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let example: Value = serde_saphyr::from_str(example.context("no example")?)?;
+    let tests = yaml(TESTS)?;
+    let inhibitions = example["inhibit_rules"].as_array().context("inhibit_rules")?;
+    ensure!(inhibitions.len() >= 3, "{inhibitions:?}");
+    for rule in inhibitions {
+        let equal: Vec<_> = rule["equal"].as_array().context("equal")?.iter().filter_map(Value::as_str).collect();
+        ensure!(equal.contains(&"cluster"), "one cluster would silence another: {rule}");
+        let names = |field: &str| {
+            let matcher = rule[field][0].as_str().with_context(|| format!("no {field} in {rule}"))?;
+            let names = matcher.split('"').nth(1).with_context(|| matcher.to_owned())?;
+            Ok::<Vec<_>, anyhow::Error>(names.split('|').map(str::to_owned).collect())
+        };
+        let (source, target) = (names("source_matchers")?, names("target_matchers")?);
+        ensure!(source.iter().all(|name| !target.contains(name)), "{rule} silences itself");
+        for name in source.iter().chain(&target) {
+            let labels = expected_labels(&tests, name).with_context(|| format!("no case fires {name}"))?;
+            let missing: Vec<_> = equal.iter().filter(|label| !labels.contains(**label)).collect();
+            ensure!(missing.is_empty(), "{name} has no {missing:?}");
+        }
+    }
+    let names: BTreeSet<_> = alerts()?.into_keys().collect();
+    let table: BTreeSet<_> = readme.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).collect();
+    let table: BTreeSet<_> =
+        table.into_iter().filter(|(name, _)| name.starts_with("Vtep")).map(|(name, _)| name.to_owned()).collect();
+    ensure!(table == names, "the table in deploy/README.md has {table:?}");
+    Ok(())
+}
+
+/// Every label that this alert has in some case.
+fn expected_labels(tests: &Value, alert: &str) -> Option<BTreeSet<String>> {
+    let list = |value: &Value, field: &str| value[field].as_array().cloned().unwrap_or_default();
+    let cases = list(tests, "tests").into_iter().flat_map(|test| list(&test, "alert_rule_test"));
+    let fired = cases.filter(|case| case["alertname"] == alert).flat_map(|case| list(&case, "exp_alerts"));
+    let labels: BTreeSet<_> = fired
+        .filter_map(|fired| fired["exp_labels"].as_object().cloned())
+        .flat_map(|labels| labels.into_iter().map(|(name, _)| name))
+        .collect();
+    (!labels.is_empty()).then_some(labels)
+}
+
 #[test]
 fn the_chart_carries_them_with_links_to_the_users_runbook() -> Result<()> {
     let values: Vec<_> = EVERYTHING.iter().copied().chain(["runbookUrl=https://wiki.example.com/vtep"]).collect();
@@ -107,6 +223,9 @@ fn the_chart_carries_them_with_links_to_the_users_runbook() -> Result<()> {
     let mut groups = yaml(&rules())?["groups"].take();
     for group in groups.as_array_mut().context("groups")? {
         for rule in group["rules"].as_array_mut().context("rules")? {
+            if rule["record"].is_string() {
+                continue;
+            }
             let Some(Value::String(link)) = rule["annotations"].get_mut("runbook_url") else {
                 bail!("no link in {rule}")
             };
@@ -127,7 +246,7 @@ fn every_link_leads_to_a_section_of_the_runbook() -> Result<()> {
     for rule in alerts()?.values() {
         let link = text(&rule["annotations"], "runbook_url")?;
         let section = link.split_once('#').with_context(|| link.to_owned())?.1;
-        if section != "{{ $labels.cause }}" {
+        if !section.starts_with("{{") {
             wanted.insert(section.to_owned());
         }
     }

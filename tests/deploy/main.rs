@@ -2,11 +2,13 @@
 //! in `target/tools`.
 
 mod alerts;
+mod cel;
 mod chart;
 mod dashboard;
 mod documents;
 mod manifests;
 mod metrics;
+mod policy;
 mod rights;
 mod settings;
 mod tools;

@@ -133,7 +133,7 @@ fn cleanup_comes_before_an_agent_that_only_observes() -> Result<()> {
     Ok(())
 }
 
-/// The objects of the Prometheus operator must find the pods, and add the node's name.
+/// The objects of the Prometheus operator must find the pods, add the node's name, and leave `endpoint` to the agent.
 #[test]
 fn monitors_find_the_pods() -> Result<()> {
     let pod_monitor = render(EVERYTHING)?;
@@ -150,6 +150,8 @@ fn monitors_find_the_pods() -> Result<()> {
         let endpoint = &spec[endpoints][0];
         ensure!(endpoint["port"] == "http" && endpoint["path"] == "/metrics", "{endpoint}");
         ensure!(endpoint["relabelings"][0]["targetLabel"] == "node", "{endpoint}");
+        ensure!(endpoint["relabelings"][1] == json!({"action": "labeldrop", "regex": "endpoint"}), "{endpoint}");
+        ensure!(endpoint["honorLabels"].is_null(), "the agent could overwrite the labels of its target: {endpoint}");
     }
     let service = service_monitor.only("Service")?;
     ensure!(service["metadata"]["labels"]["app.kubernetes.io/name"] == "vtep-agent", "{service}");

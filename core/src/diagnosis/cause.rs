@@ -27,7 +27,7 @@ impl Verdict {
     pub const ALL: &'static [Self] =
         &[Self::Healthy, Self::Degraded, Self::Unreachable, Self::Misconfigured, Self::Unknown];
 
-    /// The chart's alert for this verdict; `None` for health.
+    /// The chart's alert for this verdict with a cause that is not on the node itself; `None` for health.
     #[must_use]
     pub const fn alert(self) -> Option<&'static str> {
         match self {
@@ -171,6 +171,15 @@ impl Cause {
     #[must_use]
     pub(super) const fn is_probed(self) -> bool {
         self.entry().is_probed
+    }
+
+    /// The chart's alert for this cause. A cause on the node itself concerns every VTEP of the node, so it has one alert for all of them.
+    #[must_use]
+    pub const fn alert(self) -> Option<&'static str> {
+        match (self.entry().hop, self.entry().verdict) {
+            (Map | Device, Misconfigured | Unknown) => Some("VtepNodeProblem"),
+            (_, verdict) => verdict.alert(),
+        }
     }
 
     pub(super) fn hint(self, evidence: &Evidence<'_>, now: Instant) -> Option<String> {
