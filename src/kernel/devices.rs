@@ -8,7 +8,7 @@ use rtnetlink::{
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage},
-        link::{LinkAttribute, LinkMessage},
+        link::{LinkAttribute, LinkFlags, LinkMessage},
         route::{RouteAddress, RouteAttribute, RouteMessage},
     },
 };
@@ -134,5 +134,6 @@ fn parse_link(message: &LinkMessage) -> Option<Device> {
             mtu = *value;
         }
     }
-    Some(Device { index: message.header.index, name: name?, mac, mtu })
+    let up = message.header.flags.contains(LinkFlags::Up);
+    Some(Device { index: message.header.index, name: name?, mac, mtu, up })
 }

@@ -221,6 +221,14 @@ const FAULTS: &[Fault] = &[
         repair: |lab| lab.restart_cilium(|cilium| cilium.running.enable_vtep = true),
     },
     Fault {
+        name: "Cilium's tunnel device down",
+        cause: Cause::CiliumDeviceDown,
+        words: "ip link set cilium_vxlan up",
+        traffic: false,
+        inject: |lab| lab.node.ip("link set cilium_vxlan down").map(drop),
+        repair: |lab| lab.node.ip("link set cilium_vxlan up").map(drop),
+    },
+    Fault {
         name: "Cilium's map gone",
         cause: Cause::CiliumVtepDisabled,
         words: "restart the cilium DaemonSet",
@@ -317,7 +325,8 @@ fn named(fault: &Fault, source: Source, agent: &Agent) -> Result<()> {
     ensure!(lost && status.verdict != Verdict::Healthy, "{vtep:?}");
     let hint = vtep.hint.as_deref().unwrap_or_default();
     ensure!(source.is_lists() || !hint.contains("BIG-IP"), "the far end may be another gateway: {hint}");
-    let concerns_all = [Cause::CiliumRestartRequired, Cause::CiliumVtepDisabled, Cause::CiliumBrokenRelease];
+    let concerns_all =
+        [Cause::CiliumRestartRequired, Cause::CiliumVtepDisabled, Cause::CiliumBrokenRelease, Cause::CiliumDeviceDown];
     ensure!(concerns_all.contains(&fault.cause) || other.cause.is_none(), "the other is not concerned: {other:?}");
     Ok(())
 }

@@ -133,6 +133,7 @@ registry! {
 
     NodeKernelUnsupported "node-kernel-unsupported" = Entry::new(Misconfigured, Map, node::kernel_unsupported);
     CiliumNotRunning "cilium-not-running" = Entry::new(Unknown, Device, node::cilium_not_running);
+    CiliumDeviceDown "cilium-device-down" = Entry::new(Misconfigured, Device, node::cilium_device_down);
     CiliumBrokenRelease "cilium-broken-release" = Entry::new(Misconfigured, Device, node::cilium_broken_release);
     CiliumArpZeroMac "cilium-arp-zero-mac" = Entry::new(Misconfigured, Device, node::cilium_arp_zero_mac);
     CiliumVtepDisabled "cilium-vtep-disabled" = Entry::new(Misconfigured, Map, node::cilium_vtep_disabled);

@@ -36,6 +36,15 @@ pub(super) fn cilium_not_running(evidence: &Evidence<'_>, _now: Instant) -> Opti
     (!absent.is_empty()).then(|| format!("look at Cilium's pod on this node: {} is not there", absent.join(" and ")))
 }
 
+pub(super) fn cilium_device_down(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
+    let cilium = &evidence.facts.cilium;
+    let down = [&cilium.tunnel, &cilium.host].into_iter().flatten().find(|device| !device.up)?;
+    let name = &down.name;
+    Some(format!(
+        "run `ip link set {name} up` on this node, and find out who set it down: every packet to a VTEP needs {name}"
+    ))
+}
+
 pub(super) fn cilium_broken_release(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
     let version = evidence.facts.version?;
     let broken = version.broken()?;
@@ -59,8 +68,16 @@ pub(super) fn cilium_arp_zero_mac(evidence: &Evidence<'_>, now: Instant) -> Opti
 pub(super) fn cilium_vtep_disabled(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
     let problem = evidence.datapath.map_problem.as_ref()?;
     let devices_there = cilium_not_running(evidence, now).is_none();
-    (evidence.datapath.model == Layout::None && devices_there)
-        .then(|| format!("restart the cilium DaemonSet, so that it starts with enable-vtep: {problem}"))
+    (evidence.datapath.model == Layout::None && devices_there).then(|| {
+        // Programs keep the map that they were loaded with.
+        if evidence.state(VtepProbes::icmp_state) == ProbeState::Ok {
+            return format!(
+                "restart the cilium DaemonSet, which makes the pin anew: {problem}; packets still pass, because Cilium's programs keep \
+                 their map, but nobody can repair or change an entry of it"
+            );
+        }
+        format!("restart the cilium DaemonSet, so that it starts with enable-vtep: {problem}")
+    })
 }
 
 pub(super) fn cilium_restart_required(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {

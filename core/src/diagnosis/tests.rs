@@ -54,7 +54,7 @@ pub(super) const TIMING: ProbeTiming = ProbeTiming {
 const ENDPOINT: Ipv4Addr = Ipv4Addr::new(10, 169, 72, 34);
 
 fn device(index: u32, name: &str) -> Device {
-    Device { index, name: name.into(), mac: [2; 6].into(), mtu: 1500 }
+    Device { index, name: name.into(), mac: [2; 6].into(), mtu: 1500, up: true }
 }
 
 impl Case {
@@ -265,7 +265,8 @@ fn assert_named(table: &[Row]) {
 }
 
 /// These concern the whole node, and their hints are the same for every VTEP.
-const OF_THE_NODE: [Cause; 3] = [Cause::NodeKernelUnsupported, Cause::CiliumNotRunning, Cause::CiliumVtepDisabled];
+const OF_THE_NODE: [Cause; 4] =
+    [Cause::NodeKernelUnsupported, Cause::CiliumNotRunning, Cause::CiliumDeviceDown, Cause::CiliumVtepDisabled];
 
 /// A VTEP from a custom resource may be any gateway: its hints name it, and use no word of BIG-IP or of the lists.
 #[test]

@@ -16,6 +16,8 @@ pub struct Device {
     pub mac: Mac,
     /// Bytes of the largest packet, without the link-layer header.
     pub mtu: u32,
+    /// `IFF_UP`: an administrator, or Cilium, has switched it on.
+    pub up: bool,
 }
 
 /// Cilium's own devices.

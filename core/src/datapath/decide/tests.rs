@@ -169,7 +169,7 @@ fn view(keys: &Keys, needs: &Surroundings, previous: Option<&View>) -> View {
 }
 
 fn facts(running: &BTreeSet<Ipv4Net>) -> Facts {
-    let host = Device { index: 4, name: "cilium_host".into(), mac: Default::default(), mtu: 1500 };
+    let host = Device { index: 4, name: "cilium_host".into(), mac: Default::default(), mtu: 1500, up: true };
     let vteps = running.iter().map(|cidr| (cidr.network(), Default::default())).collect();
     Facts {
         cilium: CiliumDevices { tunnel: None, host: Some(host), router: None },

@@ -19,6 +19,16 @@ pub(super) const FAULTS: &[Row] = &[
         "cilium_vxlan",
     ),
     (
+        "a tunnel device that is down",
+        |case| {
+            case.facts.cilium.tunnel.iter_mut().for_each(|device| device.up = false);
+            case.lose(&[InArp, Icmp], 3);
+        },
+        Some(Cause::CiliumDeviceDown),
+        Verdict::Misconfigured,
+        "`ip link set cilium_vxlan up`",
+    ),
+    (
         "a broken release of Cilium",
         |case| case.facts.version = Some(CiliumVersion::new(1, 18, 3)),
         Some(Cause::CiliumBrokenRelease),
@@ -62,8 +72,19 @@ pub(super) const FAULTS: &[Row] = &[
             case.datapath.map_problem = Some("no map is pinned".into());
         },
         Some(Cause::CiliumVtepDisabled),
+        Verdict::Degraded,
+        "no map is pinned; packets still pass, because Cilium's programs keep their map",
+    ),
+    (
+        "no pinned map, and no answer",
+        |case| {
+            case.datapath.model = Layout::None;
+            case.datapath.map_problem = Some("no map is pinned".into());
+            case.lose(&[Icmp], 3);
+        },
+        Some(Cause::CiliumVtepDisabled),
         Verdict::Misconfigured,
-        "restart the cilium DaemonSet",
+        "so that it starts with enable-vtep: no map is pinned",
     ),
     (
         "ARP replies without a MAC",
