@@ -2,14 +2,14 @@
 
 use std::{
     fmt::{self, Write as _},
-    io::Write as _,
+    io::{self, Write as _},
     process::ExitCode,
     time::Duration,
 };
 
 use anstyle::Style;
 use anyhow::{Context, anyhow, bail};
-use axum::body::Bytes;
+use axum::{body::Bytes, http::Uri};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use vtep_core::{
@@ -59,29 +59,22 @@ pub struct Args {
 /// The answer cannot be printed. If the agent does not answer, the exit status is 2.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.schema {
-        std::io::stdout().write_all(SCHEMA.as_bytes())?;
+        io::stdout().write_all(SCHEMA.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     loop {
         let fetched = tokio::time::timeout(TIMEOUT, fetch(&args.url)).await;
         let fetched = fetched.context("it took too long").and_then(|fetched| fetched);
-        if args.watch {
-            anstream::stdout().write_all(CLEAR.as_bytes())?;
-        }
-        let code = match fetched {
-            Ok(status) => {
-                let text = match args.output {
-                    Format::Text => table(&status)?,
-                    Format::Json => serde_json::to_string_pretty(&status)? + "\n",
-                };
-                anstream::stdout().write_all(text.as_bytes())?;
-                if status.healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-            }
-            Err(error) => {
-                writeln!(std::io::stderr(), "error: no answer from {}: {error:#}", args.url)?;
-                ExitCode::from(2)
-            }
+        let code = match &fetched {
+            Ok(status) if status.healthy() => ExitCode::SUCCESS,
+            Ok(_) => ExitCode::FAILURE,
+            Err(_) => ExitCode::from(2),
         };
+        match print(args, fetched) {
+            // The reader, such as `head`, has enough: that is the end of `--watch`.
+            Err(error) if is_closed(&error) => return Ok(if args.watch { ExitCode::SUCCESS } else { code }),
+            printed => printed?,
+        }
         if !args.watch {
             return Ok(code);
         }
@@ -89,10 +82,44 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn fetch(url: &str) -> anyhow::Result<Status> {
-    let uri = format!("{}/status", url.trim_end_matches('/'))
+fn print(args: &Args, fetched: anyhow::Result<Status>) -> anyhow::Result<()> {
+    let mut out = anstream::stdout();
+    if args.watch {
+        out.write_all(CLEAR.as_bytes())?;
+    }
+    match fetched {
+        Ok(status) => {
+            let text = match args.output {
+                Format::Text => table(&status)?,
+                Format::Json => serde_json::to_string_pretty(&status)? + "\n",
+            };
+            out.write_all(text.as_bytes())?;
+        }
+        Err(error) => writeln!(io::stderr(), "error: no answer from {}: {error:#}", args.url)?,
+    }
+    Ok(())
+}
+
+/// Nobody reads the output any more.
+fn is_closed(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The agent speaks plain HTTP and nothing else.
+fn status_uri(url: &str) -> anyhow::Result<Uri> {
+    const EXAMPLE: &str = "http://127.0.0.1:9808";
+    let uri: Uri = format!("{}/status", url.trim_end_matches('/'))
         .parse()
-        .context("not a URL; write e.g. http://127.0.0.1:9808")?;
+        .with_context(|| format!("not a URL; write e.g. {EXAMPLE}"))?;
+    match uri.scheme_str() {
+        Some("http") => Ok(uri),
+        Some("https") => bail!("the agent speaks plain HTTP: use http:// in place of https://"),
+        Some(_) | None => bail!("not an http:// URL; write e.g. {EXAMPLE}"),
+    }
+}
+
+async fn fetch(url: &str) -> anyhow::Result<Status> {
+    let uri = status_uri(url)?;
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     let answer = client.get(uri).await.context("failed to connect; is the agent running?")?;
     if !answer.status().is_success() {
