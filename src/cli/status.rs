@@ -1,6 +1,7 @@
 //! `vtep-agent status`: prints the status of the running agent as a table.
 
 use std::{
+    cmp::Reverse,
     fmt::{self, Write as _},
     io::{self, Write as _},
     process::ExitCode,
@@ -28,6 +29,9 @@ use super::{
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum length of an answer, in bytes.
 const LIMIT: usize = 4 << 20;
+/// What the columns rest on. Nothing has tested a pod's own packets: they also need a policy and a route that no probe uses. Where the tap
+/// sees a pod's packets answered, a VTEP's row is the place for it.
+const TESTED: &str = "tested from the node through each tunnel; not tested from a pod";
 /// The interval of `--watch`.
 const WATCH: Duration = Duration::from_secs(1);
 /// Moves the cursor home and clears the screen. `anstream` removes the sequence if the output is not a terminal.
@@ -142,12 +146,17 @@ fn table(status: &Status) -> Result<String, fmt::Error> {
     let mut out = String::new();
     header(&mut out, status)?;
     if !status.vteps.is_empty() {
-        let head =
-            format!("{:<18} {:<15} {:<13} {:>6} {:>6} {:>5} MAP", "VTEP", "ENDPOINT", "VERDICT", "ARP", "PING", "LOSS");
+        let names = ["VTEP", "ENDPOINT", "VERDICT", "ARP", "PING", "LOST"];
+        let [vtep, endpoint, verdict, arp, ping, lost] = names;
+        let head = format!("{vtep:<18} {endpoint:<15} {verdict:<13} {arp:>6} {ping:>6} {lost:>7} MAP");
         writeln!(out, "\n{}", paint(SOFT, head))?;
     }
-    for vtep in &status.vteps {
-        row(&mut out, vtep)?;
+    // Trouble first; otherwise the order of the configuration.
+    let mut vteps: Vec<_> = status.vteps.iter().collect();
+    vteps.sort_by_key(|vtep| Reverse(vtep.verdict.severity()));
+    vteps.iter().try_for_each(|vtep| row(&mut out, vtep))?;
+    if !vteps.is_empty() {
+        writeln!(out, "{}", paint(SOFT, TESTED))?;
     }
     for finding in status.config.findings.iter().filter(|finding| finding.severity > Severity::Info) {
         let (label, style) = match finding.severity {
@@ -191,7 +200,11 @@ fn header(out: &mut String, status: &Status) -> fmt::Result {
     below(out, cilium.config_error.as_slice())?;
     below(out, &cilium.reasons.iter().map(|reason| format!("restart it for {reason}")).collect::<Vec<_>>())?;
     let sync = if datapath.in_sync { paint(Style::new(), "in sync") } else { paint(BAD, "not in sync") };
-    writeln!(out, "datapath  {sync}, {} repairs", datapath.repairs_total)?;
+    let repairs = match datapath.repairs_total {
+        1 => "1 repair".to_owned(),
+        repairs => format!("{repairs} repairs"),
+    };
+    writeln!(out, "datapath  {sync}, {repairs}")?;
     below(out, &datapath.problems)
 }
 
@@ -209,13 +222,13 @@ fn row(out: &mut String, vtep: &VtepStatus) -> fmt::Result {
     };
     writeln!(
         out,
-        "{:<18} {:<15} {} {:>6} {:>6} {:>4.0}% {}",
+        "{:<18} {:<15} {} {:>6} {:>6} {:>7} {}",
         vtep.cidr.to_string(),
         vtep.endpoint.to_string(),
         paint(style, format!("{:<13}", vtep.verdict.to_string())),
         rtt(&vtep.probes.arp),
         rtt(&vtep.probes.icmp),
-        vtep.probes.icmp.loss * 100.0,
+        lost(&vtep.probes.icmp),
         vtep.datapath.state,
     )?;
     vtep.name.iter().try_for_each(|name| writeln!(out, "{}", paint(SOFT, fold(&format!("  {name}"), "  "))))?;
@@ -227,6 +240,12 @@ fn row(out: &mut String, vtep: &VtepStatus) -> fmt::Result {
         }
         (None, _) | (_, None) => Ok(()),
     }
+}
+
+/// Lost pings of the last ones; a share would not say of how many.
+fn lost(probe: &Probe) -> String {
+    let Probe { recent, recent_lost, .. } = probe;
+    if *recent > 0 { format!("{recent_lost}/{recent}") } else { "-".into() }
 }
 
 /// The round-trip time of an answered probe, or else its state; at most six columns.
@@ -255,6 +274,21 @@ mod tests {
     #[test]
     fn the_table_as_a_person_sees_it() -> fmt::Result {
         insta::assert_snapshot!(crate::cli::style::plain(&table(&Status::sample())?));
+        Ok(())
+    }
+
+    #[test]
+    fn trouble_comes_first_and_the_rest_in_order() -> fmt::Result {
+        let mut status = Status::sample();
+        let more = |n: u8, verdict| {
+            let cidr = format!("10.1.{n}.0/24").parse().expect("a CIDR");
+            VtepStatus { cidr, verdict, cause: None, ..Status::sample().vteps[0].clone() }
+        };
+        status.vteps.extend([more(4, Verdict::Healthy), more(3, Verdict::Degraded)]);
+        let text = crate::cli::style::plain(&table(&status)?);
+        let rows = text.lines().filter(|line| line.starts_with("10.1.")).filter_map(|line| line.split(' ').next());
+        assert_eq!(rows.collect::<Vec<_>>(), ["10.1.5.0/24", "10.1.3.0/24", "10.1.6.0/24", "10.1.4.0/24"], "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80 || line.contains("https://")), "{text}");
         Ok(())
     }
 

@@ -39,6 +39,7 @@ use crate::{
 struct Case {
     vtep: Vtep,
     name: Option<&'static str>,
+    in_pod: bool,
     differences: Vec<Difference>,
     kernel: Kernel,
     facts: Facts,
@@ -75,6 +76,7 @@ impl Case {
         let mut case = Self {
             vtep,
             name: None,
+            in_pod: false,
             differences: Vec::new(),
             kernel: Kernel { release: "6.1.0".into(), supported: true, reasons: vec![] },
             facts: Facts {
@@ -218,10 +220,10 @@ impl Case {
     }
 
     fn diagnose_at(&self, now: Instant) -> Diagnosis {
-        let Self { vtep, name, differences, kernel, facts, datapath, probes } = self;
-        let tunnel = Tunnel::default();
-        let evidence =
-            Evidence { vtep, name: *name, tunnel, differences, kernel, facts, datapath, probes: Some(probes) };
+        let Self { vtep, name, in_pod, differences, kernel, facts, datapath, probes } = self;
+        let (name, in_pod, tunnel) = (*name, *in_pod, Tunnel::default());
+        let probes = Some(probes);
+        let evidence = Evidence { vtep, name, in_pod, tunnel, differences, kernel, facts, datapath, probes };
         diagnose(&evidence, now, Timestamp::now())
     }
 }

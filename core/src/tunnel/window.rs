@@ -67,12 +67,16 @@ pub struct ProbeWindow {
     /// Sequence number and time of each probe whose answer is awaited, oldest first.
     awaited: VecDeque<(u16, Instant)>,
     window: VecDeque<bool>,
+    /// The results at the end of `window` between which none was dropped.
+    unbroken: usize,
     /// Answers in a row.
     answered_in_a_row: u32,
     /// When the first probe after the last answer was sent; during an outage, the first probe of the outage.
     unanswered_since: Option<Instant>,
     /// When the last loss was noticed.
     lost_at: Option<Instant>,
+    /// When the last answer came.
+    answered_at: Option<Instant>,
     pub sent: u64,
     pub received: u64,
     /// Not answered in time, or not sent.
@@ -97,9 +101,11 @@ impl ProbeWindow {
             contrary: 0,
             awaited: VecDeque::new(),
             window: VecDeque::new(),
+            unbroken: 0,
             answered_in_a_row: 0,
             unanswered_since: None,
             lost_at: None,
+            answered_at: None,
             sent: 0,
             received: 0,
             lost_total: 0,
@@ -144,6 +150,18 @@ impl ProbeWindow {
         self.window.iter().filter(|answered| !**answered).count()
     }
 
+    /// The number of probes among which [`Self::lost`] were lost, without a gap up to the last one.
+    #[must_use]
+    pub fn recent(&self) -> usize {
+        self.unbroken
+    }
+
+    /// When the last answer came.
+    #[must_use]
+    pub fn answered_at(&self) -> Option<Instant> {
+        self.answered_at
+    }
+
     /// When the first probe after the last answer was sent; during an outage, the first probe of the outage.
     #[must_use]
     pub fn unanswered_since(&self) -> Option<Instant> {
@@ -179,6 +197,7 @@ impl ProbeWindow {
             Some(position) => {
                 let sent_at = self.awaited.remove(position).map_or(now, |(_, sent_at)| sent_at);
                 self.received += 1;
+                self.answered_at = Some(now);
                 let rtt = now.duration_since(sent_at);
                 self.rtt = Some(rtt);
                 self.rtts.observe(rtt);
@@ -223,10 +242,12 @@ impl ProbeWindow {
             self.window.pop_front();
         }
         self.window.push_back(answered);
+        self.unbroken = (self.unbroken + 1).min(WINDOW);
         self.lost_total += u64::from(!answered);
         self.answered_in_a_row = if answered { self.answered_in_a_row.saturating_add(1) } else { 0 };
-        if self.answered_in_a_row >= QUIET_ANSWERS {
+        if self.answered_in_a_row >= QUIET_ANSWERS && self.lost() > 0 {
             self.window.retain(|answered| *answered);
+            self.unbroken = QUIET_ANSWERS as usize;
         }
         let (agrees, threshold, other) = match self.state {
             WindowState::Ok => (answered, self.thresholds.raise, WindowState::Failed),
@@ -241,6 +262,7 @@ impl ProbeWindow {
                 // A past outage does not count as loss.
                 self.window.clear();
                 self.window.push_back(true);
+                self.unbroken = 1;
             }
             self.state = other;
             self.contrary = 0;
@@ -307,6 +329,30 @@ mod tests {
         let script = |answers: usize| format!("+-+-{}", "+".repeat(answers));
         assert_eq!(states(&script(29)).0.lost(), 2);
         assert_eq!(states(&script(30)).0.lost(), 0);
+    }
+
+    /// "2 of the last 31 were lost" is true of the last 31 probes.
+    #[test]
+    fn recent_losses_are_those_of_the_last_probes() {
+        let answers = |n: usize| "+".repeat(n);
+        let table = [
+            (String::new(), (0, 0)),
+            ("-".to_owned(), (1, 1)),
+            (answers(60) + "-", (1, 61)),
+            (format!("{}-{}", answers(60), answers(29)), (1, 90)),
+            // The loss has left the window, and with it the knowledge about the probes before.
+            (format!("{}-{}", answers(60), answers(30)), (0, 30)),
+            (format!("{}-{}--", answers(60), answers(35)), (2, 37)),
+            (answers(300) + "--", (2, 100)),
+            // An outage is over.
+            ("+---+++".to_owned(), (0, 1)),
+        ];
+        for (script, expected) in table {
+            let (window, _) = states(&script);
+            assert_eq!((window.lost(), window.recent()), expected, "{script}");
+            let last = script.chars().rev().take(window.recent()).filter(|step| *step == '-').count();
+            assert_eq!(last, window.lost(), "{script}");
+        }
     }
 
     #[test]
