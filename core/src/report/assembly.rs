@@ -353,3 +353,32 @@ fn node_address(facts: Option<&Facts>) -> Option<Ipv4Addr> {
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An endpoint that invents VNIs does not make the status longer, and each VNI has a date of its own.
+    #[test]
+    fn streams_are_dated_newest_first_and_bounded() {
+        let (now, at) = (Instant::now() + Duration::from_secs(100), Timestamp::UNIX_EPOCH + Duration::from_secs(100));
+        let flow = |vni: u32| Flow {
+            source: [10, 169, 72, 34].into(),
+            port: 8472,
+            vni,
+            packets: 1,
+            bytes: 100,
+            last_seen: now - Duration::from_secs(u64::from(vni)),
+            inner_mac: [2; 6].into(),
+            inner_source: None,
+            arp_sender: None,
+            foreign: None,
+        };
+        let flows: Vec<_> = [5, 3, 9, 1, 2, 4, 6, 7, 8, 10].map(flow).into();
+        let seen = seen(&flows, now, at);
+        let dated = |stream: &Stream| (u64::from(stream.vni), stream.last_seen_at.map(|at| at.as_second()));
+        assert!(seen.streams.iter().map(dated).eq((1..=8).map(|n: u64| (n, Some(100 - n as i64)))), "{seen:?}");
+        assert_eq!(seen.last_seen_at, seen.streams[0].last_seen_at);
+        assert_eq!((seen.packets, seen.vnis.len()), (10, 10));
+    }
+}
