@@ -123,7 +123,7 @@ fn host_routes_are_mended() -> Result<()> {
 #[test]
 fn ciliums_missing_rule_is_restored_and_nothing_is_added() -> Result<()> {
     let lab = Lab::builder().l7_proxy(true).start()?;
-    let _agent = Agent::healthy(&lab)?;
+    let agent = Agent::healthy(&lab)?;
     let rule = "112:\tfrom all to 10.1.6.0/24 lookup 202";
     ensure!(lab.node.ip("rule show")?.contains(rule), "{}", lab.node.ip("rule show")?);
     lab.node.ip("rule del priority 112 to 10.1.6.0/24 lookup 202")?;
@@ -131,6 +131,8 @@ fn ciliums_missing_rule_is_restored_and_nothing_is_added() -> Result<()> {
         Ok(lab.node.ip("rule show")?.contains(rule).then_some(()))
     })?;
     ensure!(!lab.node.ip("rule show")?.contains("113:"), "Cilium routes them: {}", lab.node.ip("rule show")?);
+    let counted = |status: &Status| status.vteps.iter().map(|vtep| vtep.datapath.route_repairs).eq([1, 0]);
+    agent.wait_for("the repair is counted", NOTICED_WITHIN, counted)?;
     Ok(())
 }
 
