@@ -1,10 +1,12 @@
-//! The command `vtep-agent check`: exit status, input and output.
+//! The commands `vtep-agent check` and `bigip`, and what `status` does without an agent: exit status, input and output.
 
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
     path::Path,
     process::{Command, Output, Stdio},
+    thread,
 };
 
 const GOOD: &str = "enable-vtep: true
@@ -341,6 +343,63 @@ fn bigip_prints_what_the_configuration_asks_for() {
     assert_eq!(json[0]["local_address"], "10.169.72.34");
     assert_eq!(json[1]["key"], 2);
     assert_eq!(json[1]["self_ip"], serde_json::Value::Null);
+
+    // Nothing is printed that BIG-IP would refuse, or understand as another command.
+    for (args, words) in [
+        (["--self-ip", "10.1.6.34,10.9.9.9"], "10.9.9.9 is in no VTEP CIDR"),
+        (["--self-ip", "10.1.6.34,10.1.6.35"], "10.1.6.35 is the second address in 10.1.6.0/24"),
+        (["--tunnel", "a b; run util bash"], "only letters, digits and _ - . /"),
+        (["--tunnel", "9tunnel"], "begins with a letter"),
+    ] {
+        let output = bigip(&args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains(words), "{args:?}: {error}");
+        assert!(output.stdout.is_empty(), "{args:?}: {}", stdout(&output));
+    }
+    assert!(stdout(&bigip(&["--tunnel", "/Common/cilium"])).contains("create net tunnels tunnel /Common/cilium key 2"));
+}
+
+#[test]
+fn status_says_what_is_wrong_with_a_url() {
+    for (url, words) in [
+        ("https://127.0.0.1:9", "use http:// in place of https://"),
+        ("ftp://127.0.0.1:9", "not an http:// URL"),
+        ("127.0.0.1:9", "write e.g. http://127.0.0.1:9808"),
+        ("http://127.0.0.1:9", "is the agent running?"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_vtep-agent")).args(["status", "--url", url]).output();
+        let output = output.expect("the program runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{url}: {error}");
+        assert!(error.contains(words) && error.contains(url), "{url}: {error}");
+        assert_eq!(error.contains("is the agent running?"), words == "is the agent running?", "{error}");
+    }
+}
+
+/// `vtep-agent status --watch | head`.
+#[test]
+fn a_watch_ends_quietly_with_its_reader() {
+    let agent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", agent.local_addr().expect("an address"));
+    thread::spawn(move || {
+        let body = fs::read_to_string(fixture("status.json")).expect("a status");
+        for stream in agent.incoming() {
+            let mut stream = stream.expect("a connection");
+            let _ = stream.read(&mut [0; 4096]);
+            let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            let _ = stream.write_all((head + &body).as_bytes());
+        }
+    });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vtep-agent"));
+    command.args(["status", "--watch", "--url", &url]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut watch = command.spawn().expect("the program starts");
+    let mut line = String::new();
+    // The reader ends after the first line.
+    BufReader::new(watch.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    assert!(line.starts_with("node      worker-1"), "{line}");
+    let output = watch.wait_with_output().expect("the program ends");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && error.is_empty(), "{:?}: {error}", output.status);
 }
 
 /// An object as a gateway's controller writes it.

@@ -393,7 +393,7 @@ mod causes {
     }
 }
 
-/// The drawing in README names the hops like the page.
+/// The drawing in README names the hops and the verdicts like the page.
 #[test]
 fn the_drawing_has_the_words_of_the_page() -> Result<()> {
     let (drawing, page) = (read("docs/page.svg")?, read("src/http/page/page.js")?);
@@ -404,6 +404,10 @@ fn the_drawing_has_the_words_of_the_page() -> Result<()> {
     for name in names {
         ensure!(page.contains(&format!("name: \"{name}\"")), "the page has no hop {name}");
     }
+    for words in ["tunnel works", "misconfigured", "not tested from a pod", "never answered"] {
+        ensure!(drawing.contains(words) && page.contains(words), "{words:?} is only in one of the two");
+    }
+    ensure!(!drawing.contains("the pods") && !drawing.contains("in order"), "the drawing says what is not tested");
     Ok(())
 }
 

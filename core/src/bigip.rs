@@ -3,7 +3,7 @@
 //!
 //! Source: F5's document for Cilium, and CIS (`--cilium-name`) for the FDB records.
 
-use std::net::Ipv4Addr;
+use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,52 @@ pub struct BigIp {
     pub commands: Vec<String>,
 }
 
+/// The name of a tunnel on BIG-IP. The commands contain it as it is, so it must be one word for tmsh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelName(String);
+
+/// A name that tmsh would refuse, or would read as more than a name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no name of a tunnel: it begins with a letter or a folder (/Common/…), and has only letters, digits and _ - . /"
+)]
+pub struct InvalidName(String);
+
+impl FromStr for TunnelName {
+    type Err = InvalidName;
+
+    fn from_str(name: &str) -> Result<Self, InvalidName> {
+        let begins = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '/');
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./".contains(&byte);
+        // A slash separates folders, so there is a word on both sides of it.
+        let path = name.strip_prefix('/').unwrap_or(name);
+        let is_name = begins && name.bytes().all(is_allowed) && path.split('/').all(|word| !word.is_empty());
+        if is_name { Ok(Self(name.to_owned())) } else { Err(InvalidName(name.to_owned())) }
+    }
+}
+
+impl fmt::Display for TunnelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name that F5's documents use.
+impl Default for TunnelName {
+    fn default() -> Self {
+        Self("cilium".to_owned())
+    }
+}
+
+/// A tunnel self IP that no command would contain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnusedSelfIp {
+    #[error("{0} is in no VTEP CIDR")]
+    Outside(Ipv4Addr),
+    #[error("{0} is the second address in {1}, and a tunnel has one self IP")]
+    Second(Ipv4Addr, Ipv4Net),
+}
+
 /// Values that the configuration lacks.
 #[derive(Clone, Debug, Default)]
 pub struct SiteValues {
@@ -60,8 +106,30 @@ pub struct SiteValues {
     pub pod_cidrs: Vec<Ipv4Net>,
     /// Addresses of the nodes.
     pub nodes: Vec<Ipv4Addr>,
-    /// The tunnel's name on BIG-IP.
-    pub tunnel: String,
+    pub tunnel: TunnelName,
+}
+
+impl SiteValues {
+    /// Checks that each tunnel self IP belongs to one BIG-IP.
+    ///
+    /// # Errors
+    ///
+    /// The first self IP that belongs to none, or to one that already has another.
+    pub fn check(&self, spec: &Spec) -> Result<(), UnusedSelfIp> {
+        for &address in &self.self_ips {
+            let Some(vtep) = spec.vteps.iter().find(|vtep| vtep.cidr.contains(&address)) else {
+                return Err(UnusedSelfIp::Outside(address));
+            };
+            if self.self_ip(vtep.cidr).is_some_and(|first| first != address) {
+                return Err(UnusedSelfIp::Second(address, vtep.cidr));
+            }
+        }
+        Ok(())
+    }
+
+    fn self_ip(&self, cidr: Ipv4Net) -> Option<Ipv4Addr> {
+        self.self_ips.iter().copied().find(|address| cidr.contains(address))
+    }
 }
 
 /// Each BIG-IP of the configuration.
@@ -79,7 +147,7 @@ fn bigip(spec: &Spec, vtep: &Vtep, site: &SiteValues) -> BigIp {
         protocol: spec.tunnel.protocol.to_string(),
         port: spec.tunnel.port,
         key: VTEP_VNI,
-        self_ip: site.self_ips.iter().copied().find(|address| cidr.contains(address)),
+        self_ip: site.self_ip(cidr),
         pod_cidrs: site.pod_cidrs.clone(),
         fdb_records: site.nodes.iter().copied().map(FdbRecord::of_node).collect(),
         commands: Vec::new(),
@@ -89,7 +157,7 @@ fn bigip(spec: &Spec, vtep: &Vtep, site: &SiteValues) -> BigIp {
 }
 
 impl BigIp {
-    fn commands(&self, protocol: TunnelProtocol, tunnel: &str) -> Vec<String> {
+    fn commands(&self, protocol: TunnelProtocol, tunnel: &TunnelName) -> Vec<String> {
         let Self { local_address, network, port, key, self_ip, pod_cidrs, fdb_records, .. } = self;
         let kind = match protocol {
             TunnelProtocol::Vxlan => "vxlan",
@@ -105,7 +173,7 @@ impl BigIp {
                 network.prefix_len()
             ),
         ];
-        let route = |n: usize, cidr: &dyn std::fmt::Display| {
+        let route = |n: usize, cidr: &dyn fmt::Display| {
             format!("create net route {tunnel}_pods_{n} network {cidr} interface {tunnel}")
         };
         match pod_cidrs.as_slice() {
@@ -140,7 +208,7 @@ mod tests {
             self_ips: vec![[10, 1, 6, 34].into()],
             pod_cidrs: vec!["10.0.0.0/16".parse().expect("a CIDR")],
             nodes: vec![[10, 169, 72, 239].into()],
-            tunnel: "flannel_vxlan".into(),
+            tunnel: "flannel_vxlan".parse().expect("a name"),
         };
         let [first, second] = bigips(&spec(Tunnel::default()), &site).try_into().expect("two");
         assert_eq!(
@@ -160,9 +228,47 @@ mod tests {
     #[test]
     fn geneve_has_its_own_profile_and_port() {
         let tunnel = Tunnel { protocol: TunnelProtocol::Geneve, port: 6081 };
-        let site = SiteValues { tunnel: "cilium".into(), ..SiteValues::default() };
+        let site = SiteValues::default();
         let commands = bigips(&spec(tunnel), &site).remove(0).commands;
         assert_eq!(commands[0], "create net tunnels geneve cilium_geneve port 6081 flooding-type multipoint");
         assert!(commands[3].contains("network <pod CIDR>"), "{commands:?}");
+    }
+
+    #[test]
+    fn a_name_is_one_word_for_tmsh() {
+        for name in ["cilium", "flannel_vxlan", "/Common/cilium-1.18", "folder/tunnel", "T"] {
+            assert_eq!(name.parse::<TunnelName>().map(|name| name.to_string()).as_deref(), Ok(name));
+        }
+        let others = [
+            "",
+            "a b; run util bash",
+            "1st",
+            "_x",
+            "-x",
+            "/",
+            "/Common/",
+            "a//b",
+            "a\nb",
+            "a{b",
+            "tünnel",
+            "a;b",
+            "$x",
+        ];
+        for name in others {
+            assert_eq!(name.parse::<TunnelName>(), Err(InvalidName(name.to_owned())));
+        }
+    }
+
+    #[test]
+    fn each_self_ip_belongs_to_one_bigip() {
+        let check = |self_ips: &[[u8; 4]]| {
+            let self_ips = self_ips.iter().copied().map(Ipv4Addr::from).collect();
+            SiteValues { self_ips, ..SiteValues::default() }.check(&spec(Tunnel::default()))
+        };
+        assert_eq!(check(&[]), Ok(()));
+        assert_eq!(check(&[[10, 1, 5, 34], [10, 1, 6, 34], [10, 1, 6, 34]]), Ok(()));
+        assert_eq!(check(&[[10, 1, 6, 34], [10, 9, 9, 9]]), Err(UnusedSelfIp::Outside([10, 9, 9, 9].into())));
+        let second = UnusedSelfIp::Second([10, 1, 6, 35].into(), "10.1.6.0/24".parse().expect("a CIDR"));
+        assert_eq!(check(&[[10, 1, 6, 34], [10, 1, 6, 35]]), Err(second));
     }
 }

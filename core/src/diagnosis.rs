@@ -49,6 +49,8 @@ pub struct Evidence<'a> {
     pub vtep: &'a Vtep,
     /// Its name, if it comes from a custom resource: then the far end may be no BIG-IP.
     pub name: Option<&'a str>,
+    /// The agent runs in a pod: a hint about a setting also names the chart's value.
+    pub in_pod: bool,
     pub tunnel: Tunnel,
     /// The differences between the running Cilium and the configuration.
     pub differences: &'a [Difference],

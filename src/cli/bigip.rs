@@ -2,9 +2,9 @@
 
 use std::{io::Write, net::Ipv4Addr, process::ExitCode};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use vtep_core::{
-    bigip::{BigIp, SiteValues, bigips},
+    bigip::{BigIp, SiteValues, TunnelName, bigips},
     config::{effective::effective, parse::parse_within},
 };
 
@@ -28,8 +28,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     self_ip: Vec<Ipv4Addr>,
     /// The tunnel's name on BIG-IP, as CIS knows it (`--cilium-name`).
-    #[arg(long, value_name = "NAME", default_value = "cilium")]
-    tunnel: String,
+    #[arg(long, value_name = "NAME", default_value_t)]
+    tunnel: TunnelName,
     /// Text for people, or JSON for programs.
     #[arg(short, long, value_enum, default_value = "text")]
     output: Format,
@@ -37,7 +37,7 @@ pub(super) struct Args {
 
 /// # Errors
 ///
-/// The configuration cannot be read, or has no valid VTEP.
+/// The configuration cannot be read, or has no valid VTEP, or a tunnel self IP belongs to none.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let surroundings = args.surroundings.surroundings();
     let Given { document, node_configs, .. } = args.input.read(surroundings.clone())?;
@@ -59,6 +59,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         nodes: surroundings.node_addresses.iter().copied().collect(),
         tunnel: args.tunnel.clone(),
     };
+    site.check(&spec).context("--self-ip")?;
     let bigips = bigips(&spec, &site);
     let mut out = std::io::stdout().lock();
     match args.output {
@@ -68,7 +69,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(out: &mut impl Write, bigip: &BigIp, tunnel: &str) -> std::io::Result<()> {
+fn print(out: &mut impl Write, bigip: &BigIp, tunnel: &TunnelName) -> std::io::Result<()> {
     let BigIp { local_address, network, mac, commands, .. } = bigip;
     writeln!(out, "# BIG-IP {local_address}, tunnel network {network}")?;
     commands.iter().try_for_each(|command| writeln!(out, "{command}"))?;

@@ -33,7 +33,7 @@ use super::{
     snapshot::{self, NO_CONFIGURATION, Snapshot},
 };
 use crate::{
-    k8s::events::Queue,
+    k8s::{self, events::Queue},
     liveness::Liveness,
     tasks::{
         monitor::{self, AgentState},
@@ -165,6 +165,7 @@ async fn observe(
         started_at: Timestamp::now(),
         fitness,
         runbook: RUNBOOK.to_owned(),
+        in_pod: k8s::in_pod(),
     };
     let (identity, events) = (Arc::new(identity), Queue::default());
     let state = AgentState { identity, config, facts, datapath, probes, diagnoses, events };

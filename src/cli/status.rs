@@ -1,15 +1,16 @@
 //! `vtep-agent status`: prints the status of the running agent as a table.
 
 use std::{
+    cmp::Reverse,
     fmt::{self, Write as _},
-    io::Write as _,
+    io::{self, Write as _},
     process::ExitCode,
     time::Duration,
 };
 
 use anstyle::Style;
 use anyhow::{Context, anyhow, bail};
-use axum::body::Bytes;
+use axum::{body::Bytes, http::Uri};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use vtep_core::{
@@ -28,6 +29,9 @@ use super::{
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum length of an answer, in bytes.
 const LIMIT: usize = 4 << 20;
+/// What the columns rest on. Nothing has tested a pod's own packets: they also need a policy and a route that no probe uses. Where the tap
+/// sees a pod's packets answered, a VTEP's row is the place for it.
+const TESTED: &str = "tested from the node through each tunnel; not tested from a pod";
 /// The interval of `--watch`.
 const WATCH: Duration = Duration::from_secs(1);
 /// Moves the cursor home and clears the screen. `anstream` removes the sequence if the output is not a terminal.
@@ -59,29 +63,22 @@ pub struct Args {
 /// The answer cannot be printed. If the agent does not answer, the exit status is 2.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.schema {
-        std::io::stdout().write_all(SCHEMA.as_bytes())?;
+        io::stdout().write_all(SCHEMA.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     loop {
         let fetched = tokio::time::timeout(TIMEOUT, fetch(&args.url)).await;
         let fetched = fetched.context("it took too long").and_then(|fetched| fetched);
-        if args.watch {
-            anstream::stdout().write_all(CLEAR.as_bytes())?;
-        }
-        let code = match fetched {
-            Ok(status) => {
-                let text = match args.output {
-                    Format::Text => table(&status)?,
-                    Format::Json => serde_json::to_string_pretty(&status)? + "\n",
-                };
-                anstream::stdout().write_all(text.as_bytes())?;
-                if status.healthy() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-            }
-            Err(error) => {
-                writeln!(std::io::stderr(), "error: no answer from {}: {error:#}", args.url)?;
-                ExitCode::from(2)
-            }
+        let code = match &fetched {
+            Ok(status) if status.healthy() => ExitCode::SUCCESS,
+            Ok(_) => ExitCode::FAILURE,
+            Err(_) => ExitCode::from(2),
         };
+        match print(args, fetched) {
+            // The reader, such as `head`, has enough: that is the end of `--watch`.
+            Err(error) if is_closed(&error) => return Ok(if args.watch { ExitCode::SUCCESS } else { code }),
+            printed => printed?,
+        }
         if !args.watch {
             return Ok(code);
         }
@@ -89,10 +86,44 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn fetch(url: &str) -> anyhow::Result<Status> {
-    let uri = format!("{}/status", url.trim_end_matches('/'))
+fn print(args: &Args, fetched: anyhow::Result<Status>) -> anyhow::Result<()> {
+    let mut out = anstream::stdout();
+    if args.watch {
+        out.write_all(CLEAR.as_bytes())?;
+    }
+    match fetched {
+        Ok(status) => {
+            let text = match args.output {
+                Format::Text => table(&status)?,
+                Format::Json => serde_json::to_string_pretty(&status)? + "\n",
+            };
+            out.write_all(text.as_bytes())?;
+        }
+        Err(error) => writeln!(io::stderr(), "error: no answer from {}: {error:#}", args.url)?,
+    }
+    Ok(())
+}
+
+/// Nobody reads the output any more.
+fn is_closed(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The agent speaks plain HTTP and nothing else.
+fn status_uri(url: &str) -> anyhow::Result<Uri> {
+    const EXAMPLE: &str = "http://127.0.0.1:9808";
+    let uri: Uri = format!("{}/status", url.trim_end_matches('/'))
         .parse()
-        .context("not a URL; write e.g. http://127.0.0.1:9808")?;
+        .with_context(|| format!("not a URL; write e.g. {EXAMPLE}"))?;
+    match uri.scheme_str() {
+        Some("http") => Ok(uri),
+        Some("https") => bail!("the agent speaks plain HTTP: use http:// in place of https://"),
+        Some(_) | None => bail!("not an http:// URL; write e.g. {EXAMPLE}"),
+    }
+}
+
+async fn fetch(url: &str) -> anyhow::Result<Status> {
+    let uri = status_uri(url)?;
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     let answer = client.get(uri).await.context("failed to connect; is the agent running?")?;
     if !answer.status().is_success() {
@@ -115,12 +146,17 @@ fn table(status: &Status) -> Result<String, fmt::Error> {
     let mut out = String::new();
     header(&mut out, status)?;
     if !status.vteps.is_empty() {
-        let head =
-            format!("{:<18} {:<15} {:<13} {:>6} {:>6} {:>5} MAP", "VTEP", "ENDPOINT", "VERDICT", "ARP", "PING", "LOSS");
+        let names = ["VTEP", "ENDPOINT", "VERDICT", "ARP", "PING", "LOST"];
+        let [vtep, endpoint, verdict, arp, ping, lost] = names;
+        let head = format!("{vtep:<18} {endpoint:<15} {verdict:<13} {arp:>6} {ping:>6} {lost:>7} MAP");
         writeln!(out, "\n{}", paint(SOFT, head))?;
     }
-    for vtep in &status.vteps {
-        row(&mut out, vtep)?;
+    // Trouble first; otherwise the order of the configuration.
+    let mut vteps: Vec<_> = status.vteps.iter().collect();
+    vteps.sort_by_key(|vtep| Reverse(vtep.verdict.severity()));
+    vteps.iter().try_for_each(|vtep| row(&mut out, vtep))?;
+    if !vteps.is_empty() {
+        writeln!(out, "{}", paint(SOFT, TESTED))?;
     }
     for finding in status.config.findings.iter().filter(|finding| finding.severity > Severity::Info) {
         let (label, style) = match finding.severity {
@@ -164,7 +200,11 @@ fn header(out: &mut String, status: &Status) -> fmt::Result {
     below(out, cilium.config_error.as_slice())?;
     below(out, &cilium.reasons.iter().map(|reason| format!("restart it for {reason}")).collect::<Vec<_>>())?;
     let sync = if datapath.in_sync { paint(Style::new(), "in sync") } else { paint(BAD, "not in sync") };
-    writeln!(out, "datapath  {sync}, {} repairs", datapath.repairs_total)?;
+    let repairs = match datapath.repairs_total {
+        1 => "1 repair".to_owned(),
+        repairs => format!("{repairs} repairs"),
+    };
+    writeln!(out, "datapath  {sync}, {repairs}")?;
     below(out, &datapath.problems)
 }
 
@@ -182,13 +222,13 @@ fn row(out: &mut String, vtep: &VtepStatus) -> fmt::Result {
     };
     writeln!(
         out,
-        "{:<18} {:<15} {} {:>6} {:>6} {:>4.0}% {}",
+        "{:<18} {:<15} {} {:>6} {:>6} {:>7} {}",
         vtep.cidr.to_string(),
         vtep.endpoint.to_string(),
         paint(style, format!("{:<13}", vtep.verdict.to_string())),
         rtt(&vtep.probes.arp),
         rtt(&vtep.probes.icmp),
-        vtep.probes.icmp.loss * 100.0,
+        lost(&vtep.probes.icmp),
         vtep.datapath.state,
     )?;
     vtep.name.iter().try_for_each(|name| writeln!(out, "{}", paint(SOFT, fold(&format!("  {name}"), "  "))))?;
@@ -200,6 +240,12 @@ fn row(out: &mut String, vtep: &VtepStatus) -> fmt::Result {
         }
         (None, _) | (_, None) => Ok(()),
     }
+}
+
+/// Lost pings of the last ones; a share would not say of how many.
+fn lost(probe: &Probe) -> String {
+    let Probe { recent, recent_lost, .. } = probe;
+    if *recent > 0 { format!("{recent_lost}/{recent}") } else { "-".into() }
 }
 
 /// The round-trip time of an answered probe, or else its state; at most six columns.
@@ -228,6 +274,21 @@ mod tests {
     #[test]
     fn the_table_as_a_person_sees_it() -> fmt::Result {
         insta::assert_snapshot!(crate::cli::style::plain(&table(&Status::sample())?));
+        Ok(())
+    }
+
+    #[test]
+    fn trouble_comes_first_and_the_rest_in_order() -> fmt::Result {
+        let mut status = Status::sample();
+        let more = |n: u8, verdict| {
+            let cidr = format!("10.1.{n}.0/24").parse().expect("a CIDR");
+            VtepStatus { cidr, verdict, cause: None, ..Status::sample().vteps[0].clone() }
+        };
+        status.vteps.extend([more(4, Verdict::Healthy), more(3, Verdict::Degraded)]);
+        let text = crate::cli::style::plain(&table(&status)?);
+        let rows = text.lines().filter(|line| line.starts_with("10.1.")).filter_map(|line| line.split(' ').next());
+        assert_eq!(rows.collect::<Vec<_>>(), ["10.1.5.0/24", "10.1.3.0/24", "10.1.6.0/24", "10.1.4.0/24"], "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80 || line.contains("https://")), "{text}");
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //!
 //! - `health`: `/livez` and `/readyz` for the kubelet, `/healthz` for people
 //! - `page`: the page at `/`, from memory
+//! - `runbook`: the runbook at `/runbook`, from memory
 //! - `metrics`: `/metrics`, in the format that the scraper asks for
 //! - `sse`: `/events`, the status as server-sent events
 //! - `response_cache`: a cache for rendered responses
@@ -11,6 +12,7 @@ mod health;
 pub mod metrics;
 mod page;
 mod response_cache;
+mod runbook;
 mod server;
 mod sse;
 
@@ -101,6 +103,7 @@ impl Server {
 fn router(sources: Sources) -> Router {
     Router::new()
         .route("/", get(page::page))
+        .route("/runbook", get(runbook::runbook))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/healthz", get(health::healthz))

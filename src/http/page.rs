@@ -60,7 +60,9 @@ pub(super) async fn page(headers: HeaderMap) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use vtep_core::diagnosis::{Cause, Hop};
+    use std::cmp::Reverse;
+
+    use vtep_core::diagnosis::{Cause, Hop, Verdict};
 
     use super::*;
 
@@ -72,6 +74,14 @@ mod tests {
         assert!(html.contains(STYLE) && script.contains("function draw("));
         assert!(policy.contains(&digest::base64(script)), "{policy}");
         assert!(!html.contains("/*style*/") && !html.contains("/*script*/") && !html.contains(NO_HOPS));
+    }
+
+    #[test]
+    fn the_most_urgent_verdict_comes_first() {
+        let mut verdicts = Verdict::ALL.to_vec();
+        verdicts.sort_by_key(|verdict| Reverse(verdict.severity()));
+        let urgency = format!("const URGENCY = {};", serde_json::json!(verdicts)).replace("\",\"", "\", \"");
+        assert!(SCRIPT.contains(&urgency), "page.js lacks {urgency}");
     }
 
     #[test]

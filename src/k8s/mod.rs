@@ -11,3 +11,9 @@ pub mod source;
 mod watch;
 mod watches;
 pub mod words;
+
+/// Whether this process runs in a pod: the kubelet sets the variable in each container.
+#[must_use]
+pub fn in_pod() -> bool {
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}

@@ -145,6 +145,7 @@ pub fn diagnose_each(
         let evidence = Evidence {
             vtep,
             name: view.names.get(&vtep.cidr).map(String::as_str),
+            in_pod: state.identity.in_pod,
             tunnel: spec.tunnel,
             differences: &differences,
             kernel: &kernel,

@@ -166,8 +166,13 @@ impl Prober {
             Event::Rewire => self.rewire(),
             Event::Arp((at, reply)) => {
                 let Some(address) = self.sockets.arp_address() else { return false };
-                let vteps = self.vteps.values_mut().filter(|probes| probes.vtep.endpoint == reply.endpoint);
-                vteps.for_each(|probes| probes.on_arp_reply(&reply, address, at));
+                // The answer is one of the frames that the tap has counted, so a report that has it also has the count.
+                let tap = self.tap.as_ref();
+                let flow = tap.and_then(|tap| tap.tunnel_flow(reply.endpoint, now, monotonic_ns()).ok()).flatten();
+                for probes in self.vteps.values_mut().filter(|probes| probes.vtep.endpoint == reply.endpoint) {
+                    probes.on_arp_reply(&reply, address, at);
+                    flow.clone().into_iter().for_each(|flow| probes.on_flow(flow));
+                }
             }
             Event::OwnReply((at, reply)) => {
                 self.vteps.values_mut().for_each(|probes| probes.on_own_reply(&reply, at));

@@ -169,11 +169,11 @@ impl Reconciler {
             applied: changes().count(),
             failed: maps.failures.len() + routes.map_or(0, |routes| routes.failures.len()),
         };
-        let repaired = maps.repairs.len() as u64 + routes.map_or(0, |routes| routes.repairs);
+        let repaired_routes = routes.map(|routes| routes.repairs.clone()).unwrap_or_default();
         if writes {
             self.routes.save().await;
         }
-        self.publish(&view, maps, repaired, observing, last_pass, start);
+        self.publish(&view, maps, &repaired_routes, observing, last_pass, start);
     }
 
     /// The reason why an agent in enforce mode does not write. The notifier logs why a node is not supported.

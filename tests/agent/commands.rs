@@ -66,6 +66,8 @@ fn probe_prints_the_ladder_and_writes_nothing() -> Result<()> {
         ensure!(words.contains(line), "no {line:?} in\n{words}");
     }
     ensure!(words.lines().any(|line| line.starts_with("  ✓ arp       10.1.6.34 in ")), "{words}");
+    // An answered request has brought a frame.
+    ensure!(words.matches("✓ seen").count() == 2 && !words.contains("no tunnel frame"), "{words}");
     lab.bigips[0].down()?;
     let output = probe(&["-o", "json"])?;
     let vteps: Value = serde_json::from_slice(&output.stdout)?;

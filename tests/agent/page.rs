@@ -5,15 +5,19 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use ipnet::Ipv4Net;
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use vtep_core::{
     config::{finding::Severity, truth::Truth, vtep_config::ObjectStatus},
     diagnosis::{Cause, Verdict},
-    report::status::Status,
+    report::status::{PathMtu, Status, Stream, VtepStatus},
+    tunnel::vtep_probes::ProbeState,
 };
 use vtep_lab::{Config, Lab};
 
@@ -26,6 +30,8 @@ struct Browser {
     child: Child,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
+    /// In place of the agent's own.
+    history: Option<Value>,
 }
 
 /// The page as a person and a checker see it.
@@ -41,6 +47,16 @@ struct Look {
     hops: usize,
     /// The length of each line of round trips, in its own units.
     lines: Vec<f64>,
+    /// Where each of them starts: 0 is ten minutes ago, 240 is now.
+    starts: Vec<f64>,
+    /// The height of each bar of lost pings; a full one has 44.
+    bars: Vec<f64>,
+    /// The VTEPs from top to bottom.
+    vteps: Vec<String>,
+    /// The number of VTEPs of which only one line is visible.
+    folded: usize,
+    /// The addresses of the links to the runbook.
+    runbooks: Vec<String>,
     images: usize,
     /// The browser's console messages.
     errors: Vec<String>,
@@ -62,7 +78,7 @@ impl Browser {
             .context("no Node.js: `make setup` brings it")?;
         let commands = child.stdin.take().context("a pipe")?;
         let answers = BufReader::new(child.stdout.take().context("a pipe")?);
-        Ok(Self { child, commands, answers })
+        Ok(Self { child, commands, answers, history: None })
     }
 
     fn ask(&mut self, command: &Value) -> Result<Value> {
@@ -79,11 +95,18 @@ impl Browser {
 
     /// Opens the page; with a status, it renders that one.
     fn open(&mut self, width: u32, scheme: &str, status: Option<&Status>) -> Result<Value> {
-        self.ask(&json!({"do": "open", "url": Self::url(), "width": width, "scheme": scheme, "status": status}))
+        let history = self.history.take();
+        let command = json!({"do": "open", "url": Self::url(), "width": width, "scheme": scheme, "status": status, "history": history});
+        self.history = history;
+        self.ask(&command)
     }
 
     fn url() -> String {
         format!("http://{LISTEN}/")
+    }
+
+    fn click(&mut self, selector: &str) -> Result<()> {
+        self.ask(&json!({"do": "click", "selector": selector})).map(drop)
     }
 
     fn wait(&mut self, text: &str) -> Result<()> {
@@ -139,13 +162,24 @@ fn healthy_and_then_gone_and_then_back() -> Result<()> {
     let lab = Lab::start()?;
     let mut agent = Agent::healthy(&lab)?;
     let mut browser = Browser::start(&lab)?;
-    let look = browser.views("healthy", None, "Both BIG-IPs reach the pods of worker-1")?;
+    let look = browser.views("healthy", None, "Both tunnels work from worker-1")?;
     ensure!(look.hops == 12 && look.troubled.is_empty() && look.title.starts_with('✓'), "{look:?}");
-    for seen in
-        ["10.1.6.0/24", "10.169.72.34", "VNI 2", "cilium_vxlan", "in-sync", "as configured", "BIG-IP reaches the pods"]
-    {
+    for seen in [
+        "10.1.6.0/24",
+        "10.169.72.34",
+        "VNI 2",
+        "cilium_vxlan",
+        "in-sync",
+        "as configured",
+        "tunnel works",
+        "last check",
+    ] {
         ensure!(look.text.contains(seen), "no {seen} in {}", look.text);
     }
+    // An echo from the node proves nothing about a pod.
+    ensure!(look.text.matches("not tested from a pod").count() == 2, "{}", look.text);
+    ensure!(look.text.contains("Tested from this node, not from a pod."), "{}", look.text);
+    ensure!(!look.text.contains("the pods") && !look.text.contains("in order"), "{}", look.text);
 
     browser.open(1280, "light", None)?;
     browser.wait("live")?;
@@ -169,19 +203,32 @@ fn trouble_is_named_where_it_is() -> Result<()> {
     let agent = Agent::healthy(&lab)?;
     let mut browser = Browser::start(&lab)?;
     browser.open(1280, "light", None)?;
-    browser.wait("Both BIG-IPs reach")?;
+    browser.wait("Both tunnels work")?;
     lab.bigips[0].down()?;
     // Without user input.
-    browser.wait("1 of 2 BIG-IPs reaches the pods of worker-1")?;
+    browser.wait("1 of 2 tunnels works from worker-1")?;
     let look = browser.look()?;
     ensure!(look.errors.is_empty() && look.troubled == ["Underlay"], "{look:?}");
     let hint = status(&agent)?.vteps[0].hint.clone().context("a hint")?;
-    ensure!(look.text.contains(&hint) && look.text.contains("endpoint-unreachable"), "no {hint} in {}", look.text);
+    ensure!(
+        look.text.matches(&hint).count() == 1 && look.text.contains("endpoint-unreachable"),
+        "{hint}: {}",
+        look.text
+    );
+    ensure!(look.text.contains("ping not answered for") && look.text.contains("pings lost"), "{}", look.text);
+    // Without an address of its own, the runbook is the agent's.
+    ensure!(look.runbooks == ["runbook#endpoint-unreachable"], "{:?}", look.runbooks);
+    let (code, runbook) = agent.get("/runbook")?.context("an answer")?;
+    ensure!(code == 200 && runbook.contains("<section id=\"endpoint-unreachable\">"), "{code}: {runbook}");
     browser.views("unreachable", None, "endpoint-unreachable")?;
+    let runbook = format!("{}runbook#endpoint-unreachable", Browser::url());
+    browser.ask(&json!({"do": "open", "url": runbook, "width": 390, "scheme": "dark"}))?;
+    browser.shot("runbook-390-dark")?;
+    ensure!(browser.look()?.headline == "Runbook: by cause", "another document");
     lab.bigips[0].up()?;
     agent.wait_for("healthy again", NOTICED_WITHIN, all_healthy)?;
     browser.open(390, "light", None)?;
-    browser.wait("Both BIG-IPs reach")?;
+    browser.wait("Both tunnels work")?;
     browser.wait("unreachable (endpoint-unreachable)")
 }
 
@@ -204,7 +251,9 @@ fn every_cause_has_its_place() -> Result<()> {
         browser.wait(&format!("do this about {cause}"))?;
         let look = browser.look().with_context(|| cause.to_string())?;
         ensure!(look.errors.is_empty() && look.troubled.len() == 1, "{cause}: {look:?}");
-        ensure!(look.headline.contains("of 2 BIG-IPs"), "{cause}: {}", look.headline);
+        ensure!(look.headline.contains("of 2 tunnels"), "{cause}: {}", look.headline);
+        ensure!(look.text.matches(&format!("do this about {cause}")).count() == 1, "twice: {}", look.text);
+        ensure!(look.runbooks == [format!("https://runbook.example.com#{cause}")], "{:?}", look.runbooks);
         browser.shot(&format!("cause-{cause}"))?;
     }
     // One cause has two verdicts: if ping was answered before, the VTEP is now unreachable.
@@ -214,16 +263,22 @@ fn every_cause_has_its_place() -> Result<()> {
     browser.open(1280, "light", Some(&status))?;
     browser.wait("the way back is lost")?;
     let look = browser.look()?;
-    ensure!(look.headline == "1 of 2 BIG-IPs reaches the pods of worker-1", "{}", look.headline);
+    ensure!(look.headline == "1 of 2 tunnels works from worker-1", "{}", look.headline);
 
     let mut status = real;
     (status.verdict, status.vteps[0].verdict) = (Verdict::Degraded, Verdict::Degraded);
     (status.vteps[0].cause, status.vteps[0].hint) = (Some(Cause::PacketLoss), Some("7 % are lost".into()));
     browser.views("degraded", Some(&status), "works, but not well")?;
     let look = browser.look()?;
-    ensure!(look.headline == "2 of 2 BIG-IPs reach the pods of worker-1, 1 of them not well", "{}", look.headline);
+    ensure!(look.headline == "2 of 2 tunnels work from worker-1, 1 of them not well", "{}", look.headline);
     ensure!(look.title.starts_with("! "), "{}", look.title);
     Ok(())
+}
+
+/// A point of the history, `ago` seconds before the newest.
+fn point(ago: u64, rtt_us: Option<u64>, received: u64, lost: u64) -> Value {
+    let at = Timestamp::UNIX_EPOCH + Duration::from_secs(1_000_000 - ago);
+    json!({"at": at, "rtt_us": rtt_us, "received": received, "lost": lost})
 }
 
 /// While BIG-IP's own frames show a working tunnel, the agent skips most rounds of probes: most points have no answer, and no loss.
@@ -234,11 +289,10 @@ fn round_trips_are_a_line_over_what_was_not_asked() -> Result<()> {
     let mut browser = Browser::start(&lab)?;
     let vtep = &status(&agent)?.vteps[0];
     let mut length = |points: &[(Option<u64>, u64)]| {
-        let point = |&(rtt_us, lost): &(Option<u64>, u64)| {
-            let received = u64::from(rtt_us.is_some());
-            json!({"at": "2026-01-01T00:00:00Z", "rtt_us": rtt_us, "received": received, "lost": lost})
-        };
-        let points: Vec<Value> = points.iter().map(point).collect();
+        let times = (0..points.len() as u64).rev().map(|n| 5 * n);
+        let point =
+            |((rtt_us, lost), ago): (&(Option<u64>, u64), u64)| point(ago, *rtt_us, u64::from(rtt_us.is_some()), *lost);
+        let points: Vec<Value> = points.iter().zip(times).map(point).collect();
         let history = json!({"changes": [], "vteps": [{"cidr": vtep.cidr, "points": points}]});
         browser.ask(&json!({"do": "open", "url": Browser::url(), "width": 1280, "history": history}))?;
         browser.wait("none since the agent started")?;
@@ -264,28 +318,29 @@ fn what_came_together_is_told_together() -> Result<()> {
     (status.config.stale, status.config.valid) = (true, false);
     status.config.findings[0].severity = Severity::Error;
     let at = "2026-01-01T00:00:00Z";
-    let change = |to: Value, repairs| {
+    let change = |to: Value, repairs, route_repairs| {
         let from = json!({"verdict": "healthy", "cause": null});
-        json!({"at": at, "cidr": "10.1.6.0/24", "from": from, "to": to, "repairs": repairs})
+        json!({"at": at, "cidr": "10.1.6.0/24", "from": from, "to": to, "repairs": repairs, "route_repairs": route_repairs})
     };
     let changes = [
-        change(json!({"verdict": "unreachable", "cause": "tunnel-silent"}), 1),
-        change(json!({"verdict": "healthy", "cause": null}), 2),
+        change(json!({"verdict": "unreachable", "cause": "tunnel-silent"}), 1, 0),
+        change(json!({"verdict": "healthy", "cause": null}), 2, 1),
+        change(json!({"verdict": "healthy", "cause": null}), 0, 3),
     ];
-    let point = |rtt_us: Option<u64>, received| json!({"at": at, "rtt_us": rtt_us, "received": received, "lost": 0});
     let vteps = [
-        json!({"cidr": "10.1.6.0/24", "points": [point(Some(100), 3), point(Some(500), 1)]}),
-        json!({"cidr": "10.1.5.0/24", "points": [point(None, 0)]}),
+        json!({"cidr": "10.1.6.0/24", "points": [point(5, Some(100), 3, 0), point(0, Some(500), 1, 0)]}),
+        json!({"cidr": "10.1.5.0/24", "points": [point(0, None, 0, 0)]}),
     ];
     let history = json!({"changes": changes, "vteps": vteps});
     let mut browser = Browser::start(&lab)?;
     browser.ask(&json!({"do": "open", "url": Browser::url(), "width": 1280, "status": status, "history": history}))?;
     for text in [
         "10.1.6.0/24: unreachable (tunnel-silent), was healthy; 1 repair of the map entry",
-        "10.1.6.0/24: 2 repairs of the map entry",
+        "10.1.6.0/24: 2 repairs of the map entry; 1 repair of routes and rules",
+        "10.1.6.0/24: 3 repairs of routes and rules",
         "mean 0.20 ms, worst 5 s 0.50 ms",
         "no ping",
-        "10.1.6.0/24: look at the tunnel. 1 error in cilium-config",
+        "10.1.6.0/24: tunnel-silent. 1 error in cilium-config",
     ] {
         browser.wait(text)?;
     }
@@ -302,9 +357,8 @@ fn a_vtep_with_a_name_is_called_by_it() -> Result<()> {
     let mut browser = Browser::start(&lab)?;
     let mut status = status(&agent)?;
     status.vteps[0].name = Some("vpc-gateway".into());
-    let look = browser.views("named", Some(&status), "Both VTEPs reach the pods of worker-1")?;
-    for seen in ["10.1.6.0/24 at 10.169.72.34", "vpc-gateway reaches the pods", "BIG-IP 10.169.72.36", "FDB on BIG-IP"]
-    {
+    let look = browser.views("named", Some(&status), "Both tunnels work from worker-1")?;
+    for seen in ["10.1.6.0/24 at 10.169.72.34", "vpc-gateway", "BIG-IP 10.169.72.36", "FDB on BIG-IP"] {
         ensure!(look.text.contains(seen), "no {seen} in {}", look.text);
     }
     status.vteps[1].name = Some("the-longest-name-of-an-endpoint-that-a-custom-resource-permits".into());
@@ -317,7 +371,7 @@ fn a_vtep_with_a_name_is_called_by_it() -> Result<()> {
         synced: Some(false),
     };
     status.config.objects = vec![object("gateways", true), object("others", false)];
-    let look = browser.views("all-named", Some(&status), "Both VTEPs reach the pods of worker-1")?;
+    let look = browser.views("all-named", Some(&status), "Both tunnels work from worker-1")?;
     ensure!(!look.text.contains("BIG-IP"), "{}", look.text);
     let source = "custom resources: cilium-config has no lists\nCiliumVTEPConfig/gateways (v2), not synced by Cilium";
     ensure!(look.text.contains(source) && !look.text.contains("others"), "{}", look.text);
@@ -345,6 +399,171 @@ fn a_vtep_with_a_name_is_called_by_it() -> Result<()> {
         "vpc-gateway (10.1.6.0/24): moved: 10.0.0.6 → 10.0.0.7; degraded, was healthy",
     ];
     ensure!(lines == expected, "{lines:?} in {}", look.text);
+    Ok(())
+}
+
+/// The status with this many VTEPs, all of them healthy.
+fn with_vteps(real: &Status, count: u8) -> Status {
+    let vtep = |n: u8| VtepStatus {
+        cidr: Ipv4Net::new([10, 1, n, 0].into(), 24).expect("24 is a prefix length"),
+        endpoint: [10, 169, 72, 30 + n].into(),
+        ..real.vteps[0].clone()
+    };
+    Status { vteps: (1..=count).map(vtep).collect(), ..real.clone() }
+}
+
+/// Also makes the screenshots of one VTEP and of eight.
+#[test]
+fn trouble_comes_first_and_many_healthy_vteps_are_folded() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let mut browser = Browser::start(&lab)?;
+    let real = status(&agent)?;
+    let points: Vec<_> =
+        (0..120).rev().map(|n| point(5 * n, Some(400 + n % 7 * 20), 5, u64::from(n % 50 == 9))).collect();
+    let track = |n: u8| json!({"cidr": format!("10.1.{n}.0/24"), "points": points});
+    browser.history = Some(json!({"changes": [], "vteps": (1..=8).map(track).collect::<Vec<_>>()}));
+    let look = browser.views("one", Some(&with_vteps(&real, 1)), "The tunnel works from worker-1")?;
+    ensure!(look.vteps.len() == 1 && look.folded == 0 && look.hops == 6, "{look:?}");
+    let look = browser.views("three", Some(&with_vteps(&real, 3)), "All 3 tunnels work from worker-1")?;
+    ensure!(look.vteps.len() == 3 && look.folded == 0, "{look:?}");
+    let look = browser.views("eight-healthy", Some(&with_vteps(&real, 8)), "All 8 tunnels work from worker-1")?;
+    ensure!(look.vteps.len() == 8 && look.folded == 8, "{look:?}");
+
+    let mut status = with_vteps(&real, 8);
+    for (n, cause) in [(3, Cause::PacketLoss), (6, Cause::TunnelSilent)] {
+        let vtep = &mut status.vteps[n];
+        (vtep.cause, vtep.verdict, vtep.hint) = (Some(cause), cause.verdict(), Some(format!("do this about {cause}")));
+    }
+    status.vteps[6].probes.icmp.state = ProbeState::Failed;
+    status.vteps[6].probes.arp.state = ProbeState::Failed;
+    status.verdict = Verdict::Unreachable;
+    let look = browser.views("eight", Some(&status), "7 of 8 tunnels work from worker-1, 1 of them not well")?;
+    let order = ["10.1.7.0/24", "10.1.4.0/24", "10.1.1.0/24", "10.1.2.0/24", "10.1.3.0/24", "10.1.5.0/24"];
+    ensure!(look.vteps[..6] == order && look.folded == 6, "{look:?}");
+    ensure!(look.troubled == ["BIG-IP", "Tunnel self IP"], "the hops without an answer: {:?}", look.troubled);
+    ensure!(look.text.contains("10.1.7.0/24: tunnel-silent; 10.1.4.0/24: packet-loss"), "{}", look.text);
+
+    // An opened one stays open while the page is drawn anew.
+    browser.open(1280, "light", Some(&with_vteps(&real, 8)))?;
+    browser.wait("All 8 tunnels work")?;
+    browser.click("summary")?;
+    browser.click("#utc")?;
+    browser.wait("VTEP map")?;
+    ensure!(browser.look()?.folded == 7, "the opened one is folded again");
+    Ok(())
+}
+
+/// A dead BIG-IP's values are those of some time ago. A state and the number beside it agree.
+#[test]
+fn old_values_are_dated_and_numbers_have_a_window() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let mut status = status(&agent)?;
+    let ago = |seconds: i64| Timestamp::now().checked_sub(SignedDuration::from_secs(seconds)).ok();
+    let vtep = &mut status.vteps[0];
+    (vtep.cause, vtep.verdict) = (Some(Cause::EndpointUnreachable), Verdict::Unreachable);
+    (vtep.hint, vtep.since) = (Some("look at it".into()), ago(700));
+    for probe in [&mut vtep.probes.underlay, &mut vtep.probes.arp, &mut vtep.probes.icmp] {
+        (probe.state, probe.answered_at, probe.observed_at) = (ProbeState::Failed, ago(720), ago(720));
+        (probe.recent, probe.recent_lost, probe.loss) = (97, 14, 0.14);
+    }
+    let stream = |vni, seconds| Stream { port: 8472, vni, mac: vtep.mac, packets: 7, last_seen_at: ago(seconds) };
+    vtep.seen.streams = vec![stream(2, 720), stream(68, 7200)];
+    for vtep in &mut status.vteps {
+        vtep.probes.path_mtu = PathMtu { state: ProbeState::Ok, inner_mtu: Some(1450) };
+    }
+    let probes = &mut status.vteps[1].probes;
+    (probes.arp.observed_at, probes.icmp.recent, probes.icmp.recent_lost) = (ago(-600), 100, 0);
+    status.verdict = Verdict::Unreachable;
+    let mut browser = Browser::start(&lab)?;
+    let look = browser.views("dead", Some(&status), "1 of 2 tunnels works from worker-1")?;
+    for seen in [
+        "ping not answered for 12 min",
+        "14 of the last 97 pings lost",
+        "MAC 00:50:56:a0:7d:d8, seen 12 min ago",
+        "VNI 2, UDP 8472, seen 12 min ago",
+        "VNI 68, UDP 8472, seen 2 h ago",
+        "none of the last 100 pings lost",
+        "(12 min): look at it.",
+    ] {
+        ensure!(look.text.contains(seen), "no {seen} in {}", look.text);
+    }
+    ensure!(!look.text.contains(" %") && look.troubled == ["Underlay"], "{look:?}");
+    // A MAC that was seen a moment ago has no date.
+    ensure!(look.text.contains("MAC 00:50:56:86:6b:28\n"), "{}", look.text);
+    // A size that passed before the outage says nothing now.
+    ensure!(look.text.matches("inner packets up to").count() == 1, "{}", look.text);
+    Ok(())
+}
+
+/// Before `/history` has arrived nothing is known; the graphs are as long as their labels say; one lost ping is no outage.
+#[test]
+fn graphs_show_what_their_labels_say() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let mut browser = Browser::start(&lab)?;
+    browser.ask(&json!({"do": "open", "url": Browser::url(), "width": 1280, "history": "never"}))?;
+    browser.wait("loading")?;
+    let look = browser.look()?;
+    ensure!(look.text.matches("loading").count() == 4 && !look.text.contains("no ping"), "{}", look.text);
+
+    let vtep = &status(&agent)?.vteps[0];
+    let mut look = |points: Vec<Value>| {
+        let history = json!({"changes": [], "vteps": [{"cidr": vtep.cidr, "points": points}]});
+        browser.ask(&json!({"do": "open", "url": Browser::url(), "width": 1280, "history": history}))?;
+        browser.wait("none since the agent started")?;
+        browser.look()
+    };
+    // Two minutes are a fifth of the graph, at its end.
+    let minutes = |minutes: u64| (0..minutes * 12).rev().map(|n| point(5 * n, Some(200), 5, 0)).collect();
+    let seen = look(minutes(2))?;
+    ensure!((190.0..194.0).contains(&seen.starts[0]) && (46.0..50.0).contains(&seen.lines[0]), "{seen:?}");
+    ensure!(
+        seen.text.contains("Round trip, last 10 minutes")
+            && seen.text.contains("none of 120 pings, recorded for 2 min"),
+        "{}",
+        seen.text
+    );
+    let seen = look(minutes(10))?;
+    ensure!(seen.starts[0] < 3.0 && !seen.text.contains("recorded for"), "{seen:?}");
+    // Older points are not drawn, and none of their pings is counted.
+    let seen = look([point(3600, Some(900), 5, 5)].into_iter().chain(minutes(10)).collect())?;
+    ensure!(seen.starts[0] < 3.0 && seen.bars.is_empty() && seen.text.contains("none of 600 pings"), "{seen:?}");
+    // The agent was away.
+    let seen = look(vec![point(300, Some(200), 5, 0), point(0, Some(200), 5, 0)])?;
+    ensure!(seen.lines[0] == 0.0, "a line over a time of which nothing is known: {seen:?}");
+
+    let full = 44.0;
+    let seen = look(vec![point(5, None, 0, 0), point(0, None, 0, 1)])?;
+    ensure!(seen.bars.len() == 1 && seen.bars[0] < full / 4.0, "the first lost ping of a start: {:?}", seen.bars);
+    let seen = look((0..4).rev().map(|n| point(5 * n, None, 0, 5)).collect())?;
+    ensure!(seen.bars == [full; 4], "an outage: {:?}", seen.bars);
+    // The same with a ping every ten seconds, once enough are lost.
+    let seen = look((0..12).rev().map(|n| point(5 * n, None, 0, n % 2)).collect())?;
+    ensure!(seen.bars.last() == Some(&full) && seen.bars[0] < full / 4.0, "a slow outage: {:?}", seen.bars);
+    Ok(())
+}
+
+/// An incident is written up elsewhere: a time has a date and a zone.
+#[test]
+fn times_have_date_and_zone_and_are_in_utc_on_request() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let mut status = status(&agent)?;
+    status.started_at = "2026-01-01T00:00:00Z".parse()?;
+    let state = |verdict: &str| json!({"verdict": verdict, "cause": null});
+    let change = json!({"at": "2026-06-30T22:30:00Z", "cidr": "10.1.6.0/24", "from": state("unknown"), "to": state("healthy"), "repairs": 0});
+    let history = json!({"changes": [change], "vteps": []});
+    let mut browser = Browser::start(&lab)?;
+    browser.ask(&json!({"do": "open", "url": Browser::url(), "width": 1280, "zone": "Europe/Berlin", "status": status, "history": history}))?;
+    browser.wait("2026-07-01 00:30:00 CEST")?;
+    let look = browser.look()?;
+    ensure!(look.errors.is_empty() && !look.text.contains("2026-06-30 22:30:00"), "{look:?}");
+    browser.click("#utc")?;
+    browser.wait("2026-06-30 22:30:00 UTC")?;
+    let look = browser.look()?;
+    ensure!(look.errors.is_empty() && !look.text.contains("CEST") && !look.text.contains(" CET"), "{look:?}");
     Ok(())
 }
 
@@ -390,9 +609,9 @@ fn a_page_without_live_events_asks() -> Result<()> {
     let mut browser = Browser::start(&lab)?;
     browser.open(1280, "light", None)?;
     browser.wait("asked every 5 s")?;
-    ensure!(browser.look()?.headline == "Both BIG-IPs reach the pods of worker-1", "a verdict");
+    ensure!(browser.look()?.headline == "Both tunnels work from worker-1", "a verdict");
     lab.bigips[0].down()?;
-    browser.wait("1 of 2 BIG-IPs reaches the pods of worker-1")?;
+    browser.wait("1 of 2 tunnels works from worker-1")?;
     drop(taken);
     browser.wait("live")
 }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use vtep_core::report::status::Status;
 use vtep_lab::{Lab, Vtep};
 
 use crate::{
     configured_lab::{ConfiguredLab, Source, with_each_source},
-    support::{Agent, HEALTHY_WITHIN, REPAIRED_WITHIN, all_healthy, bpftool, eventually, in_kernel},
+    support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, REPAIRED_WITHIN, all_healthy, bpftool, eventually, in_kernel},
 };
 
 const PIN: &str = "/sys/fs/bpf/tc/globals/cilium_vtep_map";
@@ -92,7 +94,7 @@ fn a_new_empty_map_is_filled(source: Source) -> Result<()> {
 #[test]
 fn host_routes_are_mended() -> Result<()> {
     let lab = Lab::start()?;
-    let _agent = Agent::healthy(&lab)?;
+    let agent = Agent::healthy(&lab)?;
     let route = "10.1.6.0/24 dev cilium_host scope link mtu 1450";
     let routes = || lab.node.ip("route show table 2021");
     ensure!(routes()?.contains("10.1.6.0/24") && routes()?.contains("mtu 1450"), "{}", routes()?);
@@ -102,13 +104,26 @@ fn host_routes_are_mended() -> Result<()> {
         let there = routes()?.contains(route)
             || routes()?.contains("10.1.6.0/24 dev cilium_host proto 113 scope link mtu 1450");
         Ok((there && lab.node.ip("rule show")?.contains("113:\tfrom all to 10.1.6.0/24 lookup 2021")).then_some(()))
+    })?;
+    // Both repairs are news of this VTEP, and not of its entry in the map.
+    let counted = |status: &Status| {
+        let [first, second] = [0, 1].map(|n| &status.vteps[n].datapath);
+        (first.repairs, first.route_repairs, second.route_repairs) == (0, 2, 0)
+    };
+    agent.wait_for("both are counted", NOTICED_WITHIN, counted)?;
+    eventually("both are among the changes", NOTICED_WITHIN, || {
+        let (_, history) = agent.get("/history")?.context("an answer")?;
+        let history: Value = serde_json::from_str(&history)?;
+        let changes = history["changes"].as_array().context("changes")?.clone();
+        let repaired = |change: &Value| change["route_repairs"].as_u64().filter(|_| change["cidr"] == "10.1.6.0/24");
+        Ok((changes.iter().filter_map(repaired).sum::<u64>() == 2).then_some(()))
     })
 }
 
 #[test]
 fn ciliums_missing_rule_is_restored_and_nothing_is_added() -> Result<()> {
     let lab = Lab::builder().l7_proxy(true).start()?;
-    let _agent = Agent::healthy(&lab)?;
+    let agent = Agent::healthy(&lab)?;
     let rule = "112:\tfrom all to 10.1.6.0/24 lookup 202";
     ensure!(lab.node.ip("rule show")?.contains(rule), "{}", lab.node.ip("rule show")?);
     lab.node.ip("rule del priority 112 to 10.1.6.0/24 lookup 202")?;
@@ -116,6 +131,8 @@ fn ciliums_missing_rule_is_restored_and_nothing_is_added() -> Result<()> {
         Ok(lab.node.ip("rule show")?.contains(rule).then_some(()))
     })?;
     ensure!(!lab.node.ip("rule show")?.contains("113:"), "Cilium routes them: {}", lab.node.ip("rule show")?);
+    let counted = |status: &Status| status.vteps.iter().map(|vtep| vtep.datapath.route_repairs).eq([1, 0]);
+    agent.wait_for("the repair is counted", NOTICED_WITHIN, counted)?;
     Ok(())
 }
 

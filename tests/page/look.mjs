@@ -1,8 +1,11 @@
 // Drives a headless Chromium for tests/agent/page.rs: each line of standard input is a command, each line of standard output its answer.
 //
-//   {"do": "open", "url": …, "width": …, "scheme": "light" | "dark", "status": {…}, "history": {…}}
-//                             opens a new page; a given status or history replaces the agent's, and a status also its live events
+//   {"do": "open", "url": …, "width": …, "scheme": "light" | "dark", "zone": …, "status": {…}, "history": {…}}
+//                             opens a new page; a given status or history replaces the agent's, and a status also its live events; the
+//                             history "never" is never answered
 //   {"do": "wait", "text": …} waits until the text is on the page
+//   {"do": "click", "selector": …}
+//                             clicks the first element there
 //   {"do": "hold", "selector": …}
 //                             selects the text there, and returns the part that is still selected after the page was drawn twice more
 //   {"do": "shot", "file": …} saves the whole page as PNG
@@ -23,9 +26,9 @@ const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", arg
 let context, page, errors, elsewhere;
 
 const commands = {
-  async open({ url, width, scheme, status, history }) {
+  async open({ url, width, scheme, zone, status, history }) {
     await context?.close();
-    context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme: scheme ?? "light", reducedMotion: "reduce" });
+    context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme: scheme ?? "light", reducedMotion: "reduce", timezoneId: zone });
     context.setDefaultTimeout(TIMEOUT);
     page = await context.newPage();
     [errors, elsewhere] = [[], []];
@@ -36,12 +39,17 @@ const commands = {
       await page.route("**/status", (route) => route.fulfill({ json: status }));
       await page.route("**/events", (route) => route.fulfill({ contentType: "text/event-stream", body: `retry: 60000\ndata: ${JSON.stringify(status)}\n\n` }));
     }
-    if (history) await page.route("**/history", (route) => route.fulfill({ json: history }));
+    if (history === "never") await page.route("**/history", () => {});
+    else if (history) await page.route("**/history", (route) => route.fulfill({ json: history }));
     const answer = await page.goto(url);
     return { code: answer.status(), headers: answer.headers() };
   },
   async wait({ text }) {
     await page.getByText(text).first().waitFor();
+    return {};
+  },
+  async click({ selector }) {
+    await page.locator(selector).first().click();
     return {};
   },
   async hold({ selector }) {
@@ -65,11 +73,17 @@ const commands = {
     const seen = await page.evaluate(() => ({
       title: document.title,
       headline: document.querySelector("h1").textContent,
-      text: document.body.innerText,
+      /* A number and its unit stay on one line. */
+      text: document.body.innerText.replaceAll("\u00a0", " "),
       overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
       troubled: [...document.querySelectorAll(".hop.failed h3")].map((hop) => hop.textContent),
       hops: document.querySelectorAll(".hop").length,
       lines: [...document.querySelectorAll(".rtt-line")].map((line) => line.getTotalLength()),
+      starts: [...document.querySelectorAll(".rtt-line")].map((line) => line.getBBox().x),
+      bars: [...document.querySelectorAll(".loss-bar")].map((bar) => Number(bar.getAttribute("height"))),
+      vteps: [...document.querySelectorAll(".vtep")].map((vtep) => vtep.id.replace("vtep-", "")),
+      folded: document.querySelectorAll("details:not([open])").length,
+      runbooks: [...document.querySelectorAll(".why a")].map((link) => link.getAttribute("href")),
       images: document.querySelectorAll("img").length,
     }));
     const violations = serious.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`);

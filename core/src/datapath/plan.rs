@@ -62,6 +62,22 @@ impl Op {
         }
     }
 
+    /// The CIDR of the route or rule that the operation changes, if it changes one.
+    #[must_use]
+    pub const fn route(&self) -> Option<Ipv4Net> {
+        match self {
+            Self::PutRoute { cidr, .. }
+            | Self::DeleteRoute { cidr, .. }
+            | Self::AddRule(HostRule { cidr, .. })
+            | Self::DeleteRule(HostRule { cidr, .. }) => Some(*cidr),
+            Self::ReplaceEntry { .. }
+            | Self::AddEntry { .. }
+            | Self::DeleteEntry { .. }
+            | Self::PutIpcache { .. }
+            | Self::DeleteIpcache { .. } => None,
+        }
+    }
+
     /// Whether it changes an entry of the VTEP map.
     #[must_use]
     pub const fn is_of_vtep_map(&self) -> bool {

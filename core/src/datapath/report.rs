@@ -95,6 +95,8 @@ pub struct DatapathReport {
     pub failures: Vec<Failure>,
     /// Repairs of drift since the start, per entry.
     pub repairs: BTreeMap<Ipv4Net, u64>,
+    /// Repairs of routes and rules since the start, per CIDR.
+    pub route_repairs: BTreeMap<Ipv4Net, u64>,
     /// Repairs of drift since the start, routes and rules included.
     pub repairs_total: u64,
     /// Entries that somebody keeps overwriting.
@@ -128,6 +130,7 @@ impl Default for DatapathReport {
             foreign_routes: Vec::new(),
             failures: Vec::new(),
             repairs: BTreeMap::new(),
+            route_repairs: BTreeMap::new(),
             repairs_total: 0,
             contended: BTreeMap::new(),
             backed_off: BTreeSet::new(),
@@ -180,6 +183,7 @@ impl DatapathReport {
             foreign_routes,
             failures,
             repairs,
+            route_repairs,
             repairs_total,
             contended,
             backed_off,
@@ -188,7 +192,7 @@ impl DatapathReport {
         (
             (model, pending, ipcache, ipcache_conflicts, over_capacity, observing, map_problem),
             (ipcache_problem, route_problem, refused, verify_only, foreign_routes),
-            (failures, repairs, repairs_total, contended, backed_off, last_pass.is_some()),
+            (failures, repairs, route_repairs, repairs_total, contended, backed_off, last_pass.is_some()),
         )
     }
 }

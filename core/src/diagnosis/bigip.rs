@@ -114,16 +114,18 @@ pub(super) fn no_return_path(evidence: &Evidence<'_>, now: Instant) -> Option<St
 pub(super) fn self_ip_unknown(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
     let (cidr, peer) = (evidence.vtep.cidr, evidence.peer_name());
     let address = if evidence.name.is_none() { "tunnel self IP" } else { "tunnel address" };
+    // Whoever installed the agent with the chart has no command line to change.
+    let setting = if evidence.in_pod { "the chart's probe.targets (--probe-target)" } else { "--probe-target" };
     match evidence.probes?.target {
         None => Some(format!(
-            "set --probe-target {cidr}=<{address}>: none is known, {peer} has not sent anything from inside {cidr} yet, and none \
+            "set {setting} {cidr}=<{address}>: none is known, {peer} has not sent anything from inside {cidr} yet, and none \
              has answered so far"
         )),
         Some(target)
             if evidence.is_tunnel_unanswered() && evidence.has_own_frames(now) && !evidence.has_target_answered() =>
         {
             Some(format!(
-                "check --probe-target {cidr}={}: it does not answer while {} sends through the tunnel; if it is the {address}, look \
+                "check {setting} {cidr}={}: it does not answer while {} sends through the tunnel; if it is the {address}, look \
                  for a filter on UDP port {} towards {peer}",
                 target.address,
                 evidence.peer(),

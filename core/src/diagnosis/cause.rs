@@ -39,16 +39,22 @@ impl Verdict {
         }
     }
 
-    /// The most severe verdict: a known failure before a degraded VTEP, and that before an unknown one.
+    /// How urgent it is: a known failure before a degraded VTEP, and that before an unknown one.
     #[must_use]
-    pub fn worst(of: impl IntoIterator<Item = Self>) -> Option<Self> {
-        of.into_iter().max_by_key(|verdict| match verdict {
+    pub const fn severity(self) -> u8 {
+        match self {
             Self::Healthy => 0,
             Self::Unknown => 1,
             Self::Degraded => 2,
             Self::Misconfigured => 3,
             Self::Unreachable => 4,
-        })
+        }
+    }
+
+    /// The most severe verdict.
+    #[must_use]
+    pub fn worst(of: impl IntoIterator<Item = Self>) -> Option<Self> {
+        of.into_iter().max_by_key(|verdict| verdict.severity())
     }
 }
 
@@ -147,11 +153,11 @@ registry! {
     WrongSource "wrong-source" = Entry::new(Misconfigured, Bigip, bigip::wrong_source).probed();
     VtepMacMismatch "vtep-mac-mismatch" = Entry::new(Misconfigured, Bigip, bigip::vtep_mac_mismatch).probed().based_on(bigip::last_arp_answer);
     EndpointUnreachable "endpoint-unreachable" = Entry::new(Unreachable, Underlay, wire::endpoint_unreachable).probed();
-    TunnelSilent "tunnel-silent" = Entry::new(Unreachable, Underlay, wire::tunnel_silent).probed();
+    TunnelSilent "tunnel-silent" = Entry::new(Unreachable, Bigip, wire::tunnel_silent).probed();
     ForeignInnerSource "foreign-inner-source" = Entry::new(Degraded, Bigip, bigip::foreign_inner_source).probed();
     NoReturnPath "no-return-path" = Entry::new(Degraded, SelfIp, bigip::no_return_path).probed();
     PathMtu "path-mtu" = Entry::new(Degraded, Underlay, wire::path_mtu).probed();
-    PacketLoss "packet-loss" = Entry::new(Degraded, Underlay, wire::packet_loss).probed().based_on(wire::last_loss);
+    PacketLoss "packet-loss" = Entry::new(Degraded, SelfIp, wire::packet_loss).probed().based_on(wire::last_loss);
     SelfIpUnknown "self-ip-unknown" = Entry::new(Unknown, SelfIp, bigip::self_ip_unknown).probed();
 }
 
@@ -162,7 +168,7 @@ impl Cause {
         self.entry().verdict
     }
 
-    /// The hop at which the page shows it.
+    /// The hop at which the page shows it: the one whose evidence is bad.
     #[must_use]
     pub const fn hop(self) -> Hop {
         self.entry().hop

@@ -39,6 +39,7 @@ use crate::{
 pub(super) struct Case {
     pub(super) vtep: Vtep,
     name: Option<&'static str>,
+    in_pod: bool,
     differences: Vec<Difference>,
     kernel: Kernel,
     facts: Facts,
@@ -75,6 +76,7 @@ impl Case {
         let mut case = Self {
             vtep,
             name: None,
+            in_pod: false,
             differences: Vec::new(),
             kernel: Kernel { release: "6.1.0".into(), supported: true, reasons: vec![] },
             facts: Facts {
@@ -238,9 +240,9 @@ impl Case {
     }
 
     pub(super) fn with_evidence<T>(&self, recovered: Option<Instant>, of: impl FnOnce(&Evidence<'_>) -> T) -> T {
-        let Self { vtep, name, differences, kernel, facts, datapath, probes } = self;
-        let (name, probes, tunnel) = (*name, Some(probes), Tunnel::default());
-        of(&Evidence { vtep, name, tunnel, differences, kernel, facts, datapath, probes, recovered })
+        let Self { vtep, name, in_pod, differences, kernel, facts, datapath, probes } = self;
+        let (name, in_pod, probes, tunnel) = (*name, *in_pod, Some(probes), Tunnel::default());
+        of(&Evidence { vtep, name, in_pod, tunnel, differences, kernel, facts, datapath, probes, recovered })
     }
 }
 

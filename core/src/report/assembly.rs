@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::status::{
     Bigip, Cilium, Config, Datapath, EntryState, Events, Identity, Intruder, LastPass, Observation, PathMtu, Probe,
-    Probes, Seen, Status, Tap, VtepDatapath, VtepStatus,
+    Probes, Seen, Status, Stream, Tap, VtepDatapath, VtepStatus,
 };
 use crate::{
     bigip::FdbRecord,
@@ -28,6 +28,9 @@ use crate::{
         window::ProbeWindow,
     },
 };
+
+/// An endpoint that invents ports and VNIs does not make the status longer than this.
+const STREAMS: usize = 8;
 
 /// The latest values that the loops have published.
 #[derive(Clone, Debug)]
@@ -46,7 +49,7 @@ impl Status {
     #[must_use]
     pub fn assemble(parts: &Parts<'_>, now: Instant, at: Timestamp) -> Self {
         let Parts { identity, view, facts, datapath, probes, diagnoses, events } = parts;
-        let Identity { node, mode, started_at, fitness, runbook } = identity;
+        let Identity { node, mode, started_at, fitness, runbook, in_pod: _ } = identity;
         let cilium_version = facts.as_ref().and_then(|facts| facts.version);
         let spec = view.as_ref().and_then(|view| view.effective.as_ref());
         let vteps = spec.iter().flat_map(|spec| &spec.vteps).map(|vtep| {
@@ -205,9 +208,10 @@ fn vtep_status(
         datapath: VtepDatapath {
             state: entry_state(datapath, cidr),
             repairs: datapath.repairs.get(&cidr).copied().unwrap_or(0),
+            route_repairs: datapath.route_repairs.get(&cidr).copied().unwrap_or(0),
             error: datapath.entry_error(cidr).map(str::to_owned),
         },
-        probes: probe_statuses(probes),
+        probes: probe_statuses(probes, now, at),
         seen: seen(probes.map(|probes| probes.flows.as_slice()).unwrap_or_default(), now, at),
     }
 }
@@ -215,7 +219,12 @@ fn vtep_status(
 fn observation(of: &diagnosis::Observation, now: Instant, at: Timestamp) -> Observation {
     let diagnosis::Observation { cause, what, seen } = *of;
     let age = now.saturating_duration_since(seen);
-    Observation { cause, what: what.to_owned(), seen_at: at.checked_sub(age).ok(), age_s: age.as_secs() }
+    Observation { cause, what: what.to_owned(), seen_at: wall_clock(seen, now, at), age_s: age.as_secs() }
+}
+
+/// The instant on the wall clock, given that it is `at` now.
+fn wall_clock(instant: Instant, now: Instant, at: Timestamp) -> Option<Timestamp> {
+    at.checked_sub(now.saturating_duration_since(instant)).ok()
 }
 
 fn entry_state(datapath: &DatapathReport, cidr: Ipv4Net) -> EntryState {
@@ -231,20 +240,26 @@ fn entry_state(datapath: &DatapathReport, cidr: Ipv4Net) -> EntryState {
     }
 }
 
-fn probe_statuses(probes: Option<&VtepProbes>) -> Probes {
+fn probe_statuses(probes: Option<&VtepProbes>, now: Instant, at: Timestamp) -> Probes {
+    let time = |instant: Instant| wall_clock(instant, now, at);
+    let probe = |state, window: &ProbeWindow| Probe {
+        answered_at: window.answered_at().and_then(time),
+        ..Probe::new(state, window)
+    };
     let target = probes.and_then(|probes| probes.target);
     let in_tunnel = |state: fn(&VtepProbes) -> ProbeState, window: fn(&VtepProbes) -> &ProbeWindow| Probe {
         target: target.map(|target| target.address),
         target_origin: target.map(|target| target.origin),
-        ..probes.map_or_else(Probe::none, |probes| Probe::new(state(probes), window(probes)))
+        ..probes.map_or_else(Probe::none, |probes| probe(state(probes), window(probes)))
     };
     Probes {
         underlay: probes.map_or_else(Probe::none, |probes| Probe {
             target: Some(probes.vtep.endpoint),
-            ..Probe::new(probes.underlay_state(), &probes.underlay)
+            ..probe(probes.underlay_state(), &probes.underlay)
         }),
         arp: Probe {
             observed_mac: probes.and_then(|probes| probes.observed_mac),
+            observed_at: probes.and_then(|probes| probes.observed_at).and_then(time),
             ..in_tunnel(VtepProbes::arp_state, |probes| &probes.arp)
         },
         path_mtu: probes.map_or_else(PathMtu::default, |probes| PathMtu {
@@ -264,11 +279,15 @@ impl Probe {
             target: None,
             target_origin: None,
             observed_mac: None,
+            observed_at: None,
+            answered_at: None,
             sent: window.sent,
             received: window.received,
             lost: window.lost_total,
             duplicates: window.duplicates,
             loss: window.loss(),
+            recent: window.recent() as u64,
+            recent_lost: window.lost() as u64,
             rtts: window.rtts,
             error: window.send_error.as_ref().map(ToString::to_string),
         }
@@ -281,11 +300,15 @@ impl Probe {
             target: None,
             target_origin: None,
             observed_mac: None,
+            observed_at: None,
+            answered_at: None,
             sent: 0,
             received: 0,
             lost: 0,
             duplicates: 0,
             loss: 0.0,
+            recent: 0,
+            recent_lost: 0,
             rtts: RttHistogram::default(),
             error: None,
         }
@@ -293,14 +316,23 @@ impl Probe {
 }
 
 fn seen(flows: &[Flow], now: Instant, at: Timestamp) -> Seen {
-    let newest = flows.iter().map(|flow| flow.last_seen).max();
+    let mut newest_first: Vec<_> = flows.iter().collect();
+    newest_first.sort_by_key(|flow| std::cmp::Reverse(flow.last_seen));
+    let stream = |flow: &&Flow| Stream {
+        port: flow.port,
+        vni: flow.vni,
+        mac: flow.inner_mac,
+        packets: flow.packets,
+        last_seen_at: wall_clock(flow.last_seen, now, at),
+    };
     Seen {
         packets: flows.iter().map(|flow| flow.packets).sum(),
         bytes: flows.iter().map(|flow| flow.bytes).sum(),
-        last_seen_at: newest.and_then(|newest| at.checked_sub(now.duration_since(newest)).ok()),
+        last_seen_at: newest_first.first().and_then(|newest| wall_clock(newest.last_seen, now, at)),
         vnis: distinct(flows, |flow| flow.vni),
         ports: distinct(flows, |flow| flow.port),
         macs: distinct(flows, |flow| flow.inner_mac),
+        streams: newest_first.iter().take(STREAMS).map(stream).collect(),
     }
 }
 
@@ -321,4 +353,33 @@ fn node_address(facts: Option<&Facts>) -> Option<Ipv4Addr> {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An endpoint that invents VNIs does not make the status longer, and each VNI has a date of its own.
+    #[test]
+    fn streams_are_dated_newest_first_and_bounded() {
+        let (now, at) = (Instant::now() + Duration::from_secs(100), Timestamp::UNIX_EPOCH + Duration::from_secs(100));
+        let flow = |vni: u32| Flow {
+            source: [10, 169, 72, 34].into(),
+            port: 8472,
+            vni,
+            packets: 1,
+            bytes: 100,
+            last_seen: now - Duration::from_secs(u64::from(vni)),
+            inner_mac: [2; 6].into(),
+            inner_source: None,
+            arp_sender: None,
+            foreign: None,
+        };
+        let flows: Vec<_> = [5, 3, 9, 1, 2, 4, 6, 7, 8, 10].map(flow).into();
+        let seen = seen(&flows, now, at);
+        let dated = |stream: &Stream| (u64::from(stream.vni), stream.last_seen_at.map(|at| at.as_second()));
+        assert!(seen.streams.iter().map(dated).eq((1..=8).map(|n: u64| (n, Some(100 - n as i64)))), "{seen:?}");
+        assert_eq!(seen.last_seen_at, seen.streams[0].last_seen_at);
+        assert_eq!((seen.packets, seen.vnis.len()), (10, 10));
+    }
 }

@@ -39,6 +39,8 @@ pub struct Change {
     pub to: State,
     /// Repairs of the map entry since the previous change.
     pub repairs: u64,
+    /// Repairs of routes and rules since the previous change.
+    pub route_repairs: u64,
     /// The configuration has another endpoint or MAC: a failover.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved: Option<Moved>,
@@ -85,6 +87,7 @@ struct Counters {
     rtt_sum: Duration,
     lost: u64,
     repairs: u64,
+    route_repairs: u64,
     state: Option<State>,
     place: Option<Place>,
     /// Nothing is known yet about the place that it moved to.
@@ -104,8 +107,12 @@ impl History {
         let (change, is_arrival) = track(&mut self.vteps, vtep.cidr).last.change(vtep, at);
         let move_of = |change: &&mut Change| change.cidr == vtep.cidr && change.moved.is_some();
         match self.changes.iter_mut().find(move_of).filter(|_| is_arrival) {
-            Some(moved) => (moved.to, moved.repairs) = (change.to, moved.repairs + change.repairs),
-            None if change.from != change.to || change.repairs > 0 || change.moved.is_some() => {
+            Some(moved) => {
+                moved.to = change.to;
+                moved.repairs += change.repairs;
+                moved.route_repairs += change.route_repairs;
+            }
+            None if change.is_one() => {
                 self.changes.truncate(CHANGES - 1);
                 self.changes.push_front(change);
             }
@@ -118,6 +125,12 @@ impl History {
         for vtep in &status.vteps {
             track(&mut self.vteps, vtep.cidr).note(vtep, at);
         }
+    }
+}
+
+impl Change {
+    fn is_one(&self) -> bool {
+        self.from != self.to || self.repairs + self.route_repairs > 0 || self.moved.is_some()
     }
 }
 
@@ -137,16 +150,18 @@ impl Counters {
         let from = self.state.replace(to).unwrap_or(to);
         let place = Place { endpoint: vtep.endpoint, mac: vtep.mac };
         let moved = self.place.replace(place).filter(|&from| from != place).map(|from| Moved { from, to: place });
-        let repairs = vtep.datapath.repairs.saturating_sub(self.repairs);
-        self.repairs = vtep.datapath.repairs;
+        let since = |now: u64, last: &mut u64| now.saturating_sub(std::mem::replace(last, now));
+        let repairs = since(vtep.datapath.repairs, &mut self.repairs);
+        let route_repairs = since(vtep.datapath.route_repairs, &mut self.route_repairs);
         let is_arrival = self.is_moving && moved.is_none() && (vtep.early || vtep.verdict == Verdict::Healthy);
         let is_moving = vtep.early && (self.is_moving || moved.is_some());
         if moved.is_some() {
             // The probes begin anew, and so do their counts.
-            *self = Self { repairs: self.repairs, state: self.state, place: self.place, ..Self::default() };
+            let Self { repairs, route_repairs, state, place, .. } = *self;
+            *self = Self { repairs, route_repairs, state, place, ..Self::default() };
         }
         self.is_moving = is_moving;
-        (Change { at, cidr: vtep.cidr, from, to, repairs, moved }, is_arrival)
+        (Change { at, cidr: vtep.cidr, from, to, repairs, route_repairs, moved }, is_arrival)
     }
 }
 
@@ -272,6 +287,19 @@ mod tests {
         history.note_changes(&at_place(6, healthy, None, 0), Timestamp::now());
         let expected = ["self-ip-unknown → healthy", "healthy → self-ip-unknown, 10.0.0.5 → 10.0.0.6"];
         assert_eq!(lines(&history), expected);
+    }
+
+    /// A rule that somebody deleted is news, too.
+    #[test]
+    fn repairs_of_routes_are_changes() {
+        let mut history = History::default();
+        let mut status = status(Verdict::Healthy, None, 0);
+        for route_repairs in [0, 2, 2, 3] {
+            status.vteps[0].datapath.route_repairs = route_repairs;
+            history.note_changes(&status, Timestamp::now());
+        }
+        let reported: Vec<_> = history.changes.iter().map(|change| (change.repairs, change.route_repairs)).collect();
+        assert_eq!(reported, [(0, 1), (0, 2)]);
     }
 
     /// From a place in trouble to one that works, and on before anything is known.

@@ -37,6 +37,8 @@ pub struct Identity {
     pub fitness: Arc<Fitness>,
     /// The place of the runbook: a URL or a path.
     pub runbook: String,
+    /// The agent runs in a pod, so a hint about a setting also names the chart's value.
+    pub in_pod: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -236,7 +238,11 @@ impl std::fmt::Display for EntryState {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VtepDatapath {
     pub state: EntryState,
+    /// Of the map entry, since the start.
     pub repairs: u64,
+    /// Of its routes and rules, since the start.
+    #[serde(default)]
+    pub route_repairs: u64,
     pub error: Option<String>,
 }
 
@@ -275,6 +281,12 @@ pub struct Probe {
     pub target_origin: Option<Origin>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub observed_mac: Option<Mac>,
+    /// When that MAC was seen last.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub observed_at: Option<Timestamp>,
+    /// When the last answer came; absent if none ever did.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub answered_at: Option<Timestamp>,
     pub sent: u64,
     pub received: u64,
     /// Not answered in time, or not sent.
@@ -283,6 +295,11 @@ pub struct Probe {
     pub duplicates: u64,
     /// Share of the last probes that were lost, 0 to 1.
     pub loss: f64,
+    /// Of the last `recent` probes, `recent_lost` were lost.
+    #[serde(default)]
+    pub recent: u64,
+    #[serde(default)]
+    pub recent_lost: u64,
     /// Round-trip times of all answers, only for `/metrics`.
     #[serde(skip)]
     pub rtts: RttHistogram,
@@ -300,6 +317,20 @@ pub struct Seen {
     pub vnis: Vec<u32>,
     pub ports: Vec<u16>,
     pub macs: Vec<Mac>,
+    /// The same per port and VNI, newest first, at most eight.
+    #[serde(default)]
+    pub streams: Vec<Stream>,
+}
+
+/// Tunnel frames with the same port and VNI.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Stream {
+    pub port: u16,
+    pub vni: u32,
+    /// Source MAC of the last inner frame.
+    pub mac: Mac,
+    pub packets: u64,
+    pub last_seen_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

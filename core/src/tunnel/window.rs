@@ -72,6 +72,8 @@ pub struct ProbeWindow {
     awaited: VecDeque<(u16, Instant)>,
     /// The last results, oldest first: `None` if it was answered, else when the loss was noticed.
     window: VecDeque<Option<Instant>>,
+    /// The results at the end of `window` between which none was dropped.
+    unbroken: usize,
     /// Answers in a row.
     answered_in_a_row: u32,
     /// Losses in a row.
@@ -85,6 +87,8 @@ pub struct ProbeWindow {
     unanswered_since: Option<Instant>,
     /// When the last loss was noticed.
     lost_at: Option<Instant>,
+    /// When the last answer came.
+    answered_at: Option<Instant>,
     pub sent: u64,
     pub received: u64,
     /// Not answered in time, or not sent.
@@ -109,6 +113,7 @@ impl ProbeWindow {
             contrary: 0,
             awaited: VecDeque::new(),
             window: VecDeque::new(),
+            unbroken: 0,
             answered_in_a_row: 0,
             lost_in_a_row: 0,
             longest_loss: 0,
@@ -116,6 +121,7 @@ impl ProbeWindow {
             interruptions: 0,
             unanswered_since: None,
             lost_at: None,
+            answered_at: None,
             sent: 0,
             received: 0,
             lost_total: 0,
@@ -203,6 +209,18 @@ impl ProbeWindow {
         self.interruptions
     }
 
+    /// The number of probes among which [`Self::lost`] were lost, without a gap up to the last one.
+    #[must_use]
+    pub fn recent(&self) -> usize {
+        self.unbroken
+    }
+
+    /// When the last answer came.
+    #[must_use]
+    pub fn answered_at(&self) -> Option<Instant> {
+        self.answered_at
+    }
+
     /// When the first probe after the last answer was sent; during an outage, the first probe of the outage.
     #[must_use]
     pub fn unanswered_since(&self) -> Option<Instant> {
@@ -238,6 +256,7 @@ impl ProbeWindow {
             Some(position) => {
                 let sent_at = self.awaited.remove(position).map_or(now, |(_, sent_at)| sent_at);
                 self.received += 1;
+                self.answered_at = Some(now);
                 let rtt = now.duration_since(sent_at);
                 self.rtt = Some(rtt);
                 self.rtts.observe(rtt);
@@ -284,6 +303,7 @@ impl ProbeWindow {
             self.window.pop_front();
         }
         self.window.push_back(lost);
+        self.unbroken = (self.unbroken + 1).min(WINDOW);
         self.lost_total += u64::from(!answered);
         self.answered_in_a_row = if answered { self.answered_in_a_row.saturating_add(1) } else { 0 };
         if answered && self.lost_in_a_row > 0 {
@@ -295,8 +315,9 @@ impl ProbeWindow {
         self.lost_in_a_row = if answered { 0 } else { self.lost_in_a_row.saturating_add(1) };
         self.longest_loss = self.longest_loss.max(self.lost_in_a_row);
         self.lost_from = if answered { None } else { self.lost_from.or(Some(now)) };
-        if self.answered_in_a_row >= QUIET_ANSWERS {
+        if self.answered_in_a_row >= QUIET_ANSWERS && self.lost() > 0 {
             self.window.retain(Option::is_none);
+            self.unbroken = QUIET_ANSWERS as usize;
         }
         let (agrees, threshold, other) = match self.state {
             WindowState::Ok => (answered, self.thresholds.raise, WindowState::Failed),
@@ -311,6 +332,7 @@ impl ProbeWindow {
                 // A past outage does not count as loss. A few losses in a row may be chance.
                 self.window.clear();
                 self.window.push_back(None);
+                self.unbroken = 1;
             }
             self.longest_loss = self.lost_in_a_row;
             self.state = other;
@@ -378,6 +400,30 @@ mod tests {
         let script = |answers: usize| format!("+-+-{}", "+".repeat(answers));
         assert_eq!(states(&script(29)).0.lost(), 2);
         assert_eq!(states(&script(30)).0.lost(), 0);
+    }
+
+    /// "2 of the last 31 were lost" is true of the last 31 probes.
+    #[test]
+    fn recent_losses_are_those_of_the_last_probes() {
+        let answers = |n: usize| "+".repeat(n);
+        let table = [
+            (String::new(), (0, 0)),
+            ("-".to_owned(), (1, 1)),
+            (answers(60) + "-", (1, 61)),
+            (format!("{}-{}", answers(60), answers(29)), (1, 90)),
+            // The loss has left the window, and with it the knowledge about the probes before.
+            (format!("{}-{}", answers(60), answers(30)), (0, 30)),
+            (format!("{}-{}--", answers(60), answers(35)), (2, 37)),
+            (answers(300) + "--", (2, 100)),
+            // An outage is over.
+            ("+------+++".to_owned(), (0, 1)),
+        ];
+        for (script, expected) in table {
+            let (window, _) = states(&script);
+            assert_eq!((window.lost(), window.recent()), expected, "{script}");
+            let last = script.chars().rev().take(window.recent()).filter(|step| *step == '-').count();
+            assert_eq!(last, window.lost(), "{script}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use vtep_core::{
 
 use super::{choices::Mode, source};
 use crate::{
-    logging,
+    k8s, logging,
     tasks::{
         prober,
         reconcile::{self, Lifeline},
@@ -132,6 +132,7 @@ impl Args {
             started_at: Timestamp::now(),
             fitness,
             runbook: self.runbook_url.clone(),
+            in_pod: k8s::in_pod(),
         }
     }
 }

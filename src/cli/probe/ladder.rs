@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use vtep_core::{
     diagnosis::Verdict,
-    report::status::{EntryState, Probe, Status, VtepStatus},
+    report::status::{EntryState, Probe, Seen, Status, VtepStatus},
     tunnel::vtep_probes::ProbeState,
 };
 
@@ -113,15 +113,26 @@ fn rungs(vtep: &VtepStatus) -> [Rung; 6] {
         // The agent measures the path MTU only while ping passes.
         is_decided: inner_mtu.is_some() || probes.icmp.state == ProbeState::Failed,
     };
-    let vnis: Vec<_> = seen.vnis.iter().map(ToString::to_string).collect();
-    let vnis = if vnis.is_empty() { "-".into() } else { vnis.join(", ") };
+    // An answer through the tunnel is a frame, too: the count follows within a second.
+    let is_answered = [&probes.arp, &probes.icmp].iter().any(|probe| probe.state == ProbeState::Ok);
+    let is_counted = probes.arp.state != ProbeState::Unsupported;
     let frames = Rung {
         name: "seen",
         holds: (seen.packets > 0).then_some(true),
-        detail: format!("{} frames, VNI {vnis}", seen.packets),
-        is_decided: path_mtu.is_decided,
+        detail: if is_counted { frames(seen) } else { "cannot be counted here".to_owned() },
+        is_decided: path_mtu.is_decided && (seen.packets > 0 || !is_answered || !is_counted),
     };
     [map, probe("underlay", &probes.underlay), arp, probe("icmp", &probes.icmp), path_mtu, frames]
+}
+
+/// The frames that the tap has counted, answers to these probes included.
+fn frames(seen: &Seen) -> String {
+    let vnis: Vec<_> = seen.vnis.iter().map(ToString::to_string).collect();
+    match seen.packets {
+        0 => "no tunnel frame from it".to_owned(),
+        1 => format!("1 tunnel frame from it, VNI {}", vnis.join(", ")),
+        packets => format!("{packets} tunnel frames from it, answers included, VNI {}", vnis.join(", ")),
+    }
 }
 
 fn holds(state: ProbeState) -> Option<bool> {
@@ -170,6 +181,23 @@ mod tests {
         let text = printed(|out| Ladder::default().finish(out, &status))?;
         assert_eq!(text.lines().next(), Some("vpc-gateway 10.1.6.0/24 at 10.169.72.34, 00:50:56:a0:7d:d8"));
         Ok(())
+    }
+
+    /// An answer through the tunnel and "no tunnel frame" cannot both be true: the round waits for the count.
+    #[test]
+    fn an_answer_is_a_frame_that_was_seen() {
+        let seen = |vtep: &VtepStatus| {
+            let [.., seen] = rungs(vtep);
+            (seen.is_decided, seen.detail)
+        };
+        let mut vtep = Status::sample().vteps.remove(0);
+        assert_eq!(seen(&vtep), (true, "4711 tunnel frames from it, answers included, VNI 2".to_owned()));
+        vtep.seen.packets = 0;
+        assert!(!seen(&vtep).0 && !has_told(&vtep));
+        (vtep.probes.arp.state, vtep.probes.icmp.state) = (ProbeState::Failed, ProbeState::Failed);
+        assert_eq!(seen(&vtep), (true, "no tunnel frame from it".to_owned()));
+        (vtep.probes.arp.state, vtep.probes.icmp.state) = (ProbeState::Unsupported, ProbeState::Ok);
+        assert_eq!(seen(&vtep), (true, "cannot be counted here".to_owned()));
     }
 
     /// Step by step, the ladder prints the same lines as at once, and each rung once.

@@ -26,7 +26,7 @@ impl Reconciler {
         &mut self,
         view: &View,
         maps: MapsPass,
-        repaired: u64,
+        repaired_routes: &[Op],
         observing: Option<String>,
         last_pass: Pass,
         now: Instant,
@@ -48,8 +48,9 @@ impl Reconciler {
             foreign_routes: routes.observed.decision.foreign.iter().map(ToString::to_string).collect(),
             pending: [observed.decision.plan, routes.observed.decision.plan.clone()].concat(),
             failures: [failures, routes.failures.clone()].concat(),
-            repairs: self.count_repairs(view, &repairs),
-            repairs_total: self.current.repairs_total + repaired,
+            repairs: count(view, &self.current.repairs, repairs.iter().filter_map(Op::entry)),
+            route_repairs: count(view, &self.current.route_repairs, repaired_routes.iter().filter_map(Op::route)),
+            repairs_total: self.current.repairs_total + (repairs.len() + repaired_routes.len()) as u64,
             contended: self.maps.contention.contended(now),
             backed_off: self.maps.contention.backed_off(now),
             last_pass: Some(last_pass),
@@ -63,17 +64,6 @@ impl Reconciler {
             differs
         });
         self.current = report;
-    }
-
-    /// Counts the repairs since the start for each entry of the current configuration.
-    fn count_repairs(&self, view: &View, repairs: &[Op]) -> BTreeMap<Ipv4Net, u64> {
-        let wanted: BTreeSet<_> = view.effective.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect();
-        let mut counts = self.current.repairs.clone();
-        for cidr in repairs.iter().filter_map(Op::entry) {
-            *counts.entry(cidr).or_default() += 1;
-        }
-        counts.retain(|cidr, _| wanted.contains(cidr));
-        counts
     }
 
     /// Logs each new state once, not in every pass.
@@ -103,4 +93,19 @@ impl Reconciler {
             warn!(%cidr, inside, "Cilium has pods or nodes inside this VTEP's network");
         }
     }
+}
+
+/// Adds repairs to the counts since the start, for each VTEP of the current configuration.
+fn count(
+    view: &View,
+    before: &BTreeMap<Ipv4Net, u64>,
+    repaired: impl Iterator<Item = Ipv4Net>,
+) -> BTreeMap<Ipv4Net, u64> {
+    let wanted: BTreeSet<_> = view.effective.iter().flat_map(|spec| &spec.vteps).map(|vtep| vtep.cidr).collect();
+    let mut counts = before.clone();
+    for cidr in repaired {
+        *counts.entry(cidr).or_default() += 1;
+    }
+    counts.retain(|cidr, _| wanted.contains(cidr));
+    counts
 }

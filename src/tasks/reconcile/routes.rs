@@ -61,8 +61,8 @@ pub struct RoutesPass {
     pub observed: Observed,
     pub done: Vec<Op>,
     pub failures: Vec<Failure>,
-    /// The number of operations in `done` that undo a change by another program.
-    pub repairs: u64,
+    /// The operations in `done` that undo a change by another program.
+    pub repairs: Vec<Op>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -133,13 +133,13 @@ impl RoutesReconciler {
             self.adopt(&observed.decision.adopt);
             observed = self.observe(inputs, ipcache_seen).await;
         }
-        let (mut done, mut failures, mut repairs) = (Vec::new(), Vec::new(), 0);
+        let (mut done, mut failures, mut repairs) = (Vec::new(), Vec::new(), Vec::new());
         let due = if writes { self.due(&observed.decision, inputs.view, now) } else { Vec::new() };
         if !due.is_empty() {
             (done, failures) = self.write_all(due).await;
             let Decision { desired, retain, .. } = &observed.decision;
             if is_same_map {
-                repairs = self.repairs.among(desired, retain, &done).count() as u64;
+                repairs = self.repairs.among(desired, retain, &done).copied().collect();
             }
             // The second observation verifies the writes: its plan must be empty.
             observed = self.observe(inputs, ipcache_seen).await;

@@ -132,7 +132,18 @@ pub(super) const FAULTS: &[Row] = &[
         },
         Some(Cause::SelfIpUnknown),
         Verdict::Unknown,
-        "--probe-target 10.1.6.0/24=",
+        "set --probe-target 10.1.6.0/24=",
+    ),
+    (
+        "no self IP, and the agent is in a pod",
+        |case| {
+            case.in_pod = true;
+            case.probes.target = None;
+            case.probes.arp = case.probes.underlay.clone();
+        },
+        Some(Cause::SelfIpUnknown),
+        Verdict::Unknown,
+        "set the chart's probe.targets (--probe-target) 10.1.6.0/24=",
     ),
 ];
 

@@ -132,6 +132,19 @@ pub(super) const FAULTS: &[Row] = &[
     ),
 ];
 
+/// The page paints a fault on the hop whose evidence is bad. The search for the path MTU is shown at the underlay.
+#[test]
+fn a_fault_is_not_on_an_underlay_that_answers() {
+    for (name, inject, cause, ..) in FAULTS {
+        let mut case = Case::healthy();
+        inject(&mut case);
+        let answers = case.probes.underlay_state() == ProbeState::Ok;
+        let Some(cause) = cause.filter(|cause| answers && *cause != Cause::PathMtu) else { continue };
+        assert_ne!(cause.hop(), Hop::Underlay, "{name}: {cause}");
+    }
+    assert_eq!(Cause::TunnelSilent.hop(), Hop::Bigip);
+}
+
 #[test]
 fn each_fault_of_the_network_is_named() {
     assert_named(FAULTS);

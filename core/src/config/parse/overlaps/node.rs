@@ -42,7 +42,7 @@ pub(super) fn connected(cidr: Ipv4Net, surroundings: &Surroundings) -> Option<Co
         )
     };
     let remedy = format!(
-        "{OWN_NETWORK}; if that network is unused (like docker0 on many nodes), the agent's --allow-overlap {cidr} allows it"
+        "{OWN_NETWORK}; if that network is unused (like docker0 on many nodes), the agent's --allow-overlap {cidr} (in the chart: allowOverlap) allows it"
     );
     Some(allowed(Complaint::new(Rule::VtepCidrOverlapsConnected, problem, remedy), cidr, surroundings))
 }
@@ -72,7 +72,7 @@ pub(super) fn ipcache(cidr: Ipv4Net, surroundings: &Surroundings) -> Option<Comp
         "{cidr} is in use: Cilium's ipcache has {shown}{more}, and their traffic would go to the BIG-IP instead"
     );
     let remedy = format!(
-        "{OWN_NETWORK}; if you know that the entry is stale, the agent's --allow-overlap {cidr} allows the overlap"
+        "{OWN_NETWORK}; if you know that the entry is stale, the agent's --allow-overlap {cidr} (in the chart: allowOverlap) allows the overlap"
     );
     Some(allowed(Complaint::new(Rule::VtepCidrOverlapsIpcache, problem, remedy), cidr, surroundings))
 }
