@@ -192,16 +192,22 @@ const ICMP: usize = 2;
 
 /// The probes of which the cause says that none is answered.
 fn silent(cause: Cause) -> &'static [usize] {
-    use Cause::{
-        EndpointNoRoute, EndpointUnreachable, ForeignInnerSource, PacketLoss, PathMtu, SelfIpUnknown, TunnelSilent,
-        VtepMacMismatch,
-    };
+    use Cause::*;
     match cause {
         EndpointNoRoute | EndpointUnreachable => &[BESIDE, ARP, ICMP],
         TunnelSilent => &[ARP, ICMP],
-        ForeignInnerSource | PacketLoss | PathMtu | SelfIpUnknown | VtepMacMismatch => &[],
-        _ if cause.is_probed() => &[ICMP],
-        _ => &[],
+        WrongUdpPort | WrongVni | WrongSource | NoReturnPath => &[ICMP],
+        VtepMacMismatch | ForeignInnerSource | PathMtu | PacketLoss | SelfIpUnknown => &[],
+        NodeKernelUnsupported
+        | CiliumNotRunning
+        | CiliumDeviceDown
+        | CiliumBrokenRelease
+        | CiliumArpZeroMac
+        | CiliumVtepDisabled
+        | CiliumRestartRequired
+        | DatapathMissing
+        | DatapathContended
+        | VtepCidrInUse => &[],
     }
 }
 
