@@ -346,7 +346,7 @@ impl Prober {
     /// Searches for self IPs that are neither configured nor learned.
     fn sweep(&mut self, now: Instant) {
         let unknown = self.vteps.values().filter(|probes| probes.wants_target() && probes.heard);
-        let unknown: Vec<_> = unknown.map(|probes| probes.vtep.cidr).collect();
+        let unknown: Vec<_> = unknown.map(|probes| (probes.vtep.cidr, probes.is_alive())).collect();
         for probes in self.vteps.values_mut() {
             probes.swept = self.sweep.is_done(probes.vtep.cidr);
         }
@@ -355,7 +355,7 @@ impl Prober {
         }
         let Some((cidr, address)) = self.sweep.turn(&unknown, now) else { return };
         if let Some(probes) = self.vteps.get(&cidr) {
-            // If this request fails, the next sweep asks again in an hour.
+            // If this request fails, the next sweep asks again.
             let _ = self.sockets.ask_arp(self.tunnel, probes.vtep.endpoint, address);
         }
     }

@@ -188,6 +188,12 @@ impl VtepProbes {
         self.target.is_none() || (self.is_unconfirmed() && self.arp.state() == WindowState::Failed)
     }
 
+    /// Whether the endpoint answers beside the tunnel, or sends frames.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.underlay.state() == WindowState::Ok || !self.flows.is_empty()
+    }
+
     /// Whether the target is from before the restart and has not answered since.
     fn is_unconfirmed(&self) -> bool {
         let is_remembered = self.target.is_some_and(|target| target.origin == Origin::Remembered);
