@@ -305,7 +305,7 @@ fn run(fault: &Fault, lab: &mut ConfiguredLab, agent: &Agent) -> Result<Row> {
 
 /// The changes of the first VTEP's verdict since then, oldest first. A repair or a move alone is none.
 fn sequence(agent: &Agent, since: Timestamp) -> Result<Vec<String>> {
-    let changes = history::changes(agent)?;
+    let changes = history::changes_to_health(agent)?;
     let at = |change: &Value| change["at"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
     let is_new = |change: &&Value| at(change).is_some_and(|at| at >= since);
     let is_verdict = |change: &&Value| {

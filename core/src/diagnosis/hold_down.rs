@@ -86,6 +86,7 @@ struct Counts {
 
 #[derive(Clone, Debug, Default)]
 struct Outages {
+    cause: Option<Cause>,
     /// The probe window's count of interruptions so far.
     seen: Option<u64>,
     count: u64,
@@ -181,6 +182,9 @@ impl HoldDown {
         if was_fault && verdict == Verdict::Healthy {
             self.recovered = Some(now);
         }
+        if cause.is_some() {
+            self.outages.of(cause);
+        }
         self.left = None;
         Diagnosis { since: candidate.at, ..shown }
     }
@@ -196,8 +200,8 @@ fn silent(cause: Cause) -> &'static [usize] {
     match cause {
         EndpointNoRoute | EndpointUnreachable => &[BESIDE, ARP, ICMP],
         TunnelSilent => &[ARP, ICMP],
-        WrongUdpPort | WrongVni | WrongSource | NoReturnPath => &[ICMP],
-        VtepMacMismatch | ForeignInnerSource | PathMtu | PacketLoss | SelfIpUnknown => &[],
+        WrongUdpPort | WrongVni | NoReturnPath => &[ICMP],
+        WrongSource | VtepMacMismatch | ForeignInnerSource | PathMtu | PacketLoss | SelfIpUnknown => &[],
         NodeKernelUnsupported
         | CiliumNotRunning
         | CiliumDeviceDown
@@ -230,6 +234,13 @@ impl Counts {
 }
 
 impl Outages {
+    /// The outages have this cause. Those with another one are over.
+    fn of(&mut self, cause: Option<Cause>) {
+        if self.cause != cause {
+            *self = Self { cause, seen: self.seen, ..Self::default() };
+        }
+    }
+
     /// Counts the outages that ended since the last call.
     fn note(&mut self, evidence: &Evidence<'_>, at: Timestamp, now: Instant) {
         let interruptions = evidence.probes.map_or(0, |probes| probes.icmp.interruptions());
