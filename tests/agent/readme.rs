@@ -66,10 +66,13 @@ fn run(lab: &Lab, agent: &Agent, command: &str) -> Result<String> {
     Ok(body)
 }
 
-/// The words without times and the kernel's release.
+/// The words without times, counts of pings and the kernel's release.
 fn mask(text: &str) -> Vec<Vec<String>> {
+    let is_count =
+        |word: &str| word.split_once('/').is_some_and(|(a, b)| a.parse::<u8>().is_ok() && b.parse::<u8>().is_ok());
     let word = |word: &str| match word.strip_suffix("ms") {
         Some(number) if number.parse::<f64>().is_ok() => "<time>".to_owned(),
+        Some(_) | None if is_count(word) => "<count>".to_owned(),
         Some(_) | None => word.to_owned(),
     };
     let line = |line: &str| match line.trim_start_matches("ok ").trim_start().strip_prefix("kernel ") {
