@@ -7,8 +7,9 @@ pub const VTEP_VNI: u32 = 2;
 /// How many endpoints and networks the tap can match: twice as many as `cilium_vtep_map` holds.
 pub const TARGETS_MAX: usize = 16;
 
-/// The size of the map `FLOWS`. It has room for several ports and VNIs of every endpoint, and bounds an endpoint that invents more. The tap
-/// does not record other sources: between Cilium's nodes the VNI is the sender's identity, and a cluster has thousands of identities.
+/// The size of the map `FLOWS`, which drops the streams that were silent for longest. It has room for several ports and VNIs of every
+/// endpoint; a sender that invents more displaces only streams of this map. The tap does not record other sources: between Cilium's nodes
+/// the VNI is the sender's identity, and a cluster has thousands of identities.
 pub const FLOWS_MAX: u32 = 256;
 
 /// The size of the map `UNEXPECTED`, which drops its oldest entries. It is separate so that it cannot displace the flows of endpoints.
@@ -21,7 +22,8 @@ pub const SNAP_LEN: u32 = 512;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Targets {
-    /// Outer sources: the configured VTEP endpoints, in network order. Unused places are zero, an address that sends nothing.
+    /// Outer sources: the configured VTEP endpoints, in network order. Unused places are zero, an address that sends nothing. The place of
+    /// an endpoint is also its place in the map `ENDPOINTS`, so it must not change while the endpoint is configured.
     pub endpoints: [u32; TARGETS_MAX],
     /// The VTEP CIDRs.
     pub networks: [Network; TARGETS_MAX],
@@ -49,7 +51,7 @@ impl Default for Network {
     }
 }
 
-/// One flow of tunnel frames that arrives on the underlay.
+/// One flow of tunnel frames that arrives on the underlay and is not the configured tunnel: another VNI, or another port.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlowKey {
@@ -90,6 +92,17 @@ pub struct FlowStats {
     pub reserved2: [u8; 4],
 }
 
+/// What one CPU has seen of one endpoint: a value of the map `ENDPOINTS`. Nothing that arrives can displace it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndpointStats {
+    /// Its VTEP traffic on the configured port.
+    pub tunnel: FlowStats,
+    /// Packets and bytes of all its other flows, including those that are no longer in the map `FLOWS`.
+    pub other_packets: u64,
+    pub other_bytes: u64,
+}
+
 /// Tunnel frames from inside a VTEP CIDR whose outer source is no VTEP endpoint. The key is the outer source, in network order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,7 +118,7 @@ pub struct UnexpectedSource {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
-    /// `FLOWS` had no room for a flow.
+    /// `FLOWS` could not take a flow.
     Overflow = 0,
     /// A fragment without a UDP header.
     Fragment = 1,
@@ -119,4 +132,5 @@ pub const COUNTERS: u32 = 3;
 const _: () = assert!(size_of::<Targets>() == TARGETS_MAX * 12);
 const _: () = assert!(size_of::<FlowKey>() == 12);
 const _: () = assert!(size_of::<FlowStats>() == 64);
+const _: () = assert!(size_of::<EndpointStats>() == 80);
 const _: () = assert!(size_of::<UnexpectedSource>() == 16);

@@ -1,7 +1,8 @@
 //! The tap: a socket filter on an `AF_PACKET`/`SOCK_DGRAM` socket of the underlay device.
 //!
-//! It counts the tunnel frames of the VTEP endpoints by source, port and VNI, and passes only their inner ARP replies to user space. It
-//! sees copies, so it cannot change, delay or drop a packet. The data starts at the outer IPv4 header, whatever the link layer is.
+//! It counts the tunnel frames of the VTEP endpoints, and passes only their inner ARP replies to user space. Each endpoint has a place of its
+//! own for its VTEP traffic on the configured port; its frames with other VNIs and ports share a map that drops the oldest. The tap sees
+//! copies, so it cannot change, delay or drop a packet. The data starts at the outer IPv4 header, whatever the link layer is.
 //!
 //! Calls of helpers cost more than everything else, especially if the kernel protects its jumps (retpolines). A usual frame needs three.
 #![no_std]
@@ -12,12 +13,13 @@ mod headers;
 use aya_ebpf::{
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
     macros::{map, socket_filter},
-    maps::{Array, LruHashMap, PerCpuArray, PerCpuHashMap},
+    maps::{Array, LruHashMap, LruPerCpuHashMap, PerCpuArray},
     programs::SkBuffContext,
 };
 use headers::{ARP_REPLY, Inner, Ip, Transport, Tunnel};
 use vtep_agent_ebpf::{
-    COUNTERS, Counter, FLOWS_MAX, FlowKey, FlowStats, SNAP_LEN, Targets, UNEXPECTED_MAX, UnexpectedSource, VTEP_VNI,
+    COUNTERS, Counter, EndpointStats, FLOWS_MAX, FlowKey, FlowStats, SNAP_LEN, TARGETS_MAX, Targets, UNEXPECTED_MAX,
+    UnexpectedSource, VTEP_VNI,
 };
 
 const PACKET_OTHERHOST: u32 = 3;
@@ -37,8 +39,11 @@ static TUNNEL_IS_GENEVE: u8 = 0;
 static TARGETS: Array<Targets> = Array::with_max_entries(1, 0);
 #[map]
 static UNEXPECTED: LruHashMap<[u8; 4], UnexpectedSource> = LruHashMap::with_max_entries(UNEXPECTED_MAX, 0);
+/// A place for each endpoint, so that no flood displaces its VTEP traffic.
 #[map]
-static FLOWS: PerCpuHashMap<FlowKey, FlowStats> = PerCpuHashMap::with_max_entries(FLOWS_MAX, 0);
+static ENDPOINTS: PerCpuArray<EndpointStats> = PerCpuArray::with_max_entries(TARGETS_MAX as u32, 0);
+#[map]
+static FLOWS: LruPerCpuHashMap<FlowKey, FlowStats> = LruPerCpuHashMap::with_max_entries(FLOWS_MAX, 0);
 #[map(name = "COUNTERS")]
 static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
@@ -72,22 +77,26 @@ fn inspect(ctx: &SkBuffContext) -> Result<u32, Ignored> {
     let transport = if header == size_of::<Ip>() { Ok(transport) } else { load::<Transport>(ctx, header) };
     let Ok(transport) = transport else { return too_short(ctx) };
     let Some(tunnel) = tunnel_of(transport.port()) else { return Ok(0) };
-    let is_endpoint = is_endpoint(ip.source);
+    let place = place_of(ip.source);
     let vni = transport.vni();
-    if !is_endpoint && vni != VTEP_VNI {
+    if place.is_none() && vni != VTEP_VNI {
         return Ok(0);
     }
     let frame = transport.frame(tunnel).map(|at| load::<Inner>(ctx, header + at + Inner::SKIPPED));
     let Some(Ok(inner)) = frame else { return count_of(&ip, Counter::Malformed) };
-    if is_endpoint {
-        let key = FlowKey { source: ip.source.to_ne_bytes(), vni, port: transport.port(), reserved: [0; 2] };
-        let keep = if inner.arp_operation() == Some(ARP_REPLY) { SNAP_LEN } else { 0 };
-        record(&key, &inner, u64::from(length));
-        Ok(keep)
-    } else {
+    let Some(place) = place else {
         note_unexpected(ip.source, &inner);
-        Ok(0)
+        return Ok(0);
+    };
+    let keep = if inner.arp_operation() == Some(ARP_REPLY) { SNAP_LEN } else { 0 };
+    let length = u64::from(length);
+    if vni == VTEP_VNI && transport.port() == configured_port() {
+        record(place, &inner, length);
+    } else {
+        let key = FlowKey { source: ip.source.to_ne_bytes(), vni, port: transport.port(), reserved: [0; 2] };
+        record_other(place, &key, &inner, length);
     }
+    Ok(keep)
 }
 
 /// Handles a packet that is too short for all headers. It may still be long enough to show that it is a tunnel packet.
@@ -120,8 +129,9 @@ fn note_unexpected(source: u32, inner: &Inner) {
 
 /// Looks `TARGETS` up each time: before 5.12, and without `CAP_PERFMON`, the verifier refuses a pointer that stays on the stack over a
 /// call.
-fn is_endpoint(address: u32) -> bool {
-    TARGETS.get(0).is_some_and(|targets| targets.endpoints.iter().any(|endpoint| *endpoint == address))
+fn place_of(endpoint: u32) -> Option<u32> {
+    let targets = TARGETS.get(0)?;
+    (0..).zip(&targets.endpoints).find(|(_, known)| **known == endpoint).map(|(place, _)| place)
 }
 
 fn is_of_vtep(address: u32) -> bool {
@@ -129,10 +139,9 @@ fn is_of_vtep(address: u32) -> bool {
 }
 
 fn tunnel_of(port: u16) -> Option<Tunnel> {
-    // SAFETY: both are constants of the loaded program. The volatile read prevents the compiler from using the initial values above.
-    let (configured, geneve) =
-        unsafe { ((&raw const TUNNEL_PORT).read_volatile(), (&raw const TUNNEL_IS_GENEVE).read_volatile()) };
-    if port == configured {
+    // SAFETY: as in `configured_port`.
+    let geneve = unsafe { (&raw const TUNNEL_IS_GENEVE).read_volatile() };
+    if port == configured_port() {
         return Some(if geneve != 0 { Tunnel::Geneve } else { Tunnel::Vxlan });
     }
     match port {
@@ -140,6 +149,11 @@ fn tunnel_of(port: u16) -> Option<Tunnel> {
         PORT_GENEVE => Some(Tunnel::Geneve),
         _ => None,
     }
+}
+
+fn configured_port() -> u16 {
+    // SAFETY: it is a constant of the loaded program. The volatile read prevents the compiler from using the initial value above.
+    unsafe { (&raw const TUNNEL_PORT).read_volatile() }
 }
 
 /// Initial values. They are statics, because BPF has no `memset` to create them on the stack.
@@ -158,7 +172,21 @@ static NOTHING_SEEN: FlowStats = FlowStats {
     reserved2: [0; 4],
 };
 
-fn record(key: &FlowKey, inner: &Inner, length: u64) {
+/// Records a frame of the endpoint's VTEP traffic on the configured port.
+fn record(place: u32, inner: &Inner, length: u64) {
+    let Some(stats) = ENDPOINTS.get_ptr_mut(place) else { return };
+    // SAFETY: this is a per-CPU value, so nothing else writes it while this program runs on this CPU.
+    update(unsafe { &mut (*stats).tunnel }, inner, length);
+}
+
+/// Records a frame of the endpoint with another VNI or on another port.
+fn record_other(place: u32, key: &FlowKey, inner: &Inner, length: u64) {
+    if let Some(stats) = ENDPOINTS.get_ptr_mut(place) {
+        // SAFETY: this is a per-CPU value, as above.
+        let stats = unsafe { &mut *stats };
+        stats.other_packets += 1;
+        stats.other_bytes += length;
+    }
     let stats = match FLOWS.get_ptr_mut(key) {
         Some(stats) => stats,
         None => {
@@ -170,8 +198,11 @@ fn record(key: &FlowKey, inner: &Inner, length: u64) {
             stats
         }
     };
-    // SAFETY: this is a per-CPU value, so nothing else writes it while this program runs on this CPU.
-    let stats = unsafe { &mut *stats };
+    // SAFETY: this is a per-CPU value, as above.
+    update(unsafe { &mut *stats }, inner, length);
+}
+
+fn update(stats: &mut FlowStats, inner: &Inner, length: u64) {
     stats.packets += 1;
     stats.bytes += length;
     // SAFETY: the helper has no arguments. The kernel inlines it.
@@ -197,7 +228,7 @@ fn record(key: &FlowKey, inner: &Inner, length: u64) {
 
 /// Counts the packet if it comes from an endpoint.
 fn count_of(ip: &Ip, counter: Counter) -> Result<u32, Ignored> {
-    if is_endpoint(ip.source) {
+    if place_of(ip.source).is_some() {
         count(counter);
     }
     Ok(0)

@@ -27,6 +27,7 @@ use vtep_core::{
     tunnel::{
         frames::Echo,
         report::ProbeReport,
+        strays::Strays,
         sweep::Sweep,
         vtep_probes::{ProbeState, ProbeTiming, VtepProbes},
     },
@@ -81,6 +82,8 @@ pub struct Prober {
     /// The devices that the tap listens on.
     underlay: BTreeSet<u32>,
     tap_error: Option<String>,
+    /// Tunnel frames of the endpoints with other VNIs and on other ports.
+    strays: Strays,
     tap_counters: [u64; vtep_agent_ebpf::COUNTERS as usize],
     housekeeping_due: Instant,
     /// When to publish the changes since the last report.
@@ -132,6 +135,7 @@ impl Prober {
             tap_load_error: None,
             underlay: BTreeSet::new(),
             tap_error: None,
+            strays: Strays::default(),
             tap_counters: Default::default(),
             housekeeping_due: Instant::now(),
             report_due: None,
@@ -264,6 +268,7 @@ impl Prober {
             let loaded = Tap::load(self.tunnel);
             self.tap_load_error = loaded.as_ref().err().map(|error| chain(error).to_string());
             self.tap = loaded.ok();
+            self.strays = Strays::default();
         }
         // Watching replies makes the kernel copy every outgoing packet of the device. That is worth its cost only if Cilium may be one of
         // the broken releases.
@@ -286,18 +291,25 @@ impl Prober {
                 failed.map_or(Ok(()), Err)?;
                 tap.watch_replies(suspect, replies)?;
                 let now_ns = monotonic_ns();
-                Ok((tap.flows(now, now_ns)?, tap.unexpected_sources(now, now_ns)?, tap.counters()?))
+                let counts = endpoints.iter().filter_map(|&endpoint| tap.counts(endpoint, now, now_ns).transpose());
+                let counts = counts.collect::<Result<Vec<_>, _>>()?;
+                Ok((counts, tap.strays(now, now_ns)?, tap.unexpected_sources(now, now_ns)?, tap.counters()?))
             }),
-            None => Ok((Vec::new(), Vec::new(), self.tap_counters)),
+            None => Ok((Vec::new(), Vec::new(), Vec::new(), self.tap_counters)),
         };
         let (read, error) = match tended {
             Ok(read) => (Some(read), self.tap_load_error.clone()),
             Err(error) => (None, Some(chain(&error).to_string())),
         };
-        if let Some((flows, unexpected_sources, counters)) = read {
+        if let Some((counts, strays, unexpected_sources, counters)) = read {
             self.tap_counters = counters;
+            self.strays.on_flows(strays, now);
             for probes in self.vteps.values_mut() {
-                probes.on_flows(&flows);
+                let endpoint = probes.vtep.endpoint;
+                let counts = counts.iter().find(|counts| counts.source == endpoint);
+                counts.into_iter().for_each(|counts| probes.on_counts(counts, self.tunnel));
+                let (listed, others) = self.strays.of(endpoint);
+                probes.on_strays(listed, others, self.tunnel);
                 probes.on_unexpected_sources(&unexpected_sources);
             }
         }
@@ -322,9 +334,9 @@ impl Prober {
         for probes in vteps.values_mut() {
             if some_due && probes.joins(self.settings.timing, now) {
                 // The frames since the last round decide whether a probe is needed. If they cannot be read, `tend_tap` logs the error.
-                let tunnel = self.tap.as_ref().filter(|_| self.settings.passive_first);
-                let flow = tunnel.and_then(|tap| tap.tunnel_flow(probes.vtep.endpoint, now, monotonic_ns()).ok());
-                flow.flatten().into_iter().for_each(|flow| probes.on_flow(flow));
+                let tap = self.tap.as_ref().filter(|_| self.settings.passive_first);
+                let counts = tap.and_then(|tap| tap.counts(probes.vtep.endpoint, now, monotonic_ns()).ok());
+                counts.flatten().into_iter().for_each(|counts| probes.on_counts(&counts, self.tunnel));
                 if !(self.settings.passive_first && probes.suppress(self.tunnel)) {
                     self.send(probes, now);
                 }

@@ -1,8 +1,11 @@
 //! Causes on BIG-IP: port, VNI, source, MAC and self IP of its tunnel, and the return path. Pure.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
-use super::{Evidence, RECENT, peer::Setting};
+use super::{Evidence, RECENT, age::at_least, peer::Setting};
 use crate::tunnel::{
     flow::Flow,
     frames::VTEP_VNI,
@@ -31,13 +34,20 @@ pub(super) fn wrong_vni(evidence: &Evidence<'_>, now: Instant) -> Option<String>
     if !evidence.is_ping_unanswered() {
         return None;
     }
-    let flow = evidence.recent_flows(now).find(|flow| flow.port == evidence.tunnel.port && !flow.is_vtep_traffic())?;
+    let is_wrong = |flow: &&Flow| flow.port == evidence.tunnel.port && !flow.is_vtep_traffic();
+    let vnis: BTreeSet<_> = evidence.recent_flows(now).filter(is_wrong).map(|flow| flow.vni).collect();
+    if vnis.is_empty() {
+        return None;
+    }
+    let vnis: Vec<_> = vnis.iter().map(ToString::to_string).collect();
+    let others = evidence.probes.map_or(0, |probes| probes.other_streams);
+    let others = if others == 0 { String::new() } else { format!(" and {} others", at_least(others as u64)) };
     let peer = evidence.peer();
     let remedy = match evidence.name {
         None => format!("set `key {VTEP_VNI}` on the tunnel of {peer}"),
         Some(_) => format!("let {peer} send with VNI {VTEP_VNI}"),
     };
-    Some(format!("{remedy}: its frames carry VNI {}", flow.vni))
+    Some(format!("{remedy}: its frames carry VNI {}{others}", vnis.join(", ")))
 }
 
 pub(super) fn wrong_source(evidence: &Evidence<'_>, now: Instant) -> Option<String> {

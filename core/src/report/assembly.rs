@@ -207,7 +207,7 @@ fn vtep_status(
             error: datapath.entry_error(cidr).map(str::to_owned),
         },
         probes: probe_statuses(probes),
-        seen: seen(probes.map(|probes| probes.flows.as_slice()).unwrap_or_default(), now, at),
+        seen: seen(probes, now, at),
     }
 }
 
@@ -291,15 +291,17 @@ impl Probe {
     }
 }
 
-fn seen(flows: &[Flow], now: Instant, at: Timestamp) -> Seen {
+fn seen(probes: Option<&VtepProbes>, now: Instant, at: Timestamp) -> Seen {
+    let flows = probes.map(|probes| probes.flows.as_slice()).unwrap_or_default();
     let newest = flows.iter().map(|flow| flow.last_seen).max();
     Seen {
-        packets: flows.iter().map(|flow| flow.packets).sum(),
-        bytes: flows.iter().map(|flow| flow.bytes).sum(),
+        packets: probes.map_or(0, |probes| probes.packets),
+        bytes: probes.map_or(0, |probes| probes.bytes),
         last_seen_at: newest.and_then(|newest| at.checked_sub(now.duration_since(newest)).ok()),
         vnis: distinct(flows, |flow| flow.vni),
         ports: distinct(flows, |flow| flow.port),
         macs: distinct(flows, |flow| flow.inner_mac),
+        other_streams: probes.map_or(0, |probes| probes.other_streams),
     }
 }
 

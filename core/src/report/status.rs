@@ -294,9 +294,13 @@ pub struct Seen {
     pub packets: u64,
     pub bytes: u64,
     pub last_seen_at: Option<Timestamp>,
+    /// Of the VTEP traffic, and of at most five other streams that persist.
     pub vnis: Vec<u32>,
     pub ports: Vec<u16>,
     pub macs: Vec<Mac>,
+    /// Streams of other VNIs and ports in the last ten seconds that are not among them.
+    #[serde(default)]
+    pub other_streams: usize,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -40,6 +40,18 @@ impl Flow {
     }
 }
 
+/// What the tap has counted from one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointCounts {
+    /// Outer source.
+    pub source: Ipv4Addr,
+    /// Its VTEP traffic through the configured tunnel; `None` if there was none.
+    pub tunnel: Option<Flow>,
+    /// All its tunnel frames, whatever their VNI and port, and their outer IPv4 bytes.
+    pub packets: u64,
+    pub bytes: u64,
+}
+
 /// VTEP traffic from an outer source that is not an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnexpectedSource {

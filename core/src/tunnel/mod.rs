@@ -7,6 +7,7 @@ pub mod path_mtu;
 pub mod report;
 pub mod rtt;
 pub mod self_ip;
+pub mod strays;
 pub mod sweep;
 pub mod vtep_probes;
 pub mod window;

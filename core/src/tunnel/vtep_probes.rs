@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    flow::{Flow, UnexpectedSource},
+    flow::{EndpointCounts, Flow, UnexpectedSource},
     frames::{Arp, TunnelArpReply, VTEP_VNI},
     passive::Passive,
     path_mtu::PathMtu,
@@ -118,8 +118,13 @@ pub struct VtepProbes {
     /// Answers in a row with another MAC than the configured one.
     foreign_macs: u32,
     thresholds: Thresholds,
-    /// The tap's streams from this endpoint.
+    /// The streams from this endpoint: its VTEP traffic, and at most five others that persist.
     pub flows: Vec<Flow>,
+    /// How many other streams it has sent lately that are not among them.
+    pub other_streams: usize,
+    /// All tunnel frames from this endpoint, and their bytes.
+    pub packets: u64,
+    pub bytes: u64,
     /// The last frames with an inner source in this VTEP's CIDR but an outer source that is another address.
     pub unexpected: Option<UnexpectedSource>,
     /// When Cilium last answered an ARP request from this VTEP, and with which MAC.
@@ -154,6 +159,9 @@ impl VtepProbes {
             foreign_macs: 0,
             thresholds: timing.thresholds,
             flows: Vec::new(),
+            other_streams: 0,
+            packets: 0,
+            bytes: 0,
             unexpected: None,
             answered: None,
             due: now,
@@ -287,23 +295,22 @@ impl VtepProbes {
         self.flows.iter().filter(move |flow| flow.belongs_to(tunnel))
     }
 
-    /// Replaces the counts of the tap.
-    pub fn on_flows(&mut self, flows: &[Flow]) {
-        self.flows = flows.iter().filter(|flow| flow.source == self.vtep.endpoint).cloned().collect();
-        // Answers to our own requests contain nothing new.
-        let known = self.target.map(|target| target.address);
-        if self.target.is_none_or(|target| target.origin != Origin::Configured) {
-            self.target = self.learn().filter(|learned| Some(learned.address) != known).or(self.target);
-        }
+    /// Replaces the streams of this endpoint that are not the configured tunnel: those that persist, and the number of others.
+    pub fn on_strays(&mut self, listed: Vec<Flow>, others: usize, tunnel: Tunnel) {
+        self.flows.retain(|flow| flow.belongs_to(tunnel));
+        self.flows.extend(listed);
+        self.other_streams = others;
+        self.learn();
     }
 
-    /// Updates the counts of one stream.
-    pub fn on_flow(&mut self, flow: Flow) {
-        let is_same = |other: &&mut Flow| (other.vni, other.port) == (flow.vni, flow.port);
-        match self.flows.iter_mut().find(is_same) {
-            Some(known) => *known = flow,
-            None => self.flows.push(flow),
-        }
+    /// Updates the counts of this endpoint.
+    pub fn on_counts(&mut self, counts: &EndpointCounts, tunnel: Tunnel) {
+        let EndpointCounts { source: _, tunnel: flow, packets, bytes } = counts;
+        (self.packets, self.bytes) = (*packets, *bytes);
+        // The tunnel's own stream comes first: it shows the self IP.
+        self.flows.retain(|flow| !flow.belongs_to(tunnel));
+        self.flows.splice(0..0, flow.clone());
+        self.learn();
     }
 
     /// Processes frames from unexpected sources. A failover is none: the endpoint may have sent before it was the endpoint, and the one before
@@ -325,9 +332,18 @@ impl VtepProbes {
         }
     }
 
-    /// Learns a target from frames. The sender of an ARP packet is a self IP. The source of another packet may be a client behind BIG-IP,
+    /// Follows the self IP that frames show, unless it is configured.
+    fn learn(&mut self) {
+        // Answers to our own requests contain nothing new.
+        let known = self.target.map(|target| target.address);
+        if self.target.is_none_or(|target| target.origin != Origin::Configured) {
+            self.target = self.shown().filter(|learned| Some(learned.address) != known).or(self.target);
+        }
+    }
+
+    /// The target that frames show. The sender of an ARP packet is a self IP. The source of another packet may be a client behind BIG-IP,
     /// so it never replaces a target that has answered.
-    fn learn(&self) -> Option<Target> {
+    fn shown(&self) -> Option<Target> {
         let inside = |address: &Ipv4Addr| self.vtep.cidr.contains(address);
         let flows = || self.flows.iter().filter(|flow| flow.is_vtep_traffic());
         let arp = flows().filter_map(|flow| flow.arp_sender).find(inside);

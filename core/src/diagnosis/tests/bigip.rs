@@ -25,6 +25,27 @@ pub(super) const FAULTS: &[Row] = &[
         "VNI 68",
     ),
     (
+        "several VNIs, and a flood of invented ones",
+        |case| {
+            [68, 69].into_iter().for_each(|vni| case.see(8472, vni));
+            case.probes.other_streams = 257;
+            case.lose(&[InArp, Icmp], 3);
+        },
+        Some(Cause::WrongVni),
+        Verdict::Misconfigured,
+        "carry VNI 68, 69 and at least 200 others",
+    ),
+    (
+        "a flood of invented VNIs alone",
+        |case| {
+            case.probes.other_streams = 257;
+            case.lose(&[InArp, Icmp], 3);
+        },
+        Some(Cause::TunnelSilent),
+        Verdict::Unreachable,
+        "UDP port 8472",
+    ),
+    (
         "another local address",
         |case| {
             let last_seen = Instant::now();
