@@ -27,6 +27,10 @@ pub struct Targets {
     pub endpoints: [u32; TARGETS_MAX],
     /// The VTEP CIDRs.
     pub networks: [Network; TARGETS_MAX],
+    /// This node's address inside the tunnel, in network order; zero if it is not known.
+    pub router: u32,
+    /// The identifier of the agent's own echoes, in host order.
+    pub echo_id: u32,
 }
 
 /// An IPv4 network, in network order.
@@ -101,6 +105,13 @@ pub struct EndpointStats {
     /// Packets and bytes of all its other flows, including those that are no longer in the map `FLOWS`.
     pub other_packets: u64,
     pub other_bytes: u64,
+    /// Its VTEP traffic on the configured port by kind: inner ARP requests and replies.
+    pub arp_requests: u64,
+    pub arp_replies: u64,
+    /// The ARP requests among them that ask for this node's address inside the tunnel.
+    pub asked_for_us: u64,
+    /// Inner answers to the agent's own echoes.
+    pub echo_replies: u64,
 }
 
 /// Tunnel frames from inside a VTEP CIDR whose outer source is no VTEP endpoint. The key is the outer source, in network order.
@@ -129,8 +140,8 @@ pub enum Counter {
 /// The size of the map `COUNTERS`.
 pub const COUNTERS: u32 = 3;
 
-const _: () = assert!(size_of::<Targets>() == TARGETS_MAX * 12);
+const _: () = assert!(size_of::<Targets>() == TARGETS_MAX * 12 + 8);
 const _: () = assert!(size_of::<FlowKey>() == 12);
 const _: () = assert!(size_of::<FlowStats>() == 64);
-const _: () = assert!(size_of::<EndpointStats>() == 80);
+const _: () = assert!(size_of::<EndpointStats>() == 112);
 const _: () = assert!(size_of::<UnexpectedSource>() == 16);

@@ -16,7 +16,7 @@ use aya_ebpf::{
     maps::{Array, LruHashMap, LruPerCpuHashMap, PerCpuArray},
     programs::SkBuffContext,
 };
-use headers::{ARP_REPLY, Inner, Ip, Transport, Tunnel};
+use headers::{ARP_REPLY, ARP_REQUEST, ARP_TARGET, Echo, Inner, Ip, Transport, Tunnel};
 use vtep_agent_ebpf::{
     COUNTERS, Counter, EndpointStats, FLOWS_MAX, FlowKey, FlowStats, SNAP_LEN, TARGETS_MAX, Targets, UNEXPECTED_MAX,
     UnexpectedSource, VTEP_VNI,
@@ -82,8 +82,8 @@ fn inspect(ctx: &SkBuffContext) -> Result<u32, Ignored> {
     if place.is_none() && vni != VTEP_VNI {
         return Ok(0);
     }
-    let frame = transport.frame(tunnel).map(|at| load::<Inner>(ctx, header + at + Inner::SKIPPED));
-    let Some(Ok(inner)) = frame else { return count_of(&ip, Counter::Malformed) };
+    let Some(frame) = transport.frame(tunnel).map(|at| header + at) else { return count_of(&ip, Counter::Malformed) };
+    let Ok(inner) = load::<Inner>(ctx, frame + Inner::SKIPPED) else { return count_of(&ip, Counter::Malformed) };
     let Some(place) = place else {
         note_unexpected(ip.source, &inner);
         return Ok(0);
@@ -91,7 +91,7 @@ fn inspect(ctx: &SkBuffContext) -> Result<u32, Ignored> {
     let keep = if inner.arp_operation() == Some(ARP_REPLY) { SNAP_LEN } else { 0 };
     let length = u64::from(length);
     if vni == VTEP_VNI && transport.port() == configured_port() {
-        record(place, &inner, length);
+        record(place, &inner, kind_of(ctx, frame, &inner), length);
     } else {
         let key = FlowKey { source: ip.source.to_ne_bytes(), vni, port: transport.port(), reserved: [0; 2] };
         record_other(place, &key, &inner, length);
@@ -172,11 +172,54 @@ static NOTHING_SEEN: FlowStats = FlowStats {
     reserved2: [0; 4],
 };
 
+/// The kinds of inner frames that are evidence by themselves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    ArpReply,
+    ArpRequest,
+    /// It asks for this node's address inside the tunnel.
+    ArpRequestForUs,
+    /// It answers one of the agent's own echoes.
+    EchoReply,
+    Other,
+}
+
+/// Only ARP requests and ICMP to this node's address inside the tunnel need another call.
+fn kind_of(ctx: &SkBuffContext, frame: usize, inner: &Inner) -> Kind {
+    match inner.arp_operation() {
+        Some(ARP_REPLY) => return Kind::ArpReply,
+        Some(ARP_REQUEST) => {
+            let Ok(target) = load::<u32>(ctx, frame + ARP_TARGET) else { return Kind::ArpRequest };
+            return if is_router(target) { Kind::ArpRequestForUs } else { Kind::ArpRequest };
+        }
+        _ => {}
+    }
+    let Some(icmp) = TARGETS.get(0).and_then(|targets| inner.icmp_to(targets.router)) else { return Kind::Other };
+    let id = load::<Echo>(ctx, frame + icmp).ok().and_then(|echo| echo.reply());
+    let Some(id) = id else { return Kind::Other };
+    if TARGETS.get(0).is_some_and(|targets| targets.echo_id == u32::from(id)) { Kind::EchoReply } else { Kind::Other }
+}
+
+fn is_router(address: u32) -> bool {
+    TARGETS.get(0).is_some_and(|targets| targets.router == address)
+}
+
 /// Records a frame of the endpoint's VTEP traffic on the configured port.
-fn record(place: u32, inner: &Inner, length: u64) {
+fn record(place: u32, inner: &Inner, kind: Kind, length: u64) {
     let Some(stats) = ENDPOINTS.get_ptr_mut(place) else { return };
     // SAFETY: this is a per-CPU value, so nothing else writes it while this program runs on this CPU.
-    update(unsafe { &mut (*stats).tunnel }, inner, length);
+    let stats = unsafe { &mut *stats };
+    match kind {
+        Kind::ArpReply => stats.arp_replies += 1,
+        Kind::ArpRequest => stats.arp_requests += 1,
+        Kind::ArpRequestForUs => {
+            stats.arp_requests += 1;
+            stats.asked_for_us += 1;
+        }
+        Kind::EchoReply => stats.echo_replies += 1,
+        Kind::Other => {}
+    }
+    update(&mut stats.tunnel, inner, length);
 }
 
 /// Records a frame of the endpoint with another VNI or on another port.

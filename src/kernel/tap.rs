@@ -12,8 +12,8 @@ use std::{
 use aya::{
     EbpfError, EbpfLoader, include_bytes_aligned,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues},
-    util::nr_cpus,
     programs::{ProgramError, SocketFilter},
+    util::nr_cpus,
 };
 use ipnet::Ipv4Net;
 use nix::time::{ClockId, clock_gettime};
@@ -22,7 +22,7 @@ use vtep_agent_ebpf::{COUNTERS, FLOWS_MAX, Network, SNAP_LEN, TARGETS_MAX, Targe
 use vtep_core::{
     config::spec::{Tunnel, TunnelProtocol},
     tunnel::{
-        flow::{EndpointCounts, Flow, UnexpectedSource},
+        flow::{EndpointCounts, Flow, Kinds, UnexpectedSource},
         frames::{Arp, TunnelArpReply, VTEP_VNI, arp_reply, tunnel_arp_reply},
     },
     types::mac::Mac,
@@ -57,6 +57,15 @@ pub type Answer = (Instant, TunnelArpReply);
 
 /// An ARP reply that Cilium sent, with the time of its observation.
 pub type OwnReply = (Instant, Arp);
+
+/// The sender of the probes through the tunnel.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// Cilium's router address, if it is known.
+    pub address: Option<Ipv4Addr>,
+    /// The identifier of its echoes.
+    pub echo_id: u16,
+}
 
 /// The loaded tap and its sockets.
 pub struct Tap {
@@ -104,14 +113,19 @@ impl Tap {
         self.tunnel
     }
 
-    /// Makes the filter observe frames from exactly these endpoints, with exactly these tunnel networks.
+    /// Makes the filter observe frames from exactly these endpoints, with exactly these tunnel networks, and answers to these probes.
     ///
     /// # Errors
     ///
     /// There are too many of them, or the map cannot be written.
-    pub fn look_at(&mut self, endpoints: &BTreeSet<Ipv4Addr>, networks: &BTreeSet<Ipv4Net>) -> Result<(), TapError> {
+    pub fn look_at(
+        &mut self,
+        endpoints: &BTreeSet<Ipv4Addr>,
+        networks: &BTreeSet<Ipv4Net>,
+        asker: Asker,
+    ) -> Result<(), TapError> {
         let places = assign_places(&self.places, endpoints).ok_or(TapError::TooMany)?;
-        let targets = targets(&places, networks).ok_or(TapError::TooMany)?;
+        let targets = targets(&places, networks, asker).ok_or(TapError::TooMany)?;
         if self.targets == Some(targets) {
             return Ok(());
         }
@@ -180,13 +194,20 @@ impl Tap {
             reserved: [0; 2],
         };
         let tunnel = sum(key, per_cpu.iter().map(|EndpointStats(stats)| &stats.tunnel), now, now_ns);
-        let (mut packets, mut bytes) = (tunnel.packets, tunnel.bytes);
+        let (mut packets, mut bytes, mut kinds) = (tunnel.packets, tunnel.bytes, Kinds::default());
         for EndpointStats(stats) in per_cpu.iter() {
             packets += stats.other_packets;
             bytes += stats.other_bytes;
+            kinds.arp_requests += stats.arp_requests;
+            kinds.arp_replies += stats.arp_replies;
+            kinds.asked_for_us += stats.asked_for_us;
+            kinds.echo_replies += stats.echo_replies;
         }
+        let known = kinds.arp_requests + kinds.arp_replies + kinds.echo_replies;
+        // Another CPU may count a frame between the two counters.
+        kinds.other = tunnel.packets.saturating_sub(known);
         let tunnel = Some(tunnel).filter(|tunnel| tunnel.packets > 0);
-        Ok(Some(EndpointCounts { source: endpoint, tunnel, packets, bytes }))
+        Ok(Some(EndpointCounts { source: endpoint, tunnel, packets, bytes, kinds }))
     }
 
     /// The other flows of the endpoints, as far as the map still has them. `now_ns` is `CLOCK_MONOTONIC` at `now`.
@@ -337,9 +358,14 @@ fn assign_places(
 }
 
 /// Converts endpoints and networks for the filter's map; `None` if there are too many.
-fn targets(places: &[Option<Ipv4Addr>; TARGETS_MAX], networks: &BTreeSet<Ipv4Net>) -> Option<Targets> {
+fn targets(places: &[Option<Ipv4Addr>; TARGETS_MAX], networks: &BTreeSet<Ipv4Net>, asker: Asker) -> Option<Targets> {
     let in_network_order = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
-    let mut targets = Targets { endpoints: places.map(|place| place.map_or(0, in_network_order)), ..Targets::default() };
+    let mut targets = Targets {
+        endpoints: places.map(|place| place.map_or(0, in_network_order)),
+        networks: Default::default(),
+        router: asker.address.map_or(0, in_network_order),
+        echo_id: asker.echo_id.into(),
+    };
     for (slot, network) in networks.iter().enumerate() {
         let (address, mask) = (in_network_order(network.network()), in_network_order(network.netmask()));
         *targets.networks.get_mut(slot)? = Network { address, mask };

@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::Ipv4Addr,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,7 +24,7 @@ use vtep_core::{
         spec::{Spec, Tunnel, Vtep},
         view::View,
     },
-    node::facts::Facts,
+    node::{facts::Facts, udp::UdpErrors},
     tunnel::{
         frames::Echo,
         report::ProbeReport,
@@ -39,9 +40,10 @@ use self::{
     sockets::{Sockets, record},
 };
 use crate::{
+    bounded,
     kernel::{
         icmp::ORDINARY,
-        tap::{Answer, OwnReply, Tap, monotonic_ns},
+        tap::{Answer, Asker, OwnReply, Tap, monotonic_ns},
     },
     liveness::Heartbeat,
 };
@@ -52,6 +54,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 const REPORT_WITHIN: Duration = Duration::from_millis(20);
 /// The capacity of the queue for ARP answers. Eight BIG-IPs send fewer in one turn of the loop.
 const ANSWERS: usize = 64;
+/// The maximum length of `/proc/net/snmp` in bytes; it usually has some 1500.
+const MAX_SNMP: u64 = 1 << 14;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -85,6 +89,8 @@ pub struct Prober {
     /// Tunnel frames of the endpoints with other VNIs and on other ports.
     strays: Strays,
     tap_counters: [u64; vtep_agent_ebpf::COUNTERS as usize],
+    /// The node's UDP errors before pings through a tunnel failed.
+    udp_errors: UdpErrors,
     housekeeping_due: Instant,
     /// When to publish the changes since the last report.
     report_due: Option<Instant>,
@@ -137,6 +143,7 @@ impl Prober {
             tap_error: None,
             strays: Strays::default(),
             tap_counters: Default::default(),
+            udp_errors: UdpErrors::default(),
             housekeeping_due: Instant::now(),
             report_due: None,
             answers: mpsc::channel(ANSWERS),
@@ -284,9 +291,10 @@ impl Prober {
         let endpoints: BTreeSet<_> = self.vteps.values().map(|probes| probes.vtep.endpoint).collect();
         let networks: BTreeSet<_> = self.vteps.keys().copied().collect();
         let (suspect, replies) = (self.suspect, &self.replies.0);
+        let asker = Asker { address: self.sockets.arp_address(), echo_id: self.echo_id };
         let tended = match &mut self.tap {
             // A socket ends when its device goes down. Each call tries to open it again.
-            Some(tap) => tap.look_at(&endpoints, &networks).and_then(|()| {
+            Some(tap) => tap.look_at(&endpoints, &networks, asker).and_then(|()| {
                 let failed = tap.listen_on(&self.underlay, &self.answers.0).into_iter().next();
                 failed.map_or(Ok(()), Err)?;
                 tap.watch_replies(suspect, replies)?;
@@ -307,7 +315,7 @@ impl Prober {
             for probes in self.vteps.values_mut() {
                 let endpoint = probes.vtep.endpoint;
                 let counts = counts.iter().find(|counts| counts.source == endpoint);
-                counts.into_iter().for_each(|counts| probes.on_counts(counts, self.tunnel));
+                counts.into_iter().for_each(|counts| probes.on_counts(counts, self.tunnel, now));
                 let (listed, others) = self.strays.of(endpoint);
                 probes.on_strays(listed, others, self.tunnel);
                 probes.on_unexpected_sources(&unexpected_sources);
@@ -321,11 +329,24 @@ impl Prober {
         self.tap_error = error;
     }
 
+    /// While pings through the tunnel fail, a growing count of UDP errors shows that the kernel cannot deliver frames.
+    fn read_udp_errors(&mut self) {
+        // The kernel writes this file, and it is short. Without it, there is no such evidence.
+        let text = bounded::read_text(Path::new("/proc/self/net/snmp"), MAX_SNMP).unwrap_or_default();
+        let Some(errors) = UdpErrors::parse(&text) else { return };
+        if self.vteps.values().all(|probes| probes.icmp_state() != ProbeState::Failed) {
+            self.udp_errors = errors;
+        }
+        let grown = errors.since(self.udp_errors);
+        self.vteps.values_mut().for_each(|probes| probes.udp_errors = grown);
+    }
+
     fn on_time(&mut self, now: Instant) {
         if now >= self.housekeeping_due {
             self.housekeeping_due = now + HOUSEKEEPING;
             self.open_sockets();
             self.tend_tap(now);
+            self.read_udp_errors();
             self.memory.follow(&self.vteps, now, Timestamp::now());
         }
         let mut vteps = std::mem::take(&mut self.vteps);
@@ -333,10 +354,11 @@ impl Prober {
         let some_due = vteps.values().any(|probes| now >= probes.due);
         for probes in vteps.values_mut() {
             if some_due && probes.joins(self.settings.timing, now) {
-                // The frames since the last round decide whether a probe is needed. If they cannot be read, `tend_tap` logs the error.
-                let tap = self.tap.as_ref().filter(|_| self.settings.passive_first);
-                let counts = tap.and_then(|tap| tap.counts(probes.vtep.endpoint, now, monotonic_ns()).ok());
-                counts.flatten().into_iter().for_each(|counts| probes.on_counts(&counts, self.tunnel));
+                // The frames since the last round decide whether a probe is needed, and show which answers the node has dropped. If they
+                // cannot be read, `tend_tap` logs the error.
+                let counts =
+                    self.tap.as_ref().and_then(|tap| tap.counts(probes.vtep.endpoint, now, monotonic_ns()).ok());
+                counts.flatten().into_iter().for_each(|counts| probes.on_counts(&counts, self.tunnel, now));
                 if !(self.settings.passive_first && probes.suppress(self.tunnel)) {
                     self.send(probes, now);
                 }

@@ -44,6 +44,27 @@ fn unfiltered(lab: &mut ConfiguredLab) -> Result<()> {
     unfilter(lab)
 }
 
+/// Adds a rule to a chain of its own on the node.
+fn on_node(lab: &ConfiguredLab, hook: &str, rule: &str) -> Result<()> {
+    nft(&lab.node, "add table ip lab")?;
+    nft(&lab.node, &format!("add chain ip lab {hook} {{ type filter hook {hook} priority 0 ; }}"))?;
+    nft(&lab.node, &format!("add rule ip lab {hook} {rule}"))
+}
+
+fn unfiltered_node(lab: &mut ConfiguredLab) -> Result<()> {
+    nft(&lab.node, "delete table ip lab")
+}
+
+/// Sets `rp_filter` for Cilium's devices on the node.
+fn rp_filter(lab: &ConfiguredLab, value: u8) -> Result<()> {
+    lab.node.run(move || {
+        for device in ["cilium_host", "cilium_vxlan"] {
+            std::fs::write(format!("/proc/sys/net/ipv4/conf/{device}/rp_filter"), value.to_string())?;
+        }
+        Ok(())
+    })
+}
+
 const FAULTS: &[Fault] = &[
     Fault {
         name: "another MAC on the far side",
@@ -138,6 +159,26 @@ const FAULTS: &[Fault] = &[
         traffic: false,
         inject: |lab| filter(lab, "output", "udp dport 8472 drop"),
         repair: unfiltered,
+    },
+    Fault {
+        name: "this node's firewall drops BIG-IP's frames",
+        cause: Cause::DroppedOnNode,
+        words: "answers to ping reached eth0, and this node dropped them",
+        traffic: false,
+        inject: |lab| {
+            on_node(lab, "input", &format!("ip saddr {} udp dport 8472 drop", bigip(lab).addresses.underlay_ip))
+        },
+        repair: unfiltered_node,
+    },
+    Fault {
+        name: "this node's firewall refuses the tunnel's port",
+        cause: Cause::DroppedOnNode,
+        words: "output rules of nftables or iptables on this node",
+        traffic: false,
+        inject: |lab| {
+            on_node(lab, "output", &format!("ip daddr {} udp dport 8472 drop", bigip(lab).addresses.underlay_ip))
+        },
+        repair: unfiltered_node,
     },
     Fault {
         name: "a lower MTU on the path",
@@ -254,15 +295,32 @@ const FAULTS: &[Fault] = &[
     },
 ];
 
-/// Objects bring their own mask, so these cannot happen with them.
-const FAULTS_WITH_LISTS: &[Fault] = &[Fault {
-    name: "another mask in the datapath",
-    cause: Cause::CiliumRestartRequired,
-    words: "255.255.0.0",
-    traffic: false,
-    inject: |lab| lab.restart_cilium(|cilium| cilium.running.vtep_mask = [255, 255, 0, 0].into()),
-    repair: |lab| lab.restart_cilium(|cilium| cilium.running.vtep_mask = [255, 255, 255, 0].into()),
-}];
+/// Objects bring their own mask, and with them a strict `rp_filter` concerns the second VTEP as well.
+const FAULTS_WITH_LISTS: &[Fault] = &[
+    Fault {
+        name: "another mask in the datapath",
+        cause: Cause::CiliumRestartRequired,
+        words: "255.255.0.0",
+        traffic: false,
+        inject: |lab| lab.restart_cilium(|cilium| cilium.running.vtep_mask = [255, 255, 0, 0].into()),
+        repair: |lab| lab.restart_cilium(|cilium| cilium.running.vtep_mask = [255, 255, 255, 0].into()),
+    },
+    Fault {
+        name: "a strict rp_filter, and another route to BIG-IP",
+        cause: Cause::DroppedOnNode,
+        words: "rp_filter is strict on",
+        traffic: false,
+        inject: |lab| {
+            lab.node
+                .ip("route add 10.1.6.0/24 via 10.169.72.10 table 99\nrule add priority 50 to 10.1.6.0/24 lookup 99")?;
+            rp_filter(lab, 1)
+        },
+        repair: |lab| {
+            lab.node.ip("rule del priority 50\nroute flush table 99")?;
+            rp_filter(lab, 0)
+        },
+    },
+];
 
 struct Row {
     name: &'static str,

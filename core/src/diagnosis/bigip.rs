@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Evidence, RECENT, age::at_least, peer::Setting};
+use super::{Evidence, RECENT, age::at_least, node::dropped_on_node, peer::Setting};
 use crate::tunnel::{
     flow::Flow,
     frames::VTEP_VNI,
@@ -106,7 +106,10 @@ pub(super) fn foreign_inner_source(evidence: &Evidence<'_>, now: Instant) -> Opt
 pub(super) fn no_return_path(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
     let one_way = evidence.state(VtepProbes::arp_state) == ProbeState::Ok
         && evidence.state(VtepProbes::icmp_state) == ProbeState::Failed;
-    (one_way && !evidence.drops_probes() && vtep_mac_mismatch(evidence, now).is_none()).then(|| {
+    let explained = evidence.drops_probes()
+        || dropped_on_node(evidence, now).is_some()
+        || vtep_mac_mismatch(evidence, now).is_some();
+    (one_way && !explained).then(|| {
         let (peer, node) = (evidence.peer(), evidence.this_node());
         let router = evidence.facts.cilium.router.map(|router| format!(" that covers {router}")).unwrap_or_default();
         let (record, address) = match evidence.name {

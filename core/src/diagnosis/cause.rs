@@ -134,6 +134,7 @@ registry! {
     DatapathMissing "datapath-missing" = Entry::new(Misconfigured, Map, map::datapath_missing);
     DatapathContended "datapath-contended" = Entry::new(Degraded, Map, map::datapath_contended).based_on(map::last_repair);
     VtepCidrInUse "vtep-cidr-in-use" = Entry::new(Degraded, Pod, map::vtep_cidr_in_use);
+    DroppedOnNode "dropped-on-node" = Entry::new(Misconfigured, Device, node::dropped_on_node);
     EndpointNoRoute "endpoint-no-route" = Entry::new(Unreachable, Underlay, wire::endpoint_no_route);
     WrongUdpPort "wrong-udp-port" = Entry::new(Misconfigured, Bigip, bigip::wrong_udp_port);
     WrongVni "wrong-vni" = Entry::new(Misconfigured, Bigip, bigip::wrong_vni);

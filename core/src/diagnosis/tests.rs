@@ -3,7 +3,10 @@ mod map;
 mod node;
 mod wire;
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use Wire::{Beside, Icmp, InArp};
 
@@ -22,11 +25,12 @@ use crate::{
         devices::{CiliumDevices, Device, Underlay},
         drift::differences,
         running::{Running, RunningConfig, RunningVtep},
+        udp::UdpErrors,
         version::CiliumVersion,
     },
     report::flap_damping::{Emission, FlapDamping},
     tunnel::{
-        flow::{Flow, UnexpectedSource},
+        flow::{Flow, Kinds, UnexpectedSource},
         frames::{Arp, TunnelArpReply, VTEP_VNI},
         self_ip::Known,
         vtep_probes::{ProbeTiming, Target},
@@ -93,6 +97,7 @@ impl Case {
                         unresolved: false,
                     },
                 )]),
+                strict_devices: BTreeSet::new(),
                 running: Running::Absent,
                 running_problem: None,
                 version: None,
@@ -160,6 +165,13 @@ impl Case {
         let arp = Arp { sender_mac: mac, sender: self_ip, target_mac: [2; 6].into(), target: router };
         let reply = TunnelArpReply { endpoint: ENDPOINT, vni: VTEP_VNI, arp };
         (0..times).for_each(|_| self.probes.on_arp_reply(&reply, router, Instant::now()));
+    }
+
+    /// The tap sees these frames beside the earlier ones.
+    fn arrive(&mut self, kinds: Kinds) {
+        // Later than every probe sent so far.
+        let now = Instant::now() + Duration::from_millis(1);
+        self.probes.delivery.on_kinds(kinds, false, now);
     }
 
     fn lose(&mut self, wires: &[Wire], times: u16) {

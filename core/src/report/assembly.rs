@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::status::{
     Bigip, Cilium, Config, Datapath, EntryState, Events, Identity, Intruder, LastPass, Observation, PathMtu, Probe,
-    Probes, Seen, Status, Tap, VtepDatapath, VtepStatus,
+    Probes, Seen, SeenKinds, Status, Tap, VtepDatapath, VtepStatus,
 };
 use crate::{
     bigip::FdbRecord,
@@ -21,7 +21,7 @@ use crate::{
     diagnosis::{self, Diagnosis, Verdict},
     node::{facts::Facts, undisclosed::Traces},
     tunnel::{
-        flow::Flow,
+        flow::{Flow, Kinds},
         report::ProbeReport,
         rtt::RttHistogram,
         vtep_probes::{ProbeState, VtepProbes},
@@ -302,7 +302,13 @@ fn seen(probes: Option<&VtepProbes>, now: Instant, at: Timestamp) -> Seen {
         ports: distinct(flows, |flow| flow.port),
         macs: distinct(flows, |flow| flow.inner_mac),
         other_streams: probes.map_or(0, |probes| probes.other_streams),
+        kinds: seen_kinds(probes.map(|probes| probes.delivery.seen()).unwrap_or_default()),
     }
+}
+
+fn seen_kinds(kinds: Kinds) -> SeenKinds {
+    let Kinds { arp_requests, arp_replies, asked_for_us: arp_requests_for_node, echo_replies, other } = kinds;
+    SeenKinds { arp_requests, arp_requests_for_node, arp_replies, echo_replies, other }
 }
 
 fn distinct<T: Ord>(flows: &[Flow], of: impl Fn(&Flow) -> T) -> Vec<T> {

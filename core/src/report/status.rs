@@ -301,6 +301,20 @@ pub struct Seen {
     /// Streams of other VNIs and ports in the last ten seconds that are not among them.
     #[serde(default)]
     pub other_streams: usize,
+    #[serde(default)]
+    pub kinds: SeenKinds,
+}
+
+/// The VTEP traffic through the configured tunnel, by the kind of the inner frame.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct SeenKinds {
+    pub arp_requests: u64,
+    /// The ARP requests among them that ask for this node's address inside the tunnel.
+    pub arp_requests_for_node: u64,
+    pub arp_replies: u64,
+    /// Answers to the agent's own echoes.
+    pub echo_replies: u64,
+    pub other: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

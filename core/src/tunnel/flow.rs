@@ -50,6 +50,20 @@ pub struct EndpointCounts {
     /// All its tunnel frames, whatever their VNI and port, and their outer IPv4 bytes.
     pub packets: u64,
     pub bytes: u64,
+    pub kinds: Kinds,
+}
+
+/// The VTEP traffic of an endpoint through the configured tunnel, by the kind of the inner frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds {
+    pub arp_requests: u64,
+    pub arp_replies: u64,
+    /// The ARP requests among them that ask for this node's address inside the tunnel.
+    pub asked_for_us: u64,
+    /// Answers to the agent's own echoes.
+    pub echo_replies: u64,
+    /// All other frames.
+    pub other: u64,
 }
 
 /// VTEP traffic from an outer source that is not an endpoint.

@@ -1,5 +1,6 @@
 //! The tunnel: its frames, and the evidence from probes and from BIG-IP's own frames. Sockets and the tap are the agent's part.
 
+pub mod delivery;
 pub mod flow;
 pub mod frames;
 pub mod passive;

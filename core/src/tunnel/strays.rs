@@ -116,7 +116,11 @@ mod tests {
             vnis(&strays)
         };
         assert_eq!(see(0), (vec![], 1));
-        assert_eq!([see(100), see(200), see(300)], [(vec![], 1), (vec![], 1), (vec![], 1)], "one burst is one sighting");
+        assert_eq!(
+            [see(100), see(200), see(300)],
+            [(vec![], 1), (vec![], 1), (vec![], 1)],
+            "one burst is one sighting"
+        );
         assert_eq!(see(1000), (vec![], 1));
         assert_eq!(see(2000), (vec![3], 0));
         assert_eq!(strays.of([10, 169, 72, 36].into()), (vec![], 0), "another endpoint");

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    delivery::Delivery,
     flow::{EndpointCounts, Flow, UnexpectedSource},
     frames::{Arp, TunnelArpReply, VTEP_VNI},
     passive::Passive,
@@ -15,6 +16,7 @@ use super::{
 };
 use crate::{
     config::spec::{Tunnel, Vtep},
+    node::udp::UdpErrors,
     types::mac::Mac,
 };
 
@@ -125,6 +127,10 @@ pub struct VtepProbes {
     /// All tunnel frames from this endpoint, and their bytes.
     pub packets: u64,
     pub bytes: u64,
+    /// Whether its answers reach this node's stack.
+    pub delivery: Delivery,
+    /// The UDP errors of this node since the probes began to go unanswered.
+    pub udp_errors: UdpErrors,
     /// The last frames with an inner source in this VTEP's CIDR but an outer source that is another address.
     pub unexpected: Option<UnexpectedSource>,
     /// When Cilium last answered an ARP request from this VTEP, and with which MAC.
@@ -162,6 +168,8 @@ impl VtepProbes {
             other_streams: 0,
             packets: 0,
             bytes: 0,
+            delivery: Delivery::default(),
+            udp_errors: UdpErrors::default(),
             unexpected: None,
             answered: None,
             due: now,
@@ -304,9 +312,10 @@ impl VtepProbes {
     }
 
     /// Updates the counts of this endpoint.
-    pub fn on_counts(&mut self, counts: &EndpointCounts, tunnel: Tunnel) {
-        let EndpointCounts { source: _, tunnel: flow, packets, bytes } = counts;
+    pub fn on_counts(&mut self, counts: &EndpointCounts, tunnel: Tunnel, now: Instant) {
+        let EndpointCounts { source: _, tunnel: flow, packets, bytes, kinds } = counts;
         (self.packets, self.bytes) = (*packets, *bytes);
+        self.delivery.on_kinds(*kinds, self.icmp.unanswered_since().is_none(), now);
         // The tunnel's own stream comes first: it shows the self IP.
         self.flows.retain(|flow| !flow.belongs_to(tunnel));
         self.flows.splice(0..0, flow.clone());
@@ -393,6 +402,7 @@ impl VtepProbes {
         if !self.path_mtu.on_reply(sequence, now) {
             self.icmp.on_reply(sequence, now);
         }
+        self.delivery.on_delivered();
         self.note_answer(true);
     }
 

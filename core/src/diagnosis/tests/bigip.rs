@@ -1,8 +1,5 @@
 use super::*;
 
-/// `asm-generic/errno.h`.
-const EPERM: i32 = 1;
-
 pub(super) const FAULTS: &[Row] = &[
     (
         "another UDP port",
@@ -88,16 +85,6 @@ pub(super) const FAULTS: &[Row] = &[
         Some(Cause::VtepMacMismatch),
         Verdict::Misconfigured,
         "00:50:56:01:02:03",
-    ),
-    (
-        "a firewall of the node's own",
-        |case| {
-            let refused = std::io::Error::from_raw_os_error(EPERM);
-            (0..3).for_each(|_| case.probes.icmp.on_send_error(&refused, Instant::now()));
-        },
-        Some(Cause::NoReturnPath),
-        Verdict::Unreachable,
-        "Operation not permitted",
     ),
     (
         "a group address, while ping passes",

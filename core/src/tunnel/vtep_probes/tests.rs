@@ -1,4 +1,5 @@
 use super::*;
+use crate::tunnel::flow::Kinds;
 
 const TIMING: ProbeTiming = ProbeTiming {
     interval: Duration::from_secs(1),
@@ -34,7 +35,8 @@ fn see(probes: &mut VtepProbes, flow: Flow) {
     let tunnel = Tunnel::default();
     if flow.belongs_to(tunnel) {
         let (source, packets, bytes) = (flow.source, flow.packets, flow.bytes);
-        probes.on_counts(&EndpointCounts { source, tunnel: Some(flow), packets, bytes }, tunnel);
+        let counts = EndpointCounts { source, tunnel: Some(flow), packets, bytes, kinds: Kinds::default() };
+        probes.on_counts(&counts, tunnel, Instant::now());
     } else {
         probes.on_strays(vec![flow], 0, tunnel);
     }
@@ -71,8 +73,8 @@ fn a_configured_target_stays_and_a_learned_one_follows() {
         see(&mut probes, flow([10, 169, 72, 34], 2, None, Some(self_ip)));
         assert_eq!(probes.target.map(|target| target.address), Some(self_ip.into()));
     }
-    let source = [10, 169, 72, 34].into();
-    probes.on_counts(&EndpointCounts { source, tunnel: None, packets: 0, bytes: 0 }, Tunnel::default());
+    let (source, kinds) = ([10, 169, 72, 34].into(), Kinds::default());
+    probes.on_counts(&EndpointCounts { source, tunnel: None, packets: 0, bytes: 0, kinds }, Tunnel::default(), now);
     assert!(probes.target.is_some(), "without frames, the target remains");
 }
 
