@@ -12,6 +12,10 @@ pub const ARP_REPLY: u16 = 2;
 /// The place of the target's IPv4 address in a frame that carries ARP.
 pub const ARP_TARGET: usize = ETHERNET + 24;
 
+/// The source address of an Ethernet frame, and the bytes of the frame before it.
+pub type EthernetSource = [u8; 6];
+pub const ETHERNET_SOURCE: u32 = 6;
+
 /// IPv4 without options (RFC 791, section 3.1).
 #[repr(C)]
 pub struct Ip {
@@ -118,6 +122,11 @@ impl Inner {
         let is_icmp = self.ethertype == ETHERTYPE_IPV4.to_be() && protocol == IPPROTO_ICMP;
         let is_to = u32::from_ne_bytes([a, b, c, d]) == address;
         (is_icmp && is_to).then_some(ETHERNET + usize::from(version_ihl & 0x0f) * 4)
+    }
+
+    /// The sender of ARP, or the source of IPv4.
+    pub fn sender(&self) -> Option<u32> {
+        self.arp_sender().or(self.ip_source())
     }
 
     pub fn arp_sender(&self) -> Option<u32> {

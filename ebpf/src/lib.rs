@@ -33,12 +33,14 @@ pub struct Targets {
     pub echo_id: u32,
 }
 
-/// An IPv4 network, in network order.
+/// A VTEP CIDR, in network order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     pub address: u32,
     pub mask: u32,
+    /// The endpoint of this VTEP.
+    pub endpoint: u32,
 }
 
 impl Network {
@@ -51,7 +53,7 @@ impl Network {
 /// The default network contains no address.
 impl Default for Network {
     fn default() -> Self {
-        Self { address: !0, mask: 0 }
+        Self { address: !0, mask: 0, endpoint: 0 }
     }
 }
 
@@ -112,9 +114,25 @@ pub struct EndpointStats {
     pub asked_for_us: u64,
     /// Inner answers to the agent's own echoes.
     pub echo_replies: u64,
+    /// The host that sent the last frame with an ARP reply inside. The agent's own requests reach that host.
+    pub answering: Neighbour,
+    /// The host that sent the last frame with an ARP request inside: any host with the endpoint's address.
+    pub asking: Neighbour,
 }
 
-/// Tunnel frames from inside a VTEP CIDR whose outer source is no VTEP endpoint. The key is the outer source, in network order.
+/// A host on the underlay.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Nanoseconds of `CLOCK_MONOTONIC` at the last frame; zero if there was none.
+    pub seen_ns: u64,
+    /// The source MAC of that outer frame.
+    pub mac: [u8; 6],
+    pub reserved: [u8; 2],
+}
+
+/// Tunnel frames from inside a VTEP CIDR whose outer source is not the endpoint of that VTEP: another VTEP's endpoint, or none. The key is the
+/// outer source, in network order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnexpectedSource {
@@ -122,7 +140,9 @@ pub struct UnexpectedSource {
     pub last_seen_ns: u64,
     /// Source of the inner packet, in network order.
     pub inner_source: [u8; 4],
-    pub reserved: [u8; 4],
+    /// Source MAC of the inner frame.
+    pub inner_mac: [u8; 6],
+    pub reserved: [u8; 6],
 }
 
 /// A counter of the tap beside the flows: its index in the map `COUNTERS`.
@@ -140,8 +160,8 @@ pub enum Counter {
 /// The size of the map `COUNTERS`.
 pub const COUNTERS: u32 = 3;
 
-const _: () = assert!(size_of::<Targets>() == TARGETS_MAX * 12 + 8);
+const _: () = assert!(size_of::<Targets>() == TARGETS_MAX * 16 + 8);
 const _: () = assert!(size_of::<FlowKey>() == 12);
 const _: () = assert!(size_of::<FlowStats>() == 64);
-const _: () = assert!(size_of::<EndpointStats>() == 112);
-const _: () = assert!(size_of::<UnexpectedSource>() == 16);
+const _: () = assert!(size_of::<EndpointStats>() == 144);
+const _: () = assert!(size_of::<UnexpectedSource>() == 24);

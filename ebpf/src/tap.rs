@@ -11,12 +11,15 @@
 mod headers;
 
 use aya_ebpf::{
-    helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
+    bindings::bpf_hdr_start_off::BPF_HDR_START_MAC,
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns, bpf_skb_load_bytes_relative},
     macros::{map, socket_filter},
     maps::{Array, LruHashMap, LruPerCpuHashMap, PerCpuArray},
     programs::SkBuffContext,
 };
-use headers::{ARP_REPLY, ARP_REQUEST, ARP_TARGET, Echo, Inner, Ip, Transport, Tunnel};
+use headers::{
+    ARP_REPLY, ARP_REQUEST, ARP_TARGET, ETHERNET_SOURCE, Echo, EthernetSource, Inner, Ip, Transport, Tunnel,
+};
 use vtep_agent_ebpf::{
     COUNTERS, Counter, EndpointStats, FLOWS_MAX, FlowKey, FlowStats, SNAP_LEN, TARGETS_MAX, Targets, UNEXPECTED_MAX,
     UnexpectedSource, VTEP_VNI,
@@ -84,17 +87,25 @@ fn inspect(ctx: &SkBuffContext) -> Result<u32, Ignored> {
     }
     let Some(frame) = transport.frame(tunnel).map(|at| header + at) else { return count_of(&ip, Counter::Malformed) };
     let Ok(inner) = load::<Inner>(ctx, frame + Inner::SKIPPED) else { return count_of(&ip, Counter::Malformed) };
-    let Some(place) = place else {
+    let owner = inner.sender().map_or(Owner::Unknown, |sender| owner_of(sender, ip.source));
+    if owner == Owner::Another && vni == VTEP_VNI {
         note_unexpected(ip.source, &inner);
-        return Ok(0);
+    }
+    let Some(place) = place else {
+        // The answer of a second owner of the self IP.
+        let keep = owner == Owner::Another && inner.arp_operation() == Some(ARP_REPLY);
+        return Ok(if keep { SNAP_LEN } else { 0 });
     };
     let keep = if inner.arp_operation() == Some(ARP_REPLY) { SNAP_LEN } else { 0 };
     let length = u64::from(length);
     if vni == VTEP_VNI && transport.port() == configured_port() {
-        record(place, &inner, kind_of(ctx, frame, &inner), length);
+        record(place, &inner, owner, kind_of(ctx, frame, &inner), length);
+        if let Some(operation) = inner.arp_operation() {
+            note_neighbour(ctx, place, operation == ARP_REPLY);
+        }
     } else {
         let key = FlowKey { source: ip.source.to_ne_bytes(), vni, port: transport.port(), reserved: [0; 2] };
-        record_other(place, &key, &inner, length);
+        record_other(place, &key, &inner, owner, length);
     }
     Ok(keep)
 }
@@ -107,12 +118,10 @@ fn too_short(ctx: &SkBuffContext) -> Result<u32, Ignored> {
     if is_tunnel { count_of(&ip, Counter::Malformed) } else { Ok(0) }
 }
 
-/// Records a sender of VTEP traffic that is no endpoint, such as a BIG-IP with another local address.
+/// Records a sender of VTEP traffic with an inner source in the CIDR of another VTEP, such as a BIG-IP with another local address, or one that
+/// has taken over the self IP of another.
 fn note_unexpected(source: u32, inner: &Inner) {
-    let inner_source = inner.arp_sender().unwrap_or(inner.ip_source().unwrap_or(0));
-    if !is_of_vtep(inner_source) {
-        return;
-    }
+    let inner_source = inner.sender().unwrap_or(0);
     let source = source.to_ne_bytes();
     // An LRU map is never full. The value is written in place, because without `CAP_PERFMON` the verifier refuses a stack slot whose two
     // halves are written one after the other.
@@ -123,8 +132,25 @@ fn note_unexpected(source: u32, inner: &Inner) {
     // SAFETY: the value lives as long as the program runs. A reader may see it half written, and reads it again a second later.
     let unexpected = unsafe { &mut *unexpected };
     unexpected.inner_source = inner_source.to_ne_bytes();
+    unexpected.inner_mac = inner.mac;
     // SAFETY: the helper has no arguments.
     unexpected.last_seen_ns = unsafe { bpf_ktime_get_ns() };
+}
+
+/// Records the outer frame's source MAC. Only frames with ARP inside pay for this: they are few, and each BIG-IP sends some.
+fn note_neighbour(ctx: &SkBuffContext, place: u32, is_answer: bool) {
+    let Some(stats) = ENDPOINTS.get_ptr_mut(place) else { return };
+    // SAFETY: this is a per-CPU value, as below.
+    let stats = unsafe { &mut *stats };
+    let neighbour = if is_answer { &mut stats.answering } else { &mut stats.asking };
+    // SAFETY: the helper writes as many bytes as the field has. On a device without Ethernet the bytes mean something else, and the agent
+    // ignores them.
+    unsafe {
+        let (to, length) = ((&raw mut neighbour.mac).cast(), size_of::<EthernetSource>() as u32);
+        if bpf_skb_load_bytes_relative(ctx.skb.skb.cast(), ETHERNET_SOURCE, to, length, BPF_HDR_START_MAC) == 0 {
+            neighbour.seen_ns = bpf_ktime_get_ns();
+        }
+    }
 }
 
 /// Looks `TARGETS` up each time: before 5.12, and without `CAP_PERFMON`, the verifier refuses a pointer that stays on the stack over a
@@ -134,8 +160,30 @@ fn place_of(endpoint: u32) -> Option<u32> {
     (0..).zip(&targets.endpoints).find(|(_, known)| **known == endpoint).map(|(place, _)| place)
 }
 
-fn is_of_vtep(address: u32) -> bool {
-    TARGETS.get(0).is_some_and(|targets| targets.networks.iter().any(|network| network.contains(address)))
+/// Whose VTEP CIDR an inner source is in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// The VTEP that has sent it.
+    Sender,
+    Another,
+    /// It is in no VTEP CIDR.
+    Nobody,
+    /// The frame has no inner source.
+    Unknown,
+}
+
+fn owner_of(address: u32, sender: u32) -> Owner {
+    let Some(targets) = TARGETS.get(0) else { return Owner::Unknown };
+    let mut owner = Owner::Nobody;
+    for network in &targets.networks {
+        if network.contains(address) {
+            owner = Owner::Another;
+            if network.endpoint == sender {
+                return Owner::Sender;
+            }
+        }
+    }
+    owner
 }
 
 fn tunnel_of(port: u16) -> Option<Tunnel> {
@@ -157,7 +205,8 @@ fn configured_port() -> u16 {
 }
 
 /// Initial values. They are statics, because BPF has no `memset` to create them on the stack.
-static NONE_SEEN: UnexpectedSource = UnexpectedSource { last_seen_ns: 0, inner_source: [0; 4], reserved: [0; 4] };
+static NONE_SEEN: UnexpectedSource =
+    UnexpectedSource { last_seen_ns: 0, inner_source: [0; 4], inner_mac: [0; 6], reserved: [0; 6] };
 static NOTHING_SEEN: FlowStats = FlowStats {
     packets: 0,
     bytes: 0,
@@ -205,7 +254,7 @@ fn is_router(address: u32) -> bool {
 }
 
 /// Records a frame of the endpoint's VTEP traffic on the configured port.
-fn record(place: u32, inner: &Inner, kind: Kind, length: u64) {
+fn record(place: u32, inner: &Inner, owner: Owner, kind: Kind, length: u64) {
     let Some(stats) = ENDPOINTS.get_ptr_mut(place) else { return };
     // SAFETY: this is a per-CPU value, so nothing else writes it while this program runs on this CPU.
     let stats = unsafe { &mut *stats };
@@ -219,11 +268,11 @@ fn record(place: u32, inner: &Inner, kind: Kind, length: u64) {
         Kind::EchoReply => stats.echo_replies += 1,
         Kind::Other => {}
     }
-    update(&mut stats.tunnel, inner, length);
+    update(&mut stats.tunnel, inner, owner, length);
 }
 
 /// Records a frame of the endpoint with another VNI or on another port.
-fn record_other(place: u32, key: &FlowKey, inner: &Inner, length: u64) {
+fn record_other(place: u32, key: &FlowKey, inner: &Inner, owner: Owner, length: u64) {
     if let Some(stats) = ENDPOINTS.get_ptr_mut(place) {
         // SAFETY: this is a per-CPU value, as above.
         let stats = unsafe { &mut *stats };
@@ -242,10 +291,10 @@ fn record_other(place: u32, key: &FlowKey, inner: &Inner, length: u64) {
         }
     };
     // SAFETY: this is a per-CPU value, as above.
-    update(unsafe { &mut *stats }, inner, length);
+    update(unsafe { &mut *stats }, inner, owner, length);
 }
 
-fn update(stats: &mut FlowStats, inner: &Inner, length: u64) {
+fn update(stats: &mut FlowStats, inner: &Inner, owner: Owner, length: u64) {
     stats.packets += 1;
     stats.bytes += length;
     // SAFETY: the helper has no arguments. The kernel inlines it.
@@ -259,7 +308,7 @@ fn update(stats: &mut FlowStats, inner: &Inner, length: u64) {
     stats.inner_mac = inner.mac;
     if let Some(source) = inner.ip_source() {
         stats.inner_source = source.to_ne_bytes();
-        if !is_of_vtep(source) {
+        if owner == Owner::Nobody {
             stats.foreign_seen_ns = stats.last_seen_ns;
             stats.foreign_source = source.to_ne_bytes();
         }

@@ -113,7 +113,8 @@ impl Tap {
         self.tunnel
     }
 
-    /// Makes the filter observe frames from exactly these endpoints, with exactly these tunnel networks, and answers to these probes.
+    /// Makes the filter observe frames from exactly these endpoints, with exactly these tunnel networks, each with its endpoint, and answers
+    /// to these probes.
     ///
     /// # Errors
     ///
@@ -121,7 +122,7 @@ impl Tap {
     pub fn look_at(
         &mut self,
         endpoints: &BTreeSet<Ipv4Addr>,
-        networks: &BTreeSet<Ipv4Net>,
+        networks: &BTreeMap<Ipv4Net, Ipv4Addr>,
         asker: Asker,
     ) -> Result<(), TapError> {
         let places = assign_places(&self.places, endpoints).ok_or(TapError::TooMany)?;
@@ -203,11 +204,14 @@ impl Tap {
             kinds.asked_for_us += stats.asked_for_us;
             kinds.echo_replies += stats.echo_replies;
         }
+        let hosts = per_cpu.iter().flat_map(|EndpointStats(stats)| [stats.answering, stats.asking]);
+        let hosts = hosts.filter(|host| host.seen_ns > 0);
+        let neighbours = hosts.map(|host| (host.mac.into(), instant(host.seen_ns, now, now_ns))).collect();
         let known = kinds.arp_requests + kinds.arp_replies + kinds.echo_replies;
         // Another CPU may count a frame between the two counters.
         kinds.other = tunnel.packets.saturating_sub(known);
         let tunnel = Some(tunnel).filter(|tunnel| tunnel.packets > 0);
-        Ok(Some(EndpointCounts { source: endpoint, tunnel, packets, bytes, kinds }))
+        Ok(Some(EndpointCounts { source: endpoint, tunnel, packets, bytes, kinds, neighbours }))
     }
 
     /// The other flows of the endpoints, as far as the map still has them. `now_ns` is `CLOCK_MONOTONIC` at `now`.
@@ -226,7 +230,7 @@ impl Tap {
         entries.map(|entry| entry.map(flow)).collect::<Result<_, _>>().map_err(TapError::Map)
     }
 
-    /// VTEP traffic from addresses that are not endpoints. `now_ns` is `CLOCK_MONOTONIC` at `now`.
+    /// VTEP traffic from addresses that are not the endpoint of that VTEP. `now_ns` is `CLOCK_MONOTONIC` at `now`.
     ///
     /// # Errors
     ///
@@ -237,7 +241,9 @@ impl Tap {
         let unexpected =
             |(source, records::UnexpectedSource(seen)): ([u8; 4], records::UnexpectedSource)| UnexpectedSource {
                 source: source.into(),
+                is_endpoint: self.places.contains(&Some(source.into())),
                 inner_source: seen.inner_source.into(),
+                inner_mac: seen.inner_mac.into(),
                 last_seen: instant(seen.last_seen_ns, now, now_ns),
             };
         // As above.
@@ -358,7 +364,11 @@ fn assign_places(
 }
 
 /// Converts endpoints and networks for the filter's map; `None` if there are too many.
-fn targets(places: &[Option<Ipv4Addr>; TARGETS_MAX], networks: &BTreeSet<Ipv4Net>, asker: Asker) -> Option<Targets> {
+fn targets(
+    places: &[Option<Ipv4Addr>; TARGETS_MAX],
+    networks: &BTreeMap<Ipv4Net, Ipv4Addr>,
+    asker: Asker,
+) -> Option<Targets> {
     let in_network_order = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
     let mut targets = Targets {
         endpoints: places.map(|place| place.map_or(0, in_network_order)),
@@ -366,9 +376,9 @@ fn targets(places: &[Option<Ipv4Addr>; TARGETS_MAX], networks: &BTreeSet<Ipv4Net
         router: asker.address.map_or(0, in_network_order),
         echo_id: asker.echo_id.into(),
     };
-    for (slot, network) in networks.iter().enumerate() {
+    for (slot, (network, &endpoint)) in networks.iter().enumerate() {
         let (address, mask) = (in_network_order(network.network()), in_network_order(network.netmask()));
-        *targets.networks.get_mut(slot)? = Network { address, mask };
+        *targets.networks.get_mut(slot)? = Network { address, mask, endpoint: in_network_order(endpoint) };
     }
     Some(targets)
 }

@@ -24,7 +24,7 @@ use vtep_core::{
         spec::{Spec, Tunnel, Vtep},
         view::View,
     },
-    node::{facts::Facts, udp::UdpErrors},
+    node::{devices::Underlay, facts::Facts, udp::UdpErrors},
     tunnel::{
         frames::Echo,
         report::ProbeReport,
@@ -177,8 +177,13 @@ impl Prober {
             Event::Rewire => self.rewire(),
             Event::Arp((at, reply)) => {
                 let Some(address) = self.sockets.arp_address() else { return false };
-                let vteps = self.vteps.values_mut().filter(|probes| probes.vtep.endpoint == reply.endpoint);
-                vteps.for_each(|probes| probes.on_arp_reply(&reply, address, at));
+                for probes in self.vteps.values_mut() {
+                    if probes.vtep.endpoint == reply.endpoint {
+                        probes.on_arp_reply(&reply, address, at);
+                    } else {
+                        probes.on_other_arp_reply(&reply, at);
+                    }
+                }
             }
             Event::OwnReply((at, reply)) => {
                 self.vteps.values_mut().for_each(|probes| probes.on_own_reply(&reply, at));
@@ -282,6 +287,13 @@ impl Prober {
         let worth = facts.version.is_none_or(|version| version.broken().is_some());
         self.suspect = facts.cilium.tunnel.as_ref().map(|device| device.index).filter(|_| worth);
         self.full_size = facts.inner_mtu().and_then(|mtu| mtu.try_into().ok());
+        for probes in self.vteps.values_mut() {
+            let underlay = facts.underlay.get(&probes.vtep.endpoint);
+            // A device without Ethernet addresses has the zero MAC.
+            let is_neighbour =
+                |underlay: &Underlay| underlay.next_hop == probes.vtep.endpoint && !underlay.device.mac.is_zero();
+            probes.is_neighbour = underlay.is_some_and(is_neighbour);
+        }
         self.underlay = facts.underlay.values().map(|underlay| underlay.device.index).collect();
         self.tend_tap(Instant::now());
     }
@@ -289,7 +301,7 @@ impl Prober {
     /// Makes the tap listen on the current devices, and reads its counters. Logs each new error once.
     fn tend_tap(&mut self, now: Instant) {
         let endpoints: BTreeSet<_> = self.vteps.values().map(|probes| probes.vtep.endpoint).collect();
-        let networks: BTreeSet<_> = self.vteps.keys().copied().collect();
+        let networks: BTreeMap<_, _> = self.vteps.iter().map(|(cidr, probes)| (*cidr, probes.vtep.endpoint)).collect();
         let (suspect, replies) = (self.suspect, &self.replies.0);
         let asker = Asker { address: self.sockets.arp_address(), echo_id: self.echo_id };
         let tended = match &mut self.tap {

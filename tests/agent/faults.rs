@@ -29,8 +29,8 @@ struct Fault {
     cause: Cause,
     /// Words that the hint must contain.
     words: &'static str,
-    /// The fault shows only in traffic that BIG-IP sends by itself.
-    traffic: bool,
+    /// The fault shows only in traffic that a BIG-IP sends by itself.
+    traffic: Option<fn(&Lab) -> Result<Chatter>>,
     inject: fn(&mut ConfiguredLab) -> Result<()>,
     repair: fn(&mut ConfiguredLab) -> Result<()>,
 }
@@ -42,6 +42,11 @@ fn own_tunnel(lab: &mut ConfiguredLab) -> Result<()> {
 
 fn unfiltered(lab: &mut ConfiguredLab) -> Result<()> {
     unfilter(lab)
+}
+
+/// The second BIG-IP sends with the self IP of the first.
+fn second_as_first(lab: &Lab) -> Result<Chatter> {
+    Chatter::of(&lab.bigips[1].host, lab, &["-I", "10.1.6.34"])
 }
 
 /// Adds a rule to a chain of its own on the node.
@@ -70,7 +75,7 @@ const FAULTS: &[Fault] = &[
         name: "another MAC on the far side",
         cause: Cause::VtepMacMismatch,
         words: "00:50:56:00:00:99",
-        traffic: false,
+        traffic: None,
         inject: |lab| on_bigip(lab, &format!("link set {BIGIP_TUNNEL} address 00:50:56:00:00:99")),
         repair: |lab| {
             let mac = bigip(lab).addresses.mac;
@@ -81,7 +86,7 @@ const FAULTS: &[Fault] = &[
         name: "a multicast vtep-mac",
         cause: Cause::VtepMacMismatch,
         words: "group address",
-        traffic: false,
+        traffic: None,
         inject: |lab| lab.edit(|vtep| vtep.mac = Mac([1, 0x50, 0x56, 0xa0, 0x7d, 0xd8])),
         repair: ConfiguredLab::undo_edit,
     },
@@ -89,7 +94,7 @@ const FAULTS: &[Fault] = &[
         name: "VNI 3",
         cause: Cause::WrongVni,
         words: "VNI 3",
-        traffic: true,
+        traffic: Some(Chatter::start),
         inject: |lab| tunnel(lab, 3, lab.topology.tunnel_port, bigip(lab).addresses.underlay_ip),
         repair: own_tunnel,
     },
@@ -97,7 +102,7 @@ const FAULTS: &[Fault] = &[
         name: "UDP port 4789",
         cause: Cause::WrongUdpPort,
         words: "4789",
-        traffic: true,
+        traffic: Some(Chatter::start),
         inject: |lab| tunnel(lab, 2, 4789, bigip(lab).addresses.underlay_ip),
         repair: own_tunnel,
     },
@@ -105,7 +110,7 @@ const FAULTS: &[Fault] = &[
         name: "another local address",
         cause: Cause::WrongSource,
         words: "10.169.72.134",
-        traffic: true,
+        traffic: Some(Chatter::start),
         inject: |lab| {
             on_bigip(lab, "address add 10.169.72.134/24 dev eth0")?;
             tunnel(lab, 2, lab.topology.tunnel_port, [10, 169, 72, 134].into())
@@ -116,11 +121,41 @@ const FAULTS: &[Fault] = &[
         },
     },
     Fault {
+        name: "a self IP that moved to the other BIG-IP",
+        cause: Cause::WrongSource,
+        words: "to 10.169.72.36: frames of 10.1.6.34 come from 10.169.72.36, the endpoint of another VTEP",
+        traffic: Some(second_as_first),
+        inject: |lab| {
+            on_bigip(lab, &format!("address del {} dev {BIGIP_TUNNEL}", bigip(lab).addresses.self_ip))?;
+            lab.bigips[1].host.ip(&format!("address add 10.1.6.34/32 dev {BIGIP_TUNNEL}")).map(drop)
+        },
+        repair: |lab| {
+            lab.bigips[1].host.ip(&format!("address del 10.1.6.34/32 dev {BIGIP_TUNNEL}"))?;
+            own_tunnel(lab)
+        },
+    },
+    Fault {
+        name: "a self IP that no device has",
+        cause: Cause::TunnelSilent,
+        words: "; or no device has the ",
+        traffic: None,
+        inject: |lab| on_bigip(lab, &format!("address del {} dev {BIGIP_TUNNEL}", bigip(lab).addresses.self_ip)),
+        repair: own_tunnel,
+    },
+    Fault {
+        name: "both BIG-IPs have the first one's self IP",
+        cause: Cause::SelfIpConflict,
+        words: "00:50:56:86:6b:28 from 10.169.72.36 and 00:50:56:a0:7d:d8 from 10.169.72.34",
+        traffic: Some(second_as_first),
+        inject: |lab| lab.bigips[1].host.ip(&format!("address add 10.1.6.34/32 dev {BIGIP_TUNNEL}")).map(drop),
+        repair: |lab| lab.bigips[1].host.ip(&format!("address del 10.1.6.34/32 dev {BIGIP_TUNNEL}")).map(drop),
+    },
+    Fault {
         name: "no flood entry for this node",
         // Linux answers ARP through the same table, so no answer arrives at all.
         cause: Cause::TunnelSilent,
         words: "this node (10.169.72.239)",
-        traffic: false,
+        traffic: None,
         inject: |lab| {
             tunnel(lab, 2, lab.topology.tunnel_port, bigip(lab).addresses.underlay_ip)?;
             on_bigip(lab, &format!("link set {BIGIP_TUNNEL} type vxlan nolearning"))?;
@@ -132,7 +167,7 @@ const FAULTS: &[Fault] = &[
         name: "no route to the pods on BIG-IP",
         cause: Cause::NoReturnPath,
         words: "route to the pod CIDR",
-        traffic: false,
+        traffic: None,
         inject: |lab| on_bigip(lab, &format!("route del {} dev {BIGIP_TUNNEL}", lab.topology.cluster_cidr)),
         repair: |lab| on_bigip(lab, &format!("route add {} dev {BIGIP_TUNNEL}", lab.topology.cluster_cidr)),
     },
@@ -140,7 +175,7 @@ const FAULTS: &[Fault] = &[
         name: "ping filtered, as by port lockdown",
         cause: Cause::NoReturnPath,
         words: "allows ICMP",
-        traffic: false,
+        traffic: None,
         inject: |lab| filter(lab, "input", &format!("iifname {BIGIP_TUNNEL} icmp type echo-request drop")),
         repair: unfiltered,
     },
@@ -148,7 +183,7 @@ const FAULTS: &[Fault] = &[
         name: "UDP filtered towards BIG-IP",
         cause: Cause::TunnelSilent,
         words: "UDP port 8472",
-        traffic: false,
+        traffic: None,
         inject: |lab| filter(lab, "input", "udp dport 8472 drop"),
         repair: unfiltered,
     },
@@ -156,7 +191,7 @@ const FAULTS: &[Fault] = &[
         name: "UDP filtered from BIG-IP",
         cause: Cause::TunnelSilent,
         words: "UDP port 8472",
-        traffic: false,
+        traffic: None,
         inject: |lab| filter(lab, "output", "udp dport 8472 drop"),
         repair: unfiltered,
     },
@@ -164,7 +199,7 @@ const FAULTS: &[Fault] = &[
         name: "this node's firewall drops BIG-IP's frames",
         cause: Cause::DroppedOnNode,
         words: "answers to ping reached eth0, and this node dropped them",
-        traffic: false,
+        traffic: None,
         inject: |lab| {
             on_node(lab, "input", &format!("ip saddr {} udp dport 8472 drop", bigip(lab).addresses.underlay_ip))
         },
@@ -174,7 +209,7 @@ const FAULTS: &[Fault] = &[
         name: "this node's firewall refuses the tunnel's port",
         cause: Cause::DroppedOnNode,
         words: "output rules of nftables or iptables on this node",
-        traffic: false,
+        traffic: None,
         inject: |lab| {
             on_node(lab, "output", &format!("ip daddr {} udp dport 8472 drop", bigip(lab).addresses.underlay_ip))
         },
@@ -184,7 +219,7 @@ const FAULTS: &[Fault] = &[
         name: "a lower MTU on the path",
         cause: Cause::PathMtu,
         words: "1350 bytes pass",
-        traffic: false,
+        traffic: None,
         inject: |lab| filter(lab, "input", "udp dport 8472 meta length > 1400 drop"),
         repair: unfiltered,
     },
@@ -192,7 +227,7 @@ const FAULTS: &[Fault] = &[
         name: "20 % loss",
         cause: Cause::PacketLoss,
         words: "%",
-        traffic: false,
+        traffic: None,
         inject: |lab| filter(lab, "input", "udp dport 8472 numgen random mod 100 < 20 drop"),
         repair: unfiltered,
     },
@@ -200,7 +235,7 @@ const FAULTS: &[Fault] = &[
         name: "BIG-IP off",
         cause: Cause::EndpointUnreachable,
         words: "10.169.72.34",
-        traffic: false,
+        traffic: None,
         inject: |lab| bigip(lab).down(),
         repair: |lab| bigip(lab).up(),
     },
@@ -208,7 +243,7 @@ const FAULTS: &[Fault] = &[
         name: "an endpoint without a route",
         cause: Cause::EndpointNoRoute,
         words: "172.31.1.1",
-        traffic: false,
+        traffic: None,
         inject: |lab| {
             lab.node.ip("route add unreachable 172.31.0.0/16")?;
             lab.edit(|vtep| vtep.endpoint = [172, 31, 1, 1].into())
@@ -222,7 +257,7 @@ const FAULTS: &[Fault] = &[
         name: "an endpoint that nobody has",
         cause: Cause::EndpointNoRoute,
         words: "answers ARP for 10.169.72.99",
-        traffic: false,
+        traffic: None,
         inject: |lab| lab.edit(|vtep| vtep.endpoint = [10, 169, 72, 99].into()),
         repair: ConfiguredLab::undo_edit,
     },
@@ -230,7 +265,7 @@ const FAULTS: &[Fault] = &[
         name: "SNAT to a foreign address",
         cause: Cause::ForeignInnerSource,
         words: "192.0.2.7",
-        traffic: true,
+        traffic: Some(Chatter::start),
         inject: |lab| {
             let host = &bigip(lab).host;
             // Linux would send ARP requests with the foreign address as sender, which BIG-IP does not; so the test configures the pod's
@@ -254,7 +289,7 @@ const FAULTS: &[Fault] = &[
         name: "VTEP disabled in the datapath",
         cause: Cause::CiliumRestartRequired,
         words: "enable-vtep",
-        traffic: false,
+        traffic: None,
         inject: |lab| lab.restart_cilium(|cilium| cilium.running.enable_vtep = false),
         repair: |lab| lab.restart_cilium(|cilium| cilium.running.enable_vtep = true),
     },
@@ -262,7 +297,7 @@ const FAULTS: &[Fault] = &[
         name: "Cilium's map gone",
         cause: Cause::CiliumVtepDisabled,
         words: "restart the cilium DaemonSet",
-        traffic: false,
+        traffic: None,
         inject: |lab| lab.cilium.remove_pin(),
         repair: |lab| lab.restart_cilium(|_| ()),
     },
@@ -270,7 +305,7 @@ const FAULTS: &[Fault] = &[
         name: "a broken release of Cilium",
         cause: Cause::CiliumBrokenRelease,
         words: "1.18.8",
-        traffic: false,
+        traffic: None,
         inject: |lab| lab.restart_cilium(|cilium| cilium.version = Some("1.18.2".into())),
         repair: |lab| lab.restart_cilium(|cilium| cilium.version = Some("1.18.8".into())),
     },
@@ -278,7 +313,7 @@ const FAULTS: &[Fault] = &[
         name: "contended",
         cause: Cause::DatapathContended,
         words: "10.169.72.99",
-        traffic: false,
+        traffic: None,
         inject: |lab| {
             let ours = lab.topology.vteps()[0];
             let theirs = Vtep { endpoint: [10, 169, 72, 99].into(), ..ours };
@@ -301,7 +336,7 @@ const FAULTS_WITH_LISTS: &[Fault] = &[
         name: "another mask in the datapath",
         cause: Cause::CiliumRestartRequired,
         words: "255.255.0.0",
-        traffic: false,
+        traffic: None,
         inject: |lab| lab.restart_cilium(|cilium| cilium.running.vtep_mask = [255, 255, 0, 0].into()),
         repair: |lab| lab.restart_cilium(|cilium| cilium.running.vtep_mask = [255, 255, 255, 0].into()),
     },
@@ -309,7 +344,7 @@ const FAULTS_WITH_LISTS: &[Fault] = &[
         name: "a strict rp_filter, and another route to BIG-IP",
         cause: Cause::DroppedOnNode,
         words: "rp_filter is strict on",
-        traffic: false,
+        traffic: None,
         inject: |lab| {
             lab.node
                 .ip("route add 10.1.6.0/24 via 10.169.72.10 table 99\nrule add priority 50 to 10.1.6.0/24 lookup 99")?;
@@ -338,7 +373,7 @@ fn holds(status: &Status, fault: &Fault) -> bool {
 fn run(fault: &Fault, lab: &mut ConfiguredLab, agent: &Agent) -> Result<Row> {
     let begin = Instant::now();
     (fault.inject)(lab)?;
-    let traffic = fault.traffic.then(|| Chatter::start(lab)).transpose()?;
+    let traffic = fault.traffic.map(|start| start(lab)).transpose()?;
     let named = named(fault, lab.source, agent).map(|()| begin.elapsed());
     drop(traffic);
     let begin = Instant::now();

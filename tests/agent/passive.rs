@@ -1,16 +1,16 @@
 //! Passive first: BIG-IP's own traffic replaces most probes, and hides no fault.
 
-use std::{net::UdpSocket, thread, time::Duration};
+use std::{thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use vtep_core::{
     diagnosis::{Cause, Verdict},
     report::status::{Status, VtepStatus},
 };
-use vtep_lab::{BIGIP_TUNNEL, BigIpAddresses, Lab};
+use vtep_lab::{BIGIP_TUNNEL, Lab};
 
 use crate::{
-    far_end::{Chatter, bigip, filter, nft, unfilter},
+    far_end::{Chatter, ask_for_node, bigip, filter, nft, unfilter},
     support::{Agent, all_healthy, eventually},
 };
 
@@ -81,7 +81,7 @@ fn arp_requests_that_the_node_drops_show_that_the_answers_are_lost_here() -> Res
     nft(&lab.node, "add chain ip lab input { type filter hook input priority 0 ; }")?;
     nft(&lab.node, &format!("add rule ip lab input ip saddr {from} udp dport 8472 drop"))?;
     let status = eventually("the node itself is named", Duration::from_secs(100), || {
-        ask_for_node(&lab)?;
+        ask_for_node(&lab, &bigip(&lab).host)?;
         thread::sleep(Duration::from_millis(500));
         Ok(agent.status()?.filter(|status| cause(status) == Some(Cause::DroppedOnNode)))
     })?;
@@ -90,18 +90,4 @@ fn arp_requests_that_the_node_drops_show_that_the_answers_are_lost_here() -> Res
     ensure!(hint.contains("asks for 10.0.0.126 by ARP again and again, its requests reach eth0"), "{hint}");
     ensure!(vtep.seen.kinds.arp_requests_for_node >= 3, "{:?}", vtep.seen);
     Ok(())
-}
-
-/// BIG-IP asks for the node's address inside the tunnel (RFC 7348, RFC 826).
-fn ask_for_node(lab: &Lab) -> Result<()> {
-    let BigIpAddresses { underlay_ip, self_ip, mac, .. } = bigip(lab).addresses.clone();
-    let (node, router) = (lab.topology.node_ip, lab.topology.router_ip.octets());
-    let sender = self_ip.addr().octets();
-    let header = [8, 0, 0, 0, 0, 0, 2, 0];
-    let ethernet = [&[0xff; 6], &mac.0[..], &[8, 6]].concat();
-    let arp = [&[0, 1, 8, 0, 6, 4, 0, 1], &mac.0[..], &sender, &[0; 6], &router].concat();
-    bigip(lab).host.run(move || {
-        UdpSocket::bind((underlay_ip, 0))?.send_to(&[&header[..], &ethernet, &arp].concat(), (node, 8472))?;
-        Ok(())
-    })
 }

@@ -1,6 +1,6 @@
 //! The tap with frames as real networks deliver them: headers with options, without checksums, in fragments.
 
-use std::{net::UdpSocket, time::Duration};
+use std::{net::UdpSocket, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use nix::{libc, setsockopt_impl, sockopt_impl, sys::socket::setsockopt};
@@ -11,7 +11,7 @@ use vtep_core::{
 use vtep_lab::{BIGIP_TUNNEL, Lab};
 
 use crate::{
-    far_end::{Chatter, bigip, on_bigip, tunnel},
+    far_end::{Chatter, ask_for_node, bigip, on_bigip, tunnel},
     support::{Agent, HEALTHY_WITHIN, all_healthy, eventually},
 };
 
@@ -164,4 +164,28 @@ fn flood(lab: &Lab) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Another host of the network has BIG-IP's address as well. The node's own ARP cache has one of the two, and the tap sees both.
+#[test]
+fn two_hosts_with_the_endpoints_address_are_named() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let other = &lab.bigips[1].host;
+    other.ip(&format!("address add {}/32 dev eth0", bigip(&lab).addresses.underlay_ip))?;
+    let status = eventually("the conflict is named", HEALTHY_WITHIN, || {
+        ask_for_node(&lab, other)?;
+        thread::sleep(Duration::from_millis(700));
+        let status = agent.status()?;
+        Ok(status.filter(|status| status.vteps[0].cause == Some(Cause::SelfIpConflict)))
+    })?;
+    let hint = status.vteps[0].hint.as_deref().unwrap_or_default();
+    let macs = lab.bigips.iter().take(2).map(|bigip| Ok(bigip.host.link("eth0")?.mac.to_string().to_lowercase()));
+    for mac in macs.collect::<Result<Vec<_>>>()? {
+        ensure!(hint.contains(&mac), "{mac} is not in {hint}");
+    }
+    ensure!(hint.starts_with("take the address 10.169.72.34 of"), "{hint}");
+    ensure!(status.vteps[1].cause.is_none(), "{:?}", status.vteps[1]);
+    agent.wait_for("both are healthy again", 2 * HEALTHY_WITHIN, all_healthy)?;
+    Ok(())
 }

@@ -7,8 +7,9 @@ use std::{
 
 use super::{Evidence, RECENT, age::at_least, node::dropped_on_node, peer::Setting};
 use crate::tunnel::{
-    flow::Flow,
+    flow::{Flow, UnexpectedSource},
     frames::VTEP_VNI,
+    owners::Owner,
     vtep_probes::{ProbeState, VtepProbes},
 };
 
@@ -51,19 +52,57 @@ pub(super) fn wrong_vni(evidence: &Evidence<'_>, now: Instant) -> Option<String>
 }
 
 pub(super) fn wrong_source(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
-    let unexpected =
-        evidence.probes?.unexpected.filter(|unexpected| now.duration_since(unexpected.last_seen) < RECENT)?;
+    let probes = evidence.probes?;
+    let unexpected = probes.unexpected.filter(|unexpected| now.duration_since(unexpected.last_seen) < RECENT)?;
     // Another node may forward frames that BIG-IP floods. Then BIG-IP's own frames arrive as well.
     let is_right = |flow: &&Flow| flow.belongs_to(evidence.tunnel);
     let right = evidence.recent_flows(now).filter(is_right).map(|flow| flow.last_seen).max();
     let alone = right.is_none_or(|right| unexpected.last_seen.saturating_duration_since(right) >= SOLE_SOURCE_AFTER);
-    alone.then(|| {
+    // An endpoint is no node. If it sends from the self IP, which does not answer at its own endpoint, the self IP has moved.
+    let is_self_ip = probes.target.is_some_and(|target| target.address == unexpected.inner_source);
+    let moved = unexpected.is_endpoint && is_self_ip && evidence.is_tunnel_unanswered();
+    (alone || moved).then(|| {
         let (endpoint, place) = (evidence.vtep.endpoint, evidence.place(Setting::Endpoint));
+        let UnexpectedSource { source, inner_source, .. } = unexpected;
+        if unexpected.is_endpoint {
+            return format!(
+                "move {inner_source} back to {}, or set {place} to {source}: frames of {inner_source} come from {source}, the \
+                 endpoint of another VTEP",
+                evidence.peer()
+            );
+        }
         let remedy = match evidence.name {
             None => format!("set `local-address {endpoint}` on BIG-IP's tunnel, or {place}"),
             Some(name) => format!("let VTEP {name} send from {endpoint}, or set {place}"),
         };
-        format!("{remedy} to {}: frames of {} come from there", unexpected.source, unexpected.inner_source)
+        format!("{remedy} to {source}: frames of {inner_source} come from there")
+    })
+}
+
+/// Two units have the same address at the same time: inside the tunnel, or on the underlay.
+pub(super) fn self_ip_conflict(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
+    let probes = evidence.probes?;
+    let list = |owners: Vec<Owner>| {
+        let owner = |Owner { mac, source }: &Owner| format!("{mac} from {source}");
+        owners.iter().map(owner).collect::<Vec<_>>().join(" and ")
+    };
+    let (inside, outside) = (probes.self_ip_owners.in_conflict(), probes.endpoint_owners.in_conflict());
+    let peer = evidence.peer();
+    if !inside.is_empty() {
+        let self_ip = probes.target.map(|target| format!(" {}", target.address)).unwrap_or_default();
+        let address = if evidence.name.is_none() { "self IP" } else { "tunnel address" };
+        return Some(format!(
+            "take the {address}{self_ip} of {peer} away from all units but one: several send with it in turn, {}",
+            list(inside)
+        ));
+    }
+    let macs: Vec<_> = outside.iter().map(|owner| owner.mac.to_string()).collect();
+    (!outside.is_empty()).then(|| {
+        format!(
+            "take the address {} of {peer} away from all hosts but one: frames with it come in turn from the MACs {}",
+            evidence.vtep.endpoint,
+            macs.join(" and ")
+        )
     })
 }
 

@@ -139,6 +139,7 @@ registry! {
     WrongUdpPort "wrong-udp-port" = Entry::new(Misconfigured, Bigip, bigip::wrong_udp_port);
     WrongVni "wrong-vni" = Entry::new(Misconfigured, Bigip, bigip::wrong_vni);
     WrongSource "wrong-source" = Entry::new(Misconfigured, Bigip, bigip::wrong_source);
+    SelfIpConflict "self-ip-conflict" = Entry::new(Misconfigured, SelfIp, bigip::self_ip_conflict);
     VtepMacMismatch "vtep-mac-mismatch" = Entry::new(Misconfigured, Bigip, bigip::vtep_mac_mismatch).based_on(bigip::last_arp_answer);
     EndpointUnreachable "endpoint-unreachable" = Entry::new(Unreachable, Underlay, wire::endpoint_unreachable);
     TunnelSilent "tunnel-silent" = Entry::new(Unreachable, Underlay, wire::tunnel_silent);

@@ -32,6 +32,7 @@ use crate::{
     tunnel::{
         flow::{Flow, Kinds, UnexpectedSource},
         frames::{Arp, TunnelArpReply, VTEP_VNI},
+        owners::Owner,
         self_ip::Known,
         vtep_probes::{ProbeTiming, Target},
         window::Thresholds,
@@ -165,6 +166,12 @@ impl Case {
         let arp = Arp { sender_mac: mac, sender: self_ip, target_mac: [2; 6].into(), target: router };
         let reply = TunnelArpReply { endpoint: ENDPOINT, vni: VTEP_VNI, arp };
         (0..times).for_each(|_| self.probes.on_arp_reply(&reply, router, Instant::now()));
+    }
+
+    /// Frames from inside the VTEP's CIDR come from this outer source.
+    fn stray(&mut self, source: Ipv4Addr, is_endpoint: bool) {
+        let (inner_source, inner_mac, last_seen) = ([10, 1, 6, 34].into(), self.vtep.mac, Instant::now());
+        self.probes.unexpected = Some(UnexpectedSource { source, is_endpoint, inner_source, inner_mac, last_seen });
     }
 
     /// The tap sees these frames beside the earlier ones.

@@ -51,6 +51,8 @@ pub struct EndpointCounts {
     pub packets: u64,
     pub bytes: u64,
     pub kinds: Kinds,
+    /// Source MACs of outer frames with ARP inside, each with the time of the last frame.
+    pub neighbours: Vec<(Mac, Instant)>,
 }
 
 /// The VTEP traffic of an endpoint through the configured tunnel, by the kind of the inner frame.
@@ -66,12 +68,15 @@ pub struct Kinds {
     pub other: u64,
 }
 
-/// VTEP traffic from an outer source that is not an endpoint.
+/// VTEP traffic with an inner source in a VTEP CIDR, from an outer source that is not the endpoint of that VTEP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnexpectedSource {
     /// Outer source.
     pub source: Ipv4Addr,
+    /// It is the endpoint of another VTEP, so it is a BIG-IP and no node.
+    pub is_endpoint: bool,
     /// Inner source, in a VTEP CIDR.
     pub inner_source: Ipv4Addr,
+    pub inner_mac: Mac,
     pub last_seen: Instant,
 }

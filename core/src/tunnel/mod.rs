@@ -3,6 +3,7 @@
 pub mod delivery;
 pub mod flow;
 pub mod frames;
+pub mod owners;
 pub mod passive;
 pub mod path_mtu;
 pub mod report;

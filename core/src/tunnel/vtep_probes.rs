@@ -9,6 +9,7 @@ use super::{
     delivery::Delivery,
     flow::{EndpointCounts, Flow, UnexpectedSource},
     frames::{Arp, TunnelArpReply, VTEP_VNI},
+    owners::{Owner, Owners},
     passive::Passive,
     path_mtu::PathMtu,
     self_ip::Known,
@@ -131,6 +132,12 @@ pub struct VtepProbes {
     pub delivery: Delivery,
     /// The UDP errors of this node since the probes began to go unanswered.
     pub udp_errors: UdpErrors,
+    /// Who claims the self IP inside the tunnel.
+    pub self_ip_owners: Owners,
+    /// Who claims the endpoint's address on the underlay; only for an endpoint on the node's own network.
+    pub endpoint_owners: Owners,
+    /// The endpoint is on the node's own network, so that the MAC of its frames is its own.
+    pub is_neighbour: bool,
     /// The last frames with an inner source in this VTEP's CIDR but an outer source that is another address.
     pub unexpected: Option<UnexpectedSource>,
     /// When Cilium last answered an ARP request from this VTEP, and with which MAC.
@@ -170,6 +177,9 @@ impl VtepProbes {
             bytes: 0,
             delivery: Delivery::default(),
             udp_errors: UdpErrors::default(),
+            self_ip_owners: Owners::default(),
+            endpoint_owners: Owners::default(),
+            is_neighbour: false,
             unexpected: None,
             answered: None,
             due: now,
@@ -253,6 +263,7 @@ impl VtepProbes {
             && self.heard
             && from_its_mac
             && self.foreign_macs == 0
+            && self.self_ip_owners.is_one()
             && !self.shares_endpoint;
         self.suppressed = self.passive.skips(seen, self.answers, sound);
         self.suppressed
@@ -274,10 +285,18 @@ impl VtepProbes {
             return;
         }
         let mac = reply.arp.sender_mac;
+        self.self_ip_owners.on_claim(Owner { mac, source: reply.endpoint }, now);
         (self.observed_mac, self.observed_at) = (Some(mac), Some(now));
         self.note_answer(false);
         self.foreign_macs = if mac == self.vtep.mac { 0 } else { self.foreign_macs.saturating_add(1) };
         self.arp.on_reply_to_newest(now);
+    }
+
+    /// Processes an ARP reply from another outer source. Whoever sends one for the self IP claims it, asked or not.
+    pub fn on_other_arp_reply(&mut self, reply: &TunnelArpReply, now: Instant) {
+        if reply.vni == VTEP_VNI && self.target.is_some_and(|target| target.address == reply.arp.sender) {
+            self.self_ip_owners.on_claim(Owner { mac: reply.arp.sender_mac, source: reply.endpoint }, now);
+        }
     }
 
     /// The MAC of BIG-IP's tunnel, if it is not the configured one. It needs as many answers in a row as a failure needs losses.
@@ -313,9 +332,12 @@ impl VtepProbes {
 
     /// Updates the counts of this endpoint.
     pub fn on_counts(&mut self, counts: &EndpointCounts, tunnel: Tunnel, now: Instant) {
-        let EndpointCounts { source: _, tunnel: flow, packets, bytes, kinds } = counts;
+        let EndpointCounts { source, tunnel: flow, packets, bytes, kinds, neighbours } = counts;
         (self.packets, self.bytes) = (*packets, *bytes);
         self.delivery.on_kinds(*kinds, self.icmp.unanswered_since().is_none(), now);
+        for &(mac, at) in neighbours.iter().filter(|_| self.is_neighbour) {
+            self.endpoint_owners.on_claim(Owner { mac, source: *source }, at);
+        }
         // The tunnel's own stream comes first: it shows the self IP.
         self.flows.retain(|flow| !flow.belongs_to(tunnel));
         self.flows.splice(0..0, flow.clone());
@@ -331,7 +353,13 @@ impl VtepProbes {
         };
         let mine = unexpected_sources.iter().filter(|unexpected| self.vtep.cidr.contains(&unexpected.inner_source));
         let mine = mine.filter(|unexpected| !hands_over(unexpected));
-        self.unexpected = mine.max_by_key(|unexpected| unexpected.last_seen).copied();
+        for &UnexpectedSource { source, inner_source, inner_mac: mac, last_seen, .. } in mine.clone() {
+            if self.target.is_some_and(|target| target.address == inner_source) {
+                self.self_ip_owners.on_claim(Owner { mac, source }, last_seen);
+            }
+        }
+        // The tap keeps the last frame of each source, and that may belong to another VTEP: then the one before it stays.
+        self.unexpected = mine.max_by_key(|unexpected| unexpected.last_seen).copied().or(self.unexpected);
     }
 
     /// Processes Cilium's answer to an ARP request that came through the tunnel.
@@ -367,6 +395,8 @@ impl VtepProbes {
             window.on_time(now);
         }
         self.path_mtu.on_time(now);
+        self.self_ip_owners.on_time(now);
+        self.endpoint_owners.on_time(now);
         // After the first loss, the next probe is due at once.
         if self.is_lossy() && !was_lossy {
             self.due = self.due.min(now);

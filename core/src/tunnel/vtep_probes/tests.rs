@@ -35,7 +35,8 @@ fn see(probes: &mut VtepProbes, flow: Flow) {
     let tunnel = Tunnel::default();
     if flow.belongs_to(tunnel) {
         let (source, packets, bytes) = (flow.source, flow.packets, flow.bytes);
-        let counts = EndpointCounts { source, tunnel: Some(flow), packets, bytes, kinds: Kinds::default() };
+        let (kinds, neighbours) = (Kinds::default(), Vec::new());
+        let counts = EndpointCounts { source, tunnel: Some(flow), packets, bytes, kinds, neighbours };
         probes.on_counts(&counts, tunnel, Instant::now());
     } else {
         probes.on_strays(vec![flow], 0, tunnel);
@@ -74,7 +75,11 @@ fn a_configured_target_stays_and_a_learned_one_follows() {
         assert_eq!(probes.target.map(|target| target.address), Some(self_ip.into()));
     }
     let (source, kinds) = ([10, 169, 72, 34].into(), Kinds::default());
-    probes.on_counts(&EndpointCounts { source, tunnel: None, packets: 0, bytes: 0, kinds }, Tunnel::default(), now);
+    probes.on_counts(
+        &EndpointCounts { source, tunnel: None, packets: 0, bytes: 0, kinds, neighbours: vec![] },
+        Tunnel::default(),
+        now,
+    );
     assert!(probes.target.is_some(), "without frames, the target remains");
 }
 
@@ -181,7 +186,9 @@ fn a_failover_is_no_unexpected_source() {
     let (before, here, stranger) = ([10, 169, 72, 33], [10, 169, 72, 34], [10, 169, 72, 99]);
     let frame = |source: [u8; 4], seconds| UnexpectedSource {
         source: source.into(),
+        is_endpoint: false,
         inner_source: [10, 1, 6, 34].into(),
+        inner_mac: vtep().mac,
         last_seen: now + Duration::from_secs(seconds),
     };
     for (what, frame, counts) in [
