@@ -114,13 +114,13 @@ pub struct EndpointStats {
     pub asked_for_us: u64,
     /// Inner answers to the agent's own echoes.
     pub echo_replies: u64,
-    /// The host that sent the last frame with an ARP reply inside. The agent's own requests reach that host.
-    pub answering: Neighbour,
-    /// The host that sent the last frame with an ARP request inside: any host with the endpoint's address.
-    pub asking: Neighbour,
 }
 
-/// A host on the underlay.
+/// How many values of the map `NEIGHBOURS` each endpoint has. The first is the host that sent the last frame with an ARP reply inside: the
+/// agent's own requests reach that host. The second sent the last one with another ARP packet: any host with the endpoint's address.
+pub const NEIGHBOURS_EACH: u32 = 2;
+
+/// A host on the underlay, as one CPU has seen it: a value of the map `NEIGHBOURS`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Neighbour {
@@ -163,5 +163,6 @@ pub const COUNTERS: u32 = 3;
 const _: () = assert!(size_of::<Targets>() == TARGETS_MAX * 16 + 8);
 const _: () = assert!(size_of::<FlowKey>() == 12);
 const _: () = assert!(size_of::<FlowStats>() == 64);
-const _: () = assert!(size_of::<EndpointStats>() == 144);
+const _: () = assert!(size_of::<EndpointStats>() == 112);
+const _: () = assert!(size_of::<Neighbour>() == 16);
 const _: () = assert!(size_of::<UnexpectedSource>() == 24);

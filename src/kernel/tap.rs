@@ -18,7 +18,7 @@ use aya::{
 use ipnet::Ipv4Net;
 use nix::time::{ClockId, clock_gettime};
 use tokio::{sync::mpsc, task::JoinHandle};
-use vtep_agent_ebpf::{COUNTERS, FLOWS_MAX, Network, SNAP_LEN, TARGETS_MAX, Targets, UNEXPECTED_MAX};
+use vtep_agent_ebpf::{COUNTERS, FLOWS_MAX, NEIGHBOURS_EACH, Network, SNAP_LEN, TARGETS_MAX, Targets, UNEXPECTED_MAX};
 use vtep_core::{
     config::spec::{Tunnel, TunnelProtocol},
     tunnel::{
@@ -141,14 +141,22 @@ impl Tap {
         Ok(())
     }
 
-    /// Clears the counts of an endpoint's place, which another one had before.
+    /// Clears the values of an endpoint's place, which another one had before.
     fn clear(&mut self, place: u32) -> Result<(), TapError> {
+        let cpus = nr_cpus().map_err(|(_, error)| TapError::Map(MapError::IoError(error)))?;
         let map = self.ebpf.map_mut("ENDPOINTS").ok_or(TapError::Incomplete("the map ENDPOINTS"))?;
         let mut map = PerCpuArray::<&mut MapData, EndpointStats>::try_from(map).map_err(TapError::Map)?;
-        let cpus = nr_cpus().map_err(|(_, error)| TapError::Map(MapError::IoError(error)))?;
         let nothing = EndpointStats(vtep_agent_ebpf::EndpointStats::default());
         let nothing = PerCpuValues::try_from(vec![nothing; cpus]).map_err(|error| TapError::Map(error.into()))?;
-        map.set(place, nothing, 0).map_err(TapError::Map)
+        map.set(place, nothing, 0).map_err(TapError::Map)?;
+        let map = self.ebpf.map_mut("NEIGHBOURS").ok_or(TapError::Incomplete("the map NEIGHBOURS"))?;
+        let mut map = PerCpuArray::<&mut MapData, records::Neighbour>::try_from(map).map_err(TapError::Map)?;
+        for place in neighbour_places(place) {
+            let nobody = vec![records::Neighbour(vtep_agent_ebpf::Neighbour::default()); cpus];
+            let nobody = PerCpuValues::try_from(nobody).map_err(|error| TapError::Map(error.into()))?;
+            map.set(place, nobody, 0).map_err(TapError::Map)?;
+        }
+        Ok(())
     }
 
     /// Listens on exactly these devices. A device that fails is reported in the result and skipped; the others work.
@@ -183,8 +191,7 @@ impl Tap {
     ///
     /// The map cannot be read.
     pub fn counts(&self, endpoint: Ipv4Addr, now: Instant, now_ns: u64) -> Result<Option<EndpointCounts>, TapError> {
-        let places = (0..).zip(&self.places);
-        let Some((place, _)) = places.into_iter().find(|(_, known)| **known == Some(endpoint)) else { return Ok(None) };
+        let Some(place) = self.place_of(endpoint) else { return Ok(None) };
         let map = self.ebpf.map("ENDPOINTS").ok_or(TapError::Incomplete("the map ENDPOINTS"))?;
         let map = PerCpuArray::<&MapData, EndpointStats>::try_from(map).map_err(TapError::Map)?;
         let per_cpu = map.get(&place, 0).map_err(TapError::Map)?;
@@ -204,14 +211,35 @@ impl Tap {
             kinds.asked_for_us += stats.asked_for_us;
             kinds.echo_replies += stats.echo_replies;
         }
-        let hosts = per_cpu.iter().flat_map(|EndpointStats(stats)| [stats.answering, stats.asking]);
-        let hosts = hosts.filter(|host| host.seen_ns > 0);
-        let neighbours = hosts.map(|host| (host.mac.into(), instant(host.seen_ns, now, now_ns))).collect();
         let known = kinds.arp_requests + kinds.arp_replies + kinds.echo_replies;
         // Another CPU may count a frame between the two counters.
         kinds.other = tunnel.packets.saturating_sub(known);
         let tunnel = Some(tunnel).filter(|tunnel| tunnel.packets > 0);
-        Ok(Some(EndpointCounts { source: endpoint, tunnel, packets, bytes, kinds, neighbours }))
+        Ok(Some(EndpointCounts { source: endpoint, tunnel, packets, bytes, kinds }))
+    }
+
+    /// The hosts on the underlay that sent frames of this endpoint with ARP inside: their MACs, each with the time of its last frame. `now_ns`
+    /// is `CLOCK_MONOTONIC` at `now`.
+    ///
+    /// # Errors
+    ///
+    /// The map cannot be read.
+    pub fn neighbours(&self, endpoint: Ipv4Addr, now: Instant, now_ns: u64) -> Result<Vec<(Mac, Instant)>, TapError> {
+        let Some(place) = self.place_of(endpoint) else { return Ok(Vec::new()) };
+        let map = self.ebpf.map("NEIGHBOURS").ok_or(TapError::Incomplete("the map NEIGHBOURS"))?;
+        let map = PerCpuArray::<&MapData, records::Neighbour>::try_from(map).map_err(TapError::Map)?;
+        let mut neighbours = Vec::new();
+        for place in neighbour_places(place) {
+            let per_cpu = map.get(&place, 0).map_err(TapError::Map)?;
+            let seen = per_cpu.iter().filter(|records::Neighbour(host)| host.seen_ns > 0);
+            neighbours
+                .extend(seen.map(|records::Neighbour(host)| (host.mac.into(), instant(host.seen_ns, now, now_ns))));
+        }
+        Ok(neighbours)
+    }
+
+    fn place_of(&self, endpoint: Ipv4Addr) -> Option<u32> {
+        (0..).zip(&self.places).find(|(_, known)| **known == Some(endpoint)).map(|(place, _)| place)
     }
 
     /// The other flows of the endpoints, as far as the map still has them. `now_ns` is `CLOCK_MONOTONIC` at `now`.
@@ -347,6 +375,11 @@ async fn listen_to_replies(socket: EventSocket, replies: mpsc::Sender<OwnReply>)
 pub fn monotonic_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map_or(0, |now| now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
+}
+
+/// The places of an endpoint's hosts in their map.
+fn neighbour_places(place: u32) -> std::ops::Range<u32> {
+    place * NEIGHBOURS_EACH..(place + 1) * NEIGHBOURS_EACH
 }
 
 /// Gives each endpoint a place: its own if it has one, or a free one. `None` if there are too many.

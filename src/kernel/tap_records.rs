@@ -11,6 +11,9 @@ pub(super) struct FlowStats(pub(super) vtep_agent_ebpf::FlowStats);
 pub(super) struct EndpointStats(pub(super) vtep_agent_ebpf::EndpointStats);
 #[repr(transparent)]
 #[derive(Clone, Copy)]
+pub(super) struct Neighbour(pub(super) vtep_agent_ebpf::Neighbour);
+#[repr(transparent)]
+#[derive(Clone, Copy)]
 pub(super) struct UnexpectedSource(pub(super) vtep_agent_ebpf::UnexpectedSource);
 #[repr(transparent)]
 #[derive(Clone, Copy)]
@@ -25,6 +28,9 @@ unsafe impl aya::Pod for FlowStats {}
 #[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
 // SAFETY: as the reason says.
 unsafe impl aya::Pod for EndpointStats {}
+#[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
+// SAFETY: as the reason says.
+unsafe impl aya::Pod for Neighbour {}
 #[expect(unsafe_code, reason = "integers and byte arrays without padding, as the record's crate asserts by its size")]
 // SAFETY: as the reason says.
 unsafe impl aya::Pod for UnexpectedSource {}

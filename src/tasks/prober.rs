@@ -311,8 +311,11 @@ impl Prober {
                 failed.map_or(Ok(()), Err)?;
                 tap.watch_replies(suspect, replies)?;
                 let now_ns = monotonic_ns();
-                let counts = endpoints.iter().filter_map(|&endpoint| tap.counts(endpoint, now, now_ns).transpose());
-                let counts = counts.collect::<Result<Vec<_>, _>>()?;
+                let mut counts = Vec::new();
+                for &endpoint in &endpoints {
+                    let neighbours = tap.neighbours(endpoint, now, now_ns)?;
+                    counts.extend(tap.counts(endpoint, now, now_ns)?.map(|counts| (counts, neighbours)));
+                }
                 Ok((counts, tap.strays(now, now_ns)?, tap.unexpected_sources(now, now_ns)?, tap.counters()?))
             }),
             None => Ok((Vec::new(), Vec::new(), Vec::new(), self.tap_counters)),
@@ -326,8 +329,10 @@ impl Prober {
             self.strays.on_flows(strays, now);
             for probes in self.vteps.values_mut() {
                 let endpoint = probes.vtep.endpoint;
-                let counts = counts.iter().find(|counts| counts.source == endpoint);
-                counts.into_iter().for_each(|counts| probes.on_counts(counts, self.tunnel, now));
+                for (counts, neighbours) in counts.iter().filter(|(counts, _)| counts.source == endpoint) {
+                    probes.on_counts(counts, self.tunnel, now);
+                    probes.on_neighbours(neighbours);
+                }
                 let (listed, others) = self.strays.of(endpoint);
                 probes.on_strays(listed, others, self.tunnel);
                 probes.on_unexpected_sources(&unexpected_sources);

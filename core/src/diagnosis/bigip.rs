@@ -10,6 +10,7 @@ use crate::tunnel::{
     flow::{Flow, UnexpectedSource},
     frames::VTEP_VNI,
     owners::Owner,
+    strays::LISTED,
     vtep_probes::{ProbeState, VtepProbes},
 };
 
@@ -41,8 +42,13 @@ pub(super) fn wrong_vni(evidence: &Evidence<'_>, now: Instant) -> Option<String>
         return None;
     }
     let vnis: Vec<_> = vnis.iter().map(ToString::to_string).collect();
+    // If fewer are listed, the others do not persist.
     let others = evidence.probes.map_or(0, |probes| probes.other_streams);
-    let others = if others == 0 { String::new() } else { format!(" and {} others", at_least(others as u64)) };
+    let others = if vnis.len() < LISTED || others == 0 {
+        String::new()
+    } else {
+        format!(" and {} more", at_least(others as u64))
+    };
     let peer = evidence.peer();
     let remedy = match evidence.name {
         None => format!("set `key {VTEP_VNI}` on the tunnel of {peer}"),

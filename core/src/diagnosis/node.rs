@@ -124,10 +124,9 @@ pub(super) fn dropped_on_node(evidence: &Evidence<'_>, now: Instant) -> Option<S
 impl Evidence<'_> {
     /// The error of the last probe through the tunnel, if this node's own firewall refused it.
     fn refused_probe(&self) -> Option<&SendError> {
-        let probes = self.probes?;
-        let windows = [(probes.icmp_state(), &probes.icmp), (probes.arp_state(), &probes.arp)];
-        let failed = windows.into_iter().filter(|(state, _)| *state == ProbeState::Failed);
-        failed.filter_map(|(_, window)| window.send_error.as_ref()).find(|error| error.is_refused())
+        let probes = self.probes.filter(|probes| probes.icmp_state() == ProbeState::Failed)?;
+        let errors = [&probes.icmp, &probes.arp].into_iter().filter_map(|window| window.send_error.as_ref());
+        errors.into_iter().find(|error| error.is_refused())
     }
 
     /// A known fault of Cilium, or of its map, explains why its programs drop frames or do not answer.

@@ -51,8 +51,6 @@ pub struct EndpointCounts {
     pub packets: u64,
     pub bytes: u64,
     pub kinds: Kinds,
-    /// Source MACs of outer frames with ARP inside, each with the time of the last frame.
-    pub neighbours: Vec<(Mac, Instant)>,
 }
 
 /// The VTEP traffic of an endpoint through the configured tunnel, by the kind of the inner frame.

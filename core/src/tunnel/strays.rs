@@ -18,7 +18,7 @@ const CANDIDATE: Duration = Duration::from_secs(10);
 /// A stream that persists is dropped after this silence.
 const MAX_AGE: Duration = Duration::from_secs(60);
 /// This many streams of an endpoint are listed.
-const LISTED: usize = 5;
+pub const LISTED: usize = 5;
 /// If more streams are known, those that were seen only once are dropped. A tunnel that is configured wrongly has one or two.
 const LIMIT: usize = 4096;
 

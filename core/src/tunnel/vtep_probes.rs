@@ -332,16 +332,20 @@ impl VtepProbes {
 
     /// Updates the counts of this endpoint.
     pub fn on_counts(&mut self, counts: &EndpointCounts, tunnel: Tunnel, now: Instant) {
-        let EndpointCounts { source, tunnel: flow, packets, bytes, kinds, neighbours } = counts;
+        let EndpointCounts { source: _, tunnel: flow, packets, bytes, kinds } = counts;
         (self.packets, self.bytes) = (*packets, *bytes);
         self.delivery.on_kinds(*kinds, self.icmp.unanswered_since().is_none(), now);
-        for &(mac, at) in neighbours.iter().filter(|_| self.is_neighbour) {
-            self.endpoint_owners.on_claim(Owner { mac, source: *source }, at);
-        }
         // The tunnel's own stream comes first: it shows the self IP.
         self.flows.retain(|flow| !flow.belongs_to(tunnel));
         self.flows.splice(0..0, flow.clone());
         self.learn();
+    }
+
+    /// Processes the MACs of the outer frames, each with the time of the last one.
+    pub fn on_neighbours(&mut self, neighbours: &[(Mac, Instant)]) {
+        for &(mac, at) in neighbours.iter().filter(|_| self.is_neighbour) {
+            self.endpoint_owners.on_claim(Owner { mac, source: self.vtep.endpoint }, at);
+        }
     }
 
     /// Processes frames from unexpected sources. A failover is none: the endpoint may have sent before it was the endpoint, and the one before

@@ -22,15 +22,26 @@ pub(super) const FAULTS: &[Row] = &[
         "VNI 68",
     ),
     (
-        "several VNIs, and a flood of invented ones",
+        "a VNI, and a flood of invented ones",
         |case| {
-            [68, 69].into_iter().for_each(|vni| case.see(8472, vni));
+            case.see(8472, 68);
             case.probes.other_streams = 257;
             case.lose(&[InArp, Icmp], 3);
         },
         Some(Cause::WrongVni),
         Verdict::Misconfigured,
-        "carry VNI 68, 69 and at least 200 others",
+        "its frames carry VNI 68",
+    ),
+    (
+        "more VNIs than are listed",
+        |case| {
+            (68..73).for_each(|vni| case.see(8472, vni));
+            case.probes.other_streams = 257;
+            case.lose(&[InArp, Icmp], 3);
+        },
+        Some(Cause::WrongVni),
+        Verdict::Misconfigured,
+        "carry VNI 68, 69, 70, 71, 72 and at least 200 more",
     ),
     (
         "a flood of invented VNIs alone",

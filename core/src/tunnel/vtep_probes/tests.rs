@@ -35,8 +35,7 @@ fn see(probes: &mut VtepProbes, flow: Flow) {
     let tunnel = Tunnel::default();
     if flow.belongs_to(tunnel) {
         let (source, packets, bytes) = (flow.source, flow.packets, flow.bytes);
-        let (kinds, neighbours) = (Kinds::default(), Vec::new());
-        let counts = EndpointCounts { source, tunnel: Some(flow), packets, bytes, kinds, neighbours };
+        let counts = EndpointCounts { source, tunnel: Some(flow), packets, bytes, kinds: Kinds::default() };
         probes.on_counts(&counts, tunnel, Instant::now());
     } else {
         probes.on_strays(vec![flow], 0, tunnel);
@@ -75,11 +74,7 @@ fn a_configured_target_stays_and_a_learned_one_follows() {
         assert_eq!(probes.target.map(|target| target.address), Some(self_ip.into()));
     }
     let (source, kinds) = ([10, 169, 72, 34].into(), Kinds::default());
-    probes.on_counts(
-        &EndpointCounts { source, tunnel: None, packets: 0, bytes: 0, kinds, neighbours: vec![] },
-        Tunnel::default(),
-        now,
-    );
+    probes.on_counts(&EndpointCounts { source, tunnel: None, packets: 0, bytes: 0, kinds }, Tunnel::default(), now);
     assert!(probes.target.is_some(), "without frames, the target remains");
 }
 
