@@ -86,7 +86,7 @@ fn inspect(ctx: &SkBuffContext) -> Result<u32, Ignored> {
     let Some(tunnel) = tunnel_of(transport.port()) else { return Ok(0) };
     let place = place_of(ip.source);
     let vni = transport.vni();
-    if place.is_none() && vni != VTEP_VNI {
+    if place == NOWHERE && vni != VTEP_VNI {
         return Ok(0);
     }
     let Some(frame) = transport.frame(tunnel).map(|at| header + at) else { return count_of(&ip, Counter::Malformed) };
@@ -95,11 +95,11 @@ fn inspect(ctx: &SkBuffContext) -> Result<u32, Ignored> {
     if owner == Owner::Another && vni == VTEP_VNI {
         note_unexpected(ip.source, &inner);
     }
-    let Some(place) = place else {
+    if place == NOWHERE {
         // The answer of a second owner of the self IP.
         let keep = owner == Owner::Another && inner.arp_operation() == Some(ARP_REPLY);
         return Ok(if keep { SNAP_LEN } else { 0 });
-    };
+    }
     let keep = if inner.arp_operation() == Some(ARP_REPLY) { SNAP_LEN } else { 0 };
     let length = u64::from(length);
     if vni == VTEP_VNI && transport.port() == configured_port() {
@@ -158,10 +158,13 @@ fn note_neighbour(ctx: &SkBuffContext, place: u32) {
 
 /// Looks `TARGETS` up each time: before 5.12, and without `CAP_PERFMON`, the verifier refuses a pointer that stays on the stack over a
 /// call.
-fn place_of(endpoint: u32) -> Option<u32> {
-    let targets = TARGETS.get(0)?;
-    (0..).zip(&targets.endpoints).find(|(_, known)| **known == endpoint).map(|(place, _)| place)
+fn place_of(endpoint: u32) -> u32 {
+    let Some(targets) = TARGETS.get(0) else { return NOWHERE };
+    (0..).zip(&targets.endpoints).find(|(_, known)| **known == endpoint).map_or(NOWHERE, |(place, _)| place)
 }
+
+/// The place of an address that is no endpoint. It is no `Option`, because the verifier of 5.10 refuses to save its undefined half.
+const NOWHERE: u32 = u32::MAX;
 
 /// Whose VTEP CIDR an inner source is in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -318,7 +321,7 @@ fn update(stats: &mut FlowStats, inner: &Inner, owner: Owner, length: u64) {
 
 /// Counts the packet if it comes from an endpoint.
 fn count_of(ip: &Ip, counter: Counter) -> Result<u32, Ignored> {
-    if place_of(ip.source).is_some() {
+    if place_of(ip.source) != NOWHERE {
         count(counter);
     }
     Ok(0)
