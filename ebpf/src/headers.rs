@@ -1,10 +1,20 @@
 //! The headers that the tap reads, in network order. In their layout, no address crosses a boundary of four bytes.
 
 const IPPROTO_UDP: u8 = 17;
+const IPPROTO_ICMP: u8 = 1;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_ETHERNET: u16 = 0x6558;
+/// The length of an Ethernet header, in bytes.
+const ETHERNET: usize = 14;
+pub const ARP_REQUEST: u16 = 1;
 pub const ARP_REPLY: u16 = 2;
+/// The place of the target's IPv4 address in a frame that carries ARP.
+pub const ARP_TARGET: usize = ETHERNET + 24;
+
+/// The source address of an Ethernet frame, and the bytes of the frame before it.
+pub type EthernetSource = [u8; 6];
+pub const ETHERNET_SOURCE: u32 = 6;
 
 /// IPv4 without options (RFC 791, section 3.1).
 #[repr(C)]
@@ -87,10 +97,12 @@ pub struct Inner {
     _destination: [u8; 4],
     pub mac: [u8; 6],
     ethertype: u16,
-    _start: [u16; 3],
+    /// The first byte has the version and the length of an IPv4 header.
+    start: [u16; 3],
     arp_operation: u16,
-    _middle: [u16; 2],
-    /// The source of IPv4 and, two bytes later, the sender of ARP.
+    /// The second byte is the protocol of IPv4.
+    middle: [u16; 2],
+    /// The source and the destination of IPv4; two bytes after the source, the sender of ARP.
     addresses: [[u8; 2]; 4],
 }
 
@@ -101,6 +113,20 @@ impl Inner {
     pub fn ip_source(&self) -> Option<u32> {
         let [[a, b], [c, d], ..] = self.addresses;
         (self.ethertype == ETHERTYPE_IPV4.to_be()).then_some(u32::from_ne_bytes([a, b, c, d]))
+    }
+
+    /// The place of the ICMP header in the frame, if this is an ICMP packet to `address`.
+    pub fn icmp_to(&self, address: u32) -> Option<usize> {
+        let [.., [a, b], [c, d]] = self.addresses;
+        let [[version_ihl, _], [_, protocol]] = [self.start[0].to_ne_bytes(), self.middle[0].to_ne_bytes()];
+        let is_icmp = self.ethertype == ETHERTYPE_IPV4.to_be() && protocol == IPPROTO_ICMP;
+        let is_to = u32::from_ne_bytes([a, b, c, d]) == address;
+        (is_icmp && is_to).then_some(ETHERNET + usize::from(version_ihl & 0x0f) * 4)
+    }
+
+    /// The sender of ARP, or the source of IPv4.
+    pub fn sender(&self) -> Option<u32> {
+        self.arp_sender().or(self.ip_source())
     }
 
     pub fn arp_sender(&self) -> Option<u32> {
@@ -114,5 +140,23 @@ impl Inner {
 
     fn is_arp(&self) -> bool {
         self.ethertype == ETHERTYPE_ARP.to_be()
+    }
+}
+
+/// An ICMP echo (RFC 792).
+#[repr(C)]
+pub struct Echo {
+    kind: u8,
+    _code: u8,
+    _checksum: u16,
+    identifier: u16,
+    _sequence: u16,
+}
+
+impl Echo {
+    /// The identifier of an echo reply.
+    pub fn reply(&self) -> Option<u16> {
+        const ECHO_REPLY: u8 = 0;
+        (self.kind == ECHO_REPLY).then_some(u16::from_be(self.identifier))
     }
 }

@@ -7,8 +7,9 @@ pub const VTEP_VNI: u32 = 2;
 /// How many endpoints and networks the tap can match: twice as many as `cilium_vtep_map` holds.
 pub const TARGETS_MAX: usize = 16;
 
-/// The size of the map `FLOWS`. It has room for several ports and VNIs of every endpoint, and bounds an endpoint that invents more. The tap
-/// does not record other sources: between Cilium's nodes the VNI is the sender's identity, and a cluster has thousands of identities.
+/// The size of the map `FLOWS`, which drops the streams that were silent for longest. It has room for several ports and VNIs of every
+/// endpoint; a sender that invents more displaces only streams of this map. The tap does not record other sources: between Cilium's nodes
+/// the VNI is the sender's identity, and a cluster has thousands of identities.
 pub const FLOWS_MAX: u32 = 256;
 
 /// The size of the map `UNEXPECTED`, which drops its oldest entries. It is separate so that it cannot displace the flows of endpoints.
@@ -21,18 +22,25 @@ pub const SNAP_LEN: u32 = 512;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Targets {
-    /// Outer sources: the configured VTEP endpoints, in network order. Unused places are zero, an address that sends nothing.
+    /// Outer sources: the configured VTEP endpoints, in network order. Unused places are zero, an address that sends nothing. The place of
+    /// an endpoint is also its place in the map `ENDPOINTS`, so it must not change while the endpoint is configured.
     pub endpoints: [u32; TARGETS_MAX],
     /// The VTEP CIDRs.
     pub networks: [Network; TARGETS_MAX],
+    /// This node's address inside the tunnel, in network order; zero if it is not known.
+    pub router: u32,
+    /// The identifier of the agent's own echoes, in host order.
+    pub echo_id: u32,
 }
 
-/// An IPv4 network, in network order.
+/// A VTEP CIDR, in network order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     pub address: u32,
     pub mask: u32,
+    /// The endpoint of this VTEP.
+    pub endpoint: u32,
 }
 
 impl Network {
@@ -45,11 +53,11 @@ impl Network {
 /// The default network contains no address.
 impl Default for Network {
     fn default() -> Self {
-        Self { address: !0, mask: 0 }
+        Self { address: !0, mask: 0, endpoint: 0 }
     }
 }
 
-/// One flow of tunnel frames that arrives on the underlay.
+/// One flow of tunnel frames that arrives on the underlay and is not the configured tunnel: another VNI, or another port.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlowKey {
@@ -90,7 +98,41 @@ pub struct FlowStats {
     pub reserved2: [u8; 4],
 }
 
-/// Tunnel frames from inside a VTEP CIDR whose outer source is no VTEP endpoint. The key is the outer source, in network order.
+/// What one CPU has seen of one endpoint: a value of the map `ENDPOINTS`. Nothing that arrives can displace it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndpointStats {
+    /// Its VTEP traffic on the configured port.
+    pub tunnel: FlowStats,
+    /// Packets and bytes of all its other flows, including those that are no longer in the map `FLOWS`.
+    pub other_packets: u64,
+    pub other_bytes: u64,
+    /// Its VTEP traffic on the configured port by kind: inner ARP requests and replies.
+    pub arp_requests: u64,
+    pub arp_replies: u64,
+    /// The ARP requests among them that ask for this node's address inside the tunnel.
+    pub asked_for_us: u64,
+    /// Inner answers to the agent's own echoes.
+    pub echo_replies: u64,
+}
+
+/// How many values of the map `NEIGHBOURS` each endpoint has. The first is the host that sent the last frame with an ARP reply inside: the
+/// agent's own requests reach that host. The second sent the last one with another ARP packet: any host with the endpoint's address.
+pub const NEIGHBOURS_EACH: u32 = 2;
+
+/// A host on the underlay, as one CPU has seen it: a value of the map `NEIGHBOURS`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Nanoseconds of `CLOCK_MONOTONIC` at the last frame; zero if there was none.
+    pub seen_ns: u64,
+    /// The source MAC of that outer frame.
+    pub mac: [u8; 6],
+    pub reserved: [u8; 2],
+}
+
+/// Tunnel frames from inside a VTEP CIDR whose outer source is not the endpoint of that VTEP: another VTEP's endpoint, or none. The key is the
+/// outer source, in network order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnexpectedSource {
@@ -98,14 +140,16 @@ pub struct UnexpectedSource {
     pub last_seen_ns: u64,
     /// Source of the inner packet, in network order.
     pub inner_source: [u8; 4],
-    pub reserved: [u8; 4],
+    /// Source MAC of the inner frame.
+    pub inner_mac: [u8; 6],
+    pub reserved: [u8; 6],
 }
 
 /// A counter of the tap beside the flows: its index in the map `COUNTERS`.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
-    /// `FLOWS` had no room for a flow.
+    /// `FLOWS` could not take a flow.
     Overflow = 0,
     /// A fragment without a UDP header.
     Fragment = 1,
@@ -116,7 +160,9 @@ pub enum Counter {
 /// The size of the map `COUNTERS`.
 pub const COUNTERS: u32 = 3;
 
-const _: () = assert!(size_of::<Targets>() == TARGETS_MAX * 12);
+const _: () = assert!(size_of::<Targets>() == TARGETS_MAX * 16 + 8);
 const _: () = assert!(size_of::<FlowKey>() == 12);
 const _: () = assert!(size_of::<FlowStats>() == 64);
-const _: () = assert!(size_of::<UnexpectedSource>() == 16);
+const _: () = assert!(size_of::<EndpointStats>() == 112);
+const _: () = assert!(size_of::<Neighbour>() == 16);
+const _: () = assert!(size_of::<UnexpectedSource>() == 24);

@@ -1,7 +1,8 @@
 //! The tap: a socket filter on an `AF_PACKET`/`SOCK_DGRAM` socket of the underlay device.
 //!
-//! It counts the tunnel frames of the VTEP endpoints by source, port and VNI, and passes only their inner ARP replies to user space. It
-//! sees copies, so it cannot change, delay or drop a packet. The data starts at the outer IPv4 header, whatever the link layer is.
+//! It counts the tunnel frames of the VTEP endpoints, and passes only their inner ARP replies to user space. Each endpoint has a place of its
+//! own for its VTEP traffic on the configured port; its frames with other VNIs and ports share a map that drops the oldest. The tap sees
+//! copies, so it cannot change, delay or drop a packet. The data starts at the outer IPv4 header, whatever the link layer is.
 //!
 //! Calls of helpers cost more than everything else, especially if the kernel protects its jumps (retpolines). A usual frame needs three.
 #![no_std]
@@ -10,14 +11,18 @@
 mod headers;
 
 use aya_ebpf::{
-    helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
+    bindings::bpf_hdr_start_off::BPF_HDR_START_MAC,
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns, bpf_skb_load_bytes_relative},
     macros::{map, socket_filter},
-    maps::{Array, LruHashMap, PerCpuArray, PerCpuHashMap},
+    maps::{Array, LruHashMap, LruPerCpuHashMap, PerCpuArray},
     programs::SkBuffContext,
 };
-use headers::{ARP_REPLY, Inner, Ip, Transport, Tunnel};
+use headers::{
+    ARP_REPLY, ARP_REQUEST, ARP_TARGET, ETHERNET_SOURCE, Echo, EthernetSource, Inner, Ip, Transport, Tunnel,
+};
 use vtep_agent_ebpf::{
-    COUNTERS, Counter, FLOWS_MAX, FlowKey, FlowStats, SNAP_LEN, Targets, UNEXPECTED_MAX, UnexpectedSource, VTEP_VNI,
+    COUNTERS, Counter, EndpointStats, FLOWS_MAX, FlowKey, FlowStats, NEIGHBOURS_EACH, Neighbour, SNAP_LEN, TARGETS_MAX,
+    Targets, UNEXPECTED_MAX, UnexpectedSource, VTEP_VNI,
 };
 
 const PACKET_OTHERHOST: u32 = 3;
@@ -37,8 +42,15 @@ static TUNNEL_IS_GENEVE: u8 = 0;
 static TARGETS: Array<Targets> = Array::with_max_entries(1, 0);
 #[map]
 static UNEXPECTED: LruHashMap<[u8; 4], UnexpectedSource> = LruHashMap::with_max_entries(UNEXPECTED_MAX, 0);
+/// A place for each endpoint, so that no flood displaces its VTEP traffic.
 #[map]
-static FLOWS: PerCpuHashMap<FlowKey, FlowStats> = PerCpuHashMap::with_max_entries(FLOWS_MAX, 0);
+static ENDPOINTS: PerCpuArray<EndpointStats> = PerCpuArray::with_max_entries(TARGETS_MAX as u32, 0);
+/// They have a map of their own, because without `CAP_PERFMON` the verifier refuses a pointer to one of two fields that the
+/// program chooses.
+#[map]
+static NEIGHBOURS: PerCpuArray<Neighbour> = PerCpuArray::with_max_entries(TARGETS_MAX as u32 * NEIGHBOURS_EACH, 0);
+#[map]
+static FLOWS: LruPerCpuHashMap<FlowKey, FlowStats> = LruPerCpuHashMap::with_max_entries(FLOWS_MAX, 0);
 #[map(name = "COUNTERS")]
 static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
@@ -72,22 +84,34 @@ fn inspect(ctx: &SkBuffContext) -> Result<u32, Ignored> {
     let transport = if header == size_of::<Ip>() { Ok(transport) } else { load::<Transport>(ctx, header) };
     let Ok(transport) = transport else { return too_short(ctx) };
     let Some(tunnel) = tunnel_of(transport.port()) else { return Ok(0) };
-    let is_endpoint = is_endpoint(ip.source);
+    let place = place_of(ip.source);
     let vni = transport.vni();
-    if !is_endpoint && vni != VTEP_VNI {
+    if place == NOWHERE && vni != VTEP_VNI {
         return Ok(0);
     }
-    let frame = transport.frame(tunnel).map(|at| load::<Inner>(ctx, header + at + Inner::SKIPPED));
-    let Some(Ok(inner)) = frame else { return count_of(&ip, Counter::Malformed) };
-    if is_endpoint {
-        let key = FlowKey { source: ip.source.to_ne_bytes(), vni, port: transport.port(), reserved: [0; 2] };
-        let keep = if inner.arp_operation() == Some(ARP_REPLY) { SNAP_LEN } else { 0 };
-        record(&key, &inner, u64::from(length));
-        Ok(keep)
-    } else {
+    let Some(frame) = transport.frame(tunnel).map(|at| header + at) else { return count_of(&ip, Counter::Malformed) };
+    let Ok(inner) = load::<Inner>(ctx, frame + Inner::SKIPPED) else { return count_of(&ip, Counter::Malformed) };
+    let owner = inner.sender().map_or(Owner::Unknown, |sender| owner_of(sender, ip.source));
+    if owner == Owner::Another && vni == VTEP_VNI {
         note_unexpected(ip.source, &inner);
-        Ok(0)
     }
+    if place == NOWHERE {
+        // The answer of a second owner of the self IP.
+        let keep = owner == Owner::Another && inner.arp_operation() == Some(ARP_REPLY);
+        return Ok(if keep { SNAP_LEN } else { 0 });
+    }
+    let keep = if inner.arp_operation() == Some(ARP_REPLY) { SNAP_LEN } else { 0 };
+    let length = u64::from(length);
+    if vni == VTEP_VNI && transport.port() == configured_port() {
+        record(place, &inner, owner, kind_of(ctx, frame, &inner), length);
+        if let Some(operation) = inner.arp_operation() {
+            note_neighbour(ctx, place * NEIGHBOURS_EACH + u32::from(operation != ARP_REPLY));
+        }
+    } else {
+        let key = FlowKey { source: ip.source.to_ne_bytes(), vni, port: transport.port(), reserved: [0; 2] };
+        record_other(place, &key, &inner, owner, length);
+    }
+    Ok(keep)
 }
 
 /// Handles a packet that is too short for all headers. It may still be long enough to show that it is a tunnel packet.
@@ -98,12 +122,10 @@ fn too_short(ctx: &SkBuffContext) -> Result<u32, Ignored> {
     if is_tunnel { count_of(&ip, Counter::Malformed) } else { Ok(0) }
 }
 
-/// Records a sender of VTEP traffic that is no endpoint, such as a BIG-IP with another local address.
+/// Records a sender of VTEP traffic with an inner source in the CIDR of another VTEP, such as a BIG-IP with another local address, or one that
+/// has taken over the self IP of another.
 fn note_unexpected(source: u32, inner: &Inner) {
-    let inner_source = inner.arp_sender().unwrap_or(inner.ip_source().unwrap_or(0));
-    if !is_of_vtep(inner_source) {
-        return;
-    }
+    let inner_source = inner.sender().unwrap_or(0);
     let source = source.to_ne_bytes();
     // An LRU map is never full. The value is written in place, because without `CAP_PERFMON` the verifier refuses a stack slot whose two
     // halves are written one after the other.
@@ -114,25 +136,66 @@ fn note_unexpected(source: u32, inner: &Inner) {
     // SAFETY: the value lives as long as the program runs. A reader may see it half written, and reads it again a second later.
     let unexpected = unsafe { &mut *unexpected };
     unexpected.inner_source = inner_source.to_ne_bytes();
+    unexpected.inner_mac = inner.mac;
     // SAFETY: the helper has no arguments.
     unexpected.last_seen_ns = unsafe { bpf_ktime_get_ns() };
 }
 
-/// Looks `TARGETS` up each time: before 5.12, and without `CAP_PERFMON`, the verifier refuses a pointer that stays on the stack over a
-/// call.
-fn is_endpoint(address: u32) -> bool {
-    TARGETS.get(0).is_some_and(|targets| targets.endpoints.iter().any(|endpoint| *endpoint == address))
+/// Records the outer frame's source MAC. Only frames with ARP inside pay for this: they are few, and each BIG-IP sends some.
+fn note_neighbour(ctx: &SkBuffContext, place: u32) {
+    let Some(neighbour) = NEIGHBOURS.get_ptr_mut(place) else { return };
+    // SAFETY: this is a per-CPU value, as below.
+    let neighbour = unsafe { &mut *neighbour };
+    // SAFETY: the helper writes as many bytes as the field has. On a device without Ethernet the bytes mean something else, and the agent
+    // ignores them.
+    unsafe {
+        let (to, length) = ((&raw mut neighbour.mac).cast(), size_of::<EthernetSource>() as u32);
+        if bpf_skb_load_bytes_relative(ctx.skb.skb.cast(), ETHERNET_SOURCE, to, length, BPF_HDR_START_MAC) == 0 {
+            neighbour.seen_ns = bpf_ktime_get_ns();
+        }
+    }
 }
 
-fn is_of_vtep(address: u32) -> bool {
-    TARGETS.get(0).is_some_and(|targets| targets.networks.iter().any(|network| network.contains(address)))
+/// Looks `TARGETS` up each time: before 5.12, and without `CAP_PERFMON`, the verifier refuses a pointer that stays on the stack over a
+/// call.
+fn place_of(endpoint: u32) -> u32 {
+    let Some(targets) = TARGETS.get(0) else { return NOWHERE };
+    (0..).zip(&targets.endpoints).find(|(_, known)| **known == endpoint).map_or(NOWHERE, |(place, _)| place)
+}
+
+/// The place of an address that is no endpoint. It is no `Option`, because the verifier of 5.10 refuses to save its undefined half.
+const NOWHERE: u32 = u32::MAX;
+
+/// Whose VTEP CIDR an inner source is in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// The VTEP that has sent it.
+    Sender,
+    Another,
+    /// It is in no VTEP CIDR.
+    Nobody,
+    /// The frame has no inner source.
+    Unknown,
+}
+
+fn owner_of(address: u32, sender: u32) -> Owner {
+    let Some(targets) = TARGETS.get(0) else { return Owner::Unknown };
+    let mut owner = Owner::Nobody;
+    for network in &targets.networks {
+        if network.contains(address) {
+            owner = Owner::Another;
+            if network.endpoint == sender {
+                return Owner::Sender;
+            }
+        }
+    }
+    owner
 }
 
 fn tunnel_of(port: u16) -> Option<Tunnel> {
-    // SAFETY: both are constants of the loaded program. The volatile read prevents the compiler from using the initial values above.
-    let (configured, geneve) =
-        unsafe { ((&raw const TUNNEL_PORT).read_volatile(), (&raw const TUNNEL_IS_GENEVE).read_volatile()) };
-    if port == configured {
+    // SAFETY: as in `configured_port`.
+    let geneve = unsafe { (&raw const TUNNEL_IS_GENEVE).read_volatile() };
+    if port == configured_port() {
         return Some(if geneve != 0 { Tunnel::Geneve } else { Tunnel::Vxlan });
     }
     match port {
@@ -142,8 +205,14 @@ fn tunnel_of(port: u16) -> Option<Tunnel> {
     }
 }
 
+fn configured_port() -> u16 {
+    // SAFETY: it is a constant of the loaded program. The volatile read prevents the compiler from using the initial value above.
+    unsafe { (&raw const TUNNEL_PORT).read_volatile() }
+}
+
 /// Initial values. They are statics, because BPF has no `memset` to create them on the stack.
-static NONE_SEEN: UnexpectedSource = UnexpectedSource { last_seen_ns: 0, inner_source: [0; 4], reserved: [0; 4] };
+static NONE_SEEN: UnexpectedSource =
+    UnexpectedSource { last_seen_ns: 0, inner_source: [0; 4], inner_mac: [0; 6], reserved: [0; 6] };
 static NOTHING_SEEN: FlowStats = FlowStats {
     packets: 0,
     bytes: 0,
@@ -158,7 +227,59 @@ static NOTHING_SEEN: FlowStats = FlowStats {
     reserved2: [0; 4],
 };
 
-fn record(key: &FlowKey, inner: &Inner, length: u64) {
+/// The kinds of inner frames that are evidence by themselves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    ArpReply,
+    ArpRequest,
+    /// It asks for this node's address inside the tunnel.
+    ArpRequestForUs,
+    /// It answers one of the agent's own echoes.
+    EchoReply,
+    Other,
+}
+
+/// Only ARP requests and ICMP to this node's address inside the tunnel need another call.
+fn kind_of(ctx: &SkBuffContext, frame: usize, inner: &Inner) -> Kind {
+    match inner.arp_operation() {
+        Some(ARP_REPLY) => return Kind::ArpReply,
+        Some(ARP_REQUEST) => {
+            let Ok(target) = load::<u32>(ctx, frame + ARP_TARGET) else { return Kind::ArpRequest };
+            return if is_router(target) { Kind::ArpRequestForUs } else { Kind::ArpRequest };
+        }
+        _ => {}
+    }
+    let Some(icmp) = TARGETS.get(0).and_then(|targets| inner.icmp_to(targets.router)) else { return Kind::Other };
+    let id = load::<Echo>(ctx, frame + icmp).ok().and_then(|echo| echo.reply());
+    let Some(id) = id else { return Kind::Other };
+    if TARGETS.get(0).is_some_and(|targets| targets.echo_id == u32::from(id)) { Kind::EchoReply } else { Kind::Other }
+}
+
+fn is_router(address: u32) -> bool {
+    TARGETS.get(0).is_some_and(|targets| targets.router == address)
+}
+
+/// Records a frame of the endpoint's VTEP traffic on the configured port.
+fn record(place: u32, inner: &Inner, owner: Owner, kind: Kind, length: u64) {
+    let Some(stats) = ENDPOINTS.get_ptr_mut(place) else { return };
+    // SAFETY: this is a per-CPU value, so nothing else writes it while this program runs on this CPU.
+    let stats = unsafe { &mut *stats };
+    // Without branches: from these the compiler would make a choice of a field, which the verifier refuses, as above.
+    stats.arp_replies += u64::from(kind == Kind::ArpReply);
+    stats.arp_requests += u64::from(kind == Kind::ArpRequest) + u64::from(kind == Kind::ArpRequestForUs);
+    stats.asked_for_us += u64::from(kind == Kind::ArpRequestForUs);
+    stats.echo_replies += u64::from(kind == Kind::EchoReply);
+    update(&mut stats.tunnel, inner, owner, length);
+}
+
+/// Records a frame of the endpoint with another VNI or on another port.
+fn record_other(place: u32, key: &FlowKey, inner: &Inner, owner: Owner, length: u64) {
+    if let Some(stats) = ENDPOINTS.get_ptr_mut(place) {
+        // SAFETY: this is a per-CPU value, as above.
+        let stats = unsafe { &mut *stats };
+        stats.other_packets += 1;
+        stats.other_bytes += length;
+    }
     let stats = match FLOWS.get_ptr_mut(key) {
         Some(stats) => stats,
         None => {
@@ -170,8 +291,11 @@ fn record(key: &FlowKey, inner: &Inner, length: u64) {
             stats
         }
     };
-    // SAFETY: this is a per-CPU value, so nothing else writes it while this program runs on this CPU.
-    let stats = unsafe { &mut *stats };
+    // SAFETY: this is a per-CPU value, as above.
+    update(unsafe { &mut *stats }, inner, owner, length);
+}
+
+fn update(stats: &mut FlowStats, inner: &Inner, owner: Owner, length: u64) {
     stats.packets += 1;
     stats.bytes += length;
     // SAFETY: the helper has no arguments. The kernel inlines it.
@@ -185,7 +309,7 @@ fn record(key: &FlowKey, inner: &Inner, length: u64) {
     stats.inner_mac = inner.mac;
     if let Some(source) = inner.ip_source() {
         stats.inner_source = source.to_ne_bytes();
-        if !is_of_vtep(source) {
+        if owner == Owner::Nobody {
             stats.foreign_seen_ns = stats.last_seen_ns;
             stats.foreign_source = source.to_ne_bytes();
         }
@@ -197,7 +321,7 @@ fn record(key: &FlowKey, inner: &Inner, length: u64) {
 
 /// Counts the packet if it comes from an endpoint.
 fn count_of(ip: &Ip, counter: Counter) -> Result<u32, Ignored> {
-    if is_endpoint(ip.source) {
+    if place_of(ip.source) != NOWHERE {
         count(counter);
     }
     Ok(0)

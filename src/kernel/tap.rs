@@ -11,17 +11,18 @@ use std::{
 
 use aya::{
     EbpfError, EbpfLoader, include_bytes_aligned,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap},
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap, PerCpuValues},
     programs::{ProgramError, SocketFilter},
+    util::nr_cpus,
 };
 use ipnet::Ipv4Net;
 use nix::time::{ClockId, clock_gettime};
 use tokio::{sync::mpsc, task::JoinHandle};
-use vtep_agent_ebpf::{COUNTERS, Network, SNAP_LEN, TARGETS_MAX, Targets};
+use vtep_agent_ebpf::{COUNTERS, FLOWS_MAX, NEIGHBOURS_EACH, Network, SNAP_LEN, TARGETS_MAX, Targets, UNEXPECTED_MAX};
 use vtep_core::{
     config::spec::{Tunnel, TunnelProtocol},
     tunnel::{
-        flow::{Flow, UnexpectedSource},
+        flow::{EndpointCounts, Flow, Kinds, UnexpectedSource},
         frames::{Arp, TunnelArpReply, VTEP_VNI, arp_reply, tunnel_arp_reply},
     },
     types::mac::Mac,
@@ -30,7 +31,7 @@ use vtep_core::{
 use super::{
     malloc,
     socket::EventSocket,
-    tap_records::{self as records, FlowKey, FlowStats},
+    tap_records::{self as records, EndpointStats, FlowKey, FlowStats},
 };
 
 static PROGRAM: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tap"));
@@ -57,12 +58,23 @@ pub type Answer = (Instant, TunnelArpReply);
 /// An ARP reply that Cilium sent, with the time of its observation.
 pub type OwnReply = (Instant, Arp);
 
+/// The sender of the probes through the tunnel.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// Cilium's router address, if it is known.
+    pub address: Option<Ipv4Addr>,
+    /// The identifier of its echoes.
+    pub echo_id: u16,
+}
+
 /// The loaded tap and its sockets.
 pub struct Tap {
     tunnel: Tunnel,
     ebpf: aya::Ebpf,
     /// The value that was written to the map last.
     targets: Option<Targets>,
+    /// The endpoints at their places in the tap's maps.
+    places: [Option<Ipv4Addr>; TARGETS_MAX],
     listeners: BTreeMap<u32, JoinHandle<()>>,
     /// The tunnel device whose ARP replies are watched, and the task that watches them.
     replies: Option<(u32, JoinHandle<()>)>,
@@ -93,7 +105,7 @@ impl Tap {
         for name in ["tap", "arp_replies"] {
             Self::program(&mut ebpf, name)?.load().map_err(TapError::Program)?;
         }
-        Ok(Self { tunnel, ebpf, targets: None, listeners: BTreeMap::new(), replies: None })
+        Ok(Self { tunnel, ebpf, targets: None, places: [None; TARGETS_MAX], listeners: BTreeMap::new(), replies: None })
     }
 
     #[must_use]
@@ -101,13 +113,20 @@ impl Tap {
         self.tunnel
     }
 
-    /// Makes the filter observe frames from exactly these endpoints, with exactly these tunnel networks.
+    /// Makes the filter observe frames from exactly these endpoints, with exactly these tunnel networks, each with its endpoint, and answers
+    /// to these probes.
     ///
     /// # Errors
     ///
     /// There are too many of them, or the map cannot be written.
-    pub fn look_at(&mut self, endpoints: &BTreeSet<Ipv4Addr>, networks: &BTreeSet<Ipv4Net>) -> Result<(), TapError> {
-        let targets = targets(endpoints, networks).ok_or(TapError::TooMany)?;
+    pub fn look_at(
+        &mut self,
+        endpoints: &BTreeSet<Ipv4Addr>,
+        networks: &BTreeMap<Ipv4Net, Ipv4Addr>,
+        asker: Asker,
+    ) -> Result<(), TapError> {
+        let places = assign_places(&self.places, endpoints).ok_or(TapError::TooMany)?;
+        let targets = targets(&places, networks, asker).ok_or(TapError::TooMany)?;
         if self.targets == Some(targets) {
             return Ok(());
         }
@@ -115,6 +134,28 @@ impl Tap {
         let mut map = Array::<&mut MapData, records::Targets>::try_from(map).map_err(TapError::Map)?;
         map.set(0, records::Targets(targets), 0).map_err(TapError::Map)?;
         self.targets = Some(targets);
+        let before = std::mem::replace(&mut self.places, places);
+        for (place, _) in (0..).zip(before.iter().zip(&places)).filter(|(_, (before, now))| before != now) {
+            self.clear(place)?;
+        }
+        Ok(())
+    }
+
+    /// Clears the values of an endpoint's place, which another one had before.
+    fn clear(&mut self, place: u32) -> Result<(), TapError> {
+        let cpus = nr_cpus().map_err(|(_, error)| TapError::Map(MapError::IoError(error)))?;
+        let map = self.ebpf.map_mut("ENDPOINTS").ok_or(TapError::Incomplete("the map ENDPOINTS"))?;
+        let mut map = PerCpuArray::<&mut MapData, EndpointStats>::try_from(map).map_err(TapError::Map)?;
+        let nothing = EndpointStats(vtep_agent_ebpf::EndpointStats::default());
+        let nothing = PerCpuValues::try_from(vec![nothing; cpus]).map_err(|error| TapError::Map(error.into()))?;
+        map.set(place, nothing, 0).map_err(TapError::Map)?;
+        let map = self.ebpf.map_mut("NEIGHBOURS").ok_or(TapError::Incomplete("the map NEIGHBOURS"))?;
+        let mut map = PerCpuArray::<&mut MapData, records::Neighbour>::try_from(map).map_err(TapError::Map)?;
+        for place in neighbour_places(place) {
+            let nobody = vec![records::Neighbour(vtep_agent_ebpf::Neighbour::default()); cpus];
+            let nobody = PerCpuValues::try_from(nobody).map_err(|error| TapError::Map(error.into()))?;
+            map.set(place, nobody, 0).map_err(TapError::Map)?;
+        }
         Ok(())
     }
 
@@ -143,37 +184,81 @@ impl Tap {
         errors
     }
 
-    /// The counted flows since the tap was loaded. `now_ns` is `CLOCK_MONOTONIC` at `now`.
+    /// What came from this endpoint since the tap began to watch it; `None` if it does not watch it. This costs one system call. `now_ns` is
+    /// `CLOCK_MONOTONIC` at `now`.
     ///
     /// # Errors
     ///
     /// The map cannot be read.
-    pub fn flows(&self, now: Instant, now_ns: u64) -> Result<Vec<Flow>, TapError> {
-        let map = self.flow_map()?;
-        let flows = map.iter().map(|entry| entry.map(|(key, per_cpu)| sum(key, &per_cpu, now, now_ns)));
-        flows.collect::<Result<_, _>>().map_err(TapError::Map)
-    }
-
-    /// The flow of one endpoint's VTEP traffic through the configured tunnel. This costs one system call.
-    ///
-    /// # Errors
-    ///
-    /// The map cannot be read.
-    pub fn tunnel_flow(&self, endpoint: Ipv4Addr, now: Instant, now_ns: u64) -> Result<Option<Flow>, TapError> {
+    pub fn counts(&self, endpoint: Ipv4Addr, now: Instant, now_ns: u64) -> Result<Option<EndpointCounts>, TapError> {
+        let Some(place) = self.place_of(endpoint) else { return Ok(None) };
+        let map = self.ebpf.map("ENDPOINTS").ok_or(TapError::Incomplete("the map ENDPOINTS"))?;
+        let map = PerCpuArray::<&MapData, EndpointStats>::try_from(map).map_err(TapError::Map)?;
+        let per_cpu = map.get(&place, 0).map_err(TapError::Map)?;
         let key = vtep_agent_ebpf::FlowKey {
             source: endpoint.octets(),
             vni: VTEP_VNI,
             port: self.tunnel.port,
             reserved: [0; 2],
         };
-        match self.flow_map()?.get(&FlowKey(key), 0) {
-            Ok(per_cpu) => Ok(Some(sum(FlowKey(key), &per_cpu, now, now_ns))),
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(TapError::Map(error)),
+        let tunnel = sum(key, per_cpu.iter().map(|EndpointStats(stats)| &stats.tunnel), now, now_ns);
+        let (mut packets, mut bytes, mut kinds) = (tunnel.packets, tunnel.bytes, Kinds::default());
+        for EndpointStats(stats) in per_cpu.iter() {
+            packets += stats.other_packets;
+            bytes += stats.other_bytes;
+            kinds.arp_requests += stats.arp_requests;
+            kinds.arp_replies += stats.arp_replies;
+            kinds.asked_for_us += stats.asked_for_us;
+            kinds.echo_replies += stats.echo_replies;
         }
+        let known = kinds.arp_requests + kinds.arp_replies + kinds.echo_replies;
+        // Another CPU may count a frame between the two counters.
+        kinds.other = tunnel.packets.saturating_sub(known);
+        let tunnel = Some(tunnel).filter(|tunnel| tunnel.packets > 0);
+        Ok(Some(EndpointCounts { source: endpoint, tunnel, packets, bytes, kinds }))
     }
 
-    /// VTEP traffic from addresses that are not endpoints. `now_ns` is `CLOCK_MONOTONIC` at `now`.
+    /// The hosts on the underlay that sent frames of this endpoint with ARP inside: their MACs, each with the time of its last frame. `now_ns`
+    /// is `CLOCK_MONOTONIC` at `now`.
+    ///
+    /// # Errors
+    ///
+    /// The map cannot be read.
+    pub fn neighbours(&self, endpoint: Ipv4Addr, now: Instant, now_ns: u64) -> Result<Vec<(Mac, Instant)>, TapError> {
+        let Some(place) = self.place_of(endpoint) else { return Ok(Vec::new()) };
+        let map = self.ebpf.map("NEIGHBOURS").ok_or(TapError::Incomplete("the map NEIGHBOURS"))?;
+        let map = PerCpuArray::<&MapData, records::Neighbour>::try_from(map).map_err(TapError::Map)?;
+        let mut neighbours = Vec::new();
+        for place in neighbour_places(place) {
+            let per_cpu = map.get(&place, 0).map_err(TapError::Map)?;
+            let seen = per_cpu.iter().filter(|records::Neighbour(host)| host.seen_ns > 0);
+            neighbours
+                .extend(seen.map(|records::Neighbour(host)| (host.mac.into(), instant(host.seen_ns, now, now_ns))));
+        }
+        Ok(neighbours)
+    }
+
+    fn place_of(&self, endpoint: Ipv4Addr) -> Option<u32> {
+        (0..).zip(&self.places).find(|(_, known)| **known == Some(endpoint)).map(|(place, _)| place)
+    }
+
+    /// The other flows of the endpoints, as far as the map still has them. `now_ns` is `CLOCK_MONOTONIC` at `now`.
+    ///
+    /// # Errors
+    ///
+    /// The map cannot be read.
+    pub fn strays(&self, now: Instant, now_ns: u64) -> Result<Vec<Flow>, TapError> {
+        let map = self.ebpf.map("FLOWS").ok_or(TapError::Incomplete("the map FLOWS"))?;
+        let map = PerCpuHashMap::<&MapData, FlowKey, FlowStats>::try_from(map).map_err(TapError::Map)?;
+        let flow = |(FlowKey(key), per_cpu): (FlowKey, PerCpuValues<FlowStats>)| {
+            sum(key, per_cpu.iter().map(|FlowStats(stats)| stats), now, now_ns)
+        };
+        // If the tap drops the entry that was read last, the kernel begins anew. The limit bounds the reads during a flood.
+        let entries = map.iter().take(2 * FLOWS_MAX as usize);
+        entries.map(|entry| entry.map(flow)).collect::<Result<_, _>>().map_err(TapError::Map)
+    }
+
+    /// VTEP traffic from addresses that are not the endpoint of that VTEP. `now_ns` is `CLOCK_MONOTONIC` at `now`.
     ///
     /// # Errors
     ///
@@ -184,10 +269,14 @@ impl Tap {
         let unexpected =
             |(source, records::UnexpectedSource(seen)): ([u8; 4], records::UnexpectedSource)| UnexpectedSource {
                 source: source.into(),
+                is_endpoint: self.places.contains(&Some(source.into())),
                 inner_source: seen.inner_source.into(),
+                inner_mac: seen.inner_mac.into(),
                 last_seen: instant(seen.last_seen_ns, now, now_ns),
             };
-        map.iter().map(|entry| entry.map(unexpected)).collect::<Result<_, _>>().map_err(TapError::Map)
+        // As above.
+        let entries = map.iter().take(2 * UNEXPECTED_MAX as usize);
+        entries.map(|entry| entry.map(unexpected)).collect::<Result<_, _>>().map_err(TapError::Map)
     }
 
     /// Watches Cilium's ARP replies on this tunnel device; with `None`, stops watching.
@@ -225,11 +314,6 @@ impl Tap {
             *counter = map.get(&index, 0).map_err(TapError::Map)?.iter().sum();
         }
         Ok(counters)
-    }
-
-    fn flow_map(&self) -> Result<PerCpuHashMap<&MapData, FlowKey, FlowStats>, TapError> {
-        let map = self.ebpf.map("FLOWS").ok_or(TapError::Incomplete("the map FLOWS"))?;
-        PerCpuHashMap::try_from(map).map_err(TapError::Map)
     }
 
     fn program<'e>(ebpf: &'e mut aya::Ebpf, name: &'static str) -> Result<&'e mut SocketFilter, TapError> {
@@ -293,16 +377,41 @@ pub fn monotonic_ns() -> u64 {
         .map_or(0, |now| now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
 }
 
-/// Converts endpoints and networks for the filter's map; `None` if there are too many.
-fn targets(endpoints: &BTreeSet<Ipv4Addr>, networks: &BTreeSet<Ipv4Net>) -> Option<Targets> {
-    let in_network_order = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
-    let mut targets = Targets::default();
-    for (slot, &endpoint) in endpoints.iter().enumerate() {
-        *targets.endpoints.get_mut(slot)? = in_network_order(endpoint);
+/// The places of an endpoint's hosts in their map.
+fn neighbour_places(place: u32) -> std::ops::Range<u32> {
+    place * NEIGHBOURS_EACH..(place + 1) * NEIGHBOURS_EACH
+}
+
+/// Gives each endpoint a place: its own if it has one, or a free one. `None` if there are too many.
+fn assign_places(
+    before: &[Option<Ipv4Addr>; TARGETS_MAX],
+    endpoints: &BTreeSet<Ipv4Addr>,
+) -> Option<[Option<Ipv4Addr>; TARGETS_MAX]> {
+    let mut places = before.map(|known| known.filter(|known| endpoints.contains(known)));
+    for endpoint in endpoints {
+        if !places.contains(&Some(*endpoint)) {
+            *places.iter_mut().find(|place| place.is_none())? = Some(*endpoint);
+        }
     }
-    for (slot, network) in networks.iter().enumerate() {
+    Some(places)
+}
+
+/// Converts endpoints and networks for the filter's map; `None` if there are too many.
+fn targets(
+    places: &[Option<Ipv4Addr>; TARGETS_MAX],
+    networks: &BTreeMap<Ipv4Net, Ipv4Addr>,
+    asker: Asker,
+) -> Option<Targets> {
+    let in_network_order = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
+    let mut targets = Targets {
+        endpoints: places.map(|place| place.map_or(0, in_network_order)),
+        networks: Default::default(),
+        router: asker.address.map_or(0, in_network_order),
+        echo_id: asker.echo_id.into(),
+    };
+    for (slot, (network, &endpoint)) in networks.iter().enumerate() {
         let (address, mask) = (in_network_order(network.network()), in_network_order(network.netmask()));
-        *targets.networks.get_mut(slot)? = Network { address, mask };
+        *targets.networks.get_mut(slot)? = Network { address, mask, endpoint: in_network_order(endpoint) };
     }
     Some(targets)
 }
@@ -311,7 +420,12 @@ fn instant(ns: u64, now: Instant, now_ns: u64) -> Instant {
     now.checked_sub(Duration::from_nanos(now_ns.saturating_sub(ns))).unwrap_or(now)
 }
 
-fn sum(FlowKey(key): FlowKey, per_cpu: &aya::maps::PerCpuValues<FlowStats>, now: Instant, now_ns: u64) -> Flow {
+fn sum<'s>(
+    key: vtep_agent_ebpf::FlowKey,
+    per_cpu: impl Iterator<Item = &'s vtep_agent_ebpf::FlowStats>,
+    now: Instant,
+    now_ns: u64,
+) -> Flow {
     let mut flow = Flow {
         source: key.source.into(),
         port: key.port,
@@ -325,7 +439,7 @@ fn sum(FlowKey(key): FlowKey, per_cpu: &aya::maps::PerCpuValues<FlowStats>, now:
         foreign: None,
     };
     let (mut newest, mut newest_foreign) = (0, 0);
-    for FlowStats(stats) in per_cpu.iter() {
+    for stats in per_cpu {
         flow.packets += stats.packets;
         flow.bytes += stats.bytes;
         let known = |address: [u8; 4]| (address != [0; 4]).then(|| Ipv4Addr::from(address));
@@ -345,4 +459,20 @@ fn sum(FlowKey(key): FlowKey, per_cpu: &aya::maps::PerCpuValues<FlowStats>, now:
     }
     flow.last_seen = instant(newest, now, now_ns);
     flow
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_keeps_its_place() {
+        let [a, b, c] = [34, 36, 38].map(|n| Ipv4Addr::new(10, 169, 72, n));
+        let before = assign_places(&[None; TARGETS_MAX], &[a, b].into()).expect("room");
+        assert_eq!(before[..3], [Some(a), Some(b), None]);
+        let places = assign_places(&before, &[b, c].into()).expect("room");
+        assert_eq!(places[..3], [Some(c), Some(b), None]);
+        let many = (0..17).map(|n| Ipv4Addr::new(10, 169, 73, n)).collect();
+        assert_eq!(assign_places(&before, &many), None);
+    }
 }

@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::Ipv4Addr,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,10 +24,11 @@ use vtep_core::{
         spec::{Spec, Tunnel, Vtep},
         view::View,
     },
-    node::facts::Facts,
+    node::{devices::Underlay, facts::Facts, udp::UdpErrors},
     tunnel::{
         frames::Echo,
         report::ProbeReport,
+        strays::Strays,
         sweep::Sweep,
         vtep_probes::{ProbeState, ProbeTiming, VtepProbes},
     },
@@ -38,9 +40,10 @@ use self::{
     sockets::{Sockets, record},
 };
 use crate::{
+    bounded,
     kernel::{
         icmp::ORDINARY,
-        tap::{Answer, OwnReply, Tap, monotonic_ns},
+        tap::{Answer, Asker, OwnReply, Tap, monotonic_ns},
     },
     liveness::Heartbeat,
 };
@@ -51,6 +54,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 const REPORT_WITHIN: Duration = Duration::from_millis(20);
 /// The capacity of the queue for ARP answers. Eight BIG-IPs send fewer in one turn of the loop.
 const ANSWERS: usize = 64;
+/// The maximum length of `/proc/net/snmp` in bytes; it usually has some 1500.
+const MAX_SNMP: u64 = 1 << 14;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -81,7 +86,11 @@ pub struct Prober {
     /// The devices that the tap listens on.
     underlay: BTreeSet<u32>,
     tap_error: Option<String>,
+    /// Tunnel frames of the endpoints with other VNIs and on other ports.
+    strays: Strays,
     tap_counters: [u64; vtep_agent_ebpf::COUNTERS as usize],
+    /// The node's UDP errors before pings through a tunnel failed.
+    udp_errors: UdpErrors,
     housekeeping_due: Instant,
     /// When to publish the changes since the last report.
     report_due: Option<Instant>,
@@ -132,7 +141,9 @@ impl Prober {
             tap_load_error: None,
             underlay: BTreeSet::new(),
             tap_error: None,
+            strays: Strays::default(),
             tap_counters: Default::default(),
+            udp_errors: UdpErrors::default(),
             housekeeping_due: Instant::now(),
             report_due: None,
             answers: mpsc::channel(ANSWERS),
@@ -168,10 +179,15 @@ impl Prober {
                 let Some(address) = self.sockets.arp_address() else { return false };
                 // The answer is one of the frames that the tap has counted, so a report that has it also has the count.
                 let tap = self.tap.as_ref();
-                let flow = tap.and_then(|tap| tap.tunnel_flow(reply.endpoint, now, monotonic_ns()).ok()).flatten();
-                for probes in self.vteps.values_mut().filter(|probes| probes.vtep.endpoint == reply.endpoint) {
-                    probes.on_arp_reply(&reply, address, at);
-                    flow.clone().into_iter().for_each(|flow| probes.on_flow(flow));
+                let counts = tap.and_then(|tap| tap.counts(reply.endpoint, now, monotonic_ns()).ok()).flatten();
+                let tunnel = self.tunnel;
+                for probes in self.vteps.values_mut() {
+                    if probes.vtep.endpoint == reply.endpoint {
+                        probes.on_arp_reply(&reply, address, at);
+                        counts.iter().for_each(|counts| probes.on_counts(counts, tunnel, now));
+                    } else {
+                        probes.on_other_arp_reply(&reply, at);
+                    }
                 }
             }
             Event::OwnReply((at, reply)) => {
@@ -269,12 +285,20 @@ impl Prober {
             let loaded = Tap::load(self.tunnel);
             self.tap_load_error = loaded.as_ref().err().map(|error| chain(error).to_string());
             self.tap = loaded.ok();
+            self.strays = Strays::default();
         }
         // Watching replies makes the kernel copy every outgoing packet of the device. That is worth its cost only if Cilium may be one of
         // the broken releases.
         let worth = facts.version.is_none_or(|version| version.broken().is_some());
         self.suspect = facts.cilium.tunnel.as_ref().map(|device| device.index).filter(|_| worth);
         self.full_size = facts.inner_mtu().and_then(|mtu| mtu.try_into().ok());
+        for probes in self.vteps.values_mut() {
+            let underlay = facts.underlay.get(&probes.vtep.endpoint);
+            // A device without Ethernet addresses has the zero MAC.
+            let is_neighbour =
+                |underlay: &Underlay| underlay.next_hop == probes.vtep.endpoint && !underlay.device.mac.is_zero();
+            probes.is_neighbour = underlay.is_some_and(is_neighbour);
+        }
         self.underlay = facts.underlay.values().map(|underlay| underlay.device.index).collect();
         self.tend_tap(Instant::now());
     }
@@ -282,27 +306,40 @@ impl Prober {
     /// Makes the tap listen on the current devices, and reads its counters. Logs each new error once.
     fn tend_tap(&mut self, now: Instant) {
         let endpoints: BTreeSet<_> = self.vteps.values().map(|probes| probes.vtep.endpoint).collect();
-        let networks: BTreeSet<_> = self.vteps.keys().copied().collect();
+        let networks: BTreeMap<_, _> = self.vteps.iter().map(|(cidr, probes)| (*cidr, probes.vtep.endpoint)).collect();
         let (suspect, replies) = (self.suspect, &self.replies.0);
+        let asker = Asker { address: self.sockets.arp_address(), echo_id: self.echo_id };
         let tended = match &mut self.tap {
             // A socket ends when its device goes down. Each call tries to open it again.
-            Some(tap) => tap.look_at(&endpoints, &networks).and_then(|()| {
+            Some(tap) => tap.look_at(&endpoints, &networks, asker).and_then(|()| {
                 let failed = tap.listen_on(&self.underlay, &self.answers.0).into_iter().next();
                 failed.map_or(Ok(()), Err)?;
                 tap.watch_replies(suspect, replies)?;
                 let now_ns = monotonic_ns();
-                Ok((tap.flows(now, now_ns)?, tap.unexpected_sources(now, now_ns)?, tap.counters()?))
+                let mut counts = Vec::new();
+                for &endpoint in &endpoints {
+                    let neighbours = tap.neighbours(endpoint, now, now_ns)?;
+                    counts.extend(tap.counts(endpoint, now, now_ns)?.map(|counts| (counts, neighbours)));
+                }
+                Ok((counts, tap.strays(now, now_ns)?, tap.unexpected_sources(now, now_ns)?, tap.counters()?))
             }),
-            None => Ok((Vec::new(), Vec::new(), self.tap_counters)),
+            None => Ok((Vec::new(), Vec::new(), Vec::new(), self.tap_counters)),
         };
         let (read, error) = match tended {
             Ok(read) => (Some(read), self.tap_load_error.clone()),
             Err(error) => (None, Some(chain(&error).to_string())),
         };
-        if let Some((flows, unexpected_sources, counters)) = read {
+        if let Some((counts, strays, unexpected_sources, counters)) = read {
             self.tap_counters = counters;
+            self.strays.on_flows(strays, now);
             for probes in self.vteps.values_mut() {
-                probes.on_flows(&flows);
+                let endpoint = probes.vtep.endpoint;
+                for (counts, neighbours) in counts.iter().filter(|(counts, _)| counts.source == endpoint) {
+                    probes.on_counts(counts, self.tunnel, now);
+                    probes.on_neighbours(neighbours);
+                }
+                let (listed, others) = self.strays.of(endpoint);
+                probes.on_strays(listed, others, self.tunnel);
                 probes.on_unexpected_sources(&unexpected_sources);
             }
         }
@@ -314,11 +351,24 @@ impl Prober {
         self.tap_error = error;
     }
 
+    /// While pings through the tunnel fail, a growing count of UDP errors shows that the kernel cannot deliver frames.
+    fn read_udp_errors(&mut self) {
+        // The kernel writes this file, and it is short. Without it, there is no such evidence.
+        let text = bounded::read_text(Path::new("/proc/self/net/snmp"), MAX_SNMP).unwrap_or_default();
+        let Some(errors) = UdpErrors::parse(&text) else { return };
+        if self.vteps.values().all(|probes| probes.icmp_state() != ProbeState::Failed) {
+            self.udp_errors = errors;
+        }
+        let grown = errors.since(self.udp_errors);
+        self.vteps.values_mut().for_each(|probes| probes.udp_errors = grown);
+    }
+
     fn on_time(&mut self, now: Instant) {
         if now >= self.housekeeping_due {
             self.housekeeping_due = now + HOUSEKEEPING;
             self.open_sockets();
             self.tend_tap(now);
+            self.read_udp_errors();
             self.memory.follow(&self.vteps, now, Timestamp::now());
         }
         let mut vteps = std::mem::take(&mut self.vteps);
@@ -326,10 +376,11 @@ impl Prober {
         let some_due = vteps.values().any(|probes| now >= probes.due);
         for probes in vteps.values_mut() {
             if some_due && probes.joins(self.settings.timing, now) {
-                // The frames since the last round decide whether a probe is needed. If they cannot be read, `tend_tap` logs the error.
-                let tunnel = self.tap.as_ref().filter(|_| self.settings.passive_first);
-                let flow = tunnel.and_then(|tap| tap.tunnel_flow(probes.vtep.endpoint, now, monotonic_ns()).ok());
-                flow.flatten().into_iter().for_each(|flow| probes.on_flow(flow));
+                // The frames since the last round decide whether a probe is needed, and show which answers the node has dropped. If they
+                // cannot be read, `tend_tap` logs the error.
+                let counts =
+                    self.tap.as_ref().and_then(|tap| tap.counts(probes.vtep.endpoint, now, monotonic_ns()).ok());
+                counts.flatten().into_iter().for_each(|counts| probes.on_counts(&counts, self.tunnel, now));
                 if !(self.settings.passive_first && probes.suppress(self.tunnel)) {
                     self.send(probes, now);
                 }

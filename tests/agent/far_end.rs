@@ -1,12 +1,12 @@
 //! The first BIG-IP's side of a test: its own traffic, and its filters.
 
 use std::{
-    net::Ipv4Addr,
+    net::{Ipv4Addr, UdpSocket},
     process::{Child, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
-use vtep_lab::{BIGIP_TUNNEL, BigIp, BigIpAddresses, Lab};
+use vtep_lab::{BIGIP_TUNNEL, BigIp, BigIpAddresses, Host, Lab};
 
 pub(crate) fn bigip(lab: &Lab) -> &BigIp {
     &lab.bigips[0]
@@ -33,9 +33,23 @@ pub(crate) fn tunnel(lab: &Lab, vni: u32, port: u16, local: Ipv4Addr) -> Result<
     Ok(())
 }
 
+/// This host asks for the node's address inside the tunnel, with the first BIG-IP's addresses (RFC 7348, RFC 826).
+pub(crate) fn ask_for_node(lab: &Lab, host: &Host) -> Result<()> {
+    let BigIpAddresses { underlay_ip, self_ip, mac, .. } = bigip(lab).addresses.clone();
+    let (node, router) = (lab.topology.node_ip, lab.topology.router_ip.octets());
+    let header = [8, 0, 0, 0, 0, 0, 2, 0];
+    let ethernet = [&[0xff; 6], &mac.0[..], &[8, 6]].concat();
+    let sender = self_ip.addr().octets();
+    let arp = [&[0, 1, 8, 0, 6, 4, 0, 1], &mac.0[..], &sender, &[0; 6], &router].concat();
+    host.run(move || {
+        UdpSocket::bind((underlay_ip, 0))?.send_to(&[&header[..], &ethernet, &arp].concat(), (node, 8472))?;
+        Ok(())
+    })
+}
+
 const NFT: &str = "/usr/sbin/nft";
 
-pub(crate) fn nft(host: &vtep_lab::Host, rules: &str) -> Result<()> {
+pub(crate) fn nft(host: &Host, rules: &str) -> Result<()> {
     let output = host.command(NFT).arg(rules).output().context("failed to run nft")?;
     ensure!(output.status.success(), "nft {rules}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
@@ -58,9 +72,15 @@ pub(crate) struct Chatter(Child);
 
 impl Chatter {
     pub(crate) fn start(lab: &Lab) -> Result<Self> {
+        Self::of(&bigip(lab).host, lab, &[])
+    }
+
+    /// The traffic of this BIG-IP, with further options for `ping`.
+    pub(crate) fn of(host: &Host, lab: &Lab, options: &[&str]) -> Result<Self> {
         let pod = lab.topology.pod_ip.to_string();
-        let mut ping = bigip(lab).host.command("ping");
-        ping.args(["-n", "-q", "-i", "0.2", "-c", "3000", &pod]).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut ping = host.command("ping");
+        ping.args(["-n", "-q", "-i", "0.2", "-c", "3000"]).args(options).arg(pod);
+        ping.stdout(Stdio::null()).stderr(Stdio::null());
         Ok(Self(ping.spawn().context("failed to run ping")?))
     }
 }

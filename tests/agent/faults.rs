@@ -32,8 +32,8 @@ struct Fault {
     cause: Cause,
     /// Words that the hint must contain.
     words: &'static str,
-    /// The fault shows only in traffic that BIG-IP sends by itself.
-    traffic: bool,
+    /// The fault shows only in traffic that a BIG-IP sends by itself.
+    traffic: Option<fn(&Lab) -> Result<Chatter>>,
     inject: fn(&mut ConfiguredLab) -> Result<()>,
     repair: fn(&mut ConfiguredLab) -> Result<()>,
 }
@@ -47,12 +47,38 @@ fn unfiltered(lab: &mut ConfiguredLab) -> Result<()> {
     unfilter(lab)
 }
 
+/// The second BIG-IP sends with the self IP of the first.
+fn second_as_first(lab: &Lab) -> Result<Chatter> {
+    Chatter::of(&lab.bigips[1].host, lab, &["-I", "10.1.6.34"])
+}
+
+/// Adds a rule to a chain of its own on the node.
+fn on_node(lab: &ConfiguredLab, hook: &str, rule: &str) -> Result<()> {
+    nft(&lab.node, "add table ip lab")?;
+    nft(&lab.node, &format!("add chain ip lab {hook} {{ type filter hook {hook} priority 0 ; }}"))?;
+    nft(&lab.node, &format!("add rule ip lab {hook} {rule}"))
+}
+
+fn unfiltered_node(lab: &mut ConfiguredLab) -> Result<()> {
+    nft(&lab.node, "delete table ip lab")
+}
+
+/// Sets `rp_filter` for Cilium's devices on the node.
+fn rp_filter(lab: &ConfiguredLab, value: u8) -> Result<()> {
+    lab.node.run(move || {
+        for device in ["cilium_host", "cilium_vxlan"] {
+            std::fs::write(format!("/proc/sys/net/ipv4/conf/{device}/rp_filter"), value.to_string())?;
+        }
+        Ok(())
+    })
+}
+
 const FAULTS: &[Fault] = &[
     Fault {
         name: "another MAC on the far side",
         cause: Cause::VtepMacMismatch,
         words: "00:50:56:00:00:99",
-        traffic: false,
+        traffic: None,
         inject: |lab| on_bigip(lab, &format!("link set {BIGIP_TUNNEL} address 00:50:56:00:00:99")),
         repair: |lab| {
             let mac = bigip(lab).addresses.mac;
@@ -63,7 +89,7 @@ const FAULTS: &[Fault] = &[
         name: "a multicast vtep-mac",
         cause: Cause::VtepMacMismatch,
         words: "group address",
-        traffic: false,
+        traffic: None,
         inject: |lab| lab.edit(|vtep| vtep.mac = Mac([1, 0x50, 0x56, 0xa0, 0x7d, 0xd8])),
         repair: ConfiguredLab::undo_edit,
     },
@@ -71,7 +97,7 @@ const FAULTS: &[Fault] = &[
         name: "VNI 3",
         cause: Cause::WrongVni,
         words: "VNI 3",
-        traffic: true,
+        traffic: Some(Chatter::start),
         inject: |lab| tunnel(lab, 3, lab.topology.tunnel_port, bigip(lab).addresses.underlay_ip),
         repair: own_tunnel,
     },
@@ -79,7 +105,7 @@ const FAULTS: &[Fault] = &[
         name: "UDP port 4789",
         cause: Cause::WrongUdpPort,
         words: "4789",
-        traffic: true,
+        traffic: Some(Chatter::start),
         inject: |lab| tunnel(lab, 2, 4789, bigip(lab).addresses.underlay_ip),
         repair: own_tunnel,
     },
@@ -87,7 +113,7 @@ const FAULTS: &[Fault] = &[
         name: "another local address",
         cause: Cause::WrongSource,
         words: "10.169.72.134",
-        traffic: true,
+        traffic: Some(Chatter::start),
         inject: |lab| {
             on_bigip(lab, "address add 10.169.72.134/24 dev eth0")?;
             tunnel(lab, 2, lab.topology.tunnel_port, [10, 169, 72, 134].into())
@@ -98,11 +124,41 @@ const FAULTS: &[Fault] = &[
         },
     },
     Fault {
+        name: "a self IP that moved to the other BIG-IP",
+        cause: Cause::WrongSource,
+        words: "to 10.169.72.36: frames of 10.1.6.34 come from 10.169.72.36, the endpoint of another VTEP",
+        traffic: Some(second_as_first),
+        inject: |lab| {
+            on_bigip(lab, &format!("address del {} dev {BIGIP_TUNNEL}", bigip(lab).addresses.self_ip))?;
+            lab.bigips[1].host.ip(&format!("address add 10.1.6.34/32 dev {BIGIP_TUNNEL}")).map(drop)
+        },
+        repair: |lab| {
+            lab.bigips[1].host.ip(&format!("address del 10.1.6.34/32 dev {BIGIP_TUNNEL}"))?;
+            own_tunnel(lab)
+        },
+    },
+    Fault {
+        name: "a self IP that no device has",
+        cause: Cause::TunnelSilent,
+        words: "; or no device has the ",
+        traffic: None,
+        inject: |lab| on_bigip(lab, &format!("address del {} dev {BIGIP_TUNNEL}", bigip(lab).addresses.self_ip)),
+        repair: own_tunnel,
+    },
+    Fault {
+        name: "both BIG-IPs have the first one's self IP",
+        cause: Cause::SelfIpConflict,
+        words: "00:50:56:86:6b:28 from 10.169.72.36 and 00:50:56:a0:7d:d8 from 10.169.72.34",
+        traffic: Some(second_as_first),
+        inject: |lab| lab.bigips[1].host.ip(&format!("address add 10.1.6.34/32 dev {BIGIP_TUNNEL}")).map(drop),
+        repair: |lab| lab.bigips[1].host.ip(&format!("address del 10.1.6.34/32 dev {BIGIP_TUNNEL}")).map(drop),
+    },
+    Fault {
         name: "no flood entry for this node",
         // Linux answers ARP through the same table, so no answer arrives at all.
         cause: Cause::TunnelSilent,
         words: "this node (10.169.72.239)",
-        traffic: false,
+        traffic: None,
         inject: |lab| {
             tunnel(lab, 2, lab.topology.tunnel_port, bigip(lab).addresses.underlay_ip)?;
             on_bigip(lab, &format!("link set {BIGIP_TUNNEL} type vxlan nolearning"))?;
@@ -114,7 +170,7 @@ const FAULTS: &[Fault] = &[
         name: "no route to the pods on BIG-IP",
         cause: Cause::NoReturnPath,
         words: "route to the pod CIDR",
-        traffic: false,
+        traffic: None,
         inject: |lab| on_bigip(lab, &format!("route del {} dev {BIGIP_TUNNEL}", lab.topology.cluster_cidr)),
         repair: |lab| on_bigip(lab, &format!("route add {} dev {BIGIP_TUNNEL}", lab.topology.cluster_cidr)),
     },
@@ -122,7 +178,7 @@ const FAULTS: &[Fault] = &[
         name: "ping filtered, as by port lockdown",
         cause: Cause::NoReturnPath,
         words: "allows ICMP",
-        traffic: false,
+        traffic: None,
         inject: |lab| filter(lab, "input", &format!("iifname {BIGIP_TUNNEL} icmp type echo-request drop")),
         repair: unfiltered,
     },
@@ -130,7 +186,7 @@ const FAULTS: &[Fault] = &[
         name: "UDP filtered towards BIG-IP",
         cause: Cause::TunnelSilent,
         words: "UDP port 8472",
-        traffic: false,
+        traffic: None,
         inject: |lab| filter(lab, "input", "udp dport 8472 drop"),
         repair: unfiltered,
     },
@@ -138,15 +194,35 @@ const FAULTS: &[Fault] = &[
         name: "UDP filtered from BIG-IP",
         cause: Cause::TunnelSilent,
         words: "UDP port 8472",
-        traffic: false,
+        traffic: None,
         inject: |lab| filter(lab, "output", "udp dport 8472 drop"),
         repair: unfiltered,
+    },
+    Fault {
+        name: "this node's firewall drops BIG-IP's frames",
+        cause: Cause::DroppedOnNode,
+        words: "answers to ping reached eth0, and this node dropped them",
+        traffic: None,
+        inject: |lab| {
+            on_node(lab, "input", &format!("ip saddr {} udp dport 8472 drop", bigip(lab).addresses.underlay_ip))
+        },
+        repair: unfiltered_node,
+    },
+    Fault {
+        name: "this node's firewall refuses the tunnel's port",
+        cause: Cause::DroppedOnNode,
+        words: "output rules of nftables or iptables on this node",
+        traffic: None,
+        inject: |lab| {
+            on_node(lab, "output", &format!("ip daddr {} udp dport 8472 drop", bigip(lab).addresses.underlay_ip))
+        },
+        repair: unfiltered_node,
     },
     Fault {
         name: "a lower MTU on the path",
         cause: Cause::PathMtu,
         words: "1350 bytes pass",
-        traffic: false,
+        traffic: None,
         inject: |lab| filter(lab, "input", "udp dport 8472 meta length > 1400 drop"),
         repair: unfiltered,
     },
@@ -154,7 +230,7 @@ const FAULTS: &[Fault] = &[
         name: "20 % loss",
         cause: Cause::PacketLoss,
         words: "%",
-        traffic: false,
+        traffic: None,
         inject: |lab| filter(lab, "input", "udp dport 8472 numgen random mod 100 < 20 drop"),
         repair: unfiltered,
     },
@@ -162,7 +238,7 @@ const FAULTS: &[Fault] = &[
         name: "BIG-IP off",
         cause: Cause::EndpointUnreachable,
         words: "10.169.72.34",
-        traffic: false,
+        traffic: None,
         inject: |lab| bigip(lab).down(),
         repair: |lab| bigip(lab).up(),
     },
@@ -170,7 +246,7 @@ const FAULTS: &[Fault] = &[
         name: "an endpoint without a route",
         cause: Cause::EndpointNoRoute,
         words: "172.31.1.1",
-        traffic: false,
+        traffic: None,
         inject: |lab| {
             lab.node.ip("route add unreachable 172.31.0.0/16")?;
             lab.edit(|vtep| vtep.endpoint = [172, 31, 1, 1].into())
@@ -184,7 +260,7 @@ const FAULTS: &[Fault] = &[
         name: "an endpoint that nobody has",
         cause: Cause::EndpointNoRoute,
         words: "answers ARP for 10.169.72.99",
-        traffic: false,
+        traffic: None,
         inject: |lab| lab.edit(|vtep| vtep.endpoint = [10, 169, 72, 99].into()),
         repair: ConfiguredLab::undo_edit,
     },
@@ -192,7 +268,7 @@ const FAULTS: &[Fault] = &[
         name: "SNAT to a foreign address",
         cause: Cause::ForeignInnerSource,
         words: "192.0.2.7",
-        traffic: true,
+        traffic: Some(Chatter::start),
         inject: |lab| {
             let host = &bigip(lab).host;
             // Linux would send ARP requests with the foreign address as sender, which BIG-IP does not; so the test configures the pod's
@@ -216,7 +292,7 @@ const FAULTS: &[Fault] = &[
         name: "VTEP disabled in the datapath",
         cause: Cause::CiliumRestartRequired,
         words: "enable-vtep",
-        traffic: false,
+        traffic: None,
         inject: |lab| lab.restart_cilium(|cilium| cilium.running.enable_vtep = false),
         repair: |lab| lab.restart_cilium(|cilium| cilium.running.enable_vtep = true),
     },
@@ -224,7 +300,7 @@ const FAULTS: &[Fault] = &[
         name: "Cilium's tunnel device down",
         cause: Cause::CiliumDeviceDown,
         words: "ip link set cilium_vxlan up",
-        traffic: false,
+        traffic: None,
         inject: |lab| lab.node.ip("link set cilium_vxlan down").map(drop),
         repair: |lab| lab.node.ip("link set cilium_vxlan up").map(drop),
     },
@@ -232,7 +308,7 @@ const FAULTS: &[Fault] = &[
         name: "Cilium's map gone",
         cause: Cause::CiliumVtepDisabled,
         words: "restart the cilium DaemonSet",
-        traffic: false,
+        traffic: None,
         inject: |lab| lab.cilium.remove_pin(),
         repair: |lab| lab.restart_cilium(|_| ()),
     },
@@ -240,7 +316,7 @@ const FAULTS: &[Fault] = &[
         name: "a broken release of Cilium",
         cause: Cause::CiliumBrokenRelease,
         words: "1.18.8",
-        traffic: false,
+        traffic: None,
         inject: |lab| lab.restart_cilium(|cilium| cilium.version = Some("1.18.2".into())),
         repair: |lab| lab.restart_cilium(|cilium| cilium.version = Some("1.18.8".into())),
     },
@@ -248,7 +324,7 @@ const FAULTS: &[Fault] = &[
         name: "contended",
         cause: Cause::DatapathContended,
         words: "10.169.72.99",
-        traffic: false,
+        traffic: None,
         inject: |lab| {
             let ours = lab.topology.vteps()[0];
             let theirs = Vtep { endpoint: [10, 169, 72, 99].into(), ..ours };
@@ -265,15 +341,32 @@ const FAULTS: &[Fault] = &[
     },
 ];
 
-/// Objects bring their own mask, so these cannot happen with them.
-const FAULTS_WITH_LISTS: &[Fault] = &[Fault {
-    name: "another mask in the datapath",
-    cause: Cause::CiliumRestartRequired,
-    words: "255.255.0.0",
-    traffic: false,
-    inject: |lab| lab.restart_cilium(|cilium| cilium.running.vtep_mask = [255, 255, 0, 0].into()),
-    repair: |lab| lab.restart_cilium(|cilium| cilium.running.vtep_mask = [255, 255, 255, 0].into()),
-}];
+/// Objects bring their own mask, and with them a strict `rp_filter` concerns the second VTEP as well.
+const FAULTS_WITH_LISTS: &[Fault] = &[
+    Fault {
+        name: "another mask in the datapath",
+        cause: Cause::CiliumRestartRequired,
+        words: "255.255.0.0",
+        traffic: None,
+        inject: |lab| lab.restart_cilium(|cilium| cilium.running.vtep_mask = [255, 255, 0, 0].into()),
+        repair: |lab| lab.restart_cilium(|cilium| cilium.running.vtep_mask = [255, 255, 255, 0].into()),
+    },
+    Fault {
+        name: "a strict rp_filter, and another route to BIG-IP",
+        cause: Cause::DroppedOnNode,
+        words: "rp_filter is strict on",
+        traffic: None,
+        inject: |lab| {
+            lab.node
+                .ip("route add 10.1.6.0/24 via 10.169.72.10 table 99\nrule add priority 50 to 10.1.6.0/24 lookup 99")?;
+            rp_filter(lab, 1)
+        },
+        repair: |lab| {
+            lab.node.ip("rule del priority 50\nroute flush table 99")?;
+            rp_filter(lab, 0)
+        },
+    },
+];
 
 struct Row {
     named: Duration,
@@ -291,7 +384,7 @@ fn holds(status: &Status, fault: &Fault) -> bool {
 fn run(fault: &Fault, lab: &mut ConfiguredLab, agent: &Agent) -> Result<Row> {
     let (begin, injected) = (Instant::now(), Timestamp::now());
     (fault.inject)(lab)?;
-    let traffic = fault.traffic.then(|| Chatter::start(lab)).transpose()?;
+    let traffic = fault.traffic.map(|start| start(lab)).transpose()?;
     let named = named(fault, lab.source, agent).map(|()| begin.elapsed());
     drop(traffic);
     let begin = Instant::now();

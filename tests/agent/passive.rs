@@ -1,6 +1,6 @@
 //! Passive first: BIG-IP's own traffic replaces most probes, and hides no fault.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use vtep_core::{
@@ -10,8 +10,8 @@ use vtep_core::{
 use vtep_lab::{BIGIP_TUNNEL, Lab};
 
 use crate::{
-    far_end::{Chatter, filter, nft, unfilter},
-    support::{Agent, all_healthy},
+    far_end::{Chatter, ask_for_node, bigip, filter, nft, unfilter},
+    support::{Agent, all_healthy, eventually},
 };
 
 /// The numbers of skipped and sent rounds.
@@ -54,8 +54,8 @@ fn traffic_that_the_node_drops_makes_no_outage_a_partial_one() -> Result<()> {
     nft(&lab.node, "add table ip lab")?;
     nft(&lab.node, "add chain ip lab input { type filter hook input priority 0 ; }")?;
     nft(&lab.node, "add rule ip lab input udp dport 8472 drop")?;
-    let dead = |status: &Status| status.vteps[0].cause == Some(Cause::NoReturnPath);
-    let begin = agent.wait_for("the dead way back is named", Duration::from_secs(150), dead)?;
+    let dead = |status: &Status| status.vteps[0].cause == Some(Cause::DroppedOnNode);
+    let begin = agent.wait_for("the node itself is named", Duration::from_secs(150), dead)?;
     let sent = |vtep: &VtepStatus| vtep.probes.icmp.sent + vtep.probes.arp.sent;
     let unasked = |vtep: &VtepStatus, before: &VtepStatus| {
         vtep.seen.packets.saturating_sub(before.seen.packets) > 5 + sent(vtep) - sent(before)
@@ -63,6 +63,31 @@ fn traffic_that_the_node_drops_makes_no_outage_a_partial_one() -> Result<()> {
     let status = agent.wait_for("more comes than was asked for", Duration::from_secs(100), |status| {
         unasked(&status.vteps[0], &begin.vteps[0])
     })?;
-    ensure!(dead(&status) && status.vteps[0].verdict == Verdict::Unreachable, "{:?}", status.vteps[0]);
+    ensure!(dead(&status) && status.vteps[0].verdict == Verdict::Misconfigured, "{:?}", status.vteps[0]);
+    Ok(())
+}
+
+/// A firewall of the node's own also drops the ARP requests of BIG-IP, which then does not know where to send its answers: none is seen.
+#[test]
+fn arp_requests_that_the_node_drops_show_that_the_answers_are_lost_here() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let from = bigip(&lab).addresses.underlay_ip;
+    filter(&lab, "output", "icmp type echo-reply drop")?;
+    let cause = |status: &Status| status.vteps[0].cause;
+    agent
+        .wait_for("no answer is seen", Duration::from_secs(100), |status| cause(status) == Some(Cause::NoReturnPath))?;
+    nft(&lab.node, "add table ip lab")?;
+    nft(&lab.node, "add chain ip lab input { type filter hook input priority 0 ; }")?;
+    nft(&lab.node, &format!("add rule ip lab input ip saddr {from} udp dport 8472 drop"))?;
+    let status = eventually("the node itself is named", Duration::from_secs(100), || {
+        ask_for_node(&lab, &bigip(&lab).host)?;
+        thread::sleep(Duration::from_millis(500));
+        Ok(agent.status()?.filter(|status| cause(status) == Some(Cause::DroppedOnNode)))
+    })?;
+    let vtep = &status.vteps[0];
+    let hint = vtep.hint.as_deref().unwrap_or_default();
+    ensure!(hint.contains("asks for 10.0.0.126 by ARP again and again, its requests reach eth0"), "{hint}");
+    ensure!(vtep.seen.kinds.arp_requests_for_node >= 3, "{:?}", vtep.seen);
     Ok(())
 }

@@ -1,15 +1,18 @@
 //! The tap with frames as real networks deliver them: headers with options, without checksums, in fragments.
 
-use std::{net::UdpSocket, time::Duration};
+use std::{net::UdpSocket, thread, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::{libc, setsockopt_impl, sockopt_impl, sys::socket::setsockopt};
-use vtep_core::report::status::Status;
-use vtep_lab::Lab;
+use vtep_core::{
+    diagnosis::{Cause, Verdict},
+    report::status::Status,
+};
+use vtep_lab::{BIGIP_TUNNEL, Lab};
 
 use crate::{
-    far_end::bigip,
-    support::{Agent, all_healthy},
+    far_end::{Chatter, ask_for_node, bigip, on_bigip, tunnel},
+    support::{Agent, HEALTHY_WITHIN, all_healthy, eventually},
 };
 
 /// The documents promise 1 s.
@@ -71,13 +74,15 @@ fn plain(_: &UdpSocket) -> nix::Result<()> {
 fn frames_are_read_as_networks_deliver_them() -> Result<()> {
     let lab = Lab::start()?;
     let agent = Agent::healthy(&lab)?;
-    send(&lab, 8472, vxlan(21), |socket| setsockopt(socket, IpOptions, &[1, 1, 1, 0]))?;
-    send(&lab, 8472, vxlan(22), |socket| setsockopt(socket, NoChecksum, &true))?;
-    send(&lab, 6081, geneve(23), plain)?;
-    send(&lab, 4789, vxlan(24), plain)?;
     let vnis = |status: &Status| status.vteps[0].seen.vnis.clone();
-    let status = agent.wait_for("each is seen", SEEN_WITHIN, |status| {
-        [21, 22, 23, 24].iter().all(|vni| vnis(status).contains(vni))
+    // The agent lists only streams that persist.
+    let status = eventually("each is seen", SEEN_WITHIN, || {
+        send(&lab, 8472, vxlan(21), |socket| setsockopt(socket, IpOptions, &[1, 1, 1, 0]))?;
+        send(&lab, 8472, vxlan(22), |socket| setsockopt(socket, NoChecksum, &true))?;
+        send(&lab, 6081, geneve(23), plain)?;
+        send(&lab, 4789, vxlan(24), plain)?;
+        let status = agent.status()?.context("a status")?;
+        Ok([21, 22, 23, 24].iter().all(|vni| vnis(&status).contains(vni)).then_some(status))
     })?;
     ensure!([4789, 6081, 8472].iter().all(|port| status.vteps[0].seen.ports.contains(port)), "{:?}", status.vteps[0]);
     ensure!(status.tap.malformed == 0 && status.tap.fragments == 0, "{:?}", status.tap);
@@ -90,8 +95,97 @@ fn frames_are_read_as_networks_deliver_them() -> Result<()> {
     agent.wait_for("what is cut short is counted", SEEN_WITHIN, |status| status.tap.malformed == 4)?;
     // Three fragments: the first has the headers, and counts as a frame.
     send(&lab, 8472, [vxlan(26), vec![0; 4000]].concat(), plain)?;
-    let status = agent.wait_for("pieces are counted", SEEN_WITHIN, |status| status.tap.fragments == 2)?;
-    ensure!(vnis(&status).contains(&26), "{:?}", vnis(&status));
+    let status = agent.wait_for("pieces are counted", SEEN_WITHIN, |status| {
+        status.tap.fragments == 2 && status.vteps[0].seen.other_streams > 0
+    })?;
+    ensure!(!vnis(&status).contains(&26), "seen once: {:?}", vnis(&status));
     ensure!(all_healthy(&status), "and none of it troubles anybody: {:?}", status.vteps);
+    Ok(())
+}
+
+/// Whoever can send with the endpoint's address as the source can invent VNIs. They displace nothing of BIG-IP's, and no hint names them.
+#[test]
+fn a_flood_of_invented_vnis_hides_nothing_and_names_nothing() -> Result<()> {
+    let lab = Lab::start()?;
+    on_bigip(&lab, &format!("link set {BIGIP_TUNNEL} down"))?;
+    let agent = Agent::start_with_seed(&lab)?;
+    let first = |status: &Status| status.vteps.first().cloned();
+    agent.wait_for("the second is healthy", HEALTHY_WITHIN, |status| {
+        status.vteps.get(1).is_some_and(|vtep| vtep.verdict == Verdict::Healthy)
+    })?;
+    flood(&lab)?;
+    let status = agent.wait_for("the flood is seen", SEEN_WITHIN, |status| {
+        first(status).is_some_and(|vtep| vtep.seen.packets >= u64::from(FLOOD))
+    })?;
+    let vtep = first(&status).context("a VTEP")?;
+    ensure!(vtep.seen.vnis.is_empty() && vtep.seen.other_streams > 100, "{vtep:?}");
+    ensure!(status.tap.overflows == 0, "{:?}", status.tap);
+
+    on_bigip(&lab, &format!("link set {BIGIP_TUNNEL} up\nroute add {} dev {BIGIP_TUNNEL}", lab.topology.cluster_cidr))?;
+    let _chatter = Chatter::start(&lab)?;
+    agent.wait_for("BIG-IP's own frames are recorded", HEALTHY_WITHIN, |status| {
+        all_healthy(status) && first(status).is_some_and(|vtep| vtep.seen.vnis == [2])
+    })?;
+
+    // While it does not answer, a flood is no cause either.
+    on_bigip(&lab, &format!("link set {BIGIP_TUNNEL} down"))?;
+    let silent = |status: &Status| first(status).is_some_and(|vtep| vtep.cause == Some(Cause::TunnelSilent));
+    agent.wait_for("the silence is named", SEEN_WITHIN, silent)?;
+    flood(&lab)?;
+    let status = agent.wait_for("the flood is seen", SEEN_WITHIN, |status| {
+        first(status).is_some_and(|vtep| vtep.seen.packets >= 2 * u64::from(FLOOD))
+    })?;
+    ensure!(silent(&status), "{status:?}");
+    // The real mistake is still found.
+    tunnel(&lab, 3, lab.topology.tunnel_port, bigip(&lab).addresses.underlay_ip)?;
+    let _chatter = Chatter::start(&lab)?;
+    let status = agent.wait_for("the VNI is named", HEALTHY_WITHIN, |status| {
+        first(status).is_some_and(|vtep| vtep.cause == Some(Cause::WrongVni))
+    })?;
+    let vtep = first(&status).context("a VTEP")?;
+    let hint = vtep.hint.as_deref().unwrap_or_default();
+    ensure!(hint.contains("its frames carry VNI 3"), "{hint}");
+    ensure!(vtep.seen.vnis == [2, 3], "{vtep:?}");
+    Ok(())
+}
+
+/// More frames than the tap has room for streams.
+const FLOOD: u32 = 3000;
+
+/// Frames from the first BIG-IP's address, each with another VNI.
+fn flood(lab: &Lab) -> Result<()> {
+    let (from, to) = (bigip(lab).addresses.underlay_ip, lab.topology.node_ip);
+    bigip(lab).host.run(move || {
+        let socket = UdpSocket::bind((from, 0))?;
+        for n in 0..FLOOD {
+            let [_, vni @ ..] = (1000 + 4111 * n).to_be_bytes();
+            let header = [8, 0, 0, 0, vni[0], vni[1], vni[2], 0];
+            socket.send_to(&[&header[..], &inner()].concat(), (to, 8472))?;
+        }
+        Ok(())
+    })
+}
+
+/// Another host of the network has BIG-IP's address as well. The node's own ARP cache has one of the two, and the tap sees both.
+#[test]
+fn two_hosts_with_the_endpoints_address_are_named() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let other = &lab.bigips[1].host;
+    other.ip(&format!("address add {}/32 dev eth0", bigip(&lab).addresses.underlay_ip))?;
+    let status = eventually("the conflict is named", HEALTHY_WITHIN, || {
+        ask_for_node(&lab, other)?;
+        thread::sleep(Duration::from_millis(700));
+        let status = agent.status()?;
+        Ok(status.filter(|status| status.vteps[0].cause == Some(Cause::SelfIpConflict)))
+    })?;
+    let hint = status.vteps[0].hint.as_deref().unwrap_or_default();
+    let macs = lab.bigips.iter().take(2).map(|bigip| Ok(bigip.host.link("eth0")?.mac.to_string().to_lowercase()));
+    for mac in macs.collect::<Result<Vec<_>>>()? {
+        ensure!(hint.contains(&mac), "{mac} is not in {hint}");
+    }
+    ensure!(hint.starts_with("take the address 10.169.72.34 of"), "{hint}");
+    ensure!(status.vteps[1].cause.is_none(), "{:?}", status.vteps[1]);
+    agent.wait_for("both are healthy again", 2 * HEALTHY_WITHIN, all_healthy)?;
     Ok(())
 }

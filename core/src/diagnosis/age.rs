@@ -1,4 +1,5 @@
-//! Evidence has an age: a hint says so, and a cause with old evidence comes after those that hold now. Pure.
+//! Evidence has an age: a hint says so, and a cause with old evidence comes after those that hold now. A hint gives ages and counts in steps.
+//! Pure.
 
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,13 @@ impl Evidence<'_> {
 pub(super) fn has_had_time(probes: &VtepProbes, now: Instant) -> bool {
     let time = now.saturating_duration_since(probes.began);
     time >= DISCOVERY && (probes.target.is_some() || probes.swept || !probes.heard || time >= DISCOVERY_LIMIT)
+}
+
+/// A count for a hint: rounded down to one digit, so that the hint does not change with every frame.
+pub(super) fn at_least(count: u64) -> String {
+    let step = 10_u64.pow(count.checked_ilog10().unwrap_or(0));
+    let rounded = count / step * step;
+    if step == 1 { rounded.to_string() } else { format!("at least {rounded}") }
 }
 
 impl Observation {

@@ -1,11 +1,16 @@
 //! Causes on BIG-IP: port, VNI, source, MAC and self IP of its tunnel, and the return path. Pure.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
-use super::{Evidence, RECENT, peer::Setting};
+use super::{Evidence, RECENT, age::at_least, node::dropped_on_node, peer::Setting};
 use crate::tunnel::{
-    flow::Flow,
+    flow::{Flow, UnexpectedSource},
     frames::VTEP_VNI,
+    owners::Owner,
+    strays::LISTED,
     vtep_probes::{ProbeState, VtepProbes},
 };
 
@@ -31,29 +36,79 @@ pub(super) fn wrong_vni(evidence: &Evidence<'_>, now: Instant) -> Option<String>
     if !evidence.is_ping_unanswered() {
         return None;
     }
-    let flow = evidence.recent_flows(now).find(|flow| flow.port == evidence.tunnel.port && !flow.is_vtep_traffic())?;
+    let is_wrong = |flow: &&Flow| flow.port == evidence.tunnel.port && !flow.is_vtep_traffic();
+    let vnis: BTreeSet<_> = evidence.recent_flows(now).filter(is_wrong).map(|flow| flow.vni).collect();
+    if vnis.is_empty() {
+        return None;
+    }
+    let vnis: Vec<_> = vnis.iter().map(ToString::to_string).collect();
+    // If fewer are listed, the others do not persist.
+    let others = evidence.probes.map_or(0, |probes| probes.other_streams);
+    let others = if vnis.len() < LISTED || others == 0 {
+        String::new()
+    } else {
+        format!(" and {} more", at_least(others as u64))
+    };
     let peer = evidence.peer();
     let remedy = match evidence.name {
         None => format!("set `key {VTEP_VNI}` on the tunnel of {peer}"),
         Some(_) => format!("let {peer} send with VNI {VTEP_VNI}"),
     };
-    Some(format!("{remedy}: its frames carry VNI {}", flow.vni))
+    Some(format!("{remedy}: its frames carry VNI {}{others}", vnis.join(", ")))
 }
 
 pub(super) fn wrong_source(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
-    let unexpected =
-        evidence.probes?.unexpected.filter(|unexpected| now.duration_since(unexpected.last_seen) < RECENT)?;
+    let probes = evidence.probes?;
+    let unexpected = probes.unexpected.filter(|unexpected| now.duration_since(unexpected.last_seen) < RECENT)?;
     // Another node may forward frames that BIG-IP floods. Then BIG-IP's own frames arrive as well.
     let is_right = |flow: &&Flow| flow.belongs_to(evidence.tunnel);
     let right = evidence.recent_flows(now).filter(is_right).map(|flow| flow.last_seen).max();
     let alone = right.is_none_or(|right| unexpected.last_seen.saturating_duration_since(right) >= SOLE_SOURCE_AFTER);
-    alone.then(|| {
+    // An endpoint is no node. If it sends from the self IP, which does not answer at its own endpoint, the self IP has moved.
+    let is_self_ip = probes.target.is_some_and(|target| target.address == unexpected.inner_source);
+    let moved = unexpected.is_endpoint && is_self_ip && evidence.is_tunnel_unanswered();
+    (alone || moved).then(|| {
         let (endpoint, place) = (evidence.vtep.endpoint, evidence.place(Setting::Endpoint));
+        let UnexpectedSource { source, inner_source, .. } = unexpected;
+        if unexpected.is_endpoint {
+            return format!(
+                "move {inner_source} back to {}, or set {place} to {source}: frames of {inner_source} come from {source}, the \
+                 endpoint of another VTEP",
+                evidence.peer()
+            );
+        }
         let remedy = match evidence.name {
             None => format!("set `local-address {endpoint}` on BIG-IP's tunnel, or {place}"),
             Some(name) => format!("let VTEP {name} send from {endpoint}, or set {place}"),
         };
-        format!("{remedy} to {}: frames of {} come from there", unexpected.source, unexpected.inner_source)
+        format!("{remedy} to {source}: frames of {inner_source} come from there")
+    })
+}
+
+/// Two units have the same address at the same time: inside the tunnel, or on the underlay.
+pub(super) fn self_ip_conflict(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
+    let probes = evidence.probes?;
+    let list = |owners: Vec<Owner>| {
+        let owner = |Owner { mac, source }: &Owner| format!("{mac} from {source}");
+        owners.iter().map(owner).collect::<Vec<_>>().join(" and ")
+    };
+    let (inside, outside) = (probes.self_ip_owners.in_conflict(), probes.endpoint_owners.in_conflict());
+    let peer = evidence.peer();
+    if !inside.is_empty() {
+        let self_ip = probes.target.map(|target| format!(" {}", target.address)).unwrap_or_default();
+        let address = if evidence.name.is_none() { "self IP" } else { "tunnel address" };
+        return Some(format!(
+            "take the {address}{self_ip} of {peer} away from all units but one: several send with it in turn, {}",
+            list(inside)
+        ));
+    }
+    let macs: Vec<_> = outside.iter().map(|owner| owner.mac.to_string()).collect();
+    (!outside.is_empty()).then(|| {
+        format!(
+            "take the address {} of {peer} away from all hosts but one: frames with it come in turn from the MACs {}",
+            evidence.vtep.endpoint,
+            macs.join(" and ")
+        )
     })
 }
 
@@ -96,7 +151,10 @@ pub(super) fn foreign_inner_source(evidence: &Evidence<'_>, now: Instant) -> Opt
 pub(super) fn no_return_path(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
     let one_way = evidence.state(VtepProbes::arp_state) == ProbeState::Ok
         && evidence.state(VtepProbes::icmp_state) == ProbeState::Failed;
-    (one_way && !evidence.drops_probes() && vtep_mac_mismatch(evidence, now).is_none()).then(|| {
+    let explained = evidence.drops_probes()
+        || dropped_on_node(evidence, now).is_some()
+        || vtep_mac_mismatch(evidence, now).is_some();
+    (one_way && !explained).then(|| {
         let (peer, node) = (evidence.peer(), evidence.this_node());
         let router = evidence.facts.cilium.router.map(|router| format!(" that covers {router}")).unwrap_or_default();
         let (record, address) = match evidence.name {

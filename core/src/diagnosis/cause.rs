@@ -147,10 +147,12 @@ registry! {
     DatapathMissing "datapath-missing" = Entry::new(Misconfigured, Map, map::datapath_missing);
     DatapathContended "datapath-contended" = Entry::new(Degraded, Map, map::datapath_contended).based_on(map::last_repair);
     VtepCidrInUse "vtep-cidr-in-use" = Entry::new(Degraded, Pod, map::vtep_cidr_in_use);
+    DroppedOnNode "dropped-on-node" = Entry::new(Misconfigured, Device, node::dropped_on_node).probed();
     EndpointNoRoute "endpoint-no-route" = Entry::new(Unreachable, Underlay, wire::endpoint_no_route).probed();
     WrongUdpPort "wrong-udp-port" = Entry::new(Misconfigured, Bigip, bigip::wrong_udp_port).probed();
     WrongVni "wrong-vni" = Entry::new(Misconfigured, Bigip, bigip::wrong_vni).probed();
     WrongSource "wrong-source" = Entry::new(Misconfigured, Bigip, bigip::wrong_source).probed();
+    SelfIpConflict "self-ip-conflict" = Entry::new(Misconfigured, SelfIp, bigip::self_ip_conflict).probed();
     VtepMacMismatch "vtep-mac-mismatch" = Entry::new(Misconfigured, Bigip, bigip::vtep_mac_mismatch).probed().based_on(bigip::last_arp_answer);
     EndpointUnreachable "endpoint-unreachable" = Entry::new(Unreachable, Underlay, wire::endpoint_unreachable).probed();
     TunnelSilent "tunnel-silent" = Entry::new(Unreachable, Bigip, wire::tunnel_silent).probed();

@@ -200,8 +200,10 @@ fn silent(cause: Cause) -> &'static [usize] {
     match cause {
         EndpointNoRoute | EndpointUnreachable => &[BESIDE, ARP, ICMP],
         TunnelSilent => &[ARP, ICMP],
-        WrongUdpPort | WrongVni | NoReturnPath => &[ICMP],
-        WrongSource | VtepMacMismatch | ForeignInnerSource | PathMtu | PacketLoss | SelfIpUnknown => &[],
+        DroppedOnNode | WrongUdpPort | WrongVni | NoReturnPath => &[ICMP],
+        WrongSource | SelfIpConflict | VtepMacMismatch | ForeignInnerSource | PathMtu | PacketLoss | SelfIpUnknown => {
+            &[]
+        }
         NodeKernelUnsupported
         | CiliumNotRunning
         | CiliumDeviceDown

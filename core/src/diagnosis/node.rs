@@ -2,15 +2,18 @@
 
 use std::time::Instant;
 
-use super::{Evidence, RECENT};
+use super::{Cause, Evidence, RECENT, age::at_least, map};
 use crate::{
     datapath::layout::Layout,
-    node::{drift::Difference, fitness::Kernel},
+    node::{drift::Difference, fitness::Kernel, udp::UdpErrors},
     tunnel::{
         vtep_probes::{ProbeState, VtepProbes},
         window::SendError,
     },
 };
+
+/// Fewer UDP errors than this happen on any node.
+const MIN_UDP_ERRORS: u64 = 3;
 
 pub(super) fn kernel_unsupported(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
     let Kernel { release, supported, reasons } = evidence.kernel;
@@ -100,7 +103,80 @@ pub(super) fn cilium_restart_required(evidence: &Evidence<'_>, _now: Instant) ->
     })
 }
 
+/// Answers reach this node's device and not its stack, or its own firewall refuses the probes.
+pub(super) fn dropped_on_node(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
+    let (peer, tools) = (evidence.peer(), "nftables or iptables");
+    if let Some(refused) = evidence.refused_probe() {
+        return Some(format!(
+            "look at the output rules of {tools} on this node: a probe of {peer} could not be sent: {refused}"
+        ));
+    }
+    if evidence.is_cilium_at_fault(now) {
+        return None;
+    }
+    let probes = evidence.probes.filter(|probes| probes.icmp_state() == ProbeState::Failed)?;
+    let device = evidence.facts.underlay.get(&evidence.vtep.endpoint).map(|underlay| underlay.device.name.as_str());
+    let device = device.unwrap_or("the device");
+    let since = probes.icmp.unanswered_since()?;
+    let asked_in_vain = probes.arp_state() == ProbeState::Ok && probes.delivery.is_asked_in_vain(since, now);
+    let router = evidence.facts.cilium.router.map_or_else(|| "this node".to_owned(), |router| router.to_string());
+    let seen = match probes.delivery.lost_echoes(now) {
+        Some(lost) => format!("{} answers to ping reached {device}, and this node dropped them", at_least(lost)),
+        None if asked_in_vain => {
+            format!(
+                "it asks for {router} by ARP again and again, its requests reach {device}, and Cilium does not answer"
+            )
+        }
+        None => return None,
+    };
+    Some(format!(
+        "look at the input rules of {tools} on this node (UDP port {}), at rp_filter, and at Cilium's drops (`cilium-dbg monitor \
+         --type drop`): {peer} answers; {seen}{}{}",
+        evidence.tunnel.port,
+        evidence.strict_filters(),
+        evidence.udp_errors()
+    ))
+}
+
 impl Evidence<'_> {
+    /// The error of the last probe through the tunnel, if this node's own firewall refused it.
+    fn refused_probe(&self) -> Option<&SendError> {
+        let probes = self.probes.filter(|probes| probes.icmp_state() == ProbeState::Failed)?;
+        let errors = [&probes.icmp, &probes.arp].into_iter().filter_map(|window| window.send_error.as_ref());
+        errors.into_iter().find(|error| error.is_refused())
+    }
+
+    /// A known fault of Cilium, or of its map, explains why its programs drop frames or do not answer.
+    fn is_cilium_at_fault(&self, now: Instant) -> bool {
+        let faults = [
+            cilium_not_running,
+            cilium_broken_release,
+            cilium_arp_zero_mac,
+            cilium_vtep_disabled,
+            map::datapath_missing,
+        ];
+        let needs_restart =
+            cilium_restart_required(self, now).is_some() && !self.is_corrected(Cause::CiliumRestartRequired);
+        needs_restart || faults.into_iter().any(|fault| fault(self, now).is_some())
+    }
+
+    fn strict_filters(&self) -> String {
+        let strict: Vec<_> = self.facts.strict_devices.iter().map(String::as_str).collect();
+        if strict.is_empty() { String::new() } else { format!("; rp_filter is strict on {}", strict.join(", ")) }
+    }
+
+    fn udp_errors(&self) -> String {
+        let UdpErrors { no_ports, in_errors } = self.probes.map(|probes| probes.udp_errors).unwrap_or_default();
+        let grows =
+            [("NoPorts", no_ports), ("InErrors", in_errors)].into_iter().filter(|(_, count)| *count >= MIN_UDP_ERRORS);
+        let grows: Vec<_> = grows.map(|(name, count)| format!("{name} by {}", at_least(count))).collect();
+        if grows.is_empty() {
+            String::new()
+        } else {
+            format!("; meanwhile this node's UDP errors grew: {}", grows.join(", "))
+        }
+    }
+
     /// Differences between the running Cilium and the configuration that harm this VTEP.
     pub(super) fn harmful_differences(&self) -> impl Iterator<Item = &Difference> {
         let network = self.vtep.cidr.network();

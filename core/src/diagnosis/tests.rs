@@ -3,7 +3,10 @@ mod map;
 mod node;
 mod wire;
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use Wire::{Beside, Icmp, InArp};
 use proptest::prelude::*;
@@ -23,11 +26,13 @@ use crate::{
         devices::{CiliumDevices, Device, Underlay},
         drift::differences,
         running::{Running, RunningConfig, RunningVtep},
+        udp::UdpErrors,
         version::CiliumVersion,
     },
     tunnel::{
-        flow::{Flow, UnexpectedSource},
+        flow::{Flow, Kinds, UnexpectedSource},
         frames::{Arp, TunnelArpReply, VTEP_VNI},
+        owners::Owner,
         self_ip::Known,
         vtep_probes::{ProbeTiming, Target},
         window::Thresholds,
@@ -95,6 +100,7 @@ impl Case {
                         unresolved: false,
                     },
                 )]),
+                strict_devices: BTreeSet::new(),
                 running: Running::Absent,
                 running_problem: None,
                 version: None,
@@ -174,6 +180,19 @@ impl Case {
         let cidr = self.vtep.cidr;
         let add = Op::AddEntry { cidr, value: VtepValue::new(self.vtep.mac, self.vtep.endpoint) };
         self.datapath.pending = if is_missing { vec![add] } else { Vec::new() };
+    }
+
+    /// Frames from inside the VTEP's CIDR come from this outer source.
+    fn stray(&mut self, source: Ipv4Addr, is_endpoint: bool) {
+        let (inner_source, inner_mac, last_seen) = ([10, 1, 6, 34].into(), self.vtep.mac, Instant::now());
+        self.probes.unexpected = Some(UnexpectedSource { source, is_endpoint, inner_source, inner_mac, last_seen });
+    }
+
+    /// The tap sees these frames beside the earlier ones.
+    fn arrive(&mut self, kinds: Kinds) {
+        // Later than every probe sent so far.
+        let now = Instant::now() + Duration::from_millis(1);
+        self.probes.delivery.on_kinds(kinds, false, now);
     }
 
     fn lose(&mut self, wires: &[Wire], times: u16) {

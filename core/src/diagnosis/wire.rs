@@ -68,7 +68,11 @@ pub(super) fn tunnel_silent(evidence: &Evidence<'_>, now: Instant) -> Option<Str
         None => format!("has key {VTEP_VNI} and local-address {endpoint}, and its FDB record for {node}"),
         Some(_) => format!("has VNI {VTEP_VNI} and sends from {endpoint}, and that it sends frames to {node}"),
     };
-    Some(format!("{peer} {what}: check that UDP port {port} is not filtered, that its tunnel {tunnel}{error}"))
+    let address = if evidence.name.is_none() { "self IP" } else { "tunnel address" };
+    Some(format!(
+        "{peer} {what}: check that UDP port {port} is not filtered, that its tunnel {tunnel}; or no device has the {address} \
+         now{error}"
+    ))
 }
 
 pub(super) fn path_mtu(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {

@@ -1,6 +1,9 @@
 //! The known facts about this node at one moment.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use super::{
     devices::{CiliumDevices, TUNNEL_OVERHEAD, Underlay},
@@ -22,6 +25,8 @@ pub struct Facts {
     pub cilium: CiliumDevices,
     /// The path to each VTEP endpoint; an endpoint without a route is absent.
     pub underlay: BTreeMap<Ipv4Addr, Underlay>,
+    /// The devices among these whose `rp_filter` is strict: they drop packets from an address to which another device has the route.
+    pub strict_devices: BTreeSet<String>,
     /// The configuration that Cilium was started with.
     pub running: Running,
     /// Why that configuration is unreadable now, if it is.

@@ -9,5 +9,6 @@ pub mod fitness;
 pub mod kernel;
 pub mod networks;
 pub mod running;
+pub mod udp;
 pub mod undisclosed;
 pub mod version;

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::status::{
     Bigip, Cilium, Config, Datapath, EntryState, Events, Identity, Intruder, LastPass, Observation, PathMtu, Probe,
-    Probes, Seen, Status, Stream, Tap, VtepDatapath, VtepStatus,
+    Probes, Seen, SeenKinds, Status, Stream, Tap, VtepDatapath, VtepStatus,
 };
 use crate::{
     bigip::FdbRecord,
@@ -21,7 +21,7 @@ use crate::{
     diagnosis::{self, Diagnosis, Verdict},
     node::{facts::Facts, undisclosed::Traces},
     tunnel::{
-        flow::Flow,
+        flow::{Flow, Kinds},
         report::ProbeReport,
         rtt::RttHistogram,
         vtep_probes::{ProbeState, VtepProbes},
@@ -212,7 +212,7 @@ fn vtep_status(
             error: datapath.entry_error(cidr).map(str::to_owned),
         },
         probes: probe_statuses(probes, now, at),
-        seen: seen(probes.map(|probes| probes.flows.as_slice()).unwrap_or_default(), now, at),
+        seen: seen(probes, now, at),
     }
 }
 
@@ -315,7 +315,8 @@ impl Probe {
     }
 }
 
-fn seen(flows: &[Flow], now: Instant, at: Timestamp) -> Seen {
+fn seen(probes: Option<&VtepProbes>, now: Instant, at: Timestamp) -> Seen {
+    let flows = probes.map(|probes| probes.flows.as_slice()).unwrap_or_default();
     let mut newest_first: Vec<_> = flows.iter().collect();
     newest_first.sort_by_key(|flow| std::cmp::Reverse(flow.last_seen));
     let stream = |flow: &&Flow| Stream {
@@ -326,14 +327,21 @@ fn seen(flows: &[Flow], now: Instant, at: Timestamp) -> Seen {
         last_seen_at: wall_clock(flow.last_seen, now, at),
     };
     Seen {
-        packets: flows.iter().map(|flow| flow.packets).sum(),
-        bytes: flows.iter().map(|flow| flow.bytes).sum(),
+        packets: probes.map_or(0, |probes| probes.packets),
+        bytes: probes.map_or(0, |probes| probes.bytes),
         last_seen_at: newest_first.first().and_then(|newest| wall_clock(newest.last_seen, now, at)),
         vnis: distinct(flows, |flow| flow.vni),
         ports: distinct(flows, |flow| flow.port),
         macs: distinct(flows, |flow| flow.inner_mac),
         streams: newest_first.iter().take(STREAMS).map(stream).collect(),
+        other_streams: probes.map_or(0, |probes| probes.other_streams),
+        kinds: seen_kinds(probes.map(|probes| probes.delivery.seen()).unwrap_or_default()),
     }
+}
+
+fn seen_kinds(kinds: Kinds) -> SeenKinds {
+    let Kinds { arp_requests, arp_replies, asked_for_us: arp_requests_for_node, echo_replies, other } = kinds;
+    SeenKinds { arp_requests, arp_requests_for_node, arp_replies, echo_replies, other }
 }
 
 fn distinct<T: Ord>(flows: &[Flow], of: impl Fn(&Flow) -> T) -> Vec<T> {
@@ -358,6 +366,7 @@ fn micros(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tunnel::{vtep_probes::ProbeTiming, window::Thresholds};
 
     /// An endpoint that invents VNIs does not make the status longer, and each VNI has a date of its own.
     #[test]
@@ -375,8 +384,18 @@ mod tests {
             arp_sender: None,
             foreign: None,
         };
-        let flows: Vec<_> = [5, 3, 9, 1, 2, 4, 6, 7, 8, 10].map(flow).into();
-        let seen = seen(&flows, now, at);
+        let vtep = Vtep {
+            cidr: "10.1.6.0/24".parse().expect("a CIDR"),
+            endpoint: [10, 169, 72, 34].into(),
+            mac: [2; 6].into(),
+        };
+        let thresholds = Thresholds { raise: 3, clear: 3 };
+        let second = Duration::from_secs(1);
+        let timing = ProbeTiming { interval: second, timeout: second / 2, thresholds };
+        let mut probes = VtepProbes::new(vtep, None, timing, now);
+        probes.flows = [5, 3, 9, 1, 2, 4, 6, 7, 8, 10].map(flow).into();
+        probes.packets = 10;
+        let seen = seen(Some(&probes), now, at);
         let dated = |stream: &Stream| (u64::from(stream.vni), stream.last_seen_at.map(|at| at.as_second()));
         assert!(seen.streams.iter().map(dated).eq((1..=8).map(|n: u64| (n, Some(100 - n as i64)))), "{seen:?}");
         assert_eq!(seen.last_seen_at, seen.streams[0].last_seen_at);

@@ -314,12 +314,18 @@ pub struct Seen {
     pub packets: u64,
     pub bytes: u64,
     pub last_seen_at: Option<Timestamp>,
+    /// Of the VTEP traffic, and of at most five other streams that persist.
     pub vnis: Vec<u32>,
     pub ports: Vec<u16>,
     pub macs: Vec<Mac>,
     /// The same per port and VNI, newest first, at most eight.
     #[serde(default)]
     pub streams: Vec<Stream>,
+    /// Streams of other VNIs and ports in the last ten seconds that are not among them.
+    #[serde(default)]
+    pub other_streams: usize,
+    #[serde(default)]
+    pub kinds: SeenKinds,
 }
 
 /// Tunnel frames with the same port and VNI.
@@ -331,6 +337,18 @@ pub struct Stream {
     pub mac: Mac,
     pub packets: u64,
     pub last_seen_at: Option<Timestamp>,
+}
+
+/// The VTEP traffic through the configured tunnel, by the kind of the inner frame.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct SeenKinds {
+    pub arp_requests: u64,
+    /// The ARP requests among them that ask for this node's address inside the tunnel.
+    pub arp_requests_for_node: u64,
+    pub arp_replies: u64,
+    /// Answers to the agent's own echoes.
+    pub echo_replies: u64,
+    pub other: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -40,12 +40,41 @@ impl Flow {
     }
 }
 
-/// VTEP traffic from an outer source that is not an endpoint.
+/// What the tap has counted from one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointCounts {
+    /// Outer source.
+    pub source: Ipv4Addr,
+    /// Its VTEP traffic through the configured tunnel; `None` if there was none.
+    pub tunnel: Option<Flow>,
+    /// All its tunnel frames, whatever their VNI and port, and their outer IPv4 bytes.
+    pub packets: u64,
+    pub bytes: u64,
+    pub kinds: Kinds,
+}
+
+/// The VTEP traffic of an endpoint through the configured tunnel, by the kind of the inner frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds {
+    pub arp_requests: u64,
+    pub arp_replies: u64,
+    /// The ARP requests among them that ask for this node's address inside the tunnel.
+    pub asked_for_us: u64,
+    /// Answers to the agent's own echoes.
+    pub echo_replies: u64,
+    /// All other frames.
+    pub other: u64,
+}
+
+/// VTEP traffic with an inner source in a VTEP CIDR, from an outer source that is not the endpoint of that VTEP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnexpectedSource {
     /// Outer source.
     pub source: Ipv4Addr,
+    /// It is the endpoint of another VTEP, so it is a BIG-IP and no node.
+    pub is_endpoint: bool,
     /// Inner source, in a VTEP CIDR.
     pub inner_source: Ipv4Addr,
+    pub inner_mac: Mac,
     pub last_seen: Instant,
 }

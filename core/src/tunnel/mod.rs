@@ -1,12 +1,15 @@
 //! The tunnel: its frames, and the evidence from probes and from BIG-IP's own frames. Sockets and the tap are the agent's part.
 
+pub mod delivery;
 pub mod flow;
 pub mod frames;
+pub mod owners;
 pub mod passive;
 pub mod path_mtu;
 pub mod report;
 pub mod rtt;
 pub mod self_ip;
+pub mod strays;
 pub mod sweep;
 pub mod vtep_probes;
 pub mod window;

@@ -6,8 +6,10 @@ use std::{
 };
 
 use super::{
-    flow::{Flow, UnexpectedSource},
+    delivery::Delivery,
+    flow::{EndpointCounts, Flow, UnexpectedSource},
     frames::{Arp, TunnelArpReply, VTEP_VNI},
+    owners::{Owner, Owners},
     passive::Passive,
     path_mtu::PathMtu,
     self_ip::Known,
@@ -15,6 +17,7 @@ use super::{
 };
 use crate::{
     config::spec::{Tunnel, Vtep},
+    node::udp::UdpErrors,
     types::mac::Mac,
 };
 
@@ -118,8 +121,23 @@ pub struct VtepProbes {
     /// Answers in a row with another MAC than the configured one.
     foreign_macs: u32,
     thresholds: Thresholds,
-    /// The tap's streams from this endpoint.
+    /// The streams from this endpoint: its VTEP traffic, and at most five others that persist.
     pub flows: Vec<Flow>,
+    /// How many other streams it has sent lately that are not among them.
+    pub other_streams: usize,
+    /// All tunnel frames from this endpoint, and their bytes.
+    pub packets: u64,
+    pub bytes: u64,
+    /// Whether its answers reach this node's stack.
+    pub delivery: Delivery,
+    /// The UDP errors of this node since the probes began to go unanswered.
+    pub udp_errors: UdpErrors,
+    /// Who claims the self IP inside the tunnel.
+    pub self_ip_owners: Owners,
+    /// Who claims the endpoint's address on the underlay; only for an endpoint on the node's own network.
+    pub endpoint_owners: Owners,
+    /// The endpoint is on the node's own network, so that the MAC of its frames is its own.
+    pub is_neighbour: bool,
     /// The last frames with an inner source in this VTEP's CIDR but an outer source that is another address.
     pub unexpected: Option<UnexpectedSource>,
     /// When Cilium last answered an ARP request from this VTEP, and with which MAC.
@@ -154,6 +172,14 @@ impl VtepProbes {
             foreign_macs: 0,
             thresholds: timing.thresholds,
             flows: Vec::new(),
+            other_streams: 0,
+            packets: 0,
+            bytes: 0,
+            delivery: Delivery::default(),
+            udp_errors: UdpErrors::default(),
+            self_ip_owners: Owners::default(),
+            endpoint_owners: Owners::default(),
+            is_neighbour: false,
             unexpected: None,
             answered: None,
             due: now,
@@ -247,6 +273,7 @@ impl VtepProbes {
             && self.heard
             && from_its_mac
             && self.foreign_macs == 0
+            && self.self_ip_owners.is_one()
             && !self.shares_endpoint;
         self.suppressed = self.passive.skips(seen, self.answers, sound);
         self.suppressed
@@ -268,10 +295,18 @@ impl VtepProbes {
             return;
         }
         let mac = reply.arp.sender_mac;
+        self.self_ip_owners.on_claim(Owner { mac, source: reply.endpoint }, now);
         (self.observed_mac, self.observed_at) = (Some(mac), Some(now));
         self.note_answer(false);
         self.foreign_macs = if mac == self.vtep.mac { 0 } else { self.foreign_macs.saturating_add(1) };
         self.arp.on_reply_to_newest(now);
+    }
+
+    /// Processes an ARP reply from another outer source. Whoever sends one for the self IP claims it, asked or not.
+    pub fn on_other_arp_reply(&mut self, reply: &TunnelArpReply, now: Instant) {
+        if reply.vni == VTEP_VNI && self.target.is_some_and(|target| target.address == reply.arp.sender) {
+            self.self_ip_owners.on_claim(Owner { mac: reply.arp.sender_mac, source: reply.endpoint }, now);
+        }
     }
 
     /// The MAC of BIG-IP's tunnel, if it is not the configured one. It needs as many answers in a row as a failure needs losses.
@@ -297,22 +332,29 @@ impl VtepProbes {
         self.flows.iter().filter(move |flow| flow.belongs_to(tunnel))
     }
 
-    /// Replaces the counts of the tap.
-    pub fn on_flows(&mut self, flows: &[Flow]) {
-        self.flows = flows.iter().filter(|flow| flow.source == self.vtep.endpoint).cloned().collect();
-        // Answers to our own requests contain nothing new.
-        let known = self.target.map(|target| target.address);
-        if self.target.is_none_or(|target| target.origin != Origin::Configured) {
-            self.target = self.learn().filter(|learned| Some(learned.address) != known).or(self.target);
-        }
+    /// Replaces the streams of this endpoint that are not the configured tunnel: those that persist, and the number of others.
+    pub fn on_strays(&mut self, listed: Vec<Flow>, others: usize, tunnel: Tunnel) {
+        self.flows.retain(|flow| flow.belongs_to(tunnel));
+        self.flows.extend(listed);
+        self.other_streams = others;
+        self.learn();
     }
 
-    /// Updates the counts of one stream.
-    pub fn on_flow(&mut self, flow: Flow) {
-        let is_same = |other: &&mut Flow| (other.vni, other.port) == (flow.vni, flow.port);
-        match self.flows.iter_mut().find(is_same) {
-            Some(known) => *known = flow,
-            None => self.flows.push(flow),
+    /// Updates the counts of this endpoint.
+    pub fn on_counts(&mut self, counts: &EndpointCounts, tunnel: Tunnel, now: Instant) {
+        let EndpointCounts { source: _, tunnel: flow, packets, bytes, kinds } = counts;
+        (self.packets, self.bytes) = (*packets, *bytes);
+        self.delivery.on_kinds(*kinds, self.icmp.unanswered_since().is_none(), now);
+        // The tunnel's own stream comes first: it shows the self IP.
+        self.flows.retain(|flow| !flow.belongs_to(tunnel));
+        self.flows.splice(0..0, flow.clone());
+        self.learn();
+    }
+
+    /// Processes the MACs of the outer frames, each with the time of the last one.
+    pub fn on_neighbours(&mut self, neighbours: &[(Mac, Instant)]) {
+        for &(mac, at) in neighbours.iter().filter(|_| self.is_neighbour) {
+            self.endpoint_owners.on_claim(Owner { mac, source: self.vtep.endpoint }, at);
         }
     }
 
@@ -325,7 +367,13 @@ impl VtepProbes {
         };
         let mine = unexpected_sources.iter().filter(|unexpected| self.vtep.cidr.contains(&unexpected.inner_source));
         let mine = mine.filter(|unexpected| !hands_over(unexpected));
-        self.unexpected = mine.max_by_key(|unexpected| unexpected.last_seen).copied();
+        for &UnexpectedSource { source, inner_source, inner_mac: mac, last_seen, .. } in mine.clone() {
+            if self.target.is_some_and(|target| target.address == inner_source) {
+                self.self_ip_owners.on_claim(Owner { mac, source }, last_seen);
+            }
+        }
+        // The tap keeps the last frame of each source, and that may belong to another VTEP: then the one before it stays.
+        self.unexpected = mine.max_by_key(|unexpected| unexpected.last_seen).copied().or(self.unexpected);
     }
 
     /// Processes Cilium's answer to an ARP request that came through the tunnel.
@@ -335,9 +383,18 @@ impl VtepProbes {
         }
     }
 
-    /// Learns a target from frames. The sender of an ARP packet is a self IP. The source of another packet may be a client behind BIG-IP,
+    /// Follows the self IP that frames show, unless it is configured.
+    fn learn(&mut self) {
+        // Answers to our own requests contain nothing new.
+        let known = self.target.map(|target| target.address);
+        if self.target.is_none_or(|target| target.origin != Origin::Configured) {
+            self.target = self.shown().filter(|learned| Some(learned.address) != known).or(self.target);
+        }
+    }
+
+    /// The target that frames show. The sender of an ARP packet is a self IP. The source of another packet may be a client behind BIG-IP,
     /// so it never replaces a target that has answered.
-    fn learn(&self) -> Option<Target> {
+    fn shown(&self) -> Option<Target> {
         let inside = |address: &Ipv4Addr| self.vtep.cidr.contains(address);
         let flows = || self.flows.iter().filter(|flow| flow.is_vtep_traffic());
         let arp = flows().filter_map(|flow| flow.arp_sender).find(inside);
@@ -352,6 +409,8 @@ impl VtepProbes {
             window.on_time(now);
         }
         self.path_mtu.on_time(now);
+        self.self_ip_owners.on_time(now);
+        self.endpoint_owners.on_time(now);
         // After the first loss, the next probe is due at once.
         if self.is_lossy() && !was_lossy {
             self.due = self.due.min(now);
@@ -387,6 +446,7 @@ impl VtepProbes {
         if !self.path_mtu.on_reply(sequence, now) {
             self.icmp.on_reply(sequence, now);
         }
+        self.delivery.on_delivered();
         self.note_answer(true);
     }
 

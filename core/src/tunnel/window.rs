@@ -28,6 +28,8 @@ pub struct Thresholds {
 
 /// "No buffer space available" (`asm-generic/errno.h`).
 const ENOBUFS: i32 = 105;
+/// "Operation not permitted" (`asm-generic/errno-base.h`).
+const EPERM: i32 = 1;
 
 /// Why a probe could not be sent. The far end was asked nothing, so its silence proves nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +44,12 @@ impl SendError {
     #[must_use]
     pub fn is_drop(&self) -> bool {
         self.errno == Some(ENOBUFS)
+    }
+
+    /// Whether this node's own firewall refused the probe (`EPERM`).
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.errno == Some(EPERM)
     }
 }
 

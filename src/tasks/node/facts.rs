@@ -21,6 +21,7 @@ use vtep_core::{
 
 use super::cilium_files::CiliumFiles;
 use crate::{
+    bounded,
     kernel::devices::{self, DeviceError},
     liveness::Heartbeat,
 };
@@ -29,6 +30,10 @@ use crate::{
 const REFRESH: Duration = Duration::from_secs(5);
 /// The timeout of one read.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// The settings of each device, and of all.
+const CONF: &str = "/proc/sys/net/ipv4/conf";
+/// The maximum length of such a setting in bytes.
+const MAX_VALUE: u64 = 64;
 /// The minimum pause between two reads: a node with many pods changes routes all the time.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -53,7 +58,20 @@ pub async fn read(
         }
     }
     let CiliumFiles { running, problem: running_problem } = CiliumFiles::read(cilium_run);
-    Ok(Facts { tunnel, cilium, underlay: routes, running, running_problem, version })
+    let devices = routes.values().map(|route| &route.device).chain(&cilium.tunnel).chain(&cilium.host);
+    let strict_devices = devices.map(|device| device.name.clone()).filter(|name| is_strict(name)).collect();
+    Ok(Facts { tunnel, cilium, underlay: routes, strict_devices, running, running_problem, version })
+}
+
+/// Whether the device drops packets from an address to which another device has the route: the larger one of two `rp_filter` is 1
+/// (Documentation/networking/ip-sysctl.rst).
+fn is_strict(device: &str) -> bool {
+    let of = |name: &str| {
+        // Without the file, the kernel does not filter.
+        let text = bounded::read_text(&Path::new(CONF).join(name).join("rp_filter"), MAX_VALUE).unwrap_or_default();
+        text.trim().parse::<u8>().unwrap_or(0)
+    };
+    of("all").max(of(device)) == 1
 }
 
 /// Keeps `facts` current until its receivers are dropped. Only a difference wakes the receivers.

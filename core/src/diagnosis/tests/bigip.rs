@@ -1,8 +1,5 @@
 use super::*;
 
-/// `asm-generic/errno.h`.
-const EPERM: i32 = 1;
-
 pub(super) const FAULTS: &[Row] = &[
     (
         "another UDP port",
@@ -25,11 +22,41 @@ pub(super) const FAULTS: &[Row] = &[
         "VNI 68",
     ),
     (
+        "a VNI, and a flood of invented ones",
+        |case| {
+            case.see(8472, 68);
+            case.probes.other_streams = 257;
+            case.lose(&[InArp, Icmp], 3);
+        },
+        Some(Cause::WrongVni),
+        Verdict::Misconfigured,
+        "its frames carry VNI 68",
+    ),
+    (
+        "more VNIs than are listed",
+        |case| {
+            (68..73).for_each(|vni| case.see(8472, vni));
+            case.probes.other_streams = 257;
+            case.lose(&[InArp, Icmp], 3);
+        },
+        Some(Cause::WrongVni),
+        Verdict::Misconfigured,
+        "carry VNI 68, 69, 70, 71, 72 and at least 200 more",
+    ),
+    (
+        "a flood of invented VNIs alone",
+        |case| {
+            case.probes.other_streams = 257;
+            case.lose(&[InArp, Icmp], 3);
+        },
+        Some(Cause::TunnelSilent),
+        Verdict::Unreachable,
+        "UDP port 8472",
+    ),
+    (
         "another local address",
         |case| {
-            let last_seen = Instant::now();
-            let source = [10, 169, 72, 99].into();
-            case.probes.unexpected = Some(UnexpectedSource { source, inner_source: [10, 1, 6, 34].into(), last_seen });
+            case.stray([10, 169, 72, 99].into(), false);
             case.lose(&[InArp, Icmp], 3);
         },
         Some(Cause::WrongSource),
@@ -39,14 +66,81 @@ pub(super) const FAULTS: &[Row] = &[
     (
         "what another node forwards",
         |case| {
-            let last_seen = Instant::now();
-            let source = [10, 169, 72, 240].into();
-            case.probes.unexpected = Some(UnexpectedSource { source, inner_source: [10, 1, 6, 34].into(), last_seen });
+            case.stray([10, 169, 72, 240].into(), false);
             case.see(8472, VTEP_VNI);
         },
         None,
         Verdict::Healthy,
         "",
+    ),
+    (
+        "a self IP that moved to another VTEP's endpoint",
+        |case| {
+            case.stray([10, 169, 72, 36].into(), true);
+            case.lose(&[InArp, Icmp], 3);
+        },
+        Some(Cause::WrongSource),
+        Verdict::Misconfigured,
+        "to 10.169.72.36: frames of 10.1.6.34 come from 10.169.72.36, the endpoint of another VTEP",
+    ),
+    (
+        "the same, and its own endpoint still sends something else",
+        |case| {
+            case.see(8472, VTEP_VNI);
+            case.stray([10, 169, 72, 36].into(), true);
+            case.lose(&[InArp, Icmp], 3);
+        },
+        Some(Cause::WrongSource),
+        Verdict::Misconfigured,
+        "move 10.1.6.34 back to",
+    ),
+    (
+        "what another node forwards, while its own endpoint sends something else",
+        |case| {
+            case.see(8472, VTEP_VNI);
+            case.stray([10, 169, 72, 240].into(), false);
+            case.lose(&[InArp, Icmp], 3);
+        },
+        Some(Cause::TunnelSilent),
+        Verdict::Unreachable,
+        "FDB record",
+    ),
+    (
+        "two units with one self IP",
+        |case| claim_in_turn(case, [([0, 0x50, 0x56, 0xa0, 0x7d, 0xd8], 34), ([0, 0x50, 0x56, 1, 2, 3], 36)]),
+        Some(Cause::SelfIpConflict),
+        Verdict::Misconfigured,
+        "10.1.6.34 of",
+    ),
+    (
+        "two units with one self IP, and both their MACs and sources",
+        |case| claim_in_turn(case, [([0, 0x50, 0x56, 0xa0, 0x7d, 0xd8], 34), ([0, 0x50, 0x56, 1, 2, 3], 36)]),
+        Some(Cause::SelfIpConflict),
+        Verdict::Misconfigured,
+        "00:50:56:01:02:03 from 10.169.72.36 and 00:50:56:a0:7d:d8 from 10.169.72.34",
+    ),
+    (
+        "two hosts with the endpoint's address",
+        |case| {
+            let now = Instant::now();
+            for n in 0..6_u8 {
+                let owner = Owner { mac: [2, 0, 0, 0, 0, n % 2].into(), source: ENDPOINT };
+                case.probes.endpoint_owners.on_claim(owner, now + Duration::from_secs(n.into()));
+            }
+        },
+        Some(Cause::SelfIpConflict),
+        Verdict::Misconfigured,
+        "come in turn from the MACs 02:00:00:00:00:00 and 02:00:00:00:00:01",
+    ),
+    (
+        "a failover to another MAC",
+        |case| {
+            case.answer_arp(case.vtep.mac, 5);
+            case.answer_arp([0, 0x50, 0x56, 1, 2, 3].into(), 5);
+        },
+        Some(Cause::VtepMacMismatch),
+        Verdict::Misconfigured,
+        "00:50:56:01:02:03",
     ),
     (
         "SNAT to another network",
@@ -67,16 +161,6 @@ pub(super) const FAULTS: &[Row] = &[
         Some(Cause::VtepMacMismatch),
         Verdict::Misconfigured,
         "00:50:56:01:02:03",
-    ),
-    (
-        "a firewall of the node's own",
-        |case| {
-            let refused = std::io::Error::from_raw_os_error(EPERM);
-            (0..3).for_each(|_| case.probes.icmp.on_send_error(&refused, Instant::now()));
-        },
-        Some(Cause::NoReturnPath),
-        Verdict::Unreachable,
-        "Operation not permitted",
     ),
     (
         "a group address, while ping passes",
@@ -146,6 +230,15 @@ pub(super) const FAULTS: &[Row] = &[
         "set the chart's probe.targets (--probe-target) 10.1.6.0/24=",
     ),
 ];
+
+/// Two owners, each with its MAC and the end of its outer source, claim the self IP in turn.
+fn claim_in_turn(case: &mut Case, owners: [([u8; 6], u8); 2]) {
+    let now = Instant::now();
+    for (second, (mac, source)) in (0..6).zip(owners.into_iter().cycle()) {
+        let owner = Owner { mac: mac.into(), source: [10, 169, 72, source].into() };
+        case.probes.self_ip_owners.on_claim(owner, now + Duration::from_secs(second));
+    }
+}
 
 #[test]
 fn each_fault_of_bigip_is_named() {

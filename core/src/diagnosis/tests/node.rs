@@ -2,6 +2,8 @@ use super::*;
 
 /// `asm-generic/errno.h`.
 const ENOBUFS: i32 = 105;
+/// `asm-generic/errno-base.h`.
+const EPERM: i32 = 1;
 
 pub(super) const FAULTS: &[Row] = &[
     (
@@ -109,6 +111,80 @@ pub(super) const FAULTS: &[Row] = &[
         Some(Cause::CiliumNotRunning),
         Verdict::Unknown,
         "router address on cilium_host",
+    ),
+    (
+        "a firewall that drops the answers",
+        |case| {
+            case.lose(&[Icmp], 3);
+            case.arrive(Kinds { echo_replies: 23, ..Kinds::default() });
+        },
+        Some(Cause::DroppedOnNode),
+        Verdict::Misconfigured,
+        "at least 20 answers to ping reached eth0, and this node dropped them",
+    ),
+    (
+        "a firewall that drops the far end's ARP requests, so that no answer comes",
+        |case| {
+            case.lose(&[Icmp], 3);
+            case.arrive(Kinds { arp_replies: 10, arp_requests: 13, asked_for_us: 13, ..Kinds::default() });
+        },
+        Some(Cause::DroppedOnNode),
+        Verdict::Misconfigured,
+        "it asks for 10.0.0.126 by ARP again and again",
+    ),
+    (
+        "a strict rp_filter, and no socket for the port",
+        |case| {
+            case.lose(&[Icmp], 3);
+            case.facts.strict_devices = ["cilium_host".into()].into();
+            case.probes.udp_errors = UdpErrors { no_ports: 40, in_errors: 2 };
+            case.arrive(Kinds { echo_replies: 5, ..Kinds::default() });
+        },
+        Some(Cause::DroppedOnNode),
+        Verdict::Misconfigured,
+        "rp_filter is strict on cilium_host; meanwhile this node's UDP errors grew: NoPorts by at least 40",
+    ),
+    (
+        "a firewall that refuses the probes",
+        |case| {
+            let refused = std::io::Error::from_raw_os_error(EPERM);
+            (0..3).for_each(|_| case.probes.icmp.on_send_error(&refused, Instant::now()));
+        },
+        Some(Cause::DroppedOnNode),
+        Verdict::Misconfigured,
+        "output rules of nftables or iptables on this node: a probe of",
+    ),
+    (
+        "a firewall that refuses the tunnel's port",
+        |case| {
+            let refused = std::io::Error::from_raw_os_error(EPERM);
+            (0..3).for_each(|_| case.probes.arp.on_send_error(&refused, Instant::now()));
+            case.lose(&[Icmp], 3);
+        },
+        Some(Cause::DroppedOnNode),
+        Verdict::Misconfigured,
+        "Operation not permitted",
+    ),
+    (
+        "one ARP request for this node, as to refresh an entry",
+        |case| {
+            case.lose(&[Icmp], 3);
+            case.arrive(Kinds { asked_for_us: 1, ..Kinds::default() });
+        },
+        Some(Cause::NoReturnPath),
+        Verdict::Unreachable,
+        "FDB record",
+    ),
+    (
+        "a release of Cilium that drops everything",
+        |case| {
+            case.facts.version = Some(CiliumVersion::new(1, 15, 0));
+            case.lose(&[Icmp], 3);
+            case.arrive(Kinds { echo_replies: 5, ..Kinds::default() });
+        },
+        Some(Cause::CiliumBrokenRelease),
+        Verdict::Misconfigured,
+        "1.15.2",
     ),
 ];
 

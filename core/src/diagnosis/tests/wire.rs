@@ -48,6 +48,13 @@ pub(super) const FAULTS: &[Row] = &[
         "UDP port 8472",
     ),
     (
+        "a self IP that no device has",
+        |case| case.lose(&[InArp, Icmp], 3),
+        Some(Cause::TunnelSilent),
+        Verdict::Unreachable,
+        "; or no device has the ",
+    ),
+    (
         "a filtered port, and no tap",
         |case| {
             case.probes.heard = false;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::tunnel::flow::Kinds;
 
 const TIMING: ProbeTiming = ProbeTiming {
     interval: Duration::from_secs(1),
@@ -29,8 +30,20 @@ fn flow(source: [u8; 4], vni: u32, inner_source: Option<[u8; 4]>, arp_sender: Op
     }
 }
 
+/// The tap has seen this stream.
+fn see(probes: &mut VtepProbes, flow: Flow) {
+    let tunnel = Tunnel::default();
+    if flow.belongs_to(tunnel) {
+        let (source, packets, bytes) = (flow.source, flow.packets, flow.bytes);
+        let counts = EndpointCounts { source, tunnel: Some(flow), packets, bytes, kinds: Kinds::default() };
+        probes.on_counts(&counts, tunnel, Instant::now());
+    } else {
+        probes.on_strays(vec![flow], 0, tunnel);
+    }
+}
+
 #[test]
-fn learns_the_self_ip_from_its_own_endpoint_and_vni_only() {
+fn learns_the_self_ip_from_frames_of_its_cidr_and_vni_only() {
     const HERE: [u8; 4] = [10, 169, 72, 34];
     let self_ip = [10, 1, 6, 34];
     let table = [
@@ -38,12 +51,11 @@ fn learns_the_self_ip_from_its_own_endpoint_and_vni_only() {
         ("a packet", flow(HERE, 2, Some(self_ip), None), Some(self_ip)),
         ("ARP before IP", flow(HERE, 2, Some([10, 1, 6, 99]), Some(self_ip)), Some(self_ip)),
         ("outside the CIDR", flow(HERE, 2, Some([10, 9, 9, 9]), None), None),
-        ("another endpoint", flow([10, 169, 72, 36], 2, None, Some(self_ip)), None),
         ("another VNI", flow(HERE, 3, None, Some(self_ip)), None),
     ];
     for (what, flow, expected) in table {
         let mut probes = VtepProbes::new(vtep(), None, TIMING, Instant::now());
-        probes.on_flows(&[flow]);
+        see(&mut probes, flow);
         assert_eq!(probes.target.map(|target| target.address), expected.map(Ipv4Addr::from), "{what}");
     }
 }
@@ -52,16 +64,17 @@ fn learns_the_self_ip_from_its_own_endpoint_and_vni_only() {
 fn a_configured_target_stays_and_a_learned_one_follows() {
     let now = Instant::now();
     let mut probes = VtepProbes::new(vtep(), Some([10, 1, 6, 1].into()), TIMING, now);
-    probes.on_flows(&[flow([10, 169, 72, 34], 2, None, Some([10, 1, 6, 34]))]);
+    see(&mut probes, flow([10, 169, 72, 34], 2, None, Some([10, 1, 6, 34])));
     assert_eq!(probes.target.map(|target| target.origin), Some(Origin::Configured));
 
     let mut probes = VtepProbes::new(vtep(), None, TIMING, now);
     assert_eq!((probes.arp_state(), probes.icmp_state()), (ProbeState::NoTarget, ProbeState::NoTarget));
     for self_ip in [[10, 1, 6, 34], [10, 1, 6, 35]] {
-        probes.on_flows(&[flow([10, 169, 72, 34], 2, None, Some(self_ip))]);
+        see(&mut probes, flow([10, 169, 72, 34], 2, None, Some(self_ip)));
         assert_eq!(probes.target.map(|target| target.address), Some(self_ip.into()));
     }
-    probes.on_flows(&[]);
+    let (source, kinds) = ([10, 169, 72, 34].into(), Kinds::default());
+    probes.on_counts(&EndpointCounts { source, tunnel: None, packets: 0, bytes: 0, kinds }, Tunnel::default(), now);
     assert!(probes.target.is_some(), "without frames, the target remains");
 }
 
@@ -81,7 +94,7 @@ fn a_remembered_target_is_asked_and_gives_way_to_what_is_seen() {
     let mut probes = remembering(now);
     assert_eq!(of(&probes), Some((before.into(), Origin::Remembered)));
     assert!(probes.has_answered() && probes.has_echoed() && !probes.wants_target());
-    probes.on_flows(&[flow([10, 169, 72, 34], 2, None, Some(other))]);
+    see(&mut probes, flow([10, 169, 72, 34], 2, None, Some(other)));
     assert_eq!(of(&probes), Some((other.into(), Origin::Learned)), "by BIG-IP's own frames");
     assert!(!probes.has_answered(), "the history of one address does not apply to another");
 
@@ -112,7 +125,7 @@ fn a_client_behind_bigip_takes_no_place_that_has_answered() {
     probes.on_arp_reply(&reply(2, [10, 1, 6, 34], [10, 0, 0, 126], vtep().mac), [10, 0, 0, 126].into(), now);
     probes.arp.on_sent(1, now);
     probes.arp.on_reply(1, now);
-    probes.on_flows(&[flow([10, 169, 72, 34], 2, Some([10, 1, 6, 99]), None)]);
+    see(&mut probes, flow([10, 169, 72, 34], 2, Some([10, 1, 6, 99]), None));
     assert_eq!(probes.target.map(|target| target.address), Some([10, 1, 6, 34].into()));
 }
 
@@ -168,7 +181,9 @@ fn a_failover_is_no_unexpected_source() {
     let (before, here, stranger) = ([10, 169, 72, 33], [10, 169, 72, 34], [10, 169, 72, 99]);
     let frame = |source: [u8; 4], seconds| UnexpectedSource {
         source: source.into(),
+        is_endpoint: false,
         inner_source: [10, 1, 6, 34].into(),
+        inner_mac: vtep().mac,
         last_seen: now + Duration::from_secs(seconds),
     };
     for (what, frame, counts) in [

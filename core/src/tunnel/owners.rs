@@ -1,0 +1,138 @@
+//! Who claims an address: one owner, or two that send in turn. A function of events and of `now`.
+
+use std::{
+    collections::BTreeSet,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use crate::types::mac::Mac;
+
+/// Older claims do not count.
+const WINDOW: Duration = Duration::from_secs(15);
+/// Claims of one owner this close to each other are one.
+const SPACING: Duration = Duration::from_millis(100);
+/// Two owners claim the address at the same time if the MAC changes this often within the window. A failover changes it once, and one that is
+/// taken back twice.
+const MIN_CHANGES: usize = 4;
+/// How many claims are kept: enough for several rounds at the fastest pace.
+const LIMIT: usize = 32;
+
+/// A sender that claims the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owner {
+    pub mac: Mac,
+    /// The outer source of its frames.
+    pub source: Ipv4Addr,
+}
+
+/// The claims within the window, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owners {
+    claims: Vec<(Instant, Owner)>,
+}
+
+impl Owners {
+    /// `owner` sent a frame in which the address is its own. Frames that the tap reports come a second late.
+    pub fn on_claim(&mut self, owner: Owner, at: Instant) {
+        let is_known = |(known_at, known): &(Instant, Owner)| {
+            *known == owner && known_at.max(&at).saturating_duration_since(*known_at.min(&at)) < SPACING
+        };
+        if self.claims.iter().any(is_known) {
+            return;
+        }
+        let place = self.claims.partition_point(|(known_at, _)| *known_at <= at);
+        self.claims.insert(place, (at, owner));
+        if self.claims.len() > LIMIT {
+            self.claims.remove(0);
+        }
+    }
+
+    pub fn on_time(&mut self, now: Instant) {
+        self.claims.retain(|(at, _)| now.saturating_duration_since(*at) < WINDOW);
+    }
+
+    /// At most one owner is known.
+    #[must_use]
+    pub fn is_one(&self) -> bool {
+        self.claims.windows(2).all(|pair| matches!(pair, [(_, a), (_, b)] if a.mac == b.mac))
+    }
+
+    /// The owners with different MACs that claim the address in turn, one for each MAC; empty if there is no conflict.
+    #[must_use]
+    pub fn in_conflict(&self) -> Vec<Owner> {
+        let changes = self.claims.windows(2).filter(|pair| matches!(pair, [(_, a), (_, b)] if a.mac != b.mac)).count();
+        if changes < MIN_CHANGES {
+            return Vec::new();
+        }
+        // Another node may forward frames of one owner: its own source is the one seen most.
+        let owners: BTreeSet<_> = self.claims.iter().map(|(_, owner)| *owner).collect();
+        let count = |owner: &Owner| self.claims.iter().filter(|(_, known)| known == owner).count();
+        let macs: BTreeSet<_> = owners.iter().map(|owner| owner.mac).collect();
+        let of = |mac: Mac| owners.iter().filter(|owner| owner.mac == mac).max_by_key(|owner| count(owner)).copied();
+        macs.into_iter().filter_map(of).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(n: u8) -> Owner {
+        Owner { mac: [2, 0, 0, 0, 0, n].into(), source: [10, 169, 72, n].into() }
+    }
+
+    /// One claim a second. Letters are owners.
+    fn claims(script: &str) -> Owners {
+        let start = Instant::now();
+        let mut owners = Owners::default();
+        for (second, letter) in (0..).zip(script.bytes()) {
+            owners.on_claim(owner(letter), start + Duration::from_secs(second));
+        }
+        owners
+    }
+
+    #[test]
+    fn two_owners_send_in_turn() {
+        for (script, conflict) in [
+            ("", false),
+            ("aaaaaa", false),
+            ("aaabbb", false),
+            ("aabbbaab", false),
+            ("ababa", true),
+            ("aaaabaaaabaa", true),
+        ] {
+            let found = claims(script).in_conflict();
+            assert_eq!(found, if conflict { vec![owner(b'a'), owner(b'b')] } else { vec![] }, "{script}");
+        }
+        assert!(claims("aaa").is_one() && claims("").is_one() && !claims("aab").is_one());
+    }
+
+    #[test]
+    fn frames_that_another_node_forwards_are_no_conflict() {
+        let start = Instant::now();
+        let mut owners = Owners::default();
+        for second in 0..10 {
+            let at = start + Duration::from_secs(second);
+            owners.on_claim(owner(1), at);
+            owners.on_claim(Owner { source: [10, 169, 72, 240].into(), ..owner(1) }, at);
+        }
+        assert!(owners.in_conflict().is_empty() && owners.is_one());
+    }
+
+    #[test]
+    fn a_claim_counts_once_at_its_time_and_for_a_while() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut owners = Owners::default();
+        [0, 1000, 2000, 3000].into_iter().for_each(|ms| owners.on_claim(owner(1), at(ms)));
+        // The tap reports these late, and each of them twice, with another rounding.
+        [500, 501, 1500, 1499, 2500].into_iter().for_each(|ms| owners.on_claim(owner(2), at(ms)));
+        assert_eq!(owners.claims.len(), 7);
+        assert_eq!(owners.in_conflict(), [owner(1), owner(2)]);
+        owners.on_time(at(2500) + WINDOW);
+        assert!(owners.in_conflict().is_empty());
+        (0..1000).for_each(|ms| owners.on_claim(owner(1), at(1000 * ms)));
+        assert_eq!(owners.claims.len(), LIMIT);
+    }
+}
