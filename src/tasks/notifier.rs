@@ -154,7 +154,7 @@ impl Notifier {
             }
             (Truth::None, Truth::Configmap) => info!(%truth, "VTEP lists are in cilium-config again"),
             (Truth::Crd, Truth::None) => {
-                warn!(%truth, reason, "VTEPs come from nowhere now; nothing is written or deleted");
+                warn!(%truth, reason, "no source of VTEPs is known now; nothing is written or deleted");
             }
             (Truth::Configmap | Truth::None, Truth::Crd) => {
                 info!(%truth, reason, "VTEPs come from custom resources; Cilium reconciles them, and this agent repairs what it leaves");

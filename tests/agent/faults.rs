@@ -542,3 +542,23 @@ fn arp_replies_without_a_mac_are_named_where_the_release_is_unknown() -> Result<
     cleared?;
     Ok(())
 }
+
+/// A Cilium that starts loads its programs one after the other. The agent needs some seconds to see the start, and the loss comes after that.
+#[test]
+fn what_is_lost_while_cilium_starts_is_no_fault() -> Result<()> {
+    const LOSS: Duration = Duration::from_secs(4);
+    let mut lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    lab.cilium.start()?;
+    agent.wait_for("the start is seen", WITHIN, |status| status.datapath.in_sync && all_healthy(status))?;
+    filter(&lab, "input", "udp dport 8472 drop")?;
+    std::thread::sleep(LOSS);
+    unfilter(&mut lab)?;
+    agent.wait_for("the loss is counted", WITHIN, |status| {
+        status.vteps.first().is_some_and(|vtep| vtep.probes.icmp.lost >= 3)
+    })?;
+    agent.wait_for("both VTEPs are healthy", WITHIN, all_healthy)?;
+    let changes = history::changes(&agent)?;
+    ensure!(changes.iter().all(|change| change["to"]["cause"].is_null()), "{changes:#?}");
+    Ok(())
+}

@@ -12,10 +12,8 @@ use anyhow::{Context, Result, ensure};
 use vtep_core::{datapath::layout::Layout, diagnosis::Cause};
 use vtep_lab::{BPF_FS, CONFIG, Config, Lab, Vtep};
 
-use crate::{
-    far_end::{filter, unfilter},
-    history,
-    support::{AGENT, Agent, HEALTHY_WITHIN, NOTICED_WITHIN, REPAIRED_WITHIN, all_healthy, eventually, in_kernel},
+use crate::support::{
+    AGENT, Agent, HEALTHY_WITHIN, NOTICED_WITHIN, REPAIRED_WITHIN, all_healthy, eventually, in_kernel,
 };
 
 fn nth(lab: &Lab, n: u8) -> Result<Vtep> {
@@ -34,26 +32,6 @@ fn a_pin_that_is_removed_and_comes_back_is_filled() -> Result<()> {
         eventually("it is filled", REPAIRED_WITHIN, || Ok(in_kernel(&lab, &lab.topology.vteps())?.then_some(())))?;
     }
     ensure!(agent.status()?.context("a status")?.datapath.repairs_total == 0, "filling a new map is no repair");
-    Ok(())
-}
-
-/// A Cilium that starts loads its programs one after the other. The agent needs some seconds to see the start, and the loss comes after that.
-#[test]
-fn what_is_lost_while_cilium_starts_is_no_fault() -> Result<()> {
-    const LOSS: Duration = Duration::from_secs(4);
-    let mut lab = Lab::start()?;
-    let agent = Agent::healthy(&lab)?;
-    lab.cilium.start()?;
-    agent.wait_for("the start is seen", NOTICED_WITHIN, |status| status.datapath.in_sync && all_healthy(status))?;
-    filter(&lab, "input", "udp dport 8472 drop")?;
-    thread::sleep(LOSS);
-    unfilter(&mut lab)?;
-    agent.wait_for("the loss is counted", NOTICED_WITHIN, |status| {
-        status.vteps.first().is_some_and(|vtep| vtep.probes.icmp.lost >= 3)
-    })?;
-    agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
-    let changes = history::changes(&agent)?;
-    ensure!(changes.iter().all(|change| change["to"]["cause"].is_null()), "{changes:#?}");
     Ok(())
 }
 

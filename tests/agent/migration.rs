@@ -14,7 +14,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use ipnet::Ipv4Net;
 use vtep_apiserver::ApiServer;
-use vtep_core::{config::truth::Truth, datapath::grace_period::GRACE_PERIOD, report::status::Status};
+use vtep_core::{
+    config::truth::Truth, datapath::grace_period::GRACE_PERIOD, diagnosis::Verdict, report::status::Status,
+};
 use vtep_lab::{Config, Lab, Vtep, VtepModel, vtep_entries};
 
 use crate::{
@@ -108,7 +110,7 @@ impl Migration {
             let vtep = status.vteps.iter().find(|vtep| vtep.cidr == first);
             status.config.truth == truth
                 && status.datapath.in_sync
-                && vtep.is_some_and(|vtep| vtep.verdict == vtep_core::diagnosis::Verdict::Healthy)
+                && vtep.is_some_and(|vtep| vtep.verdict == Verdict::Healthy)
         };
         self.agent.wait_for(step, HEALTHY_WITHIN, is_right)?;
         thread::sleep(SETTLED);

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use self::{
     Hop::{Bigip, Device, Map, Pod, SelfIp, Underlay},
+    ProbeKind::{Arp, Beside, Ping},
     Verdict::{Degraded, Misconfigured, Unknown, Unreachable},
 };
 use super::{Evidence, bigip, map, node, wire};
@@ -102,6 +103,17 @@ impl Hop {
     }
 }
 
+/// A kind of probe; the value is its place among the three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ProbeKind {
+    /// Ping of the endpoint, beside the tunnel.
+    Beside,
+    /// ARP through the tunnel.
+    Arp,
+    /// Ping through the tunnel.
+    Ping,
+}
+
 /// If a cause holds, returns what a person should do next, with the values seen.
 type Hint = fn(&Evidence<'_>, Instant) -> Option<String>;
 /// The observation behind a cause, and the time when it was last made; `None` if the cause is a present state.
@@ -114,17 +126,17 @@ struct Entry {
     hop: Hop,
     hint: Hint,
     basis: Basis,
-    is_probed: bool,
+    silent: Option<&'static [ProbeKind]>,
 }
 
 impl Entry {
     const fn new(verdict: Verdict, hop: Hop, hint: Hint) -> Self {
-        Self { verdict, hop, hint, basis: |_| None, is_probed: false }
+        Self { verdict, hop, hint, basis: |_| None, silent: None }
     }
 
-    /// The answers of probes show this cause, and its end.
-    const fn probed(self) -> Self {
-        Self { is_probed: true, ..self }
+    /// The answers of probes show this cause, and its end. It says that none of the `silent` ones is answered.
+    const fn probed(self, silent: &'static [ProbeKind]) -> Self {
+        Self { silent: Some(silent), ..self }
     }
 
     /// The evidence for this cause may be old.
@@ -147,20 +159,20 @@ registry! {
     DatapathMissing "datapath-missing" = Entry::new(Misconfigured, Map, map::datapath_missing);
     DatapathContended "datapath-contended" = Entry::new(Degraded, Map, map::datapath_contended).based_on(map::last_repair);
     VtepCidrInUse "vtep-cidr-in-use" = Entry::new(Degraded, Pod, map::vtep_cidr_in_use);
-    DroppedOnNode "dropped-on-node" = Entry::new(Misconfigured, Device, node::dropped_on_node).probed();
-    EndpointNoRoute "endpoint-no-route" = Entry::new(Unreachable, Underlay, wire::endpoint_no_route).probed();
-    WrongUdpPort "wrong-udp-port" = Entry::new(Misconfigured, Bigip, bigip::wrong_udp_port).probed();
-    WrongVni "wrong-vni" = Entry::new(Misconfigured, Bigip, bigip::wrong_vni).probed();
-    WrongSource "wrong-source" = Entry::new(Misconfigured, Bigip, bigip::wrong_source).probed();
-    SelfIpConflict "self-ip-conflict" = Entry::new(Misconfigured, SelfIp, bigip::self_ip_conflict).probed();
-    VtepMacMismatch "vtep-mac-mismatch" = Entry::new(Misconfigured, Bigip, bigip::vtep_mac_mismatch).probed().based_on(bigip::last_arp_answer);
-    EndpointUnreachable "endpoint-unreachable" = Entry::new(Unreachable, Underlay, wire::endpoint_unreachable).probed();
-    TunnelSilent "tunnel-silent" = Entry::new(Unreachable, Bigip, wire::tunnel_silent).probed();
-    ForeignInnerSource "foreign-inner-source" = Entry::new(Degraded, Bigip, bigip::foreign_inner_source).probed();
-    NoReturnPath "no-return-path" = Entry::new(Degraded, SelfIp, bigip::no_return_path).probed();
-    PathMtu "path-mtu" = Entry::new(Degraded, Underlay, wire::path_mtu).probed();
-    PacketLoss "packet-loss" = Entry::new(Degraded, SelfIp, wire::packet_loss).probed().based_on(wire::last_loss);
-    SelfIpUnknown "self-ip-unknown" = Entry::new(Unknown, SelfIp, bigip::self_ip_unknown).probed();
+    DroppedOnNode "dropped-on-node" = Entry::new(Misconfigured, Device, node::dropped_on_node).probed(&[Ping]);
+    EndpointNoRoute "endpoint-no-route" = Entry::new(Unreachable, Underlay, wire::endpoint_no_route).probed(&[Beside, Arp, Ping]);
+    WrongUdpPort "wrong-udp-port" = Entry::new(Misconfigured, Bigip, bigip::wrong_udp_port).probed(&[Ping]);
+    WrongVni "wrong-vni" = Entry::new(Misconfigured, Bigip, bigip::wrong_vni).probed(&[Ping]);
+    WrongSource "wrong-source" = Entry::new(Misconfigured, Bigip, bigip::wrong_source).probed(&[]);
+    SelfIpConflict "self-ip-conflict" = Entry::new(Misconfigured, SelfIp, bigip::self_ip_conflict).probed(&[]);
+    VtepMacMismatch "vtep-mac-mismatch" = Entry::new(Misconfigured, Bigip, bigip::vtep_mac_mismatch).probed(&[]).based_on(bigip::last_arp_answer);
+    EndpointUnreachable "endpoint-unreachable" = Entry::new(Unreachable, Underlay, wire::endpoint_unreachable).probed(&[Beside, Arp, Ping]);
+    TunnelSilent "tunnel-silent" = Entry::new(Unreachable, Bigip, wire::tunnel_silent).probed(&[Arp, Ping]);
+    ForeignInnerSource "foreign-inner-source" = Entry::new(Degraded, Bigip, bigip::foreign_inner_source).probed(&[]);
+    NoReturnPath "no-return-path" = Entry::new(Degraded, SelfIp, bigip::no_return_path).probed(&[Ping]);
+    PathMtu "path-mtu" = Entry::new(Degraded, Underlay, wire::path_mtu).probed(&[]);
+    PacketLoss "packet-loss" = Entry::new(Degraded, SelfIp, wire::packet_loss).probed(&[]).based_on(wire::last_loss);
+    SelfIpUnknown "self-ip-unknown" = Entry::new(Unknown, SelfIp, bigip::self_ip_unknown).probed(&[]);
 }
 
 impl Cause {
@@ -179,7 +191,13 @@ impl Cause {
     /// Whether the answers of probes show it, and its end.
     #[must_use]
     pub(super) const fn is_probed(self) -> bool {
-        self.entry().is_probed
+        self.entry().silent.is_some()
+    }
+
+    /// The probes of which it says that none is answered.
+    #[must_use]
+    pub(super) fn silent(self) -> &'static [ProbeKind] {
+        self.entry().silent.unwrap_or_default()
     }
 
     /// The chart's alert for this cause. A cause on the node itself concerns every VTEP of the node, so it has one alert for all of them.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Diagnosis, Evidence, Verdict, age::has_had_time};
+use super::{Cause, Diagnosis, Evidence, Verdict, age::has_had_time, cause::ProbeKind};
 use crate::tunnel::{
     vtep_probes::{ProbeState, VtepProbes},
     window::ProbeWindow,
@@ -76,9 +76,9 @@ struct Candidate {
 /// The counts of the probes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
-    /// Answers beside the tunnel, by ARP and by ping.
+    /// Answers, by [`ProbeKind`].
     answered: [u64; 3],
-    /// Losses in a row.
+    /// Losses in a row, by [`ProbeKind`].
     in_a_row: [u32; 3],
     /// Losses of the window that lost most.
     lost: u64,
@@ -155,22 +155,25 @@ impl HoldDown {
                 evidence.probes.is_some_and(|probes| probes.icmp.is_quiet()) || since >= QUIET_PERIOD
             }
             (Verdict::Healthy, _) if held.cause.is_some_and(Cause::is_probed) => {
-                answered[ICMP] >= evidence.answers_to_clear() || since >= UNCOUNTED
+                answered[ProbeKind::Ping as usize] >= evidence.answers_to_clear() || since >= UNCOUNTED
             }
             (Verdict::Healthy, _) => true,
             (_, None) if was_fault => away >= UNDECIDED,
             (_, None) => away >= UNCOUNTED,
             (_, Some(cause)) if evidence.is_too_early_for(cause, now, at) => false,
             // Random loss is no outage, and no other fault, however long it lasts.
-            (_, Some(cause)) if !silent(cause).is_empty() => {
+            (_, Some(cause)) if !cause.silent().is_empty() => {
                 let (losses, time) = match held.cause {
                     Some(Cause::PacketLoss) => (OTHER_LOSSES, UNCOUNTED),
                     _ if was_fault => (OTHER_LOSSES, ONSET),
                     _ => (MORE_LOSSES, ONSET),
                 };
                 let is_flap = away >= ALTERNATES && held.cause != Some(Cause::PacketLoss);
-                let is_silent = |of: &usize| answered[*of] == 0 || (is_flap && in_a_row[*of] >= 3);
-                since >= time && lost >= losses && silent(cause).iter().all(is_silent)
+                let is_silent = |of: &ProbeKind| {
+                    let of = *of as usize;
+                    answered[of] == 0 || (is_flap && in_a_row[of] >= 3)
+                };
+                since >= time && lost >= losses && cause.silent().iter().all(is_silent)
             }
             (_, Some(cause)) if was_fault && cause.is_probed() => since >= UNCOUNTED,
             (_, Some(_)) => since >= ONSET || away >= ONSET_LIMIT,
@@ -187,33 +190,6 @@ impl HoldDown {
         }
         self.left = None;
         Diagnosis { since: candidate.at, ..shown }
-    }
-}
-
-const BESIDE: usize = 0;
-const ARP: usize = 1;
-const ICMP: usize = 2;
-
-/// The probes of which the cause says that none is answered.
-fn silent(cause: Cause) -> &'static [usize] {
-    use Cause::*;
-    match cause {
-        EndpointNoRoute | EndpointUnreachable => &[BESIDE, ARP, ICMP],
-        TunnelSilent => &[ARP, ICMP],
-        DroppedOnNode | WrongUdpPort | WrongVni | NoReturnPath => &[ICMP],
-        WrongSource | SelfIpConflict | VtepMacMismatch | ForeignInnerSource | PathMtu | PacketLoss | SelfIpUnknown => {
-            &[]
-        }
-        NodeKernelUnsupported
-        | CiliumNotRunning
-        | CiliumDeviceDown
-        | CiliumBrokenRelease
-        | CiliumArpZeroMac
-        | CiliumVtepDisabled
-        | CiliumRestartRequired
-        | DatapathMissing
-        | DatapathContended
-        | VtepCidrInUse => &[],
     }
 }
 

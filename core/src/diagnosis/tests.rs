@@ -216,10 +216,15 @@ impl Case {
     }
 
     /// Another writer keeps changing the entry to this value.
-    fn contend(&mut self, found: Option<VtepValue>) {
+    pub(super) fn contend(&mut self, found: Option<VtepValue>) {
         self.datapath
             .contended
             .insert(self.vtep.cidr, Contended { found, repaired: Instant::now(), minutely_since: None });
+    }
+
+    /// Cilium was started at this time.
+    pub(super) fn start_cilium(&mut self, at: Timestamp) {
+        self.facts.running = Running::Known(RunningConfig { started: Some(at), ..RunningConfig::default() });
     }
 
     /// Cilium was started with this endpoint for the VTEP.

@@ -168,7 +168,7 @@ impl ProbeWindow {
         self.share(self.lost())
     }
 
-    /// Share of the last probes that were lost after this time, 0 to 1.
+    /// Share of the last probes that were sent after this time and lost, 0 to 1.
     #[must_use]
     pub fn loss_since(&self, since: Option<Instant>) -> f64 {
         self.share(self.lost_since(since))
@@ -184,20 +184,27 @@ impl ProbeWindow {
         self.lost_since(None)
     }
 
-    /// How many of the last probes were lost after this time.
+    /// How many of the last probes were sent after this time and lost.
     #[must_use]
     pub fn lost_since(&self, since: Option<Instant>) -> usize {
-        self.window.iter().flatten().filter(|lost| since.is_none_or(|since| **lost > since)).count()
+        self.losses_since(since).count()
+    }
+
+    /// When the losses of probes that were sent after this time were noticed: one time-out after that.
+    fn losses_since(&self, since: Option<Instant>) -> impl Iterator<Item = &Instant> + Clone {
+        let losses = self.window.iter().flatten();
+        losses.filter(move |lost| since.is_none_or(|since| **lost > since + self.timeout))
     }
 
     /// How often probes began to be lost after this time, among the last ones. Losses soon after each other are one interruption: answers
     /// after its end overtake the time-outs of probes before it.
     #[must_use]
     pub fn lost_runs_since(&self, since: Option<Instant>) -> usize {
-        let lost = || self.window.iter().flatten().filter(|lost| since.is_none_or(|since| **lost > since));
+        let lost = self.losses_since(since);
         let is_apart =
             |(before, lost): (&Instant, &Instant)| lost.saturating_duration_since(*before) > 2 * self.timeout;
-        usize::from(lost().next().is_some()) + lost().zip(lost().skip(1)).filter(|pair| is_apart(*pair)).count()
+        usize::from(lost.clone().next().is_some())
+            + lost.clone().zip(lost.skip(1)).filter(|pair| is_apart(*pair)).count()
     }
 
     #[must_use]

@@ -9,6 +9,8 @@ use crate::{
     types::mac::Mac,
 };
 
+/// The step to what is due already.
+const MOMENT: Duration = Duration::from_millis(1);
 /// How long a fault may be named after its repair.
 const ENDS_WITHIN: Duration = Duration::from_secs(15);
 
@@ -25,7 +27,7 @@ enum Fault {
 
 impl Fault {
     const ALL: [Self; 6] =
-        [Self::EndpointDown, Self::TunnelDown, Self::OtherMac, Self::NoEcho, Self::EntryMissing, Self::Loss(0.2)];
+        [Self::EndpointDown, Self::TunnelDown, Self::OtherMac, Self::NoEcho, Self::EntryMissing, Self::Loss(0.25)];
 
     fn cause(self) -> Cause {
         match self {
@@ -69,6 +71,8 @@ impl Simulation {
     fn set(&mut self, fault: Option<Fault>) {
         self.fault = fault;
         self.case.lack_entry(fault == Some(Fault::EntryMissing));
+        // The reconciler tells about an entry at once.
+        self.report();
     }
 
     /// Lets time pass. `each` sees every state.
@@ -79,6 +83,8 @@ impl Simulation {
             let timeouts = [&probes.underlay, &probes.arp, &probes.icmp].map(ProbeWindow::deadline);
             let wakes = timeouts.into_iter().chain([Some(probes.due), self.hold.deadline(self.now)]);
             let next = wakes.flatten().filter(|wake| *wake > self.now).min().unwrap_or(end);
+            // New probes are due at once.
+            let next = if probes.due <= self.now { self.now + MOMENT } else { next };
             self.now = next.min(end);
             self.probe();
             self.report();
@@ -216,6 +222,121 @@ fn a_flapping_link_is_named_and_said_to_flap() {
         assert!(hint.ends_with(&format!("; it flaps: {flapping}")), "{hint}");
         simulation.run(QUIET_PERIOD + Duration::from_secs(10), |_| ());
         assert_eq!((simulation.shown.verdict, simulation.shown.flapping), (Verdict::Healthy, None), "it is quiet");
+    }
+}
+
+/// Each of them is repaired before the next one begins.
+#[test]
+fn faults_of_different_kinds_are_no_flapping() {
+    let mut simulation = Simulation::new(5);
+    let faults = [Fault::EndpointDown, Fault::TunnelDown, Fault::NoEcho, Fault::EndpointDown, Fault::TunnelDown];
+    for fault in faults {
+        simulation.set(Some(fault));
+        simulation.run(Duration::from_secs(15), |simulation| assert_eq!(simulation.shown.flapping, None, "{fault:?}"));
+        simulation.set(None);
+        simulation.run(Duration::from_secs(15), |_| ());
+        assert_eq!(simulation.shown.verdict, Verdict::Healthy, "{fault:?}");
+    }
+}
+
+/// The probes that an outage has cost are no packet loss after it.
+#[test]
+fn outages_that_were_named_are_no_loss() {
+    for n in 0..20 {
+        let mut simulation = Simulation::new(n);
+        for _ in 0..2 {
+            simulation.set(Some(Fault::EntryMissing));
+            simulation.run(Duration::from_millis(1200 + 10 * n), |_| ());
+            simulation.set(None);
+            simulation.run(Duration::from_secs(5), |_| ());
+            assert_eq!(simulation.shown.verdict, Verdict::Healthy, "seed {n}: its losses do not count any more");
+        }
+        simulation.run(Duration::from_secs(60), |_| ());
+        let expected = [Some(Cause::DatapathMissing), None].repeat(2);
+        assert_eq!(simulation.causes(), expected, "seed {n}");
+    }
+}
+
+/// While ping passes, one right answer to ARP would end a cause that three wrong ones have shown.
+#[test]
+fn health_needs_three_answers_after_the_last_evidence_of_a_fault() {
+    let mut simulation = Simulation::new(3);
+    let wrong = Mac::new([0, 0x50, 0x56, 0, 0, 0x99]);
+    for _ in 0..20 {
+        let now = simulation.now;
+        simulation.case.answer_arp_at(wrong, now);
+        simulation.now += Duration::from_millis(100);
+        simulation.report();
+    }
+    assert_eq!(simulation.shown.cause, Some(Cause::VtepMacMismatch));
+    let mut answers = 0;
+    while simulation.shown.cause.is_some() {
+        let before = simulation.case.probes.icmp.received;
+        simulation.run(Duration::from_millis(50), |_| ());
+        answers += simulation.case.probes.icmp.received - before;
+    }
+    assert!((3..=4).contains(&answers), "{answers}");
+}
+
+/// Three lost in a row may be chance, however slowly the next probes come.
+#[test]
+fn an_outage_needs_more_losses_and_not_only_time() {
+    let mut simulation = Simulation::new(4);
+    let lose = |simulation: &mut Simulation, times: usize| {
+        for _ in 0..times {
+            simulation.now += Duration::from_secs(3);
+            let lost = std::io::Error::other("lost");
+            simulation.case.probes.icmp.on_send_error(&lost, simulation.now);
+            simulation.report();
+        }
+    };
+    lose(&mut simulation, 3);
+    assert_eq!((simulation.case.probes.icmp_state(), simulation.shown.cause), (ProbeState::Failed, None));
+    lose(&mut simulation, 2);
+    assert_eq!(simulation.shown.cause, None);
+    lose(&mut simulation, 1);
+    assert_eq!(simulation.shown.cause, Some(Cause::NoReturnPath));
+}
+
+/// The prober begins anew, and nothing is known for a while.
+#[test]
+fn a_cause_that_nothing_replaces_ends_after_a_minute() {
+    let mut simulation = Simulation::new(6);
+    simulation.set(Some(Fault::TunnelDown));
+    simulation.run(Duration::from_secs(20), |_| ());
+    let (vtep, target) = (simulation.case.vtep, simulation.case.probes.target.map(|target| target.address));
+    simulation.case.probes = VtepProbes::new(vtep, target, TIMING, simulation.now);
+    let start = simulation.now;
+    for seconds in [0, 30, 59, 61] {
+        simulation.now = start + Duration::from_secs(seconds);
+        simulation.report();
+        let expected = (seconds < 60).then_some(Cause::TunnelSilent);
+        assert_eq!(simulation.shown.cause, expected, "after {seconds} s");
+    }
+}
+
+/// What the agent corrects by itself is known at once at a new place, and the outage there only later.
+#[test]
+fn a_corrected_fault_waits_for_the_probes_of_a_new_place() {
+    let mut simulation = Simulation::new(8);
+    simulation.case.vtep.mac = Mac::new([0, 0x50, 0x56, 0, 0, 0x99]);
+    let target = simulation.case.probes.target.map(|target| target.address);
+    simulation.case.probes = VtepProbes::new(simulation.case.vtep, target, TIMING, simulation.now);
+    simulation.case.contend(None);
+    simulation.set(Some(Fault::EndpointDown));
+    simulation.run(Duration::from_secs(20), |_| ());
+    assert_eq!(simulation.causes(), [None, Some(Cause::EndpointUnreachable)]);
+}
+
+#[test]
+fn what_is_lost_in_the_first_ten_seconds_of_cilium_is_no_fault() {
+    for (age, expected) in [(5, None), (11, Some(Cause::TunnelSilent))] {
+        let mut simulation = Simulation::new(9);
+        simulation.case.start_cilium(Timestamp::UNIX_EPOCH - Duration::from_secs(age));
+        simulation.set(Some(Fault::TunnelDown));
+        simulation.run(Duration::from_secs(8), |_| ());
+        assert_eq!(simulation.shown.cause, expected, "{age} s old");
+        assert!(simulation.has_failed());
     }
 }
 
