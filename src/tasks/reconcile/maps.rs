@@ -170,6 +170,8 @@ impl MapsReconciler {
         // A gateway's failover takes effect at once, even if the entry was contended.
         self.repairs.changed(&observed.decision.desired).for_each(|cidr| self.contention.forget_key(cidr));
         let (mut done, mut failures, mut repairs) = (Vec::new(), Vec::new(), Vec::new());
+        // What is left to Cilium now, and written after the grace period, is a repair.
+        let planned = if inputs.view.truth == Truth::Crd { Vec::new() } else { observed.decision.plan.clone() };
         let due = if writes { self.due(&observed.decision, inputs.view, now) } else { Vec::new() };
         if !due.is_empty() {
             (done, failures) = self.write_all(due, &mut observed);
@@ -181,10 +183,8 @@ impl MapsReconciler {
             // The second observation verifies the writes: its plan must be empty.
             observed = observe(inputs, self.ledger.owned());
         }
-        let Decision { desired, retain, plan, .. } = &observed.decision;
-        // What is left to Cilium now, and written after the grace period, is a repair.
-        let left: &[Op] = if inputs.view.truth == Truth::Crd { &[] } else { plan };
-        self.repairs.on_pass(desired, retain, &done, left);
+        let Decision { desired, retain, .. } = &observed.decision;
+        self.repairs.on_pass(desired, retain, &planned, &done);
         let conflicts = self.conflicts(inputs, &observed, now).await;
         MapsPass { observed, done, failures, repairs, conflicts, is_same_map }
     }

@@ -134,6 +134,7 @@ impl RoutesReconciler {
             observed = self.observe(inputs, ipcache_seen).await;
         }
         let (mut done, mut failures, mut repairs) = (Vec::new(), Vec::new(), Vec::new());
+        let planned = observed.decision.plan.clone();
         let due = if writes { self.due(&observed.decision, inputs.view, now) } else { Vec::new() };
         if !due.is_empty() {
             (done, failures) = self.write_all(due).await;
@@ -145,7 +146,7 @@ impl RoutesReconciler {
             observed = self.observe(inputs, ipcache_seen).await;
         }
         let Decision { desired, retain, plan, .. } = &observed.decision;
-        self.repairs.on_pass(desired, retain, &done, plan);
+        self.repairs.on_pass(desired, retain, &planned, &done);
         let is_unread = matches!(observed.problem, Some(RouteProblem::Read(_)));
         if is_unread || (writes && !plan.is_empty()) {
             // Retry the remaining work at the next tick.
