@@ -149,8 +149,9 @@ impl Evidence<'_> {
 
     fn verdict(&self, cause: Cause) -> Verdict {
         // If no echo was ever answered, port lockdown may be the whole reason. If one was, the pods' packets are now lost as well.
-        let lost = cause == Cause::NoReturnPath && self.probes.is_some_and(VtepProbes::has_echoed);
-        let passes = cause == Cause::CiliumVtepDisabled && self.state(VtepProbes::icmp_state) == ProbeState::Ok;
+        let pings = self.state(VtepProbes::icmp_state) == ProbeState::Ok;
+        let lost = cause == Cause::NoReturnPath && !pings && self.probes.is_some_and(VtepProbes::has_echoed);
+        let passes = cause == Cause::CiliumVtepDisabled && pings;
         match () {
             () if self.is_corrected(cause) || passes => Verdict::Degraded,
             () if lost => Verdict::Unreachable,

@@ -153,7 +153,8 @@ async fn observe(
     Reconciler::new(settings, netlink, config.clone(), facts.clone(), memory, datapath_tx).once().await;
     if can_probe {
         let targets: BTreeMap<_, _> = args.probe_target.iter().copied().collect();
-        let settings = prober::Settings { timing: TIMING, passive_first: false, targets };
+        let bpffs = args.source.node.bpffs.clone();
+        let settings = prober::Settings { timing: TIMING, passive_first: false, bpffs, targets };
         let memory = Memory::read_only(&args.source.state.learned());
         let prober = Prober::new(settings, memory, config.clone(), facts.clone(), probes_tx).await;
         let heartbeat = Liveness::new(Instant::now()).register("probe");

@@ -22,7 +22,7 @@ use vtep_agent_ebpf::{COUNTERS, FLOWS_MAX, NEIGHBOURS_EACH, Network, SNAP_LEN, T
 use vtep_core::{
     config::spec::{Tunnel, TunnelProtocol},
     tunnel::{
-        flow::{EndpointCounts, Flow, Kinds, UnexpectedSource},
+        flow::{EndpointCounts, Flow, Kinds, Sender, UnexpectedSource},
         frames::{Arp, TunnelArpReply, VTEP_VNI, arp_reply, tunnel_arp_reply},
     },
     types::mac::Mac,
@@ -269,7 +269,7 @@ impl Tap {
         let unexpected =
             |(source, records::UnexpectedSource(seen)): ([u8; 4], records::UnexpectedSource)| UnexpectedSource {
                 source: source.into(),
-                is_endpoint: self.places.contains(&Some(source.into())),
+                sender: if self.places.contains(&Some(source.into())) { Sender::Endpoint } else { Sender::Unknown },
                 inner_source: seen.inner_source.into(),
                 inner_mac: seen.inner_mac.into(),
                 last_seen: instant(seen.last_seen_ns, now, now_ns),

@@ -1,13 +1,14 @@
 //! The probe loop: sends probes when they are due, handles their answers, and publishes a report.
 
 pub mod learned;
+mod nodes;
 mod sockets;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::Ipv4Addr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -37,6 +38,7 @@ use vtep_core::{
 
 use self::{
     learned::Memory,
+    nodes::Nodes,
     sockets::{Sockets, record},
 };
 use crate::{
@@ -62,6 +64,8 @@ pub struct Settings {
     pub timing: ProbeTiming,
     /// BIG-IP's own traffic replaces most probes.
     pub passive_first: bool,
+    /// Where Cilium's maps are pinned.
+    pub bpffs: PathBuf,
     /// `--probe-target`: VTEP CIDR → tunnel self IP.
     pub targets: BTreeMap<Ipv4Net, Ipv4Addr>,
 }
@@ -86,6 +90,7 @@ pub struct Prober {
     /// The devices that the tap listens on.
     underlay: BTreeSet<u32>,
     tap_error: Option<String>,
+    nodes: Nodes,
     /// Tunnel frames of the endpoints with other VNIs and on other ports.
     strays: Strays,
     tap_counters: [u64; vtep_agent_ebpf::COUNTERS as usize],
@@ -141,6 +146,7 @@ impl Prober {
             tap_load_error: None,
             underlay: BTreeSet::new(),
             tap_error: None,
+            nodes: Nodes::default(),
             strays: Strays::default(),
             tap_counters: Default::default(),
             udp_errors: UdpErrors::default(),
@@ -329,7 +335,8 @@ impl Prober {
             Ok(read) => (Some(read), self.tap_load_error.clone()),
             Err(error) => (None, Some(chain(&error).to_string())),
         };
-        if let Some((counts, strays, unexpected_sources, counters)) = read {
+        if let Some((counts, strays, mut unexpected_sources, counters)) = read {
+            self.nodes.name(&mut unexpected_sources, &self.settings.bpffs, now);
             self.tap_counters = counters;
             self.strays.on_flows(strays, now);
             for probes in self.vteps.values_mut() {

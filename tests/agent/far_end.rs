@@ -19,11 +19,15 @@ pub(crate) fn on_bigip(lab: &Lab, lines: &str) -> Result<()> {
 
 /// Replaces the first BIG-IP's tunnel by a VXLAN tunnel with other parameters.
 pub(crate) fn tunnel(lab: &Lab, vni: u32, port: u16, local: Ipv4Addr) -> Result<()> {
+    flood_to(lab, lab.topology.node_ip, &format!("id {vni} dstport {port} local {local}"))
+}
+
+/// The same. What it has no FDB record for goes to this node.
+pub(crate) fn flood_to(lab: &Lab, node: Ipv4Addr, parameters: &str) -> Result<()> {
     let BigIpAddresses { self_ip, mac, .. } = &bigip(lab).addresses;
-    let node = lab.topology.node_ip;
     bigip(lab).host.ip(&format!(
         "link delete {BIGIP_TUNNEL}
-         link add {BIGIP_TUNNEL} type vxlan id {vni} dstport {port} local {local}
+         link add {BIGIP_TUNNEL} type vxlan {parameters}
          link set {BIGIP_TUNNEL} address {mac} mtu 1450 up
          address add {self_ip} dev {BIGIP_TUNNEL}
          route add {} dev {BIGIP_TUNNEL}",

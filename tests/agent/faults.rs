@@ -13,12 +13,13 @@ use serde_json::Value;
 use vtep_core::{
     diagnosis::{Cause, Verdict},
     report::status::Status,
+    tunnel::vtep_probes::ProbeState,
 };
 use vtep_lab::{BIGIP_TUNNEL, CILIUM_RUN, Config, Faults, Lab, Mac, Vtep};
 
 use crate::{
     configured_lab::{ConfiguredLab, Source, both, with_each_source},
-    far_end::{Chatter, bigip, filter, nft, on_bigip, tunnel, unfilter},
+    far_end::{Chatter, bigip, filter, flood_to, nft, on_bigip, tunnel, unfilter},
     history,
     support::{Agent, all_healthy, eventually},
 };
@@ -74,6 +75,18 @@ fn rp_filter(lab: &ConfiguredLab, value: u8) -> Result<()> {
 }
 
 const FAULTS: &[Fault] = &[
+    Fault {
+        name: "no FDB record for this node",
+        cause: Cause::NoReturnPath,
+        words: "only by way of the node 10.169.72.233",
+        traffic: None,
+        inject: |lab| {
+            let other = lab.topology.other_node_ip.context("another node")?;
+            let local = bigip(lab).addresses.underlay_ip;
+            flood_to(lab, other, &format!("id 2 dstport 8472 local {local} nolearning"))
+        },
+        repair: own_tunnel,
+    },
     Fault {
         name: "another MAC on the far side",
         cause: Cause::VtepMacMismatch,
@@ -418,7 +431,8 @@ fn named(fault: &Fault, source: Source, agent: &Agent) -> Result<()> {
     let status = agent.wait_for("the fault is named", WITHIN, |status| holds(status, fault))?;
     // Every fault here follows a healthy state, so a probe that was answered before and is not now must not yield `degraded`.
     let (vtep, other) = both(&status).context("both VTEPs")?;
-    let lost = fault.cause != Cause::NoReturnPath || vtep.verdict == Verdict::Unreachable;
+    let passes = vtep.probes.icmp.state == ProbeState::Ok;
+    let lost = fault.cause != Cause::NoReturnPath || passes || vtep.verdict == Verdict::Unreachable;
     ensure!(lost && status.verdict != Verdict::Healthy, "{vtep:?}");
     let hint = vtep.hint.as_deref().unwrap_or_default();
     ensure!(source.is_lists() || !hint.contains("BIG-IP"), "the far end may be another gateway: {hint}");
@@ -431,7 +445,7 @@ fn named(fault: &Fault, source: Source, agent: &Agent) -> Result<()> {
 with_each_source!(each_fault_is_named_and_its_repair_seen);
 
 fn each_fault_is_named_and_its_repair_seen(source: Source) -> Result<()> {
-    let mut lab = ConfiguredLab::start(source)?;
+    let mut lab = ConfiguredLab::with(source, Lab::builder().other_node(true))?;
     let agent = lab.healthy_agent()?;
     let rest = if source.is_lists() { FAULTS_WITH_LISTS } else { &[] };
     let faults = FAULTS.iter().chain(rest);

@@ -139,6 +139,10 @@ pub struct IpcacheEntry {
 const WORLD: [u32; 2] = [2, 9];
 /// Identities of CIDRs (`IdentityScopeLocal`); the next range belongs to remote nodes.
 const CIDR_IDENTITIES: Range<u32> = 1 << 24..2 << 24;
+/// `host`, `remote-node`, and `kube-apiserver`, which nodes of the control plane have.
+const NODES: [u32; 3] = [1, 6, 7];
+/// Identities of nodes that a policy tells apart (`IdentityScopeRemoteNode`).
+const NODE_IDENTITIES: Range<u32> = 2 << 24..3 << 24;
 
 impl IpcacheEntry {
     /// The entry that F5's document creates: the world, behind a tunnel.
@@ -156,6 +160,12 @@ impl IpcacheEntry {
     #[must_use]
     pub fn is_outside(self) -> bool {
         self.is_world() || CIDR_IDENTITIES.contains(&self.identity)
+    }
+
+    /// Whether the address belongs to a node of the cluster.
+    #[must_use]
+    pub fn is_node(self) -> bool {
+        NODES.contains(&self.identity) || NODE_IDENTITIES.contains(&self.identity)
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::{
     collections::BTreeSet,
+    net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
 use super::{Evidence, RECENT, age::at_least, node::dropped_on_node, peer::Setting};
 use crate::tunnel::{
-    flow::{Flow, UnexpectedSource},
+    flow::{Flow, Sender, UnexpectedSource},
     frames::VTEP_VNI,
     owners::Owner,
     strays::LISTED,
@@ -60,17 +61,16 @@ pub(super) fn wrong_vni(evidence: &Evidence<'_>, now: Instant) -> Option<String>
 pub(super) fn wrong_source(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
     let probes = evidence.probes?;
     let unexpected = probes.unexpected.filter(|unexpected| now.duration_since(unexpected.last_seen) < RECENT)?;
-    // Another node may forward frames that BIG-IP floods. Then BIG-IP's own frames arrive as well.
-    let is_right = |flow: &&Flow| flow.belongs_to(evidence.tunnel);
-    let right = evidence.recent_flows(now).filter(is_right).map(|flow| flow.last_seen).max();
-    let alone = right.is_none_or(|right| unexpected.last_seen.saturating_duration_since(right) >= SOLE_SOURCE_AFTER);
+    // If BIG-IP's own frames arrive as well, these may be flooded ones that another node forwards.
+    let alone = evidence.comes_alone(unexpected, now);
     // An endpoint is no node. If it sends from the self IP, which does not answer at its own endpoint, the self IP has moved.
     let is_self_ip = probes.target.is_some_and(|target| target.address == unexpected.inner_source);
-    let moved = unexpected.is_endpoint && is_self_ip && evidence.is_tunnel_unanswered();
+    let is_endpoint = unexpected.sender == Sender::Endpoint;
+    let moved = is_endpoint && is_self_ip && evidence.is_tunnel_unanswered();
     (alone || moved).then(|| {
         let (endpoint, place) = (evidence.vtep.endpoint, evidence.place(Setting::Endpoint));
         let UnexpectedSource { source, inner_source, .. } = unexpected;
-        if unexpected.is_endpoint {
+        if is_endpoint {
             return format!(
                 "move {inner_source} back to {}, or set {place} to {source}: frames of {inner_source} come from {source}, the \
                  endpoint of another VTEP",
@@ -149,6 +149,16 @@ pub(super) fn foreign_inner_source(evidence: &Evidence<'_>, now: Instant) -> Opt
 }
 
 pub(super) fn no_return_path(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
+    if let Some(forwarder) = evidence.forwarder(now) {
+        let (peer, node) = (evidence.peer(), evidence.this_node());
+        return (!evidence.is_tunnel_unanswered()).then(|| {
+            let remedy = match evidence.name {
+                None => format!("add the FDB record for {node} on {peer}"),
+                Some(_) => format!("let {peer} send what is for the pods of {node} to it"),
+            };
+            format!("{remedy}: {}", forwarded_by(forwarder))
+        });
+    }
     let one_way = evidence.state(VtepProbes::arp_state) == ProbeState::Ok
         && evidence.state(VtepProbes::icmp_state) == ProbeState::Failed;
     let explained = evidence.drops_probes()
@@ -167,6 +177,29 @@ pub(super) fn no_return_path(evidence: &Evidence<'_>, now: Instant) -> Option<St
             evidence.send_error()
         )
     })
+}
+
+/// Says by which way frames arrive that another node forwards.
+pub(super) fn forwarded_by(forwarder: Ipv4Addr) -> String {
+    format!(
+        "its frames for this node come only by way of the node {forwarder}, to which it floods what it has no record for"
+    )
+}
+
+impl Evidence<'_> {
+    /// The node of the cluster by way of which this BIG-IP's frames arrive, if none come directly: BIG-IP has no FDB record for this node, so
+    /// it floods the frames to other nodes, and one that does not have the pod forwards them over its overlay.
+    pub(super) fn forwarder(&self, now: Instant) -> Option<Ipv4Addr> {
+        let forwarded = self.probes?.forwarded.filter(|forwarded| now.duration_since(forwarded.last_seen) < RECENT)?;
+        self.comes_alone(forwarded, now).then_some(forwarded.source)
+    }
+
+    /// For a while before this frame, none came from the endpoint.
+    fn comes_alone(&self, frame: UnexpectedSource, now: Instant) -> bool {
+        let is_right = |flow: &&Flow| flow.belongs_to(self.tunnel);
+        let right = self.recent_flows(now).filter(is_right).map(|flow| flow.last_seen).max();
+        right.is_none_or(|right| frame.last_seen.saturating_duration_since(right) >= SOLE_SOURCE_AFTER)
+    }
 }
 
 pub(super) fn self_ip_unknown(evidence: &Evidence<'_>, now: Instant) -> Option<String> {

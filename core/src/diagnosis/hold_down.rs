@@ -161,8 +161,8 @@ impl HoldDown {
             (_, None) if was_fault => away >= UNDECIDED,
             (_, None) => away >= UNCOUNTED,
             (_, Some(cause)) if evidence.is_too_early_for(cause, now, at) => false,
-            // Random loss is no outage, and no other fault, however long it lasts.
-            (_, Some(cause)) if !cause.silent().is_empty() => {
+            // Random loss is no outage, and no other fault, however long it lasts. Frames that another node forwards need no such proof.
+            (_, Some(cause)) if !cause.silent().is_empty() && evidence.forwarder(now).is_none() => {
                 let (losses, time) = match held.cause {
                     Some(Cause::PacketLoss) => (OTHER_LOSSES, UNCOUNTED),
                     _ if was_fault => (OTHER_LOSSES, ONSET),

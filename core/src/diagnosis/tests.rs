@@ -30,7 +30,7 @@ use crate::{
         version::CiliumVersion,
     },
     tunnel::{
-        flow::{Flow, Kinds, UnexpectedSource},
+        flow::{Flow, Kinds, Sender, UnexpectedSource},
         frames::{Arp, TunnelArpReply, VTEP_VNI},
         owners::Owner,
         self_ip::Known,
@@ -183,9 +183,10 @@ impl Case {
     }
 
     /// Frames from inside the VTEP's CIDR come from this outer source.
-    fn stray(&mut self, source: Ipv4Addr, is_endpoint: bool) {
+    fn stray(&mut self, source: Ipv4Addr, sender: Sender) {
         let (inner_source, inner_mac, last_seen) = ([10, 1, 6, 34].into(), self.vtep.mac, Instant::now());
-        self.probes.unexpected = Some(UnexpectedSource { source, is_endpoint, inner_source, inner_mac, last_seen });
+        let frame = UnexpectedSource { source, sender, inner_source, inner_mac, last_seen };
+        *if sender == Sender::Node { &mut self.probes.forwarded } else { &mut self.probes.unexpected } = Some(frame);
     }
 
     /// The tap sees these frames beside the earlier ones.

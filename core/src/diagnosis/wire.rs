@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Evidence, age::has_had_time, peer::Setting};
+use super::{Evidence, age::has_had_time, bigip, peer::Setting};
 use crate::tunnel::{
     frames::VTEP_VNI,
     vtep_probes::{ProbeState, VtepProbes},
@@ -68,6 +68,13 @@ pub(super) fn tunnel_silent(evidence: &Evidence<'_>, now: Instant) -> Option<Str
         None => format!("has key {VTEP_VNI} and local-address {endpoint}, and its FDB record for {node}"),
         Some(_) => format!("has VNI {VTEP_VNI} and sends from {endpoint}, and that it sends frames to {node}"),
     };
+    if let Some(forwarder) = evidence.forwarder(now) {
+        let remedy = match evidence.name {
+            None => format!("add the FDB record for {node} on it"),
+            Some(_) => format!("let it send what is for the pods of {node} to it"),
+        };
+        return Some(format!("{peer} {what}: {remedy}; {}{error}", bigip::forwarded_by(forwarder)));
+    }
     let address = if evidence.name.is_none() { "self IP" } else { "tunnel address" };
     Some(format!(
         "{peer} {what}: check that UDP port {port} is not filtered, that its tunnel {tunnel}; or no device has the {address} \

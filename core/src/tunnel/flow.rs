@@ -66,13 +66,23 @@ pub struct Kinds {
     pub other: u64,
 }
 
+/// Whose address an unexpected outer source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// The endpoint of another VTEP.
+    Endpoint,
+    /// A node of the cluster: it forwards frames that a BIG-IP flooded to it.
+    Node,
+    /// Neither is known.
+    Unknown,
+}
+
 /// VTEP traffic with an inner source in a VTEP CIDR, from an outer source that is not the endpoint of that VTEP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnexpectedSource {
     /// Outer source.
     pub source: Ipv4Addr,
-    /// It is the endpoint of another VTEP, so it is a BIG-IP and no node.
-    pub is_endpoint: bool,
+    pub sender: Sender,
     /// Inner source, in a VTEP CIDR.
     pub inner_source: Ipv4Addr,
     pub inner_mac: Mac,

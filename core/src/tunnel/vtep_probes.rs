@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     delivery::Delivery,
-    flow::{EndpointCounts, Flow, UnexpectedSource},
+    flow::{EndpointCounts, Flow, Sender, UnexpectedSource},
     frames::{Arp, TunnelArpReply, VTEP_VNI},
     owners::{Owner, Owners},
     passive::Passive,
@@ -140,6 +140,8 @@ pub struct VtepProbes {
     pub is_neighbour: bool,
     /// The last frames with an inner source in this VTEP's CIDR but an outer source that is another address.
     pub unexpected: Option<UnexpectedSource>,
+    /// The last such frames that another node of the cluster forwarded.
+    pub forwarded: Option<UnexpectedSource>,
     /// When Cilium last answered an ARP request from this VTEP, and with which MAC.
     pub answered: Option<(Instant, Mac)>,
     /// When to probe next.
@@ -181,6 +183,7 @@ impl VtepProbes {
             endpoint_owners: Owners::default(),
             is_neighbour: false,
             unexpected: None,
+            forwarded: None,
             answered: None,
             due: now,
         }
@@ -367,13 +370,19 @@ impl VtepProbes {
         };
         let mine = unexpected_sources.iter().filter(|unexpected| self.vtep.cidr.contains(&unexpected.inner_source));
         let mine = mine.filter(|unexpected| !hands_over(unexpected));
-        for &UnexpectedSource { source, inner_source, inner_mac: mac, last_seen, .. } in mine.clone() {
-            if self.target.is_some_and(|target| target.address == inner_source) {
+        for &UnexpectedSource { source, sender, inner_source, inner_mac: mac, last_seen } in mine.clone() {
+            // A node that forwards a frame may put a MAC of its own into it.
+            if sender != Sender::Node && self.target.is_some_and(|target| target.address == inner_source) {
                 self.self_ip_owners.on_claim(Owner { mac, source }, last_seen);
             }
         }
+        let newest = |by_node: bool| {
+            let are = mine.clone().filter(|unexpected| (unexpected.sender == Sender::Node) == by_node);
+            are.max_by_key(|unexpected| unexpected.last_seen).copied()
+        };
         // The tap keeps the last frame of each source, and that may belong to another VTEP: then the one before it stays.
-        self.unexpected = mine.max_by_key(|unexpected| unexpected.last_seen).copied().or(self.unexpected);
+        self.unexpected = newest(false).or(self.unexpected);
+        self.forwarded = newest(true).or(self.forwarded);
     }
 
     /// Processes Cilium's answer to an ARP request that came through the tunnel.

@@ -119,6 +119,7 @@ impl Args {
                 thresholds,
             },
             passive_first: self.passive_first,
+            bpffs: self.source.node.bpffs.clone(),
             targets: self.probe_target.iter().copied().collect::<BTreeMap<_, _>>(),
         }
     }

@@ -1,5 +1,7 @@
 //! The options of a lab.
 
+use std::net::Ipv4Addr;
+
 use anyhow::Result;
 
 use crate::{
@@ -9,6 +11,8 @@ use crate::{
     topology::{Topology, Tunnel, Vtep},
     vtep_map::VtepModel,
 };
+
+const OTHER_NODE_IP: Ipv4Addr = Ipv4Addr::new(10, 169, 72, 233);
 
 /// A lab that has not started yet. See [`Lab::builder`].
 #[derive(Debug)]
@@ -101,6 +105,12 @@ impl Builder {
     /// Whether the node has a second interface, `eth1`, with a host at its other end: [`Lab::second`]. Off by default.
     pub fn second(mut self, exists: bool) -> Self {
         self.second = exists;
+        self
+    }
+
+    /// Whether the cluster has another node, which forwards frames for this one over its overlay: [`Lab::other_node`]. Off by default.
+    pub fn other_node(mut self, exists: bool) -> Self {
+        self.topology.other_node_ip = exists.then_some(OTHER_NODE_IP);
         self
     }
 

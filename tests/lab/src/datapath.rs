@@ -41,6 +41,7 @@ pub(crate) const METRICS_MAP: &str = "cilium_metrics";
 /// Identities that Cilium reserves, and one of a pod, from a captured ipcache.
 const IDENTITY_HOST: u32 = 1;
 const IDENTITY_WORLD: u32 = 2;
+const IDENTITY_REMOTE_NODE: u32 = 6;
 const IDENTITY_POD: u32 = 14_142;
 const POD_ENDPOINT_ID: u16 = 1;
 
@@ -263,12 +264,14 @@ fn fill_vteps(ebpf: &mut Ebpf, model: VtepModel, vteps: &[Vtep]) -> Result<()> {
 fn fill_ipcache(ebpf: &mut Ebpf, topology: &Topology) -> Result<()> {
     let map = ebpf.map_mut(IPCACHE_MAP).context("the object has no ipcache")?;
     let mut map: LpmTrie<_, IpcacheKey, IpcacheValue> = map.try_into()?;
-    for (ip, prefix_len, identity) in [
+    let other_node = topology.other_node_ip.map(|ip| (ip, 32, IDENTITY_REMOTE_NODE));
+    let entries = [
         (topology.pod_ip, 32, IDENTITY_POD),
         (topology.router_ip, 32, IDENTITY_HOST),
         (topology.node_ip, 32, IDENTITY_HOST),
         (Ipv4Addr::UNSPECIFIED, 0, IDENTITY_WORLD),
-    ] {
+    ];
+    for (ip, prefix_len, identity) in entries.into_iter().chain(other_node) {
         let mut value = [0; 24];
         value[..4].copy_from_slice(&identity.to_ne_bytes());
         let key = Key::new(IPCACHE_STATIC_PREFIX + prefix_len, ipcache_key(ip.octets()));

@@ -13,6 +13,8 @@
 //!     └──── eth1 ── eth0  second host, on a network of the node's own
 //! ```
 //!
+//! And the cluster may have another node, with a tunnel to the same BIG-IPs.
+//!
 //! The kernel, the maps, the tunnels and the packets are real. A small eBPF datapath (`ebpf/`) with the same pins, layouts and answers
 //! replaces Cilium's programs, and [`Cilium`] replaces its agent.
 //!
@@ -86,6 +88,8 @@ pub struct Lab {
     pub api_host: Option<Host>,
     /// The host at the other end of the node's `eth1`. Only with [`Builder::second`].
     pub second: Option<Host>,
+    /// Another node of the cluster. Only with [`Builder::other_node`].
+    pub other_node: Option<Host>,
     pub config: Config,
     pub topology: Topology,
     _user_devices: Vec<UserDevice>,
@@ -116,6 +120,8 @@ impl Lab {
         let Network { underlay, node, pod, bigips, user_devices } = Network::new(&topology)?;
         let api_host = api_host.then(|| network::api_host(&underlay, &topology)).transpose()?;
         let second = second.then(|| network::second(&node, &topology)).transpose()?;
+        let other_node =
+            topology.other_node_ip.map(|ip| network::other_node(&underlay, &node, ip, &topology)).transpose()?;
         running.vteps = vteps.unwrap_or_else(|| topology.vteps());
         running.tunnel = topology.tunnel;
         running.tunnel_port = topology.tunnel_port;
@@ -142,6 +148,7 @@ impl Lab {
             underlay,
             api_host,
             second,
+            other_node,
             config,
             topology,
             _user_devices: user_devices,

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ipnet::Ipv4Net;
 use vtep_lab_ebpf::VTEP_VNI;
 
@@ -118,6 +118,35 @@ pub(crate) fn second(node: &Host, topology: &Topology) -> Result<Host> {
         "address add {second} dev eth0
          link set eth0 up"
     ))?;
+    Ok(host)
+}
+
+/// Another node of the cluster. Its overlay takes frames for any node, because all nodes' tunnels have one MAC here, and forwards those for
+/// the first node with VNI 2, as Cilium's programs forward what comes from outside the cluster.
+pub(crate) fn other_node(underlay: &Host, node: &Host, ip: Ipv4Addr, topology: &Topology) -> Result<Host> {
+    let &Topology { node_ip, router_ip, pod_cidr, tunnel_port: port, .. } = topology;
+    ensure!(topology.tunnel == Tunnel::Vxlan, "the other node has only a VXLAN tunnel");
+    let host = Host::new("node2")?;
+    connect(underlay, &host, "node2")?;
+    let device = on_underlay(&host, "eth0", topology.vlan)?;
+    let overlay = topology.tunnel.device();
+    let mac = node.link(overlay)?.mac;
+    // The packets leave by the device that they come by. The far end needs no advice about that.
+    for (setting, value) in
+        [("ip_forward", "1"), ("conf/all/send_redirects", "0"), ("conf/default/send_redirects", "0")]
+    {
+        host.sysctl(&format!("ipv4/{setting}"), value)?;
+    }
+    host.ip(&format!(
+        "address add {ip}/{} dev {device}
+         link add {overlay} address {mac} mtu 1500 type vxlan id {VTEP_VNI} local {ip} dstport {port} nolearning
+         link set {overlay} up
+         route add {router_ip} dev {overlay}
+         neigh add {router_ip} lladdr {mac} dev {overlay} nud permanent
+         route add {pod_cidr} via {router_ip} dev {overlay} onlink",
+        topology.underlay.prefix_len()
+    ))?;
+    host.bridge(&format!("fdb append 00:00:00:00:00:00 dev {overlay} dst {node_ip}"))?;
     Ok(host)
 }
 

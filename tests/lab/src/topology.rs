@@ -17,6 +17,8 @@ pub struct Topology {
     pub node_ip: Ipv4Addr,
     /// Cilium's own address on the node, on `cilium_host`.
     pub router_ip: Ipv4Addr,
+    /// Another node of the cluster. See [`Builder::other_node`](crate::Builder::other_node).
+    pub other_node_ip: Option<Ipv4Addr>,
     pub pod_cidr: Ipv4Net,
     pub pod_ip: Ipv4Addr,
     /// The network that BIG-IP routes into its tunnel: the pods of all nodes.
@@ -75,6 +77,7 @@ impl Default for Topology {
             vlan: None,
             node_ip: Ipv4Addr::new(10, 169, 72, 239),
             router_ip: Ipv4Addr::new(10, 0, 0, 126),
+            other_node_ip: None,
             pod_cidr: net([10, 0, 0, 0], 24),
             pod_ip: Ipv4Addr::new(10, 0, 0, 130),
             cluster_cidr: net([10, 0, 0, 0], 16),

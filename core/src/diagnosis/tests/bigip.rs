@@ -56,7 +56,7 @@ pub(super) const FAULTS: &[Row] = &[
     (
         "another local address",
         |case| {
-            case.stray([10, 169, 72, 99].into(), false);
+            case.stray([10, 169, 72, 99].into(), Sender::Unknown);
             case.lose(&[InArp, Icmp], 3);
         },
         Some(Cause::WrongSource),
@@ -66,7 +66,7 @@ pub(super) const FAULTS: &[Row] = &[
     (
         "what another node forwards",
         |case| {
-            case.stray([10, 169, 72, 240].into(), false);
+            case.stray([10, 169, 72, 240].into(), Sender::Unknown);
             case.see(8472, VTEP_VNI);
         },
         None,
@@ -76,7 +76,7 @@ pub(super) const FAULTS: &[Row] = &[
     (
         "a self IP that moved to another VTEP's endpoint",
         |case| {
-            case.stray([10, 169, 72, 36].into(), true);
+            case.stray([10, 169, 72, 36].into(), Sender::Endpoint);
             case.lose(&[InArp, Icmp], 3);
         },
         Some(Cause::WrongSource),
@@ -87,7 +87,7 @@ pub(super) const FAULTS: &[Row] = &[
         "the same, and its own endpoint still sends something else",
         |case| {
             case.see(8472, VTEP_VNI);
-            case.stray([10, 169, 72, 36].into(), true);
+            case.stray([10, 169, 72, 36].into(), Sender::Endpoint);
             case.lose(&[InArp, Icmp], 3);
         },
         Some(Cause::WrongSource),
@@ -98,12 +98,43 @@ pub(super) const FAULTS: &[Row] = &[
         "what another node forwards, while its own endpoint sends something else",
         |case| {
             case.see(8472, VTEP_VNI);
-            case.stray([10, 169, 72, 240].into(), false);
+            case.stray([10, 169, 72, 240].into(), Sender::Unknown);
             case.lose(&[InArp, Icmp], 3);
         },
         Some(Cause::TunnelSilent),
         Verdict::Unreachable,
         "FDB record",
+    ),
+    (
+        "no FDB record for this node, and another node forwards what is flooded",
+        |case| {
+            case.stray([10, 169, 72, 233].into(), Sender::Node);
+            case.lose(&[InArp], 3);
+        },
+        Some(Cause::NoReturnPath),
+        Verdict::Degraded,
+        "add the FDB record for this node (10.169.72.239) on BIG-IP 10.169.72.34: its frames for this node come only by way of the node \
+         10.169.72.233",
+    ),
+    (
+        "the same, and nothing is answered",
+        |case| {
+            case.stray([10, 169, 72, 233].into(), Sender::Node);
+            case.lose(&[InArp, Icmp], 3);
+        },
+        Some(Cause::TunnelSilent),
+        Verdict::Unreachable,
+        "add the FDB record for this node (10.169.72.239) on it; its frames for this node come only by way of the node 10.169.72.233",
+    ),
+    (
+        "what a node forwards, while BIG-IP's own frames arrive",
+        |case| {
+            case.stray([10, 169, 72, 233].into(), Sender::Node);
+            case.see(8472, VTEP_VNI);
+        },
+        None,
+        Verdict::Healthy,
+        "",
     ),
     (
         "two units with one self IP",

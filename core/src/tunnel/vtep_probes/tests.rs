@@ -1,5 +1,5 @@
 use super::*;
-use crate::tunnel::flow::Kinds;
+use crate::tunnel::flow::{Kinds, Sender};
 
 const TIMING: ProbeTiming = ProbeTiming {
     interval: Duration::from_secs(1),
@@ -181,7 +181,7 @@ fn a_failover_is_no_unexpected_source() {
     let (before, here, stranger) = ([10, 169, 72, 33], [10, 169, 72, 34], [10, 169, 72, 99]);
     let frame = |source: [u8; 4], seconds| UnexpectedSource {
         source: source.into(),
-        is_endpoint: false,
+        sender: Sender::Unknown,
         inner_source: [10, 1, 6, 34].into(),
         inner_mac: vtep().mac,
         last_seen: now + Duration::from_secs(seconds),
@@ -197,4 +197,15 @@ fn a_failover_is_no_unexpected_source() {
         probes.on_unexpected_sources(&[frame]);
         assert_eq!(probes.unexpected.is_some(), counts, "{what}");
     }
+    let mut probes = VtepProbes::new(vtep(), None, TIMING, now);
+    let node = UnexpectedSource { sender: Sender::Node, ..frame([10, 169, 72, 233], 2) };
+    probes.on_unexpected_sources(&[frame(stranger, 1), node, frame(stranger, 0)]);
+    assert_eq!((probes.unexpected, probes.forwarded), (Some(frame(stranger, 1)), Some(node)), "a node is no BIG-IP");
+    let self_ip = Some([10, 1, 6, 34].into());
+    let mut probes = VtepProbes::new(vtep(), self_ip, TIMING, now);
+    for second in 0..12 {
+        let (sender, mac) = if second % 2 == 0 { (Sender::Node, [2; 6].into()) } else { (Sender::Unknown, vtep().mac) };
+        probes.on_unexpected_sources(&[UnexpectedSource { sender, inner_mac: mac, ..frame(stranger, second) }]);
+    }
+    assert!(probes.self_ip_owners.is_one(), "the MAC in a forwarded frame may be the node's");
 }
