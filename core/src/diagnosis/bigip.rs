@@ -66,7 +66,8 @@ pub(super) fn wrong_source(evidence: &Evidence<'_>, now: Instant) -> Option<Stri
     // An endpoint is no node. If it sends from the self IP, which does not answer at its own endpoint, the self IP has moved.
     let is_self_ip = probes.target.is_some_and(|target| target.address == unexpected.inner_source);
     let is_endpoint = unexpected.sender == Sender::Endpoint;
-    let moved = is_endpoint && is_self_ip && evidence.is_tunnel_unanswered();
+    let is_since = probes.unanswered_since().is_some_and(|since| unexpected.last_seen > since);
+    let moved = is_endpoint && is_self_ip && is_since && evidence.is_tunnel_unanswered();
     (alone || moved).then(|| {
         let (endpoint, place) = (evidence.vtep.endpoint, evidence.place(Setting::Endpoint));
         let UnexpectedSource { source, inner_source, .. } = unexpected;

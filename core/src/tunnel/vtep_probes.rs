@@ -323,11 +323,17 @@ impl VtepProbes {
     /// BIG-IP sent by itself.
     #[must_use]
     pub fn seen_since_unanswered(&self, tunnel: Tunnel) -> Option<Instant> {
-        let through = self.arp.unanswered_since().max(self.icmp.unanswered_since());
-        let since = through.or_else(|| self.underlay.unanswered_since())?;
-        let since = self.last_answer.map_or(since, |answer| since.max(answer));
+        let since = self.unanswered_since()?;
         let newest = self.flows_of(tunnel).map(|flow| flow.last_seen).max();
         newest.filter(|newest| *newest > since)
+    }
+
+    /// Since when probes go unanswered: through the tunnel, or else beside it.
+    #[must_use]
+    pub fn unanswered_since(&self) -> Option<Instant> {
+        let through = self.arp.unanswered_since().max(self.icmp.unanswered_since());
+        let since = through.or_else(|| self.underlay.unanswered_since())?;
+        Some(self.last_answer.map_or(since, |answer| since.max(answer)))
     }
 
     /// The streams of this endpoint that belong to this tunnel.

@@ -87,12 +87,23 @@ pub(super) const FAULTS: &[Row] = &[
         "the same, and its own endpoint still sends something else",
         |case| {
             case.see(8472, VTEP_VNI);
-            case.stray([10, 169, 72, 36].into(), Sender::Endpoint);
             case.lose(&[InArp, Icmp], 3);
+            case.stray([10, 169, 72, 36].into(), Sender::Endpoint);
         },
         Some(Cause::WrongSource),
         Verdict::Misconfigured,
         "move 10.1.6.34 back to",
+    ),
+    (
+        "a self IP that another VTEP's endpoint had before the silence",
+        |case| {
+            case.see(8472, VTEP_VNI);
+            case.stray([10, 169, 72, 36].into(), Sender::Endpoint);
+            case.lose_at(&[InArp, Icmp], 3, Instant::now() + Duration::from_millis(1));
+        },
+        Some(Cause::TunnelSilent),
+        Verdict::Unreachable,
+        "no device has the self IP now",
     ),
     (
         "what another node forwards, while its own endpoint sends something else",
