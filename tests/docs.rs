@@ -379,8 +379,8 @@ mod causes {
 
     fn row(cause: &Cause) -> String {
         let (verdict, hop) = (cause.verdict(), cause.hop().id());
-        let alert = cause.alert().unwrap_or_default();
-        format!("| [`{cause}`](#{cause}) | `{verdict}` | `{hop}` | `{alert}` |")
+        let alert = cause.alert().map_or_else(|| "none".to_owned(), |alert| format!("`{alert}`"));
+        format!("| [`{cause}`](#{cause}) | `{verdict}` | `{hop}` | {alert} |")
     }
 
     #[test]

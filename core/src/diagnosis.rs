@@ -120,9 +120,10 @@ pub fn diagnose(evidence: &Evidence<'_>, now: Instant, at: Timestamp) -> Diagnos
     let mut held: Vec<_> = Cause::ALL.iter().filter_map(hint_of).collect();
     held.sort_by_key(|(cause, _)| (evidence.is_corrected(*cause), evidence.is_outranked(*cause, now)));
     let old: Vec<_> = held.iter().filter_map(|(cause, _)| evidence.observation(*cause, now)).collect();
+    let (remarks, held): (Vec<_>, Vec<_>) = held.into_iter().partition(|(cause, _)| cause.is_remark());
     let mut held = held.into_iter();
     let first = held.next();
-    let also = held.map(|(cause, _)| cause).collect();
+    let also = held.chain(remarks).map(|(cause, _)| cause).collect();
     let verdict =
         first.as_ref().map_or_else(|| evidence.verdict_without_cause(now), |(cause, _)| evidence.verdict(*cause));
     let (cause, hint) = first.unzip();

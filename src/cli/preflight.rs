@@ -41,7 +41,7 @@ struct Report {
 /// The kernel does not answer.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let netlink = netlink::connect().context("failed to open a netlink socket")?;
-    let version = args.node.version().read().await;
+    let version = args.node.cilium_agent().read().await.version;
     let mut checks = args.node.fitness()?.checks(version).to_vec();
     checks.push(Check::new("bpffs", maps::check_bpffs(&args.node.bpffs).map_err(|error| chain(&error).to_string())));
     checks.push(Check::new("cilium-version", judge_version(version)));

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use vtep_core::{
     config::view::View,
     datapath::report::DatapathReport,
-    node::{capabilities, facts::Facts, fitness::Fitness},
+    node::{capabilities, cilium_agent::CiliumAgent, facts::Facts, fitness::Fitness},
     tunnel::report::ProbeReport,
 };
 
@@ -156,15 +156,15 @@ fn start_config(args: &Args, source: source::Config, liveness: &mut Liveness) ->
     Ok(config_rx)
 }
 
-/// Cilium's version, and the facts of this node.
+/// Cilium's agent, and the facts of this node.
 fn start_facts(args: &Args, config: Config, liveness: &mut Liveness) -> anyhow::Result<NodeFacts> {
     let changes = netlink::watch_changes().context("failed to watch this node's devices")?;
     let node = &args.source.node;
-    let (version, version_rx) = watch::channel(None);
-    tokio::spawn(node.version().follow(version));
+    let (agent, agent_rx) = watch::channel(CiliumAgent::default());
+    tokio::spawn(node.cilium_agent().follow(agent));
     let (facts, facts_rx) = watch::channel(None);
     let (cilium_run, heartbeat) = (node.cilium_run.clone(), liveness.register("node"));
-    tokio::spawn(facts::follow(netlink_socket()?, cilium_run, version_rx, config, changes, facts, heartbeat));
+    tokio::spawn(facts::follow(netlink_socket()?, cilium_run, agent_rx, config, changes, facts, heartbeat));
     Ok(facts_rx)
 }
 

@@ -67,8 +67,8 @@ impl Snapshot {
         if !is_there(&view) {
             say(&format!("{}; using the last known configuration", errors(&view).join("; ")))?;
         }
-        let version = source.node.version().read().await;
-        let facts = facts::read(&netlink, &view, &source.node.cilium_run, version).await;
+        let agent = source.node.cilium_agent().read().await;
+        let facts = facts::read(&netlink, &view, &source.node.cilium_run, agent).await;
         Ok(Some(Self { view, facts: facts.context("failed to read this node")?, netlink }))
     }
 }

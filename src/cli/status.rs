@@ -184,7 +184,11 @@ fn header(out: &mut String, status: &Status) -> fmt::Result {
         (None, _) | (_, None) => "unknown tunnel".into(),
     };
     let cilium_version = cilium.version.map(|version| format!("{version}, ")).unwrap_or_default();
-    let running = if cilium.running { "" } else { " (not running)" };
+    let running = match cilium.agent_stopped_at {
+        Some(at) => format!(" (its agent does not run since {at:.0})"),
+        None if cilium.running => String::new(),
+        None => " (not running)".into(),
+    };
     let mode = match mode {
         vtep_core::datapath::report::Mode::Observe => "observe",
         vtep_core::datapath::report::Mode::Enforce => "enforce",

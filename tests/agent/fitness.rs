@@ -7,7 +7,7 @@ use serde_json::Value;
 use vtep_core::diagnosis::Cause;
 use vtep_lab::{CILIUM_RUN, Config, Lab};
 
-use crate::support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, all_healthy};
+use crate::support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, all_healthy, run};
 
 /// Runs `preflight` behind a program that removes something from it.
 fn preflight(lab: &Lab, wrapper: &[&str], args: &[&str]) -> Result<(Option<i32>, String)> {
@@ -137,6 +137,44 @@ fn a_broken_release_of_cilium_is_named() -> Result<()> {
     lab.cilium.version = Some("1.18.8".into());
     lab.cilium.start()?;
     agent.wait_for("both VTEPs are healthy", NOTICED_WITHIN, all_healthy)?;
+    Ok(())
+}
+
+/// Cilium's maps and programs work on without its agent, and so does this one. A person has to know it all the same.
+#[test]
+fn a_killed_agent_of_cilium_is_a_remark() -> Result<()> {
+    let mut lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    agent.wait_for("Cilium's version", HEALTHY_WITHIN, |status| status.cilium.version.is_some())?;
+    lab.cilium.kill_agent();
+    let remark = [Cause::CiliumAgentNotRunning];
+    let status = agent.wait_for("it is a remark on both VTEPs", NOTICED_WITHIN, |status| {
+        status.vteps.iter().all(|vtep| vtep.also == remark)
+    })?;
+    ensure!(all_healthy(&status) && status.cilium.devices && !status.cilium.running, "{status:?}");
+    let at = status.cilium.agent_stopped_at.context("the time")?;
+    let (_, metrics) = agent.get("/metrics")?.context("an answer")?;
+    for line in ["vtep_agent_cilium_running 0", "vtep_agent_cilium_devices 1"] {
+        ensure!(metrics.lines().any(|of| of == line), "{line} is not in {metrics}");
+    }
+    let remarked = metrics.lines().filter(|line| line.contains(remark[0].id()) && line.ends_with(" 1")).count();
+    ensure!(remarked == 2, "{remarked} series say it");
+    let table = run(&lab, &["status"])?;
+    let (table, told) = (String::from_utf8(table.stdout)?, format!("(its agent does not run since {at:.0})"));
+    ensure!(table.contains(&told), "{table}");
+    // What is lost now, nobody but this agent puts back.
+    let vtep = lab.topology.vteps()[0];
+    lab.cilium.delete_entry(vtep.cidr)?;
+    agent.wait_for("the entry is repaired", NOTICED_WITHIN, |status| status.datapath.repairs_total == 1)?;
+
+    lab.cilium.start()?;
+    let status = agent.wait_for("it runs again", NOTICED_WITHIN, |status| {
+        all_healthy(status) && status.cilium.running && status.vteps.iter().all(|vtep| vtep.also.is_empty())
+    })?;
+    ensure!(status.cilium.agent_stopped_at.is_none(), "{:?}", status.cilium);
+    for line in ["Cilium's agent does not run on this node", "Cilium's agent runs again"] {
+        ensure!(agent.lines(line).len() == 1, "{:?}", agent.log());
+    }
     Ok(())
 }
 

@@ -239,7 +239,7 @@ fn every_cause_has_its_place() -> Result<()> {
     let agent = Agent::healthy(&lab)?;
     let mut browser = Browser::start(&lab)?;
     let real = status(&agent)?;
-    for &cause in Cause::ALL {
+    for &cause in Cause::ALL.iter().filter(|cause| !cause.is_remark()) {
         let mut status = real.clone();
         let vtep = &mut status.vteps[0];
         (vtep.cause, vtep.verdict) = (Some(cause), cause.verdict());

@@ -173,6 +173,7 @@ registry! {
     PathMtu "path-mtu" = Entry::new(Degraded, Underlay, wire::path_mtu).probed(&[]);
     PacketLoss "packet-loss" = Entry::new(Degraded, SelfIp, wire::packet_loss).probed(&[]).based_on(wire::last_loss);
     SelfIpUnknown "self-ip-unknown" = Entry::new(Unknown, SelfIp, bigip::self_ip_unknown).probed(&[]);
+    CiliumAgentNotRunning "cilium-agent-not-running" = Entry::new(Verdict::Healthy, Device, node::cilium_agent_not_running);
 }
 
 impl Cause {
@@ -186,6 +187,12 @@ impl Cause {
     #[must_use]
     pub const fn hop(self) -> Hop {
         self.entry().hop
+    }
+
+    /// Whether it changes no verdict: packets pass in spite of it.
+    #[must_use]
+    pub const fn is_remark(self) -> bool {
+        matches!(self.entry().verdict, Verdict::Healthy)
     }
 
     /// Whether the answers of probes show it, and its end.

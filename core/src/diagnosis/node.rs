@@ -39,6 +39,15 @@ pub(super) fn cilium_not_running(evidence: &Evidence<'_>, _now: Instant) -> Opti
     (!absent.is_empty()).then(|| format!("look at Cilium's pod on this node: {} is not there", absent.join(" and ")))
 }
 
+/// A remark: the programs work on.
+pub(super) fn cilium_agent_not_running(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
+    let since = evidence.facts.agent.stopped_at()?;
+    Some(format!(
+        "look at Cilium's pod on this node: its agent does not run since {since:.0}; its programs and maps work on, and nothing is \
+         reconciled"
+    ))
+}
+
 pub(super) fn cilium_device_down(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
     let cilium = &evidence.facts.cilium;
     let down = [&cilium.tunnel, &cilium.host].into_iter().flatten().find(|device| !device.up)?;

@@ -23,6 +23,7 @@ use crate::{
         report::{Failure, Pass, Reason},
     },
     node::{
+        cilium_agent::AgentState,
         devices::{CiliumDevices, Device, Underlay},
         drift::differences,
         running::{Running, RunningConfig, RunningVtep},
@@ -104,6 +105,7 @@ impl Case {
                 running: Running::Absent,
                 running_problem: None,
                 version: None,
+                agent: AgentState::default(),
             },
             datapath: DatapathReport { model: Layout::VtepHash, last_pass: Some(pass), ..DatapathReport::default() },
             probes: VtepProbes::new(vtep, None, TIMING, Instant::now()),
@@ -291,6 +293,21 @@ fn assert_named(table: &[Row]) {
     }
 }
 
+/// Packets pass while Cilium's agent does not run: it is never the cause.
+#[test]
+fn a_remark_changes_no_verdict() {
+    let since = "2026-11-26T10:20:30Z".parse().expect("a time");
+    let mut case = Case::healthy();
+    case.facts.agent = AgentState::NotRunning { since };
+    let diagnosis = case.diagnose();
+    assert_eq!((diagnosis.verdict, diagnosis.cause), (Verdict::Healthy, None), "{diagnosis:?}");
+    assert_eq!(diagnosis.also, [Cause::CiliumAgentNotRunning]);
+    case.lose(&[InArp, Icmp], 3);
+    let diagnosis = case.diagnose();
+    assert_eq!(diagnosis.cause, Some(Cause::TunnelSilent), "{diagnosis:?}");
+    assert_eq!(diagnosis.also, [Cause::CiliumAgentNotRunning]);
+}
+
 /// These concern the whole node, and their hints are the same for every VTEP.
 const OF_THE_NODE: [Cause; 4] =
     [Cause::NodeKernelUnsupported, Cause::CiliumNotRunning, Cause::CiliumDeviceDown, Cause::CiliumVtepDisabled];
@@ -316,7 +333,7 @@ fn a_vtep_with_a_name_is_called_by_it() {
         }
         seen.push(cause);
     }
-    assert!(Cause::ALL.iter().all(|cause| seen.contains(cause)), "{seen:?}");
+    assert!(Cause::ALL.iter().all(|cause| seen.contains(cause) || cause.is_remark()), "{seen:?}");
 }
 
 #[test]

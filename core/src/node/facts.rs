@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    cilium_agent::AgentState,
     devices::{CiliumDevices, TUNNEL_OVERHEAD, Underlay},
     drift::{Difference, differences},
     running::Running,
@@ -33,6 +34,8 @@ pub struct Facts {
     pub running_problem: Option<String>,
     /// Cilium's version, if it is known.
     pub version: Option<CiliumVersion>,
+    /// Whether Cilium's agent runs.
+    pub agent: AgentState,
 }
 
 impl Facts {

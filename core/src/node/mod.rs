@@ -2,6 +2,7 @@
 //! them; this module only interprets them.
 
 pub mod capabilities;
+pub mod cilium_agent;
 pub mod devices;
 pub mod drift;
 pub mod facts;

@@ -127,9 +127,13 @@ fn cilium(
     let differences = known.map(|((facts, spec), traces)| facts.differences(spec, &traces)).unwrap_or_default();
     let reasons: Vec<_> = differences.iter().map(ToString::to_string).collect();
     let devices = facts.map(|facts| &facts.cilium);
+    let has_devices = devices.is_some_and(|devices| devices.tunnel.is_some() && devices.host.is_some());
+    let agent_stopped_at = facts.and_then(|facts| facts.agent.stopped_at());
     Cilium {
         version: facts.and_then(|facts| facts.version),
-        running: devices.is_some_and(|devices| devices.tunnel.is_some() && devices.host.is_some()),
+        running: has_devices && agent_stopped_at.is_none(),
+        devices: has_devices,
+        agent_stopped_at,
         tunnel_protocol: tunnel.map(|tunnel| tunnel.protocol.to_string()),
         tunnel_port: tunnel.map(|tunnel| tunnel.port),
         vtep_mask: running.and_then(|running| running.vtep_mask),

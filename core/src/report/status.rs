@@ -94,8 +94,14 @@ pub struct Cilium {
     /// `null` while it is unknown.
     #[serde(default)]
     pub version: Option<CiliumVersion>,
-    /// Cilium's devices exist.
+    /// Cilium's devices exist, and its agent is not known to be stopped.
     pub running: bool,
+    /// Cilium's devices exist.
+    #[serde(default)]
+    pub devices: bool,
+    /// Since when Cilium's agent does not run, although its programs and maps may work on; `null` if it runs, or nothing shows it.
+    #[serde(default)]
+    pub agent_stopped_at: Option<Timestamp>,
     pub tunnel_protocol: Option<String>,
     pub tunnel_port: Option<u16>,
     /// The mask with which its programs were loaded, if Cilium discloses it.

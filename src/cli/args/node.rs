@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use vtep_core::node::{fitness::Fitness, version::CiliumVersion};
 
-use crate::{kernel::fitness, tasks::node::cilium_version::VersionSource};
+use crate::{kernel::fitness, tasks::node::cilium_agent::AgentSocket};
 
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "node")]
@@ -26,8 +26,8 @@ pub struct Flags {
 
 impl Flags {
     #[must_use]
-    pub fn version(&self) -> VersionSource {
-        VersionSource::new(self.cilium_version, &self.cilium_run)
+    pub fn cilium_agent(&self) -> AgentSocket {
+        AgentSocket::new(self.cilium_version, &self.cilium_run)
     }
 
     /// # Errors

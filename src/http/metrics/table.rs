@@ -103,8 +103,15 @@ pub const METRICS: &[Metric] = &[
         name: "cilium_running",
         kind: Gauge,
         labels: &[],
-        help: "1 when Cilium's devices are there",
+        help: "1 when Cilium's devices are there, and its agent is not known to be stopped",
         samples: |status| single(status.cilium.running),
+    },
+    Metric {
+        name: "cilium_devices",
+        kind: Gauge,
+        labels: &[],
+        help: "1 when Cilium's devices are there",
+        samples: |status| single(status.cilium.devices),
     },
     Metric {
         name: "cilium_restart_required",

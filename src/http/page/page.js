@@ -98,8 +98,8 @@ function hops(status, vtep) {
     { id: "map", name: "VTEP map", state: map, seen: [
       vtep.datapath.state, `to ${vtep.endpoint}`, vtep.mac, vtep.datapath.repairs ? plural(vtep.datapath.repairs, "repair", "repairs") : null,
       vtep.datapath.error, cilium.restart_required ? "Cilium runs with other values" : null, status.kernel.supported ? null : "kernel not supported"] },
-    { id: "device", name: "Tunnel device", state: cilium.running ? "ok" : "failed", seen: [
-      cilium.running ? `cilium_${cilium.tunnel_protocol ?? "vxlan"}` : "not there", "VNI 2",
+    { id: "device", name: "Tunnel device", state: cilium.devices ? "ok" : "failed", seen: [
+      cilium.devices ? `cilium_${cilium.tunnel_protocol ?? "vxlan"}` : "not there", "VNI 2",
       cilium.tunnel_port ? `UDP ${cilium.tunnel_port}` : null, cilium.router ? `from ${cilium.router}` : null] },
     { id: "underlay", name: "Underlay", state: stateOf(probes.underlay), seen: [
       answer("ping", probes.underlay), probes.underlay.recent_lost ? lostOf(probes.underlay) : null,
@@ -301,7 +301,7 @@ function draw(status) {
   renew($("findings"), config.findings.map(drawFinding));
   drawFacts("node", [
     ["kernel", `${kernel.release}${kernel.supported ? "" : " (not supported)"}`], ["", kernel.reasons],
-    ["Cilium", `${cilium.version ?? "version not known"}${cilium.running ? "" : ", not running"}`], ["", cilium.config_error],
+    ["Cilium", `${cilium.version ?? "version not known"}${cilium.running ? "" : cilium.agent_stopped_at ? `, its agent does not run since ${clock(cilium.agent_stopped_at)}` : ", not running"}`], ["", cilium.config_error],
     ["tunnel", cilium.tunnel_protocol ? `${cilium.tunnel_protocol}, UDP ${cilium.tunnel_port}, VNI 2` : null], ["mask", cilium.vtep_mask],
     ["restart", cilium.restart_required ? cilium.reasons.map((reason) => `Cilium needs one for ${reason}`) : "not needed"],
     ["FDB on BIG-IP", bigip.fdb_record ? `${bigip.fdb_record.mac} → ${bigip.fdb_record.endpoint}` : null],

@@ -1,4 +1,4 @@
-//! Reads Cilium's version from Cilium's agent over its Unix socket (`GET /v1/healthz` of its REST API, Cilium 1.12 to 1.20).
+//! Follows Cilium's agent over its Unix socket: whether it runs, and its version (`GET /v1/healthz` of its REST API, Cilium 1.12 to 1.20).
 
 use std::{
     io,
@@ -15,27 +15,33 @@ use hyper::{
     header::{self, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::{net::UnixStream, sync::watch, time};
 use tracing::{debug, info, warn};
-use vtep_core::{node::version::CiliumVersion, types::error_chain::chain};
+use vtep_core::{
+    node::{
+        cilium_agent::{AgentState, Attempt, CiliumAgent},
+        version::CiliumVersion,
+    },
+    types::error_chain::chain,
+};
 
 /// The socket's name in Cilium's run directory.
 const SOCKET: &str = "cilium.sock";
-/// The interval of checks whether the socket is a new one. Only a new socket causes a request.
+/// The interval of attempts to connect. Only a new socket causes a request.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// The timeout of one request.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum length of an answer. A brief one has a few hundred bytes; releases without `brief` list all controllers, some 100 KB.
 const LIMIT: usize = 1 << 20;
 
-/// The source of Cilium's version.
+/// The socket of Cilium's agent.
 #[derive(Clone, Debug)]
-pub enum VersionSource {
-    /// The version in `--cilium-version`.
-    Configured(CiliumVersion),
-    /// The path of Cilium's socket.
-    Queried(PathBuf),
+pub struct AgentSocket {
+    path: PathBuf,
+    /// The version in `--cilium-version`, which nobody asks for then.
+    configured: Option<CiliumVersion>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -71,38 +77,40 @@ struct Component {
 /// Identifies a socket file: (device, inode, time of change). A restarted Cilium creates a new file at the same path.
 type SocketId = (u64, u64, i64, i64);
 
-impl VersionSource {
+impl AgentSocket {
     #[must_use]
     pub fn new(configured: Option<CiliumVersion>, cilium_run: &Path) -> Self {
-        configured.map_or_else(|| Self::Queried(cilium_run.join(SOCKET)), Self::Configured)
+        Self { path: cilium_run.join(SOCKET), configured }
     }
 
-    /// Reads the version once; `None` if Cilium does not run or its answer has no version.
-    pub async fn read(&self) -> Option<CiliumVersion> {
-        match self {
-            Self::Configured(version) => Some(*version),
-            Self::Queried(socket) => ask(socket).await.ok(),
-        }
-    }
-
-    /// Keeps `version` current until its receivers are dropped. While Cilium does not run, the last version remains, because Cilium will
-    /// probably return with it.
-    pub async fn follow(self, version: watch::Sender<Option<CiliumVersion>>) {
-        let socket = match self {
-            Self::Configured(configured) => {
-                version.send_replace(Some(configured));
-                return;
-            }
-            Self::Queried(socket) => socket,
+    /// Reads version and state once.
+    pub async fn read(&self) -> CiliumAgent {
+        let version = match self.configured {
+            Some(configured) => Some(configured),
+            None => ask(&self.path).await.ok(),
         };
+        CiliumAgent { version, state: AgentState::default().after(attempt(&self.path).await, Timestamp::now()) }
+    }
+
+    /// Keeps `agent` current until its receivers are dropped. While Cilium's agent does not run, the last version remains, because it will
+    /// probably return with it.
+    pub async fn follow(self, agent: watch::Sender<CiliumAgent>) {
+        let Self { path: socket, configured } = self;
+        agent.send_modify(|agent| agent.version = configured);
         let (mut asked, mut warned_of) = (None, None);
-        while !version.is_closed() {
-            let found = socket_id(&socket);
+        while !agent.is_closed() {
+            let known = agent.borrow().state;
+            let state = known.after(attempt(&socket).await, Timestamp::now());
+            if state != known {
+                log_change(known, state);
+                agent.send_modify(|agent| agent.state = state);
+            }
+            let found = socket_id(&socket).filter(|_| configured.is_none() && state == AgentState::Running);
             if found.is_some() && found != asked {
                 match ask(&socket).await {
                     Ok(answer) => {
                         asked = found;
-                        let changed = version.send_if_modified(|known| known.replace(answer) != Some(answer));
+                        let changed = agent.send_if_modified(|agent| agent.version.replace(answer) != Some(answer));
                         if changed {
                             info!(cilium_version = %answer, "this node's Cilium");
                         }
@@ -121,6 +129,27 @@ impl VersionSource {
             }
             time::sleep(INTERVAL).await;
         }
+    }
+}
+
+/// Tries to connect, and asks nothing.
+async fn attempt(socket: &Path) -> Attempt {
+    match time::timeout(TIMEOUT, UnixStream::connect(socket)).await {
+        Ok(Ok(_)) => Attempt::Accepted,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Attempt::Refused,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => Attempt::Absent,
+        // Among others, a full queue: then it runs, and does not accept.
+        Ok(Err(_)) | Err(_) => Attempt::Prevented,
+    }
+}
+
+fn log_change(before: AgentState, now: AgentState) {
+    match (before, now) {
+        (_, AgentState::NotRunning { .. }) => {
+            warn!("Cilium's agent does not run on this node; its programs and maps work on, and nothing is reconciled");
+        }
+        (AgentState::NotRunning { since }, AgentState::Running) => info!(%since, "Cilium's agent runs again"),
+        (AgentState::Unknown | AgentState::Running, AgentState::Running) | (_, AgentState::Unknown) => {}
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::{
 use tracing::{info, warn};
 use vtep_core::{
     config::{spec::Tunnel, view::View},
-    node::{facts::Facts, version::CiliumVersion},
+    node::{cilium_agent::CiliumAgent, facts::Facts},
     types::error_chain::chain,
 };
 
@@ -46,7 +46,7 @@ pub async fn read(
     netlink: &Handle,
     config: &View,
     cilium_run: &Path,
-    version: Option<CiliumVersion>,
+    agent: CiliumAgent,
 ) -> Result<Facts, DeviceError> {
     let spec = config.effective.as_ref();
     let tunnel = spec.map_or_else(Tunnel::default, |spec| spec.tunnel);
@@ -60,7 +60,8 @@ pub async fn read(
     let CiliumFiles { running, problem: running_problem } = CiliumFiles::read(cilium_run);
     let devices = routes.values().map(|route| &route.device).chain(&cilium.tunnel).chain(&cilium.host);
     let strict_devices = devices.map(|device| device.name.clone()).filter(|name| is_strict(name)).collect();
-    Ok(Facts { tunnel, cilium, underlay: routes, strict_devices, running, running_problem, version })
+    let CiliumAgent { version, state: agent } = agent;
+    Ok(Facts { tunnel, cilium, underlay: routes, strict_devices, running, running_problem, version, agent })
 }
 
 /// Whether the device drops packets from an address to which another device has the route: the larger one of two `rp_filter` is 1
@@ -78,7 +79,7 @@ fn is_strict(device: &str) -> bool {
 pub async fn follow(
     netlink: Handle,
     cilium_run: PathBuf,
-    mut version: watch::Receiver<Option<CiliumVersion>>,
+    mut agent: watch::Receiver<CiliumAgent>,
     mut config: watch::Receiver<Option<Arc<View>>>,
     mut changes: mpsc::Receiver<()>,
     facts: watch::Sender<Option<Arc<Facts>>>,
@@ -94,8 +95,8 @@ pub async fn follow(
                 Ok(Ok(())) | Err(_) => continue,
             }
         };
-        let cilium_version = *version.borrow_and_update();
-        let read = time::timeout(TIMEOUT, read(&netlink, &view, &cilium_run, cilium_version)).await;
+        let cilium_agent = *agent.borrow_and_update();
+        let read = time::timeout(TIMEOUT, read(&netlink, &view, &cilium_run, cilium_agent)).await;
         match read.unwrap_or(Err(DeviceError::Timeout)) {
             Ok(read) => {
                 failing = false;
@@ -112,7 +113,7 @@ pub async fn follow(
             biased;
             changed = config.changed() => if changed.is_err() { return },
             Some(()) = changes.recv() => {}
-            Ok(()) = version.changed() => {}
+            Ok(()) = agent.changed() => {}
             () = time::sleep(REFRESH) => {}
         }
     }

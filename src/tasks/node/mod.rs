@@ -1,6 +1,6 @@
 //! Facts about this node, read again whenever they may have changed. This module only reads.
 
+pub mod cilium_agent;
 pub mod cilium_files;
-pub mod cilium_version;
 pub mod facts;
 pub mod networks;

@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use anyhow::{Context, Result};
@@ -22,6 +22,9 @@ use crate::mounts::CILIUM_RUN;
 pub(crate) struct AgentApi {
     path: PathBuf,
     ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    /// Whether the socket's file remains.
+    is_killed: bool,
 }
 
 impl AgentApi {
@@ -29,10 +32,12 @@ impl AgentApi {
     pub(crate) fn serve(version: &str) -> Result<Self> {
         let path = Path::new(CILIUM_RUN).join("cilium.sock");
         let body = json!({"cilium": {"state": "Ok", "msg": format!("{version} (v{version}-c6a7b1f2)")}}).to_string();
+        // As Cilium does: a killed one has left its file.
+        let _ = fs::remove_file(&path);
         let listener = UnixListener::bind(&path).context("failed to make Cilium's socket")?;
         let ended = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&ended);
-        thread::spawn(move || {
+        let thread = thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 if over.load(Ordering::Relaxed) {
                     return;
@@ -41,7 +46,12 @@ impl AgentApi {
                 let _ = answer(&client, &body);
             }
         });
-        Ok(Self { path, ended })
+        Ok(Self { path, ended, thread: Some(thread), is_killed: false })
+    }
+
+    /// Ends as after SIGKILL: the file remains, and nobody listens.
+    pub(crate) fn kill(mut self) {
+        self.is_killed = true;
     }
 }
 
@@ -50,7 +60,11 @@ impl Drop for AgentApi {
         self.ended.store(true, Ordering::Relaxed);
         // Wakes the thread.
         let _ = UnixStream::connect(&self.path);
-        let _ = fs::remove_file(&self.path);
+        // A panic there has been printed.
+        self.thread.take().map(JoinHandle::join);
+        if !self.is_killed {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -103,6 +103,13 @@ impl Cilium {
         RunningConfig::remove()
     }
 
+    /// Kills Cilium's agent alone: maps, programs, routes and the file of its socket remain. [`Self::start`] starts it again.
+    pub fn kill_agent(&mut self) {
+        if let Some(api) = self.api.take() {
+            api.kill();
+        }
+    }
+
     /// Removes only the VTEP map's pin: programs keep the map.
     ///
     /// # Errors
