@@ -5,7 +5,7 @@ use std::{
     process::{Child, Stdio},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use vtep_lab::{BIGIP_TUNNEL, BigIp, BigIpAddresses, Host, Lab};
 
 pub(crate) fn bigip(lab: &Lab) -> &BigIp {
@@ -51,24 +51,16 @@ pub(crate) fn ask_for_node(lab: &Lab, host: &Host) -> Result<()> {
     })
 }
 
-const NFT: &str = "/usr/sbin/nft";
-
-pub(crate) fn nft(host: &Host, rules: &str) -> Result<()> {
-    let output = host.command(NFT).arg(rules).output().context("failed to run nft")?;
-    ensure!(output.status.success(), "nft {rules}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
 /// Adds a rule to a chain of its own on the first BIG-IP.
 pub(crate) fn filter(lab: &Lab, hook: &str, rule: &str) -> Result<()> {
     let host = &bigip(lab).host;
-    nft(host, "add table ip lab")?;
-    nft(host, &format!("add chain ip lab {hook} {{ type filter hook {hook} priority 0 ; }}"))?;
-    nft(host, &format!("add rule ip lab {hook} {rule}"))
+    host.nft("add table ip lab")?;
+    host.nft(&format!("add chain ip lab {hook} {{ type filter hook {hook} priority 0 ; }}"))?;
+    host.nft(&format!("add rule ip lab {hook} {rule}"))
 }
 
 pub(crate) fn unfilter(lab: &mut Lab) -> Result<()> {
-    nft(&bigip(lab).host, "delete table ip lab")
+    bigip(lab).host.nft("delete table ip lab")
 }
 
 /// BIG-IP's usual traffic: ARP requests for a pod, and packets to it. Ends when it is dropped.

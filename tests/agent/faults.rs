@@ -19,7 +19,7 @@ use vtep_lab::{BIGIP_TUNNEL, CILIUM_RUN, Config, Faults, Lab, Mac, Vtep};
 
 use crate::{
     configured_lab::{ConfiguredLab, Source, both, with_each_source},
-    far_end::{Chatter, bigip, filter, flood_to, nft, on_bigip, tunnel, unfilter},
+    far_end::{Chatter, bigip, filter, flood_to, on_bigip, tunnel, unfilter},
     history,
     support::{Agent, all_healthy, eventually},
 };
@@ -55,13 +55,13 @@ fn second_as_first(lab: &Lab) -> Result<Chatter> {
 
 /// Adds a rule to a chain of its own on the node.
 fn on_node(lab: &ConfiguredLab, hook: &str, rule: &str) -> Result<()> {
-    nft(&lab.node, "add table ip lab")?;
-    nft(&lab.node, &format!("add chain ip lab {hook} {{ type filter hook {hook} priority 0 ; }}"))?;
-    nft(&lab.node, &format!("add rule ip lab {hook} {rule}"))
+    lab.node.nft("add table ip lab")?;
+    lab.node.nft(&format!("add chain ip lab {hook} {{ type filter hook {hook} priority 0 ; }}"))?;
+    lab.node.nft(&format!("add rule ip lab {hook} {rule}"))
 }
 
 fn unfiltered_node(lab: &mut ConfiguredLab) -> Result<()> {
-    nft(&lab.node, "delete table ip lab")
+    lab.node.nft("delete table ip lab")
 }
 
 /// Sets `rp_filter` for Cilium's devices on the node.
@@ -289,12 +289,11 @@ const FAULTS: &[Fault] = &[
             let known = host.command("ping").args(["-c", "1", &lab.topology.pod_ip.to_string()]).output()?;
             ensure!(known.status.success(), "{known:?}");
             on_bigip(lab, "address add 192.0.2.7/32 dev lo")?;
-            nft(host, "add table ip lab")?;
-            nft(host, "add chain ip lab postrouting { type nat hook postrouting priority 100 ; }")?;
-            nft(
-                host,
-                &format!("add rule ip lab postrouting oifname {BIGIP_TUNNEL} icmp type echo-request snat to 192.0.2.7"),
-            )
+            host.nft("add table ip lab")?;
+            host.nft("add chain ip lab postrouting { type nat hook postrouting priority 100 ; }")?;
+            host.nft(&format!(
+                "add rule ip lab postrouting oifname {BIGIP_TUNNEL} icmp type echo-request snat to 192.0.2.7"
+            ))
         },
         repair: |lab| {
             unfilter(lab)?;

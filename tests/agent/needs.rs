@@ -16,7 +16,6 @@ use vtep_lab::{Config, Host, Lab, Vtep, ping};
 
 use crate::{
     api::{NODE, apply, start},
-    far_end::nft,
     support::{Agent, HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, bpftool, eventually, in_kernel},
 };
 
@@ -77,9 +76,9 @@ impl Site {
     fn alias(&self) -> Result<(SocketAddr, String)> {
         let Self { lab, server } = self;
         let api = server.address().ip();
-        nft(&lab.node, "add table ip lab")?;
-        nft(&lab.node, "add chain ip lab output { type nat hook output priority -100 ; }")?;
-        nft(&lab.node, &format!("add rule ip lab output ip daddr {ALIAS} dnat to {api}"))?;
+        lab.node.nft("add table ip lab")?;
+        lab.node.nft("add chain ip lab output { type nat hook output priority -100 ; }")?;
+        lab.node.nft(&format!("add rule ip lab output ip daddr {ALIAS} dnat to {api}"))?;
         let alias = SocketAddr::from((ALIAS, server.address().port()));
         reach(&lab.node, alias).context("before")?;
         let endpoint = ALIAS.to_string();

@@ -10,7 +10,7 @@ use vtep_core::{
 use vtep_lab::{BIGIP_TUNNEL, Lab};
 
 use crate::{
-    far_end::{Chatter, ask_for_node, bigip, filter, nft, unfilter},
+    far_end::{Chatter, ask_for_node, bigip, filter, unfilter},
     support::{Agent, all_healthy, eventually},
 };
 
@@ -51,9 +51,9 @@ fn traffic_that_the_node_drops_makes_no_outage_a_partial_one() -> Result<()> {
     let lab = Lab::start()?;
     let agent = Agent::healthy(&lab)?;
     let _chatter = Chatter::start(&lab)?;
-    nft(&lab.node, "add table ip lab")?;
-    nft(&lab.node, "add chain ip lab input { type filter hook input priority 0 ; }")?;
-    nft(&lab.node, "add rule ip lab input udp dport 8472 drop")?;
+    lab.node.nft("add table ip lab")?;
+    lab.node.nft("add chain ip lab input { type filter hook input priority 0 ; }")?;
+    lab.node.nft("add rule ip lab input udp dport 8472 drop")?;
     let dead = |status: &Status| status.vteps[0].cause == Some(Cause::DroppedOnNode);
     let begin = agent.wait_for("the node itself is named", Duration::from_secs(150), dead)?;
     let sent = |vtep: &VtepStatus| vtep.probes.icmp.sent + vtep.probes.arp.sent;
@@ -77,9 +77,9 @@ fn arp_requests_that_the_node_drops_show_that_the_answers_are_lost_here() -> Res
     let cause = |status: &Status| status.vteps[0].cause;
     agent
         .wait_for("no answer is seen", Duration::from_secs(100), |status| cause(status) == Some(Cause::NoReturnPath))?;
-    nft(&lab.node, "add table ip lab")?;
-    nft(&lab.node, "add chain ip lab input { type filter hook input priority 0 ; }")?;
-    nft(&lab.node, &format!("add rule ip lab input ip saddr {from} udp dport 8472 drop"))?;
+    lab.node.nft("add table ip lab")?;
+    lab.node.nft("add chain ip lab input { type filter hook input priority 0 ; }")?;
+    lab.node.nft(&format!("add rule ip lab input ip saddr {from} udp dport 8472 drop"))?;
     let status = eventually("the node itself is named", Duration::from_secs(100), || {
         ask_for_node(&lab, &bigip(&lab).host)?;
         thread::sleep(Duration::from_millis(500));

@@ -18,6 +18,8 @@ use nix::sys::{
 
 use crate::{mac::Mac, namespace::Namespace};
 
+const NFT: &str = "/usr/sbin/nft";
+
 /// One network namespace of the lab. Clones share it, and other threads may have them.
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -136,6 +138,17 @@ impl Host {
     pub fn sysctl(&self, setting: &str, value: &str) -> Result<()> {
         let path = format!("/proc/sys/net/{setting}");
         self.run(|| fs::write(&path, value).with_context(|| format!("failed to set {path} to {value}")))
+    }
+
+    /// Adds or deletes rules of its firewall.
+    ///
+    /// # Errors
+    ///
+    /// `nft` refused them.
+    pub fn nft(&self, rules: &str) -> Result<()> {
+        let output = self.command(NFT).arg(rules).output().context("failed to run nft")?;
+        ensure!(output.status.success(), "nft {rules}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
     }
 
     fn batch(&self, program: &str, lines: &str) -> Result<String> {

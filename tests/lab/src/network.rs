@@ -121,8 +121,8 @@ pub(crate) fn second(node: &Host, topology: &Topology) -> Result<Host> {
     Ok(host)
 }
 
-/// Another node of the cluster. Its overlay takes frames for any node, because all nodes' tunnels have one MAC here, and forwards those for
-/// the first node with VNI 2, as Cilium's programs forward what comes from outside the cluster.
+/// Another node of the cluster. Its overlay takes frames for any node, and forwards those for the first node with VNI 2, as Cilium's
+/// programs forward what comes from outside the cluster.
 pub(crate) fn other_node(underlay: &Host, node: &Host, ip: Ipv4Addr, topology: &Topology) -> Result<Host> {
     let &Topology { node_ip, router_ip, pod_cidr, tunnel_port: port, .. } = topology;
     ensure!(topology.tunnel == Tunnel::Vxlan, "the other node has only a VXLAN tunnel");
@@ -139,7 +139,7 @@ pub(crate) fn other_node(underlay: &Host, node: &Host, ip: Ipv4Addr, topology: &
     }
     host.ip(&format!(
         "address add {ip}/{} dev {device}
-         link add {overlay} address {mac} mtu 1500 type vxlan id {VTEP_VNI} local {ip} dstport {port} nolearning
+         link add {overlay} mtu 1500 type vxlan id {VTEP_VNI} local {ip} dstport {port} nolearning
          link set {overlay} up
          route add {router_ip} dev {overlay}
          neigh add {router_ip} lladdr {mac} dev {overlay} nud permanent
@@ -147,6 +147,15 @@ pub(crate) fn other_node(underlay: &Host, node: &Host, ip: Ipv4Addr, topology: &
         topology.underlay.prefix_len()
     ))?;
     host.bridge(&format!("fdb append 00:00:00:00:00:00 dev {overlay} dst {node_ip}"))?;
+    // A flooded frame has the MAC of the node that it is for. Without this, the stack would ignore it.
+    host.nft(&format!(
+        "table netdev lab {{
+             chain ingress {{
+                 type filter hook ingress device {overlay} priority 0 ;
+                 meta pkttype set host
+             }}
+         }}"
+    ))?;
     Ok(host)
 }
 
