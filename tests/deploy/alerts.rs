@@ -110,10 +110,10 @@ fn every_verdict_but_health_has_an_alert_that_leads_to_its_cause() -> Result<()>
 fn the_causes_on_a_node_are_those_of_the_core() -> Result<()> {
     let recorded = recorded()?;
     let expr = |series: &str| recorded.get(series).with_context(|| format!("nothing records {series}"));
-    let of_a_node = ["node-.+", "cilium-.+", "datapath-missing"];
+    let of_a_node = ["node-.+", "cilium-.+", "dropped-on-node", "datapath-missing"];
     let rest = format!("cause!~\"{}\"", of_a_node.join("|"));
     ensure!(expr(VTEPS)?.contains(&rest), "{VTEPS}: no {rest}");
-    for part in [r#"cause=~"node-.+|cilium-.+""#, r#"cause="datapath-missing""#] {
+    for part in [r#"cause=~"node-.+|cilium-.+|dropped-on-node""#, r#"cause="datapath-missing""#] {
         ensure!(expr(NODES)?.contains(part), "{NODES}: no {part}");
     }
     for cause in Cause::ALL.iter().filter(|cause| !cause.is_remark()) {
