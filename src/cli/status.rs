@@ -236,14 +236,13 @@ fn row(out: &mut String, vtep: &VtepStatus) -> fmt::Result {
         vtep.datapath.state,
     )?;
     vtep.name.iter().try_for_each(|name| writeln!(out, "{}", paint(SOFT, fold(&format!("  {name}"), "  "))))?;
-    match (&vtep.cause, &vtep.hint) {
-        (Some(cause), Some(hint)) => {
-            writeln!(out, "{}", fold(&format!("  {cause}: {hint}"), "  "))?;
-            // The link is not folded, so that a terminal can open it.
-            vtep.runbook.iter().try_for_each(|runbook| writeln!(out, "  {}", paint(SOFT, runbook)))
-        }
-        (None, _) | (_, None) => Ok(()),
+    if let (Some(cause), Some(hint)) = (&vtep.cause, &vtep.hint) {
+        writeln!(out, "{}", fold(&format!("  {cause}: {hint}"), "  "))?;
+        // The link is not folded, so that a terminal can open it.
+        vtep.runbook.iter().try_for_each(|runbook| writeln!(out, "  {}", paint(SOFT, runbook)))?;
     }
+    let also: Vec<_> = vtep.also.iter().map(ToString::to_string).collect();
+    if also.is_empty() { Ok(()) } else { writeln!(out, "{}", fold(&format!("  also {}", also.join(", ")), "  ")) }
 }
 
 /// Lost pings of the last ones; a share would not say of how many.

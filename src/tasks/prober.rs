@@ -19,7 +19,7 @@ use tokio::{
     sync::{mpsc, watch},
     time,
 };
-use tracing::warn;
+use tracing::{info, warn};
 use vtep_core::{
     config::{
         spec::{Spec, Tunnel, Vtep},
@@ -423,15 +423,28 @@ impl Prober {
         let sequence = self.sequence;
         let echo = Echo { id: self.echo_id, sequence };
         let endpoint = probes.vtep.endpoint;
-        let beside = self.sockets.echo_beside_tunnel(echo, ORDINARY, endpoint);
-        record(&mut probes.underlay, sequence, now, beside);
+        let before = probes.pace.every();
+        let turn = probes.turn(now);
+        let every = probes.pace.every();
+        let cidr = probes.vtep.cidr;
+        if every > before {
+            info!(%cidr, every, "pings are answered at a lower rate than asked; asking less often");
+        } else if every < before {
+            info!(%cidr, every, "asking for pings more often again");
+        }
+        if turn.beside {
+            let beside = self.sockets.echo_beside_tunnel(echo, ORDINARY, endpoint);
+            record(&mut probes.underlay, sequence, now, beside);
+        }
         let Some(target) = probes.target else { return };
         if probes.heard {
             let asked = self.sockets.ask_arp(self.tunnel, endpoint, target.address);
             record(&mut probes.arp, sequence, now, asked);
         }
-        let through = self.sockets.echo_through_tunnel(echo, ORDINARY, target.address);
-        record(&mut probes.icmp, sequence, now, through);
+        if turn.through {
+            let through = self.sockets.echo_through_tunnel(echo, ORDINARY, target.address);
+            record(&mut probes.icmp, sequence, now, through);
+        }
     }
 
     /// Sends a full-size echo, or during a search an echo of the size to try.
@@ -441,7 +454,9 @@ impl Prober {
             probes.path_mtu.suppress(now);
             return;
         };
-        let alive = probes.icmp_state() == ProbeState::Ok;
+        // Where ICMP is limited, it would take the answer of an ordinary echo.
+        let is_limited = probes.pace.every() > 1 || probes.is_judging_pace(now);
+        let alive = probes.icmp_state() == ProbeState::Ok && !is_limited;
         let Some(due) = probes.path_mtu.turn(full, alive, now) else { return };
         self.sequence = self.sequence.wrapping_add(1);
         let echo = Echo { id: self.echo_id, sequence: self.sequence };

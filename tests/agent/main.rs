@@ -29,6 +29,7 @@ mod page;
 mod passive;
 mod privileges;
 mod prometheus;
+mod rate_limit;
 mod readme;
 mod repair;
 mod restart;

@@ -173,6 +173,7 @@ registry! {
     PathMtu "path-mtu" = Entry::new(Degraded, Underlay, wire::path_mtu).probed(&[]);
     PacketLoss "packet-loss" = Entry::new(Degraded, SelfIp, wire::packet_loss).probed(&[]).based_on(wire::last_loss);
     SelfIpUnknown "self-ip-unknown" = Entry::new(Unknown, SelfIp, bigip::self_ip_unknown).probed(&[]);
+    IcmpRateLimited "icmp-rate-limited" = Entry::new(Verdict::Healthy, SelfIp, wire::icmp_rate_limited);
     CiliumAgentNotRunning "cilium-agent-not-running" = Entry::new(Verdict::Healthy, Device, node::cilium_agent_not_running);
 }
 

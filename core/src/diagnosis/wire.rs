@@ -98,14 +98,27 @@ pub(super) fn path_mtu(evidence: &Evidence<'_>, _now: Instant) -> Option<String>
     })
 }
 
-pub(super) fn packet_loss(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
-    let probes = evidence.probes?;
-    let (lost, loss) = (probes.icmp.lost_since(evidence.recovered), probes.icmp.loss_since(evidence.recovered));
+pub(super) fn packet_loss(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
+    let probes = evidence.probes.filter(|probes| !probes.is_judging_pace(now))?;
+    // Before the last change of their pace, echoes were lost because there were too many.
+    let since = evidence.recovered.max(probes.pace.changed());
+    let (lost, loss) = (probes.icmp.lost_since(since), probes.icmp.loss_since(since));
     // One interruption is over, and no loss that goes on.
-    let goes_on = probes.icmp.lost_runs_since(evidence.recovered) >= MIN_RUNS;
+    let goes_on = probes.icmp.lost_runs_since(since) >= MIN_RUNS;
     (probes.icmp_state() == ProbeState::Ok && lost >= MIN_LOST && goes_on && loss > MAX_LOSS).then(|| {
         format!("{:.1} % of the probes to {} are lost: look for drops on the way", loss * 100.0, evidence.endpoint())
     })
+}
+
+/// A remark: the tunnel works, and only pings are limited.
+pub(super) fn icmp_rate_limited(evidence: &Evidence<'_>, _now: Instant) -> Option<String> {
+    let pace = evidence.probes.map(|probes| &probes.pace).filter(|pace| pace.is_limited())?;
+    Some(format!(
+        "raise the limit of ICMP on {}, or on the way to it, if the agent is to ask more often: it answers every ARP request, and pings only \
+         since one round in {} has them",
+        evidence.peer(),
+        pace.every()
+    ))
 }
 
 pub(super) fn last_loss(evidence: &Evidence<'_>) -> Option<(&'static str, Instant)> {

@@ -266,6 +266,7 @@ fn probe_statuses(probes: Option<&VtepProbes>, now: Instant, at: Timestamp) -> P
             observed_at: probes.and_then(|probes| probes.observed_at).and_then(time),
             ..in_tunnel(VtepProbes::arp_state, |probes| &probes.arp)
         },
+        echo_every: probes.map_or(1, |probes| probes.pace.every()),
         path_mtu: probes.map_or_else(PathMtu::default, |probes| PathMtu {
             state: probes.path_mtu_state(),
             inner_mtu: probes.path_mtu.inner_mtu(),

@@ -259,9 +259,16 @@ pub struct Probes {
     pub icmp: Probe,
     #[serde(default)]
     pub path_mtu: PathMtu,
+    /// One round of probes in this many has pings; above 1, because BIG-IP answers no more.
+    #[serde(default = "one")]
+    pub echo_every: u32,
     /// Rounds of probes skipped because BIG-IP's own traffic showed that the tunnel works.
     #[serde(default)]
     pub skipped: u64,
+}
+
+const fn one() -> u32 {
+    1
 }
 
 /// The largest inner packet that passes.

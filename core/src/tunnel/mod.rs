@@ -1,6 +1,7 @@
 //! The tunnel: its frames, and the evidence from probes and from BIG-IP's own frames. Sockets and the tap are the agent's part.
 
 pub mod delivery;
+pub mod echo_pace;
 pub mod flow;
 pub mod frames;
 pub mod owners;

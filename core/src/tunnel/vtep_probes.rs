@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     delivery::Delivery,
+    echo_pace::{Counts, EchoPace, Turn},
     flow::{EndpointCounts, Flow, Sender, UnexpectedSource},
     frames::{Arp, TunnelArpReply, VTEP_VNI},
     owners::{Owner, Owners},
@@ -102,6 +103,7 @@ pub struct VtepProbes {
     pub underlay: ProbeWindow,
     pub arp: ProbeWindow,
     pub icmp: ProbeWindow,
+    pub pace: EchoPace,
     pub path_mtu: PathMtu,
     pub passive: Passive,
     /// BIG-IP's own frames replace probes at the moment.
@@ -162,6 +164,7 @@ impl VtepProbes {
             underlay: window(),
             arp: window(),
             icmp: window(),
+            pace: EchoPace::default(),
             path_mtu: PathMtu::new(timing.thresholds, timing.interval * FULL_SIZE_EVERY, timing.timeout, now),
             passive: Passive::default(),
             suppressed: false,
@@ -252,8 +255,35 @@ impl VtepProbes {
         now + timing.interval / SLACK >= self.due
     }
 
-    /// Some of the last probes were lost, and it is not certain that none is answered.
+    /// The echoes of the round that begins now. A loss of ARP has to be explained at once.
+    pub fn turn(&mut self, now: Instant) -> Turn {
+        let (echoes, arp) = self.counts();
+        self.pace.on_round(echoes, arp, now);
+        if self.is_arp_answered() { self.pace.turn(self.is_judging_pace(now)) } else { Turn::BOTH }
+    }
+
+    fn is_arp_answered(&self) -> bool {
+        self.arp.state() == WindowState::Ok && self.arp.lost_in_a_row() == 0
+    }
+
+    /// Losses of echoes that may come from a limit of ICMP.
+    #[must_use]
+    pub fn is_judging_pace(&self, now: Instant) -> bool {
+        let (echoes, arp) = self.counts();
+        self.pace.is_judging(echoes, arp, now)
+    }
+
+    fn counts(&self) -> (Counts, Counts) {
+        let counts = |window: &ProbeWindow| Counts { answered: window.received, lost: window.lost_total };
+        (counts(&self.icmp), counts(&self.arp))
+    }
+
+    /// Some of the last probes were lost, and it is not certain that none is answered. Where ICMP is limited, more probes show nothing.
     fn is_lossy(&self) -> bool {
+        let is_limited = self.pace.every() > 1 || self.pace.is_limited();
+        if is_limited && self.is_arp_answered() {
+            return false;
+        }
         match self.icmp.state() {
             WindowState::Ok => self.icmp.lost() > 0,
             WindowState::Failed => (1..CERTAIN_LOSSES).contains(&self.icmp.lost_in_a_row()),

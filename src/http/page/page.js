@@ -111,7 +111,8 @@ function hops(status, vtep) {
       seen.streams.length ? seen.streams.map(({ vni, port, last_seen_at }) => `VNI ${vni}, UDP ${port}, seen ${ago(last_seen_at)} ago`) : "no frame seen"].flat() },
     { id: "self-ip", name: "Tunnel self IP", state: stateOf(probes.icmp), seen: [
       probes.icmp.target ? `${probes.icmp.target}${probes.icmp.target_origin ? ` (${probes.icmp.target_origin})` : ""}` : null,
-      answer("ping", probes.icmp), lostOf(probes.icmp)] },
+      answer("ping", probes.icmp), lostOf(probes.icmp),
+      probes.echo_every > 1 ? `asked in one round of ${probes.echo_every}: it limits its answers` : null] },
   ];
   const names = vtep.name ? { bigip: vtep.name, "self-ip": "Tunnel address" } : {};
   const troubled = new Set([vtep.cause, ...vtep.also].filter(Boolean).map((cause) => HOP_OF[cause]));
@@ -212,7 +213,7 @@ function drawVtep(status, vtep) {
   const why = vtep.cause
     ? make("p", { class: `why ${tone}` }, make("b", {}, make("code", {}, vtep.cause)), `${since}: ${vtep.hint ?? ""}.`, also,
       " ", make("a", { href: runbook(vtep) }, "Runbook"))
-    : null;
+    : also.length ? make("p", { class: "why" }, also) : null;
   const heading = [
     make("h2", {}, vtep.name ?? vtep.cidr, " ", make("small", {}, vtep.name ? `${vtep.cidr} at ${vtep.endpoint}` : `BIG-IP ${vtep.endpoint}`)),
     isFolded ? make("span", { class: "brief" }, answer("ping", vtep.probes.icmp)) : null,
