@@ -2,6 +2,8 @@
 
 const IPPROTO_UDP: u8 = 17;
 const IPPROTO_ICMP: u8 = 1;
+const IPPROTO_TCP: u8 = 6;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
 const ETHERTYPE_ETHERNET: u16 = 0x6558;
@@ -11,6 +13,12 @@ pub const ARP_REQUEST: u16 = 1;
 pub const ARP_REPLY: u16 = 2;
 /// The place of the target's IPv4 address in a frame that carries ARP.
 pub const ARP_TARGET: usize = ETHERNET + 24;
+
+/// The byte of a TCP header that has the flags, and some of them (RFC 9293, section 3.1).
+pub const TCP_FLAGS: usize = 13;
+pub const TCP_SYN: u8 = 0x02;
+pub const TCP_RST: u8 = 0x04;
+pub const TCP_ACK: u8 = 0x10;
 
 /// The source address of an Ethernet frame, and the bytes of the frame before it.
 pub type EthernetSource = [u8; 6];
@@ -38,7 +46,7 @@ impl Ip {
 
     /// Whether this is a fragment without a UDP header.
     pub fn is_later_fragment(&self) -> bool {
-        u16::from_be(self.fragment) & 0x1fff != 0
+        u16::from_be(self.fragment) & FRAGMENT_OFFSET != 0
     }
 
     /// The length of the header with options, in bytes.
@@ -99,6 +107,7 @@ pub struct Inner {
     ethertype: u16,
     /// The first byte has the version and the length of an IPv4 header.
     start: [u16; 3],
+    /// In IPv4, the flags and the offset of the fragment.
     arp_operation: u16,
     /// The second byte is the protocol of IPv4.
     middle: [u16; 2],
@@ -122,6 +131,16 @@ impl Inner {
         let is_icmp = self.ethertype == ETHERTYPE_IPV4.to_be() && protocol == IPPROTO_ICMP;
         let is_to = u32::from_ne_bytes([a, b, c, d]) == address;
         (is_icmp && is_to).then_some(ETHERNET + usize::from(version_ihl & 0x0f) * 4)
+    }
+
+    /// The place of the TCP header in the frame, if this is the first fragment of a TCP segment to another address than this one.
+    pub fn tcp_not_to(&self, address: u32) -> Option<usize> {
+        let [.., [a, b], [c, d]] = self.addresses;
+        let [[version_ihl, _], [_, protocol]] = [self.start[0].to_ne_bytes(), self.middle[0].to_ne_bytes()];
+        let is_first = u16::from_be(self.arp_operation) & FRAGMENT_OFFSET == 0;
+        let is_tcp = self.ethertype == ETHERTYPE_IPV4.to_be() && protocol == IPPROTO_TCP && is_first;
+        let is_to = u32::from_ne_bytes([a, b, c, d]) == address;
+        (is_tcp && !is_to).then_some(ETHERNET + usize::from(version_ihl & 0x0f) * 4)
     }
 
     /// The sender of ARP, or the source of IPv4.

@@ -114,6 +114,10 @@ pub struct EndpointStats {
     pub asked_for_us: u64,
     /// Inner answers to the agent's own echoes.
     pub echo_replies: u64,
+    /// Nanoseconds of `CLOCK_MONOTONIC` at the last TCP segment that opens a connection to a pod (SYN), and at the last one that shows that a
+    /// pod has answered (ACK), to within a second; zero if there was none.
+    pub pods_asked_ns: u64,
+    pub pods_answered_ns: u64,
 }
 
 /// How many values of the map `NEIGHBOURS` each endpoint has. The first is the host that sent the last frame with an ARP reply inside: the
@@ -163,6 +167,6 @@ pub const COUNTERS: u32 = 3;
 const _: () = assert!(size_of::<Targets>() == TARGETS_MAX * 16 + 8);
 const _: () = assert!(size_of::<FlowKey>() == 12);
 const _: () = assert!(size_of::<FlowStats>() == 64);
-const _: () = assert!(size_of::<EndpointStats>() == 112);
+const _: () = assert!(size_of::<EndpointStats>() == 128);
 const _: () = assert!(size_of::<Neighbour>() == 16);
 const _: () = assert!(size_of::<UnexpectedSource>() == 24);

@@ -18,13 +18,15 @@ use aya_ebpf::{
     programs::SkBuffContext,
 };
 use headers::{
-    ARP_REPLY, ARP_REQUEST, ARP_TARGET, ETHERNET_SOURCE, Echo, EthernetSource, Inner, Ip, Transport, Tunnel,
+    ARP_REPLY, ARP_REQUEST, ARP_TARGET, ETHERNET_SOURCE, Echo, EthernetSource, Inner, Ip, TCP_ACK, TCP_FLAGS, TCP_RST,
+    TCP_SYN, Transport, Tunnel,
 };
 use vtep_agent_ebpf::{
     COUNTERS, Counter, EndpointStats, FLOWS_MAX, FlowKey, FlowStats, NEIGHBOURS_EACH, Neighbour, SNAP_LEN, TARGETS_MAX,
     Targets, UNEXPECTED_MAX, UnexpectedSource, VTEP_VNI,
 };
 
+const SECOND_NS: u64 = 1_000_000_000;
 const PACKET_OTHERHOST: u32 = 3;
 const PACKET_OUTGOING: u32 = 4;
 const PORT_VXLAN_IANA: u16 = 4789;
@@ -103,7 +105,8 @@ fn inspect(ctx: &SkBuffContext) -> Result<u32, Ignored> {
     let keep = if inner.arp_operation() == Some(ARP_REPLY) { SNAP_LEN } else { 0 };
     let length = u64::from(length);
     if vni == VTEP_VNI && transport.port() == configured_port() {
-        record(place, &inner, owner, kind_of(ctx, frame, &inner), length);
+        let tcp = tcp_of(ctx, place, frame, &inner);
+        record(place, &inner, owner, kind_of(ctx, frame, &inner), tcp, length);
         if let Some(operation) = inner.arp_operation() {
             note_neighbour(ctx, place * NEIGHBOURS_EACH + u32::from(operation != ARP_REPLY));
         }
@@ -255,12 +258,39 @@ fn kind_of(ctx: &SkBuffContext, frame: usize, inner: &Inner) -> Kind {
     if TARGETS.get(0).is_some_and(|targets| targets.echo_id == u32::from(id)) { Kind::EchoReply } else { Kind::Other }
 }
 
+/// What a TCP segment from BIG-IP shows of the pods.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tcp {
+    /// It opens a connection.
+    Opens,
+    /// BIG-IP acknowledges what a pod has sent.
+    Answered,
+    Nothing,
+}
+
+/// One segment in a second is enough: the others need no call.
+fn tcp_of(ctx: &SkBuffContext, place: u32, frame: usize, inner: &Inner) -> Tcp {
+    let Some(tcp) = TARGETS.get(0).and_then(|targets| inner.tcp_not_to(targets.router)) else { return Tcp::Nothing };
+    let is_known = ENDPOINTS.get(place).is_some_and(|stats| {
+        stats.pods_answered_ns != 0 && stats.tunnel.last_seen_ns.wrapping_sub(stats.pods_answered_ns) < SECOND_NS
+    });
+    if is_known {
+        return Tcp::Nothing;
+    }
+    let Ok(flags) = load::<u8>(ctx, frame + tcp + TCP_FLAGS) else { return Tcp::Nothing };
+    match flags & (TCP_SYN | TCP_RST | TCP_ACK) {
+        TCP_SYN => Tcp::Opens,
+        TCP_ACK => Tcp::Answered,
+        _ => Tcp::Nothing,
+    }
+}
+
 fn is_router(address: u32) -> bool {
     TARGETS.get(0).is_some_and(|targets| targets.router == address)
 }
 
 /// Records a frame of the endpoint's VTEP traffic on the configured port.
-fn record(place: u32, inner: &Inner, owner: Owner, kind: Kind, length: u64) {
+fn record(place: u32, inner: &Inner, owner: Owner, kind: Kind, tcp: Tcp, length: u64) {
     let Some(stats) = ENDPOINTS.get_ptr_mut(place) else { return };
     // SAFETY: this is a per-CPU value, so nothing else writes it while this program runs on this CPU.
     let stats = unsafe { &mut *stats };
@@ -270,6 +300,15 @@ fn record(place: u32, inner: &Inner, owner: Owner, kind: Kind, length: u64) {
     stats.asked_for_us += u64::from(kind == Kind::ArpRequestForUs);
     stats.echo_replies += u64::from(kind == Kind::EchoReply);
     update(&mut stats.tunnel, inner, owner, length);
+    let now = stats.tunnel.last_seen_ns;
+    let (opens, answered) = (mask(tcp == Tcp::Opens), mask(tcp == Tcp::Answered));
+    stats.pods_asked_ns = (now & opens) | (stats.pods_asked_ns & !opens);
+    stats.pods_answered_ns = (now & answered) | (stats.pods_answered_ns & !answered);
+}
+
+/// All bits, or none: a choice of values without a branch.
+fn mask(is_set: bool) -> u64 {
+    u64::from(is_set).wrapping_neg()
 }
 
 /// Records a frame of the endpoint with another VNI or on another port.

@@ -13,6 +13,7 @@ use anyhow::{Context, anyhow, bail};
 use axum::{body::Bytes, http::Uri};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use jiff::SignedDuration;
 use vtep_core::{
     config::{finding::Severity, truth::Truth},
     diagnosis::Verdict,
@@ -29,9 +30,8 @@ use super::{
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum length of an answer, in bytes.
 const LIMIT: usize = 4 << 20;
-/// What the columns rest on. Nothing has tested a pod's own packets: they also need a policy and a route that no probe uses. Where the tap
-/// sees a pod's packets answered, a VTEP's row is the place for it.
-const TESTED: &str = "tested from the node through each tunnel; not tested from a pod";
+/// A monitor of BIG-IP connects to a pod at least this often.
+const PODS: SignedDuration = SignedDuration::from_secs(60);
 /// The interval of `--watch`.
 const WATCH: Duration = Duration::from_secs(1);
 /// Moves the cursor home and clears the screen. `anstream` removes the sequence if the output is not a terminal.
@@ -156,7 +156,7 @@ fn table(status: &Status) -> Result<String, fmt::Error> {
     vteps.sort_by_key(|vtep| Reverse(vtep.verdict.severity()));
     vteps.iter().try_for_each(|vtep| row(&mut out, vtep))?;
     if !vteps.is_empty() {
-        writeln!(out, "{}", paint(SOFT, TESTED))?;
+        writeln!(out, "{}", paint(SOFT, fold(&tested(status), "")))?;
     }
     for finding in status.config.findings.iter().filter(|finding| finding.severity > Severity::Info) {
         let (label, style) = match finding.severity {
@@ -210,6 +210,23 @@ fn header(out: &mut String, status: &Status) -> fmt::Result {
     };
     writeln!(out, "datapath  {sync}, {repairs}")?;
     below(out, &datapath.problems)
+}
+
+/// What the columns rest on. No probe tests a pod's own packets, which also need a policy and a route that no probe uses. BIG-IP's own
+/// connections to pods do.
+fn tested(status: &Status) -> String {
+    let as_of = status.datapath.last_pass.as_ref().map(|pass| pass.at);
+    let answers = |vtep: &&VtepStatus| {
+        let recent = vtep.seen.pods.answered_at.zip(as_of).map(|(at, as_of)| as_of.duration_since(at) < PODS);
+        recent.unwrap_or(false)
+    };
+    let answering: Vec<_> = status.vteps.iter().filter(answers).map(|vtep| vtep.cidr.to_string()).collect();
+    let pods = match answering.len() {
+        0 => "not tested from a pod".into(),
+        all if all == status.vteps.len() => "pods answer".into(),
+        _ => format!("pods answer {}, the others are not tested from a pod", answering.join(", ")),
+    };
+    format!("tested from the node through each tunnel; {pods}")
 }
 
 /// Indented sentences below a line of the header.

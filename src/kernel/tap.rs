@@ -22,7 +22,7 @@ use vtep_agent_ebpf::{COUNTERS, FLOWS_MAX, NEIGHBOURS_EACH, Network, SNAP_LEN, T
 use vtep_core::{
     config::spec::{Tunnel, TunnelProtocol},
     tunnel::{
-        flow::{EndpointCounts, Flow, Kinds, Sender, UnexpectedSource},
+        flow::{EndpointCounts, Flow, Kinds, PodTraffic, Sender, UnexpectedSource},
         frames::{Arp, TunnelArpReply, VTEP_VNI, arp_reply, tunnel_arp_reply},
     },
     types::mac::Mac,
@@ -215,7 +215,13 @@ impl Tap {
         // Another CPU may count a frame between the two counters.
         kinds.other = tunnel.packets.saturating_sub(known);
         let tunnel = Some(tunnel).filter(|tunnel| tunnel.packets > 0);
-        Ok(Some(EndpointCounts { source: endpoint, tunnel, packets, bytes, kinds }))
+        let newest = |of: fn(&vtep_agent_ebpf::EndpointStats) -> u64| {
+            let seen_ns = per_cpu.iter().map(|EndpointStats(stats)| of(stats)).max().filter(|seen_ns| *seen_ns > 0);
+            seen_ns.map(|seen_ns| instant(seen_ns, now, now_ns))
+        };
+        let pods =
+            PodTraffic { asked: newest(|stats| stats.pods_asked_ns), answered: newest(|stats| stats.pods_answered_ns) };
+        Ok(Some(EndpointCounts { source: endpoint, tunnel, packets, bytes, kinds, pods }))
     }
 
     /// The hosts on the underlay that sent frames of this endpoint with ARP inside: their MACs, each with the time of its last frame. `now_ns`

@@ -1,6 +1,10 @@
 //! The tap with frames as real networks deliver them: headers with options, without checksums, in fragments.
 
-use std::{net::UdpSocket, thread, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use nix::{libc, setsockopt_impl, sockopt_impl, sys::socket::setsockopt};
@@ -12,7 +16,7 @@ use vtep_lab::{BIGIP_TUNNEL, Lab};
 
 use crate::{
     far_end::{Chatter, ask_for_node, bigip, on_bigip, tunnel},
-    support::{Agent, HEALTHY_WITHIN, all_healthy, eventually},
+    support::{Agent, HEALTHY_WITHIN, all_healthy, eventually, run},
 };
 
 /// The documents promise 1 s.
@@ -147,6 +151,32 @@ fn a_flood_of_invented_vnis_hides_nothing_and_names_nothing() -> Result<()> {
     ensure!(hint.contains("its frames carry VNI 3"), "{hint}");
     ensure!(vtep.seen.vnis == [2, 3], "{vtep:?}");
     Ok(())
+}
+
+/// A pod is not tested by any probe, but BIG-IP's own connections show whether it answers.
+#[test]
+fn connections_of_bigip_show_whether_pods_answer() -> Result<()> {
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let pods = |status: &Status| status.vteps.iter().map(|vtep| vtep.seen.pods).collect::<Vec<_>>();
+    let status = agent.status()?.context("a status")?;
+    ensure!(pods(&status).iter().all(|pods| pods.asked_at.is_none() && pods.answered_at.is_none()), "{status:?}");
+    let at = SocketAddr::from((lab.topology.pod_ip, 8080));
+    let connect = || bigip(&lab).host.run(move || Ok(TcpStream::connect_timeout(&at, Duration::from_secs(5)).is_ok()));
+    ensure!(!connect()?, "nobody listens");
+    let status = agent.wait_for("it asks", SEEN_WITHIN, |status| pods(status)[0].asked_at.is_some())?;
+    ensure!(pods(&status)[0].answered_at.is_none(), "a refusal is no answer of a service: {status:?}");
+    let table = |words: &str| -> Result<()> {
+        let table = String::from_utf8(run(&lab, &["status"])?.stdout)?;
+        ensure!(table.contains(words), "{table}");
+        Ok(())
+    };
+    table("not tested from a pod")?;
+    let _listener = lab.pod.run(move || Ok(TcpListener::bind(at)?))?;
+    ensure!(connect()?, "it answers");
+    let status = agent.wait_for("it is answered", SEEN_WITHIN, |status| pods(status)[0].answered_at.is_some())?;
+    ensure!(pods(&status)[1].answered_at.is_none(), "{status:?}");
+    table("pods answer 10.1.6.0/24,")
 }
 
 /// More frames than the tap has room for streams.

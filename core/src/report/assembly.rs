@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::status::{
     Bigip, Cilium, Config, Datapath, EntryState, Events, Identity, Intruder, LastPass, Observation, PathMtu, Probe,
-    Probes, Seen, SeenKinds, Status, Stream, Tap, VtepDatapath, VtepStatus,
+    Probes, Seen, SeenKinds, SeenPods, Status, Stream, Tap, VtepDatapath, VtepStatus,
 };
 use crate::{
     bigip::FdbRecord,
@@ -340,6 +340,10 @@ fn seen(probes: Option<&VtepProbes>, now: Instant, at: Timestamp) -> Seen {
         macs: distinct(flows, |flow| flow.inner_mac),
         streams: newest_first.iter().take(STREAMS).map(stream).collect(),
         other_streams: probes.map_or(0, |probes| probes.other_streams),
+        pods: probes.map_or_else(SeenPods::default, |probes| {
+            let at = |seen: Option<Instant>| seen.and_then(|seen| wall_clock(seen, now, at));
+            SeenPods { asked_at: at(probes.pods.asked), answered_at: at(probes.pods.answered) }
+        }),
         kinds: seen_kinds(probes.map(|probes| probes.delivery.seen()).unwrap_or_default()),
     }
 }

@@ -339,6 +339,17 @@ pub struct Seen {
     pub other_streams: usize,
     #[serde(default)]
     pub kinds: SeenKinds,
+    #[serde(default)]
+    pub pods: SeenPods,
+}
+
+/// TCP between BIG-IP and the pods of this node: the only look at pods that costs nothing.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct SeenPods {
+    /// When BIG-IP last opened a connection to a pod.
+    pub asked_at: Option<Timestamp>,
+    /// When BIG-IP last acknowledged what a pod had sent, to within a second.
+    pub answered_at: Option<Timestamp>,
 }
 
 /// Tunnel frames with the same port and VNI.

@@ -51,6 +51,16 @@ pub struct EndpointCounts {
     pub packets: u64,
     pub bytes: u64,
     pub kinds: Kinds,
+    pub pods: PodTraffic,
+}
+
+/// What the endpoint's TCP segments show of the pods of this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodTraffic {
+    /// When it last opened a connection to a pod.
+    pub asked: Option<Instant>,
+    /// When it last acknowledged what a pod had sent: the pod answers, and its answers arrive. Within a second.
+    pub answered: Option<Instant>,
 }
 
 /// The VTEP traffic of an endpoint through the configured tunnel, by the kind of the inner frame.

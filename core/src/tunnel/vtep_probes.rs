@@ -8,7 +8,7 @@ use std::{
 use super::{
     delivery::Delivery,
     echo_pace::{Counts, EchoPace, Turn},
-    flow::{EndpointCounts, Flow, Sender, UnexpectedSource},
+    flow::{EndpointCounts, Flow, PodTraffic, Sender, UnexpectedSource},
     frames::{Arp, TunnelArpReply, VTEP_VNI},
     owners::{Owner, Owners},
     passive::Passive,
@@ -130,6 +130,8 @@ pub struct VtepProbes {
     /// All tunnel frames from this endpoint, and their bytes.
     pub packets: u64,
     pub bytes: u64,
+    /// Its traffic with pods.
+    pub pods: PodTraffic,
     /// Whether its answers reach this node's stack.
     pub delivery: Delivery,
     /// The UDP errors of this node since the probes began to go unanswered.
@@ -180,6 +182,7 @@ impl VtepProbes {
             other_streams: 0,
             packets: 0,
             bytes: 0,
+            pods: PodTraffic::default(),
             delivery: Delivery::default(),
             udp_errors: UdpErrors::default(),
             self_ip_owners: Owners::default(),
@@ -381,8 +384,8 @@ impl VtepProbes {
 
     /// Updates the counts of this endpoint.
     pub fn on_counts(&mut self, counts: &EndpointCounts, tunnel: Tunnel, now: Instant) {
-        let EndpointCounts { source: _, tunnel: flow, packets, bytes, kinds } = counts;
-        (self.packets, self.bytes) = (*packets, *bytes);
+        let EndpointCounts { source: _, tunnel: flow, packets, bytes, kinds, pods } = counts;
+        (self.packets, self.bytes, self.pods) = (*packets, *bytes, *pods);
         self.delivery.on_kinds(*kinds, self.icmp.unanswered_since().is_none(), now);
         // The tunnel's own stream comes first: it shows the self IP.
         self.flows.retain(|flow| !flow.belongs_to(tunnel));

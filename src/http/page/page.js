@@ -16,6 +16,8 @@ const LOST_AFTER = 4000;
 const ASK_EVERY = 5000;
 /* Frames older than this are no evidence of the present state. */
 const RECENT = 3000;
+/* A monitor of BIG-IP connects to a pod at least this often. */
+const PODS = 60000;
 /* What was seen longer ago than this is dated. */
 const FRESH = 15000;
 
@@ -90,11 +92,15 @@ function hops(status, vtep) {
   const { cilium } = status;
   const intruders = status.datapath.intruders.filter((intruder) => intruder.vtep === vtep.cidr).map((intruder) => intruder.prefix);
   const map = { "in-sync": "ok", pending: "failed", contended: "failed" }[vtep.datapath.state] ?? "unknown";
-  const lately = seen.last_seen_at && Date.now() - new Date(seen.last_seen_at) < RECENT;
+  const within = (at, time) => at && Date.now() - new Date(at) < time;
+  const lately = within(seen.last_seen_at, RECENT);
+  const answered = within(seen.pods.answered_at, PODS), asked = within(seen.pods.asked_at, PODS);
   const all = [
-    /* Every probe comes from the node: none shows a pod's policy or route. If the tap sees a pod's packets answered, that belongs here. */
-    { id: "pod", name: "Pod", state: "untested", seen: [
-      `to ${vtep.cidr}`, intruders.length ? `${list(intruders)} is in the cluster` : null] },
+    /* Every probe comes from the node: none shows a pod's policy or route. Only BIG-IP's own connections to pods do. */
+    { id: "pod", name: "Pod", state: answered ? "ok" : asked ? "unknown" : "untested", seen: [
+      `to ${vtep.cidr}`,
+      answered ? `pods answer, seen ${ago(seen.pods.answered_at)} ago`
+        : asked ? `no pod has answered the connection of ${ago(seen.pods.asked_at)} ago` : null, intruders.length ? `${list(intruders)} is in the cluster` : null] },
     { id: "map", name: "VTEP map", state: map, seen: [
       vtep.datapath.state, `to ${vtep.endpoint}`, vtep.mac, vtep.datapath.repairs ? plural(vtep.datapath.repairs, "repair", "repairs") : null,
       vtep.datapath.error, cilium.restart_required ? "Cilium runs with other values" : null, status.kernel.supported ? null : "kernel not supported"] },

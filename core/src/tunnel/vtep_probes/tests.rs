@@ -1,5 +1,5 @@
 use super::*;
-use crate::tunnel::flow::{Kinds, Sender};
+use crate::tunnel::flow::{Kinds, PodTraffic, Sender};
 
 const TIMING: ProbeTiming = ProbeTiming {
     interval: Duration::from_secs(1),
@@ -35,7 +35,14 @@ fn see(probes: &mut VtepProbes, flow: Flow) {
     let tunnel = Tunnel::default();
     if flow.belongs_to(tunnel) {
         let (source, packets, bytes) = (flow.source, flow.packets, flow.bytes);
-        let counts = EndpointCounts { source, tunnel: Some(flow), packets, bytes, kinds: Kinds::default() };
+        let counts = EndpointCounts {
+            source,
+            tunnel: Some(flow),
+            packets,
+            bytes,
+            kinds: Kinds::default(),
+            pods: PodTraffic::default(),
+        };
         probes.on_counts(&counts, tunnel, Instant::now());
     } else {
         probes.on_strays(vec![flow], 0, tunnel);
@@ -74,7 +81,11 @@ fn a_configured_target_stays_and_a_learned_one_follows() {
         assert_eq!(probes.target.map(|target| target.address), Some(self_ip.into()));
     }
     let (source, kinds) = ([10, 169, 72, 34].into(), Kinds::default());
-    probes.on_counts(&EndpointCounts { source, tunnel: None, packets: 0, bytes: 0, kinds }, Tunnel::default(), now);
+    probes.on_counts(
+        &EndpointCounts { source, tunnel: None, packets: 0, bytes: 0, kinds, pods: PodTraffic::default() },
+        Tunnel::default(),
+        now,
+    );
     assert!(probes.target.is_some(), "without frames, the target remains");
 }
 
