@@ -36,6 +36,7 @@ mod restart;
 mod rights;
 mod routes;
 mod start;
+mod starvation;
 mod support;
 mod tap;
 mod traffic;
