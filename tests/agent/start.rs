@@ -3,11 +3,11 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use vtep_core::{datapath::layout::Layout, tunnel::vtep_probes::ProbeState};
-use vtep_lab::{Config, Lab, ping};
+use vtep_core::{datapath::layout::Layout, diagnosis::Cause, report::status::Status, tunnel::vtep_probes::ProbeState};
+use vtep_lab::{CILIUM_RUN, CONFIG, Config, Lab, STATE, ping};
 
 use crate::support::{
-    AGENT, Agent, HEALTHY_WITHIN, LISTEN, REPAIRED_WITHIN, all_healthy, bpftool, eventually, in_kernel,
+    AGENT, Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, REPAIRED_WITHIN, all_healthy, bpftool, eventually, in_kernel,
 };
 
 #[test]
@@ -150,12 +150,34 @@ fn a_long_interval_is_no_reason_to_be_restarted() -> Result<()> {
     command.args(["--probe-interval", "1h"]);
     let agent = Agent::spawn(&lab, command)?;
     // Its loops still run every second: the status has the next read of the tap.
-    let seen =
-        |status: &vtep_core::report::status::Status| status.vteps.iter().map(|vtep| vtep.seen.packets).sum::<u64>();
+    let seen = |status: &Status| status.vteps.iter().map(|vtep| vtep.seen.packets).sum::<u64>();
     agent.wait_for("the first answers", HEALTHY_WITHIN, |status| seen(status) > 0)?;
     let (code, body) = agent.get("/livez?verbose")?.context("an answer")?;
     ensure!(code == 200 && body.contains("[+] probe ok") && body.contains("[+] node ok"), "{body}");
     let output = lab.agent_command(Path::new(AGENT), LISTEN).args(["--verify-interval", "1m"]).output()?;
     ensure!(output.status.code() == Some(2), "an interval that would look like a hang is refused");
+    Ok(())
+}
+
+/// Nobody knows the self IP of a BIG-IP that is not there yet. That its endpoint is dead needs no self IP to see; when it comes up, the search
+/// for the self IP begins anew, and not with the next one of the hour.
+#[test]
+fn a_bigip_that_comes_later_is_dead_until_then_and_found_soon() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.bigips[0].down()?;
+    lab.config.write(&Config::seed_keys())?;
+    let mut command = lab.node.command(AGENT);
+    command.args(["run", "--config-source", "dir", "--config-dir", CONFIG, "--cilium-run", CILIUM_RUN]);
+    command.args(["--state-dir", STATE, "--node-name", "worker-1", "--listen", &LISTEN.to_string()]);
+    let agent = Agent::spawn(&lab, command)?;
+    let causes = |status: &Status| status.vteps.iter().map(|vtep| vtep.cause).collect::<Vec<_>>();
+    let status = agent.wait_for("nobody answers ARP for its endpoint", NOTICED_WITHIN, |status| {
+        causes(status) == [Some(Cause::EndpointNoRoute), None]
+    })?;
+    ensure!(status.vteps[0].probes.icmp.target.is_none(), "{:?}", status.vteps[0].probes.icmp);
+    lab.bigips[0].up()?;
+    agent.wait_for("its self IP is found", NOTICED_WITHIN, all_healthy)?;
+    let changes = agent.lines("verdict changed cidr=10.1.6.0/24");
+    ensure!(changes.len() == 2, "it is dead, and then healthy: {changes:#?}");
     Ok(())
 }

@@ -47,7 +47,7 @@ impl Evidence<'_> {
 
 /// Whether frames, probes and the sweep have had enough time for this VTEP.
 pub(super) fn has_had_time(probes: &VtepProbes, now: Instant) -> bool {
-    let time = now.saturating_duration_since(probes.began);
+    let time = now.saturating_duration_since(probes.learnable_since());
     time >= DISCOVERY && (probes.target.is_some() || probes.swept || !probes.heard || time >= DISCOVERY_LIMIT)
 }
 

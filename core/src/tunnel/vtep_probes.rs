@@ -98,6 +98,8 @@ pub struct VtepProbes {
     pub began: Instant,
     /// Its endpoint until then.
     pub predecessor: Option<Ipv4Addr>,
+    /// Since when the endpoint has been alive.
+    alive_since: Option<Instant>,
     /// A sweep of its CIDR is complete.
     pub swept: bool,
     pub underlay: ProbeWindow,
@@ -162,6 +164,7 @@ impl VtepProbes {
             known: None,
             began: now,
             predecessor: None,
+            alive_since: None,
             swept: false,
             underlay: window(),
             arp: window(),
@@ -227,6 +230,12 @@ impl VtepProbes {
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.underlay.state() == WindowState::Ok || !self.flows.is_empty()
+    }
+
+    /// Since when there is something to learn about this VTEP: since its start, or without a target, since its endpoint came alive.
+    #[must_use]
+    pub fn learnable_since(&self) -> Instant {
+        self.alive_since.filter(|_| self.target.is_none()).map_or(self.began, |alive| alive.max(self.began))
     }
 
     /// Whether the target is from before the restart and has not answered since.
@@ -457,6 +466,7 @@ impl VtepProbes {
             window.on_time(now);
         }
         self.path_mtu.on_time(now);
+        self.alive_since = self.is_alive().then(|| self.alive_since.unwrap_or(now));
         self.self_ip_owners.on_time(now);
         self.endpoint_owners.on_time(now);
         // After the first loss, the next probe is due at once.
