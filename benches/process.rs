@@ -127,9 +127,11 @@ fn from_api_server(lab: &Lab) -> Result<()> {
     command.args(["--cilium-run", CILIUM_RUN, "--state-dir", STATE, "--listen", &LISTEN.to_string()]);
     let mut agent = command.stdout(Stdio::null()).spawn()?;
     let times = wait_for(lab, &lab.topology.vteps()).and_then(|_| edits(lab, apply));
+    let memory = resident_mb(agent.id());
     agent.kill()?;
     agent.wait()?;
     report("edit of the ConfigMap to the kernel", "100 ms", times?);
+    println!("{:<44} {:>7.1} MB", "resident memory with the API server", memory?);
     Ok(())
 }
 
