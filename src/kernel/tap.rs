@@ -16,7 +16,10 @@ use aya::{
     util::nr_cpus,
 };
 use ipnet::Ipv4Net;
-use nix::time::{ClockId, clock_gettime};
+use nix::{
+    sys::time::TimeSpec,
+    time::{ClockId, clock_gettime},
+};
 use tokio::{sync::mpsc, task::JoinHandle};
 use vtep_agent_ebpf::{COUNTERS, FLOWS_MAX, NEIGHBOURS_EACH, Network, SNAP_LEN, TARGETS_MAX, Targets, UNEXPECTED_MAX};
 use vtep_core::{
@@ -184,13 +187,12 @@ impl Tap {
         errors
     }
 
-    /// What came from this endpoint since the tap began to watch it; `None` if it does not watch it. This costs one system call. `now_ns` is
-    /// `CLOCK_MONOTONIC` at `now`.
+    /// What came from this endpoint since the tap began to watch it; `None` if it does not watch it. This costs one system call.
     ///
     /// # Errors
     ///
     /// The map cannot be read.
-    pub fn counts(&self, endpoint: Ipv4Addr, now: Instant, now_ns: u64) -> Result<Option<EndpointCounts>, TapError> {
+    pub fn counts(&self, endpoint: Ipv4Addr, clocks: Clocks) -> Result<Option<EndpointCounts>, TapError> {
         let Some(place) = self.place_of(endpoint) else { return Ok(None) };
         let map = self.ebpf.map("ENDPOINTS").ok_or(TapError::Incomplete("the map ENDPOINTS"))?;
         let map = PerCpuArray::<&MapData, EndpointStats>::try_from(map).map_err(TapError::Map)?;
@@ -201,7 +203,7 @@ impl Tap {
             port: self.tunnel.port,
             reserved: [0; 2],
         };
-        let tunnel = sum(key, per_cpu.iter().map(|EndpointStats(stats)| &stats.tunnel), now, now_ns);
+        let tunnel = sum(key, per_cpu.iter().map(|EndpointStats(stats)| &stats.tunnel), clocks);
         let (mut packets, mut bytes, mut kinds) = (tunnel.packets, tunnel.bytes, Kinds::default());
         for EndpointStats(stats) in per_cpu.iter() {
             packets += stats.other_packets;
@@ -217,20 +219,19 @@ impl Tap {
         let tunnel = Some(tunnel).filter(|tunnel| tunnel.packets > 0);
         let newest = |of: fn(&vtep_agent_ebpf::EndpointStats) -> u64| {
             let seen_ns = per_cpu.iter().map(|EndpointStats(stats)| of(stats)).max().filter(|seen_ns| *seen_ns > 0);
-            seen_ns.map(|seen_ns| instant(seen_ns, now, now_ns))
+            seen_ns.map(|seen_ns| clocks.instant(seen_ns))
         };
         let pods =
             PodTraffic { asked: newest(|stats| stats.pods_asked_ns), answered: newest(|stats| stats.pods_answered_ns) };
         Ok(Some(EndpointCounts { source: endpoint, tunnel, packets, bytes, kinds, pods }))
     }
 
-    /// The hosts on the underlay that sent frames of this endpoint with ARP inside: their MACs, each with the time of its last frame. `now_ns`
-    /// is `CLOCK_MONOTONIC` at `now`.
+    /// The hosts on the underlay that sent frames of this endpoint with ARP inside: their MACs, each with the time of its last frame.
     ///
     /// # Errors
     ///
     /// The map cannot be read.
-    pub fn neighbours(&self, endpoint: Ipv4Addr, now: Instant, now_ns: u64) -> Result<Vec<(Mac, Instant)>, TapError> {
+    pub fn neighbours(&self, endpoint: Ipv4Addr, clocks: Clocks) -> Result<Vec<(Mac, Instant)>, TapError> {
         let Some(place) = self.place_of(endpoint) else { return Ok(Vec::new()) };
         let map = self.ebpf.map("NEIGHBOURS").ok_or(TapError::Incomplete("the map NEIGHBOURS"))?;
         let map = PerCpuArray::<&MapData, records::Neighbour>::try_from(map).map_err(TapError::Map)?;
@@ -238,8 +239,7 @@ impl Tap {
         for place in neighbour_places(place) {
             let per_cpu = map.get(&place, 0).map_err(TapError::Map)?;
             let seen = per_cpu.iter().filter(|records::Neighbour(host)| host.seen_ns > 0);
-            neighbours
-                .extend(seen.map(|records::Neighbour(host)| (host.mac.into(), instant(host.seen_ns, now, now_ns))));
+            neighbours.extend(seen.map(|records::Neighbour(host)| (host.mac.into(), clocks.instant(host.seen_ns))));
         }
         Ok(neighbours)
     }
@@ -248,28 +248,28 @@ impl Tap {
         (0..).zip(&self.places).find(|(_, known)| **known == Some(endpoint)).map(|(place, _)| place)
     }
 
-    /// The other flows of the endpoints, as far as the map still has them. `now_ns` is `CLOCK_MONOTONIC` at `now`.
+    /// The other flows of the endpoints, as far as the map still has them.
     ///
     /// # Errors
     ///
     /// The map cannot be read.
-    pub fn strays(&self, now: Instant, now_ns: u64) -> Result<Vec<Flow>, TapError> {
+    pub fn strays(&self, clocks: Clocks) -> Result<Vec<Flow>, TapError> {
         let map = self.ebpf.map("FLOWS").ok_or(TapError::Incomplete("the map FLOWS"))?;
         let map = PerCpuHashMap::<&MapData, FlowKey, FlowStats>::try_from(map).map_err(TapError::Map)?;
         let flow = |(FlowKey(key), per_cpu): (FlowKey, PerCpuValues<FlowStats>)| {
-            sum(key, per_cpu.iter().map(|FlowStats(stats)| stats), now, now_ns)
+            sum(key, per_cpu.iter().map(|FlowStats(stats)| stats), clocks)
         };
         // If the tap drops the entry that was read last, the kernel begins anew. The limit bounds the reads during a flood.
         let entries = map.iter().take(2 * FLOWS_MAX as usize);
         entries.map(|entry| entry.map(flow)).collect::<Result<_, _>>().map_err(TapError::Map)
     }
 
-    /// VTEP traffic from addresses that are not the endpoint of that VTEP. `now_ns` is `CLOCK_MONOTONIC` at `now`.
+    /// VTEP traffic from addresses that are not the endpoint of that VTEP.
     ///
     /// # Errors
     ///
     /// The map cannot be read.
-    pub fn unexpected_sources(&self, now: Instant, now_ns: u64) -> Result<Vec<UnexpectedSource>, TapError> {
+    pub fn unexpected_sources(&self, clocks: Clocks) -> Result<Vec<UnexpectedSource>, TapError> {
         let map = self.ebpf.map("UNEXPECTED").ok_or(TapError::Incomplete("the map UNEXPECTED"))?;
         let map = HashMap::<&MapData, [u8; 4], records::UnexpectedSource>::try_from(map).map_err(TapError::Map)?;
         let unexpected =
@@ -278,7 +278,7 @@ impl Tap {
                 sender: if self.places.contains(&Some(source.into())) { Sender::Endpoint } else { Sender::Unknown },
                 inner_source: seen.inner_source.into(),
                 inner_mac: seen.inner_mac.into(),
-                last_seen: instant(seen.last_seen_ns, now, now_ns),
+                last_seen: clocks.instant(seen.last_seen_ns),
             };
         // As above.
         let entries = map.iter().take(2 * UNEXPECTED_MAX as usize);
@@ -376,11 +376,44 @@ async fn listen_to_replies(socket: EventSocket, replies: mpsc::Sender<OwnReply>)
     }
 }
 
-/// `CLOCK_MONOTONIC`, which the tap stamps its records with.
-#[must_use]
-pub fn monotonic_ns() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |now| now.tv_sec().cast_unsigned() * 1_000_000_000 + now.tv_nsec().cast_unsigned())
+/// Two clocks that are read within this time count as one moment.
+const TOGETHER: Duration = Duration::from_millis(1);
+/// How often to try that.
+const READINGS: usize = 3;
+
+/// One moment on two clocks: `Instant`, and the clock of the program's records.
+#[derive(Clone, Copy)]
+pub struct Clocks {
+    now: Instant,
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    now_ns: u64,
+}
+
+impl Clocks {
+    /// If the thread was interrupted between the two, they do not belong together, and it reads them again.
+    #[must_use]
+    pub fn read() -> Self {
+        let mut clocks = Self::read_once();
+        for _ in 0..READINGS {
+            if clocks.now.elapsed() < TOGETHER {
+                break;
+            }
+            clocks = Self::read_once();
+        }
+        clocks
+    }
+
+    fn read_once() -> Self {
+        let now = Instant::now();
+        let time = clock_gettime(ClockId::CLOCK_MONOTONIC);
+        let ns = |time: TimeSpec| time.tv_sec().cast_unsigned() * 1_000_000_000 + time.tv_nsec().cast_unsigned();
+        Self { now, now_ns: time.map_or(0, ns) }
+    }
+
+    fn instant(self, ns: u64) -> Instant {
+        let ago = Duration::from_nanos(self.now_ns.saturating_sub(ns));
+        self.now.checked_sub(ago).unwrap_or(self.now)
+    }
 }
 
 /// The places of an endpoint's hosts in their map.
@@ -422,15 +455,10 @@ fn targets(
     Some(targets)
 }
 
-fn instant(ns: u64, now: Instant, now_ns: u64) -> Instant {
-    now.checked_sub(Duration::from_nanos(now_ns.saturating_sub(ns))).unwrap_or(now)
-}
-
 fn sum<'s>(
     key: vtep_agent_ebpf::FlowKey,
     per_cpu: impl Iterator<Item = &'s vtep_agent_ebpf::FlowStats>,
-    now: Instant,
-    now_ns: u64,
+    clocks: Clocks,
 ) -> Flow {
     let mut flow = Flow {
         source: key.source.into(),
@@ -438,7 +466,7 @@ fn sum<'s>(
         vni: key.vni,
         packets: 0,
         bytes: 0,
-        last_seen: now,
+        last_seen: clocks.now,
         inner_mac: Mac::default(),
         inner_source: None,
         arp_sender: None,
@@ -451,7 +479,7 @@ fn sum<'s>(
         let known = |address: [u8; 4]| (address != [0; 4]).then(|| Ipv4Addr::from(address));
         if stats.foreign_seen_ns > newest_foreign {
             newest_foreign = stats.foreign_seen_ns;
-            flow.foreign = Some((instant(newest_foreign, now, now_ns), stats.foreign_source.into()));
+            flow.foreign = Some((clocks.instant(newest_foreign), stats.foreign_source.into()));
         }
         if stats.last_seen_ns >= newest {
             newest = stats.last_seen_ns;
@@ -463,7 +491,7 @@ fn sum<'s>(
             flow.arp_sender = flow.arp_sender.or(known(stats.arp_sender));
         }
     }
-    flow.last_seen = instant(newest, now, now_ns);
+    flow.last_seen = clocks.instant(newest);
     flow
 }
 

@@ -45,7 +45,7 @@ use crate::{
     bounded,
     kernel::{
         icmp::ORDINARY,
-        tap::{Answer, Asker, OwnReply, Tap, monotonic_ns},
+        tap::{Answer, Asker, Clocks, OwnReply, Tap},
     },
     liveness::Heartbeat,
 };
@@ -185,7 +185,7 @@ impl Prober {
                 let Some(address) = self.sockets.arp_address() else { return false };
                 // The answer is one of the frames that the tap has counted, so a report that has it also has the count.
                 let tap = self.tap.as_ref();
-                let counts = tap.and_then(|tap| tap.counts(reply.endpoint, now, monotonic_ns()).ok()).flatten();
+                let counts = tap.and_then(|tap| tap.counts(reply.endpoint, Clocks::read()).ok()).flatten();
                 let tunnel = self.tunnel;
                 for probes in self.vteps.values_mut() {
                     if probes.vtep.endpoint == reply.endpoint {
@@ -321,13 +321,13 @@ impl Prober {
                 let failed = tap.listen_on(&self.underlay, &self.answers.0).into_iter().next();
                 failed.map_or(Ok(()), Err)?;
                 tap.watch_replies(suspect, replies)?;
-                let now_ns = monotonic_ns();
+                let clocks = Clocks::read();
                 let mut counts = Vec::new();
                 for &endpoint in &endpoints {
-                    let neighbours = tap.neighbours(endpoint, now, now_ns)?;
-                    counts.extend(tap.counts(endpoint, now, now_ns)?.map(|counts| (counts, neighbours)));
+                    let neighbours = tap.neighbours(endpoint, clocks)?;
+                    counts.extend(tap.counts(endpoint, clocks)?.map(|counts| (counts, neighbours)));
                 }
-                Ok((counts, tap.strays(now, now_ns)?, tap.unexpected_sources(now, now_ns)?, tap.counters()?))
+                Ok((counts, tap.strays(clocks)?, tap.unexpected_sources(clocks)?, tap.counters()?))
             }),
             None => Ok((Vec::new(), Vec::new(), Vec::new(), self.tap_counters)),
         };
@@ -385,8 +385,7 @@ impl Prober {
             if some_due && probes.joins(self.settings.timing, now) {
                 // The frames since the last round decide whether a probe is needed, and show which answers the node has dropped. If they
                 // cannot be read, `tend_tap` logs the error.
-                let counts =
-                    self.tap.as_ref().and_then(|tap| tap.counts(probes.vtep.endpoint, now, monotonic_ns()).ok());
+                let counts = self.tap.as_ref().and_then(|tap| tap.counts(probes.vtep.endpoint, Clocks::read()).ok());
                 counts.flatten().into_iter().for_each(|counts| probes.on_counts(&counts, self.tunnel, now));
                 if !(self.settings.passive_first && probes.suppress(self.tunnel)) {
                     self.send(probes, now);

@@ -98,7 +98,8 @@ impl Sweep {
     /// Whether a sweep of this CIDR is complete, no matter how long ago, and the endpoint has not come alive since.
     #[must_use]
     pub fn is_done(&self, cidr: Ipv4Net) -> bool {
-        self.begun.get(&cidr).is_some_and(|begun| begun.times > 0) && self.current.as_ref().is_none_or(|(current, _)| *current != cidr)
+        self.begun.get(&cidr).is_some_and(|begun| begun.times > 0)
+            && self.current.as_ref().is_none_or(|(current, _)| *current != cidr)
     }
 
     fn next(&self, now: Instant) -> Option<Ipv4Net> {
