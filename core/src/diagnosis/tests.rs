@@ -308,6 +308,23 @@ fn a_remark_changes_no_verdict() {
     assert_eq!(diagnosis.also, [Cause::CiliumAgentNotRunning]);
 }
 
+/// The same losses, while ARP is answered all the while: they may come from a limit of ICMP, and are judged first.
+#[test]
+fn losses_that_may_come_from_a_limit_are_no_loss_yet() {
+    let lossy = |arp_lost: u16| {
+        let mut case = Case::healthy();
+        case.probes.turn(Instant::now());
+        for n in (1..6).rev() {
+            case.lose_at(&[Icmp], 2, Instant::now() - 2 * n * TIMING.interval);
+            case.answer(&[Icmp, InArp], 8);
+        }
+        case.lose(&[InArp], arp_lost);
+        case.diagnose().cause
+    };
+    assert_eq!(lossy(0), None);
+    assert_eq!(lossy(1), Some(Cause::PacketLoss), "ARP is lost as well, which no limit of ICMP explains");
+}
+
 /// These concern the whole node, and their hints are the same for every VTEP.
 const OF_THE_NODE: [Cause; 4] =
     [Cause::NodeKernelUnsupported, Cause::CiliumNotRunning, Cause::CiliumDeviceDown, Cause::CiliumVtepDisabled];

@@ -177,6 +177,15 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_that_has_come_alive_is_searched_before_that_is_done() {
+        let (mut sweep, mut now) = (Sweep::default(), Instant::now());
+        run(&mut sweep, &[cidr(6)], &mut now, 20);
+        assert!(sweep.is_done(cidr(6)));
+        sweep.turn(&[(cidr(6), true)], now);
+        assert!(!sweep.is_done(cidr(6)), "the search of its dead endpoint shows nothing");
+    }
+
+    #[test]
     fn one_cidr_after_the_other_and_none_that_is_known() {
         let mut now = Instant::now();
         let mut sweep = Sweep::default();
