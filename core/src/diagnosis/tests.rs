@@ -185,7 +185,7 @@ impl Case {
     }
 
     /// Frames from inside the VTEP's CIDR come from this outer source.
-    fn stray(&mut self, source: Ipv4Addr, sender: Sender) {
+    pub(super) fn stray(&mut self, source: Ipv4Addr, sender: Sender) {
         let (inner_source, inner_mac, last_seen) = ([10, 1, 6, 34].into(), self.vtep.mac, Instant::now());
         let frame = UnexpectedSource { source, sender, inner_source, inner_mac, last_seen };
         *if sender == Sender::Node { &mut self.probes.forwarded } else { &mut self.probes.unexpected } = Some(frame);

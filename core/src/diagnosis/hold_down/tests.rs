@@ -1,6 +1,7 @@
 //! Sequences of verdicts: a simulated far end breaks and is repaired, and every verdict that is reported is recorded.
 
 use super::*;
+use crate::tunnel::flow::Sender;
 use crate::{
     diagnosis::{
         diagnose,
@@ -380,4 +381,17 @@ fn a_day_of_random_faults() {
         let changes = simulation.changes.len();
         assert!(changes <= 2 * faults, "seed {seed}: {changes} changes for {faults} faults");
     }
+}
+
+/// Ping passes by the detour, and so it cannot prove that BIG-IP has no record for this node. The frames do.
+#[test]
+fn frames_that_another_node_forwards_need_no_lost_ping() {
+    let mut simulation = Simulation::new(10);
+    for _ in 0..50 {
+        simulation.case.stray([10, 169, 72, 233].into(), Sender::Node);
+        let now = simulation.now;
+        simulation.case.probes.forwarded.iter_mut().for_each(|frame| frame.last_seen = now);
+        simulation.run(Duration::from_millis(100), |_| ());
+    }
+    assert_eq!(simulation.causes(), [Some(Cause::NoReturnPath)]);
 }
