@@ -431,18 +431,29 @@ impl Prober {
         } else if every < before {
             info!(%cidr, every, "asking for pings more often again");
         }
-        if turn.beside {
-            let beside = self.sockets.echo_beside_tunnel(echo, ORDINARY, endpoint);
-            record(&mut probes.underlay, sequence, now, beside);
+        // Where ICMP is limited, the first echo takes the answer that the second one waits for: the tunnel's matters more.
+        let through_first = probes.icmp.last_lost();
+        let beside = |this: &Self, probes: &mut VtepProbes| {
+            if turn.beside {
+                let sent = this.sockets.echo_beside_tunnel(echo, ORDINARY, endpoint);
+                record(&mut probes.underlay, sequence, now, sent);
+            }
+        };
+        if !through_first {
+            beside(self, probes);
         }
-        let Some(target) = probes.target else { return };
-        if probes.heard {
-            let asked = self.sockets.ask_arp(self.tunnel, endpoint, target.address);
-            record(&mut probes.arp, sequence, now, asked);
+        if let Some(target) = probes.target {
+            if probes.heard {
+                let asked = self.sockets.ask_arp(self.tunnel, endpoint, target.address);
+                record(&mut probes.arp, sequence, now, asked);
+            }
+            if turn.through {
+                let through = self.sockets.echo_through_tunnel(echo, ORDINARY, target.address);
+                record(&mut probes.icmp, sequence, now, through);
+            }
         }
-        if turn.through {
-            let through = self.sockets.echo_through_tunnel(echo, ORDINARY, target.address);
-            record(&mut probes.icmp, sequence, now, through);
+        if through_first {
+            beside(self, probes);
         }
     }
 

@@ -31,7 +31,7 @@ fn a_limit_of_icmp_is_no_fault_and_the_agent_keeps_to_it() -> Result<()> {
     ensure!(vtep.verdict == Verdict::Healthy && vtep.probes.echo_every > 1, "{vtep:?}");
     ensure!(status.vteps[1].also.is_empty() && status.vteps[1].probes.echo_every == 1, "{:?}", status.vteps[1]);
     let after = history::changes_to_health(&agent)?;
-    ensure!(after.len() == before, "nothing else was said: {after:#?}");
+    ensure!(after.len() == before, "nothing else was said: {after:#?}\n{:#?}", agent.log());
 
     // An outage is found as fast as otherwise.
     on_bigip(&lab, &format!("link set {BIGIP_TUNNEL} down"))?;

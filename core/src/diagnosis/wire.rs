@@ -19,8 +19,7 @@ pub(super) fn endpoint_no_route(evidence: &Evidence<'_>, now: Instant) -> Option
     let endpoint = evidence.vtep.endpoint;
     let target = evidence.endpoint();
     // The node's routes may not have been read for this endpoint yet.
-    let routed = evidence.facts.underlay.contains_key(&endpoint)
-        || evidence.state(VtepProbes::underlay_state) != ProbeState::Failed;
+    let routed = evidence.facts.underlay.contains_key(&endpoint) || evidence.beside() != ProbeState::Failed;
     if !routed {
         return Some(format!("give this node a route to {target}: the kernel has none"));
     }
@@ -47,11 +46,11 @@ pub(super) fn endpoint_unreachable(evidence: &Evidence<'_>, now: Instant) -> Opt
 
 pub(super) fn tunnel_silent(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
     let one_way = evidence.has_own_frames(now);
-    let underlay = evidence.state(VtepProbes::underlay_state);
-    let pings = underlay == ProbeState::Ok;
+    let beside = evidence.beside();
+    let pings = beside == ProbeState::Ok;
     // A target that never answered may be the wrong address.
     if !evidence.is_tunnel_unanswered()
-        || (underlay == ProbeState::Failed && !one_way)
+        || (beside == ProbeState::Failed && !one_way)
         || (one_way && !evidence.has_target_answered())
     {
         return None;
@@ -99,7 +98,8 @@ pub(super) fn path_mtu(evidence: &Evidence<'_>, _now: Instant) -> Option<String>
 }
 
 pub(super) fn packet_loss(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
-    let probes = evidence.probes.filter(|probes| !probes.is_judging_pace(now))?;
+    // Under a limit, some echoes are lost at any pace. It is none once ARP is lost as well.
+    let probes = evidence.probes.filter(|probes| !probes.is_judging_pace(now) && !probes.pace.is_limited())?;
     // Before the last change of their pace, echoes were lost because there were too many.
     let since = evidence.recovered.max(probes.pace.changed());
     let (lost, loss) = (probes.icmp.lost_since(since), probes.icmp.loss_since(since));
@@ -133,7 +133,13 @@ impl Evidence<'_> {
         let is_conclusive =
             probes.target.is_some() || self.unresolved_neighbour().is_some() || has_had_time(probes, now);
         let unanswered = self.is_tunnel_unanswered() || probes.target.is_none();
-        probes.underlay_state() == ProbeState::Failed && is_conclusive && unanswered && !self.has_own_frames(now)
+        self.beside() == ProbeState::Failed && is_conclusive && unanswered && !self.has_own_frames(now)
+    }
+
+    /// Whether the endpoint answers ping beside the tunnel.
+    fn beside(&self) -> ProbeState {
+        let is_answered = self.probes.is_some_and(VtepProbes::is_underlay_answered);
+        if is_answered { ProbeState::Ok } else { self.state(VtepProbes::underlay_state) }
     }
 
     /// Says that the endpoint, or the gateway to it, does not answer ARP on the link.

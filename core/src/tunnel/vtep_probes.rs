@@ -378,6 +378,20 @@ impl VtepProbes {
         Some(self.last_answer.map_or(since, |answer| since.max(answer)))
     }
 
+    /// Whether the endpoint answers ping beside the tunnel: also if most of the pings are lost, by a limit of ICMP or by chance, but some
+    /// were answered since the tunnel has been silent.
+    #[must_use]
+    pub fn is_underlay_answered(&self) -> bool {
+        let is_certain = self.underlay.lost_in_a_row() >= CERTAIN_LOSSES;
+        let through = [&self.arp, &self.icmp];
+        let silent_since =
+            through.into_iter().flat_map(|window| [window.unanswered_since(), window.answered_at()]).max();
+        // The endpoint may have died between its answer to a ping and the one through the tunnel.
+        let outlived = silent_since.flatten().zip(self.underlay.answered_at());
+        let has_outlived = outlived.is_some_and(|(silent, answered)| answered > silent + self.underlay.timeout());
+        self.underlay.state() == WindowState::Ok || (has_outlived && !is_certain)
+    }
+
     /// The streams of this endpoint that belong to this tunnel.
     fn flows_of(&self, tunnel: Tunnel) -> impl Iterator<Item = &Flow> {
         self.flows.iter().filter(move |flow| flow.belongs_to(tunnel))

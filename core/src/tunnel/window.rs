@@ -150,6 +150,12 @@ impl ProbeWindow {
         self.thresholds
     }
 
+    /// A probe without an answer after this time is lost.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The last result was a loss.
     #[must_use]
     pub fn last_lost(&self) -> bool {

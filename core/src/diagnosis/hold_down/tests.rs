@@ -19,6 +19,8 @@ const ENDS_WITHIN: Duration = Duration::from_secs(15);
 enum Fault {
     EndpointDown,
     TunnelDown,
+    /// The tunnel is down, and this share of the pings beside it is lost: by a limit, or by chance.
+    TunnelDownAndLoss(f64),
     OtherMac,
     NoEcho,
     EntryMissing,
@@ -27,13 +29,20 @@ enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 6] =
-        [Self::EndpointDown, Self::TunnelDown, Self::OtherMac, Self::NoEcho, Self::EntryMissing, Self::Loss(0.25)];
+    const ALL: [Self; 7] = [
+        Self::EndpointDown,
+        Self::TunnelDown,
+        Self::TunnelDownAndLoss(0.3),
+        Self::OtherMac,
+        Self::NoEcho,
+        Self::EntryMissing,
+        Self::Loss(0.25),
+    ];
 
     fn cause(self) -> Cause {
         match self {
             Self::EndpointDown => Cause::EndpointUnreachable,
-            Self::TunnelDown => Cause::TunnelSilent,
+            Self::TunnelDown | Self::TunnelDownAndLoss(_) => Cause::TunnelSilent,
             Self::OtherMac => Cause::VtepMacMismatch,
             Self::NoEcho => Cause::NoReturnPath,
             Self::EntryMissing => Cause::DatapathMissing,
@@ -103,23 +112,24 @@ impl Simulation {
         let sequence = self.sequence;
         let fault = self.fault;
         let share = if let Some(Fault::Loss(share)) = fault { share } else { 0.0 };
-        let mut passes = || self.random.f64() >= share;
+        let mut passes_at = |share: f64| self.random.f64() >= share;
         let endpoint = fault != Some(Fault::EndpointDown);
-        let tunnel = endpoint && fault != Some(Fault::TunnelDown);
+        let tunnel = endpoint && !matches!(fault, Some(Fault::TunnelDown | Fault::TunnelDownAndLoss(_)));
+        let beside = if let Some(Fault::TunnelDownAndLoss(share)) = fault { share } else { share };
         let is_right = !matches!(fault, Some(Fault::OtherMac | Fault::NoEcho | Fault::EntryMissing));
         let mac =
             if fault == Some(Fault::OtherMac) { Mac::new([0, 0x50, 0x56, 0, 0, 0x99]) } else { self.case.vtep.mac };
         let probes = &mut self.case.probes;
         probes.underlay.on_sent(sequence, now);
-        if endpoint && passes() {
+        if endpoint && passes_at(beside) {
             probes.underlay.on_reply(sequence, now);
         }
         probes.icmp.on_sent(sequence, now);
-        if tunnel && is_right && passes() {
+        if tunnel && is_right && passes_at(share) {
             probes.on_echo(sequence, now);
         }
         probes.arp.on_sent(sequence, now);
-        if tunnel && passes() {
+        if tunnel && passes_at(share) {
             self.case.answer_arp_at(mac, now);
         }
         let jitter = self.random.f64();
@@ -169,6 +179,19 @@ fn a_fault_and_its_repair_are_two_changes() {
 }
 
 /// Shorter than what it takes to name it for sure: it may be named, and then rightly.
+/// Half of the pings beside it may be lost, six in a row now and then.
+#[test]
+fn a_silent_tunnel_is_named_although_pings_beside_it_are_lost() {
+    for seed in 0..100 {
+        let mut simulation = Simulation::new(seed);
+        simulation.set(Some(Fault::TunnelDownAndLoss(0.5)));
+        simulation.run(Duration::from_secs(20), |_| ());
+        assert_eq!(simulation.shown.verdict, Verdict::Unreachable, "seed {seed}");
+        simulation.run(Duration::from_secs(40), |_| ());
+        assert_eq!(simulation.shown.cause, Some(Cause::TunnelSilent), "seed {seed}: {:?}", simulation.changes);
+    }
+}
+
 #[test]
 fn a_short_fault_is_named_rightly_or_not_at_all() {
     for fault in Fault::ALL {
