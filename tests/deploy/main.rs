@@ -2,6 +2,7 @@
 //! in `target/tools`.
 
 mod alerts;
+mod build_context;
 mod cel;
 mod chart;
 mod dashboard;
