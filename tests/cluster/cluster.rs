@@ -1,0 +1,101 @@
+//! The lab with a cluster of one node.
+
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use vtep_lab::{Config, FILES, Lab};
+
+use crate::{
+    control_plane::ControlPlane,
+    node::{NODE, Node},
+};
+
+/// The kubelet registers its node, and says that it is ready.
+const NODE_READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// Its parts end in this order.
+pub(crate) struct Cluster {
+    pub(crate) node: Node,
+    pub(crate) control_plane: ControlPlane,
+    pub(crate) lab: Lab,
+}
+
+impl Cluster {
+    /// A cluster with the seed's `cilium-config`, and nothing else.
+    pub(crate) fn start() -> Result<Self> {
+        let lab = Lab::builder().api_host(true).start()?;
+        let started = ControlPlane::start(&lab).and_then(|control_plane| {
+            let node = Node::start(&lab, &control_plane)?;
+            Ok((control_plane, node))
+        });
+        let (control_plane, node) = started.with_context(logs)?;
+        let this = Self { node, control_plane, lab };
+        this.ready().with_context(logs)?;
+        Ok(this)
+    }
+
+    fn ready(&self) -> Result<()> {
+        eventually("the node is ready", NODE_READY_WITHIN, || {
+            let condition = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+            let ready = self.run(&format!("kubectl get node {NODE} --ignore-not-found -o {condition}"))?;
+            Ok((ready == "True").then_some(()))
+        })?;
+        self.apply(&json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": { "name": "cilium-config", "namespace": "kube-system" },
+            "data": Config::seed_keys(),
+        }))
+    }
+}
+
+/// Runs a test in a cluster of its own. If it fails, the error has the last words of all servers.
+pub(crate) fn in_cluster(test: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<()> {
+    let mut cluster = Cluster::start()?;
+    test(&mut cluster).with_context(logs)
+}
+
+/// The last lines of every log.
+fn logs() -> String {
+    let mut text = String::new();
+    for directory in ["control-plane", "node"] {
+        for entry in fs::read_dir(Path::new(FILES).join(directory)).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "log") && !path.ends_with("audit.log") {
+                let log = fs::read_to_string(&path).unwrap_or_default();
+                let lines: Vec<_> = log.lines().collect();
+                let last = lines[lines.len().saturating_sub(15)..].join("\n");
+                text += &format!("{}:\n{last}\n\n", path.display());
+            }
+        }
+    }
+    text
+}
+
+/// Calls `probe` until it returns a value.
+pub(crate) fn eventually<T>(what: &str, within: Duration, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + within;
+    loop {
+        if let Some(value) = probe().with_context(|| format!("while waiting until {what}"))? {
+            return Ok(value);
+        }
+        ensure!(Instant::now() < deadline, "not within {within:?}: {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Checks a state all this time.
+pub(crate) fn stays(what: &str, time: Duration, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        ensure!(holds().with_context(|| format!("while it should stay {what}"))?, "it does not stay {what}");
+        thread::sleep(Duration::from_millis(500));
+    }
+    Ok(())
+}

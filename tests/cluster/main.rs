@@ -1,0 +1,20 @@
+//! The agent in a real Kubernetes: API server, controllers, scheduler, kubelet and container runtime, in the lab's namespaces.
+//!
+//! `make test-cluster` brings the servers, builds the image, and runs these tests one after the other.
+
+mod agent;
+mod cluster;
+mod confinement;
+mod control_plane;
+mod edits;
+mod install;
+mod kubectl;
+mod leftovers;
+mod node;
+mod outages;
+mod pki;
+mod policy;
+mod probes;
+mod replacing;
+mod rights;
+mod tools;

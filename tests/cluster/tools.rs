@@ -1,0 +1,40 @@
+//! The programs of a cluster: what `scripts/setup-cluster` and `scripts/setup-tools` installed in `target/tools`.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Result, ensure};
+
+/// The minor release of Kubernetes, by default the newest that `scripts/setup-cluster` knows.
+const MINOR: &str = "1.35";
+
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The minor release of Kubernetes that the tests run.
+pub(crate) fn minor() -> String {
+    env::var("KUBERNETES").ok().filter(|minor| !minor.is_empty()).unwrap_or_else(|| MINOR.into())
+}
+
+/// kube-apiserver, kube-controller-manager, kube-scheduler or kubelet.
+pub(crate) fn server(name: &str) -> Result<PathBuf> {
+    existing(root().join("target/tools/cluster").join(minor()).join(name))
+}
+
+/// helm or kubectl.
+pub(crate) fn client(name: &str) -> Result<PathBuf> {
+    existing(root().join("target/tools/bin").join(name))
+}
+
+/// The archive of an image: `pause`, or the agent's.
+pub(crate) fn image(name: &str) -> Result<PathBuf> {
+    existing(root().join("target/tools/cluster/images").join(format!("{name}.tar")))
+}
+
+fn existing(path: PathBuf) -> Result<PathBuf> {
+    ensure!(path.exists(), "no {}: run `make test-cluster`, which brings it", path.display());
+    Ok(path)
+}
