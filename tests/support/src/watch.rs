@@ -120,6 +120,7 @@ impl Watch {
             | Fault::Gone
             | Fault::TooManyRequests(_)
             | Fault::InternalError
+            | Fault::OldEtcd
             | Fault::Unavailable => {
                 if let Some(failure) = Failure::of(fault, &self.request) {
                     self.fail(&failure);
