@@ -4,7 +4,7 @@
 //!
 //! If the API server is slow, unreachable or refuses, nothing changes in the kernel: the last configuration remains in effect.
 
-use std::{collections::BTreeSet, future, net::Ipv4Addr, sync::atomic::AtomicBool, time::Duration};
+use std::{collections::BTreeSet, future, net::Ipv4Addr, time::Duration};
 
 use futures_util::future as futures;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -174,7 +174,6 @@ impl Source {
             server: self.server.clone(),
             read: objects::configmap,
             recheck: None,
-            no_bookmarks: AtomicBool::default(),
         }
     }
 
@@ -196,7 +195,6 @@ impl Source {
             server: self.server.clone(),
             read: objects::node_configs,
             recheck: None,
-            no_bookmarks: AtomicBool::default(),
         }
     }
 
@@ -211,7 +209,6 @@ impl Source {
             server: self.server.clone(),
             read: objects::node,
             recheck: None,
-            no_bookmarks: AtomicBool::default(),
         }
     }
 
@@ -232,7 +229,6 @@ impl Source {
             server: self.server.clone(),
             read: objects::vtep_configs,
             recheck: Some(self.recheck.clone()),
-            no_bookmarks: AtomicBool::default(),
         }
     }
 
@@ -249,7 +245,6 @@ impl Source {
             server: self.server.clone(),
             read: objects::vtep_node_config,
             recheck: Some(self.recheck.clone()),
-            no_bookmarks: AtomicBool::default(),
         }
     }
 
@@ -266,7 +261,6 @@ impl Source {
             server: self.server.clone(),
             read: objects::cilium_node,
             recheck: None,
-            no_bookmarks: AtomicBool::default(),
         }
     }
 
@@ -282,7 +276,6 @@ impl Source {
             server: self.server.clone(),
             read: objects::endpoints,
             recheck: None,
-            no_bookmarks: AtomicBool::default(),
         }
     }
 }

@@ -3,14 +3,7 @@
 //! The agent does not use kube's watcher, which resumes a watch that ends at once without a pause, never lists again after HTTP 410, and
 //! needs the right to list even for a single object.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Debug,
-    future, mem,
-    pin::pin,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt::Debug, future, mem, pin::pin, time::Duration};
 
 use futures_util::{Stream, StreamExt};
 use kube::{
@@ -63,8 +56,6 @@ pub(super) struct Selection<K, V> {
     pub(super) read: fn(&Objects<K>) -> Result<V, Unknown>,
     /// Asks to read the objects again now, whatever the watch says.
     pub(super) recheck: Option<watch::Receiver<()>>,
-    /// The server gives no bookmarks to a watch that begins with the current state.
-    pub(super) no_bookmarks: AtomicBool,
 }
 
 /// The output of a selection.
@@ -194,10 +185,6 @@ where
                 Ok(Some(event)) => event.map_err(|error| self.explain("watch", &error))?,
                 // Without a version to continue from, the next attempt reads the objects first.
                 Ok(None) if found.version.is_empty() => return Ok(End::Stale),
-                // Without bookmarks, the version may be too old to continue from.
-                Ok(None) if opened.elapsed() > FULL_AGE && self.no_bookmarks.load(Ordering::Relaxed) => {
-                    return Ok(End::Recheck);
-                }
                 Ok(None) if opened.elapsed() > FULL_AGE => return Ok(End::OfAge),
                 Ok(None) => return Ok(End::Clean),
                 Err(_) => return Ok(End::Stale),
@@ -234,17 +221,9 @@ where
         let params = WatchParams {
             field_selector: self.name.as_ref().map(|name| format!("metadata.name={name}")),
             label_selector: self.label.map(str::to_owned),
-            bookmarks: !self.no_bookmarks.load(Ordering::Relaxed),
             ..WatchParams::default()
         };
-        let mut opened = self.answer("watch", api.watch(&params, version)).await;
-        // Kubernetes 1.34 and newer, with an etcd before 3.4.25 or 3.5.8, refuse bookmarks to a watch without a version.
-        if matches!(opened, Err(Lost::Answered { code: 500, .. })) && version.is_empty() && params.bookmarks {
-            let params = WatchParams { bookmarks: false, ..params };
-            opened = self.answer("watch", api.watch(&params, version)).await;
-            self.no_bookmarks.store(opened.is_ok(), Ordering::Relaxed);
-        }
-        match opened {
+        match self.answer("watch", api.watch(&params, version)).await {
             Ok(events) => Ok(Opened::Watch(events)),
             Err(Lost::Answered { code: 403, reason }) if self.optional => Ok(Opened::Forbidden(reason)),
             // A read cannot distinguish an absent object from a resource that is not served; only the watch can.

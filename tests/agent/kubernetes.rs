@@ -12,7 +12,7 @@ use vtep_lab::{Config, Lab, Vtep};
 
 use crate::{
     api::{NAME, NAMESPACE, NODE, api_server, apply, start},
-    support::{HEALTHY_WITHIN, NOTICED_WITHIN, REPAIRED_WITHIN, all_healthy, eventually, in_kernel, timeout_factor},
+    support::{HEALTHY_WITHIN, NOTICED_WITHIN, all_healthy, eventually, in_kernel, timeout_factor},
 };
 
 /// Sets one key for the nodes of a zone.
@@ -57,24 +57,6 @@ fn each_object_is_followed_by_one_watch() -> Result<()> {
         "watch endpointslices default/",
     ];
     ensure!(asked == expected, "one look and one watch of each, and nothing more: {asked:#?}");
-    Ok(())
-}
-
-/// Kubernetes 1.34 with an old etcd refuses bookmarks to a watch that begins with the present state; an edit is followed all the same.
-#[test]
-fn a_server_that_refuses_bookmarks_is_watched_without() -> Result<()> {
-    let lab = Lab::start()?;
-    let server = api_server(&lab)?;
-    server.misbehave(Matcher::all(), Fault::OldEtcd, Times::Always);
-    let agent = start(&lab, &server, &["--events", "off"])?;
-    agent.wait_for("both VTEPs are healthy", HEALTHY_WITHIN, all_healthy)?;
-    ensure!(agent.lines("cannot read").is_empty(), "{:?}", agent.log());
-    for vteps in [moved(&lab)?, lab.topology.vteps().try_into().map_err(|_| anyhow::anyhow!("two VTEPs"))?] {
-        apply(&server, &Config::keys_for(&vteps))?;
-        eventually("the edit is programmed at once", REPAIRED_WITHIN, || Ok(in_kernel(&lab, &vteps)?.then_some(())))?;
-    }
-    let refused = server.requests().iter().filter(|request| request.fault == Some(Fault::OldEtcd)).count();
-    ensure!(refused == 3, "one refusal for each single object that is watched: {refused}");
     Ok(())
 }
 

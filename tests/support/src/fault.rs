@@ -20,9 +20,6 @@ pub enum Fault {
     TooManyRequests(u32),
     /// 500.
     InternalError,
-    /// 500 to a watch that begins with the present objects and wants bookmarks, and to no other request: Kubernetes 1.34 and newer with an
-    /// etcd before 3.4.25 or 3.5.8.
-    OldEtcd,
     /// 503, without `Retry-After`.
     Unavailable,
     /// The server accepts the request and never answers; an open watch falls silent.
@@ -45,16 +42,6 @@ pub enum Fault {
     Garbage,
     /// Bytes that are not HTTP, then FIN.
     NotHttp,
-}
-
-impl Fault {
-    fn concerns(&self, request: &Request) -> bool {
-        let is_watch = request.verb == Verb::Watch;
-        let has_version =
-            request.parameter("resourceVersion").is_some_and(|version| !version.is_empty() && version != "0");
-        let is_refused = is_watch && !has_version && request.flag("allowWatchBookmarks");
-        (is_watch || !matches!(self, Self::Bookmarks(_))) && (is_refused || *self != Self::OldEtcd)
-    }
 }
 
 /// The server's behaviour after half a line.
@@ -148,8 +135,9 @@ impl Faults {
     /// Takes the fault for a request, and counts it as used.
     pub(crate) fn take(&mut self, request: &Request) -> Option<Fault> {
         self.0.retain(|(_, _, times)| *times != Times::Next(0));
-        let concerned =
-            |(matcher, fault, _): &&mut (Matcher, Fault, Times)| matcher.matches(request) && fault.concerns(request);
+        let concerned = |(matcher, fault, _): &&mut (Matcher, Fault, Times)| {
+            matcher.matches(request) && (request.verb == Verb::Watch || !matches!(fault, Fault::Bookmarks(_)))
+        };
         let (_, fault, times) = self.0.iter_mut().find(concerned)?;
         if let Times::Next(left) = times {
             *left -= 1;

@@ -24,10 +24,6 @@ impl Failure {
             Fault::Gone => Some(Self::expired("too old resource version: told to say so")),
             Fault::TooManyRequests(seconds) => Some(Self::too_many_requests(*seconds)),
             Fault::InternalError => Some(Self::plain(500, "InternalError", "Internal error occurred: told to fail")),
-            Fault::OldEtcd => {
-                let words = "a watch stream was requested by the client but the required storage feature RequestWatchProgress is disabled";
-                Some(Self::plain(500, "InternalError", words))
-            }
             Fault::Unavailable => Some(Self::plain(503, "ServiceUnavailable", "apiserver not ready")),
             Fault::Hang
             | Fault::Delay(_)

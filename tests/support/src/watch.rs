@@ -120,7 +120,6 @@ impl Watch {
             | Fault::Gone
             | Fault::TooManyRequests(_)
             | Fault::InternalError
-            | Fault::OldEtcd
             | Fault::Unavailable => {
                 if let Some(failure) = Failure::of(fault, &self.request) {
                     self.fail(&failure);
