@@ -5,10 +5,12 @@ ONCE ?=
 KERNELS ?=
 # How many seconds each fuzz target runs.
 FUZZ_SECONDS ?= 30
+# The minor release of Kubernetes for test-cluster: one that scripts/setup-cluster knows.
+KUBERNETES ?= 1.35
 # How many tests run at once. Most of their time they wait, so it is more than the machine has cores.
 TEST_THREADS ?= $(shell expr 1 + $$(nproc))
 
-.PHONY: run test test-all test-kernels fuzz image bench check advisories docs manifests setup
+.PHONY: run test test-all test-kernels test-cluster setup-cluster fuzz image bench check advisories docs manifests setup
 
 # Starts the lab with the agent. With ONCE=1 it ends when both BIG-IPs are healthy. It runs the programs that `make test` builds: the `--test`
 # target brings the features that tests add to dependencies, so that nothing is built twice. A release build takes several times as long.
@@ -20,12 +22,21 @@ test: setup
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace
 
 # Also runs the tests that take too long for CI. The skipped ones need devices of other kernels (test-kernels) or the image (image).
-test-all: test fuzz test-kernels image
+test-all: test fuzz test-kernels test-cluster
 	cargo test --package vtep-agent --test agent -- --ignored --skip geneve::devices:: --skip vlan:: --skip image::
+	cargo test --package vtep-agent --test cluster -- --ignored --skip leftovers::
 
 # Runs the datapath's tests on Debian's kernels, in virtual machines.
 test-kernels: setup
 	scripts/test-kernels $(KERNELS)
+
+# Installs the image in a real Kubernetes, in the lab. One test runs at a time: each has a cluster of its own.
+test-cluster: image setup-cluster
+	KUBERNETES=$(KUBERNETES) cargo test --package vtep-agent --test cluster -- --nocapture --test-threads 1
+
+# Brings containerd and the servers of Kubernetes, which it builds with Go: once, in some minutes.
+setup-cluster:
+	@scripts/setup-cluster $(KUBERNETES)
 
 # Builds the image without a daemon, and tests it in the lab as the manifest runs it.
 image: setup

@@ -58,7 +58,11 @@ impl Cluster {
 /// Runs a test in a cluster of its own. If it fails, the error has the last words of all servers.
 pub(crate) fn in_cluster(test: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<()> {
     let mut cluster = Cluster::start()?;
-    test(&mut cluster).with_context(logs)
+    test(&mut cluster).with_context(|| {
+        let words = "--selector app.kubernetes.io/name=vtep-agent --prefix --tail 40";
+        let agent = cluster.run(&format!("kubectl -n kube-system logs {words}"));
+        format!("{}agent:\n{}", logs(), agent.unwrap_or_else(|error| format!("{error:#}")))
+    })
 }
 
 /// The last lines of every log.

@@ -89,7 +89,7 @@ impl ControlPlane {
             fs::write(directory.join(format!("{token}.kubeconfig")), kubeconfig(&directory, address, token))?;
         }
         let mut this = Self { host, address, directory, api_server: None, _others: Vec::new() };
-        let etcd = this.spawn(this.etcd())?;
+        let etcd = this.spawn(this.etcd()?)?;
         this._others.push(Server(etcd));
         this.start_api_server()?;
         for command in [this.controllers()?, this.scheduler()?] {
@@ -148,11 +148,11 @@ impl ControlPlane {
         command.spawn().with_context(|| format!("failed to start {name}"))
     }
 
-    fn etcd(&self) -> Command {
-        let mut command = self.host.command("etcd");
+    fn etcd(&self) -> Result<Command> {
+        let mut command = self.host.command(tools::server("etcd")?);
         command.arg("--data-dir").arg(self.file("etcd"));
-        command.args(["--logger=zap", "--log-level=warn"]);
-        command
+        command.args(["--log-level=warn", "--unsafe-no-fsync"]);
+        Ok(command)
     }
 
     fn api_server_command(&self) -> Result<Command> {
@@ -185,8 +185,6 @@ impl ControlPlane {
             // A token ends when it says, and not a year later.
             "--service-account-extend-token-expiration=false",
             "--audit-log-mode=blocking-strict",
-            // It needs a newer etcd than Debian's.
-            "--feature-gates=SizeBasedListCostEstimate=false",
         ]);
         Ok(command)
     }

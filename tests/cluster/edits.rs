@@ -74,8 +74,8 @@ fn edit_apply_and_helm_upgrade_do_as_well() -> Result<()> {
     in_cluster(|cluster| {
         cluster.install(&[])?;
         let edited = moved(cluster, 90);
-        let before = endpoints(&cluster.lab.topology.vteps());
-        let editor = format!("sed -i s/'{before}'/'{}'/", endpoints(&edited));
+        let before = cluster.lab.topology.vteps()[1].endpoint;
+        let editor = format!("sed -i s/{before}/{}/", edited[1].endpoint);
         let mut kubectl = cluster.client("kubectl")?;
         kubectl.args(["-n", "kube-system", "edit", "configmap", "cilium-config"]).env("KUBE_EDITOR", editor);
         succeeded("kubectl edit", kubectl.output()?)?;

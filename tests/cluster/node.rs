@@ -81,8 +81,7 @@ impl Node {
             .context("failed to run unshare")?;
         let this = Self { init, _cgroups: cgroups };
         eventually("containerd answers", STARTS_WITHIN, || Ok(this.containerd(lab, &["version"]).ok()))?;
-        for name in ["pause", "vtep-agent"] {
-            let archive = tools::image(name)?;
+        for archive in tools::images()? {
             this.containerd(lab, &["images", "import", &archive.display().to_string()])?;
         }
         let version = env!("CARGO_PKG_VERSION");

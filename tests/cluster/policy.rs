@@ -1,6 +1,6 @@
 //! The ValidatingAdmissionPolicy of `nodeCondition`, evaluated by a real API server.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -14,11 +14,20 @@ const OTHER_NODE: &str = "worker-2";
 const COMPILED_WITHIN: Duration = Duration::from_secs(60);
 const POLICY: &str = "validatingadmissionpolicy/vtep-agent";
 
-/// Patches a Node's status with a token of the agent's ServiceAccount; returns what kubectl says if it is refused.
-fn patch(cluster: &Cluster, token: &str, node: &str, patch: &Value) -> Result<Option<String>> {
+/// Applies a change to a Node's status with a token of the agent's ServiceAccount, as the agent does; returns what kubectl says if it is
+/// refused.
+fn apply(cluster: &Cluster, token: &str, node: &str, change: &Value) -> Result<Option<String>> {
+    let mut object = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": node } });
+    for part in ["metadata", "status"] {
+        for (key, value) in change[part].as_object().into_iter().flatten() {
+            object[part][key] = value.clone();
+        }
+    }
+    let path = cluster.control_plane.file("change.json");
+    fs::write(&path, object.to_string())?;
     let mut kubectl = cluster.client("kubectl")?;
-    kubectl.args(["--token", token, "patch", "node", node, "--subresource=status", "--type=strategic", "-p"]);
-    let output = kubectl.arg(patch.to_string()).output()?;
+    kubectl.args(["--token", token, "apply", "--server-side", "--subresource=status", "--force-conflicts"]);
+    let output = kubectl.args(["--field-manager=vtep-agent", "-f"]).arg(path).output()?;
     Ok((!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
@@ -55,7 +64,8 @@ fn it_lets_the_own_condition_through_and_nothing_else() -> Result<()> {
         let unbound = cluster.run(create)?.trim().to_owned();
 
         let ours = condition("VtepTunnelsHealthy", "False");
-        ensure!(patch(cluster, &bound, NODE, &ours)?.is_none(), "its own condition");
+        let own = apply(cluster, &bound, NODE, &ours)?;
+        ensure!(own.is_none(), "its own condition is refused: {own:?}");
         let own_node = "may only touch the Node that it runs on";
         for (what, token, node, change, words) in [
             ("another node's condition", &bound, OTHER_NODE, ours.clone(), own_node),
@@ -96,7 +106,7 @@ fn it_lets_the_own_condition_through_and_nothing_else() -> Result<()> {
                 "nothing of a Node's metadata",
             ),
         ] {
-            let refused = patch(cluster, token, node, &change)?.with_context(|| format!("{what} goes through"))?;
+            let refused = apply(cluster, token, node, &change)?.with_context(|| format!("{what} goes through"))?;
             ensure!(refused.contains(words), "{what}: {refused}");
         }
         Ok(())

@@ -29,9 +29,9 @@ pub(crate) fn client(name: &str) -> Result<PathBuf> {
     existing(root().join("target/tools/bin").join(name))
 }
 
-/// The archive of an image: `pause`, or the agent's.
-pub(crate) fn image(name: &str) -> Result<PathBuf> {
-    existing(root().join("target/tools/cluster/images").join(format!("{name}.tar")))
+/// The archives of the images: the pause program's, and the agent's from `make image`.
+pub(crate) fn images() -> Result<[PathBuf; 2]> {
+    Ok([existing(root().join("target/tools/cluster/pause.tar"))?, existing(root().join("target/image.tar"))?])
 }
 
 fn existing(path: PathBuf) -> Result<PathBuf> {

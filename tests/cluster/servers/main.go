@@ -1,4 +1,4 @@
-// The servers of a Kubernetes cluster in one program, which is named like the one to run, or takes that name as its first argument.
+// The servers of a Kubernetes cluster in one program. It runs the server by whose name it is called.
 package main
 
 import (
@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/server/v3/etcdmain"
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/logs/json/register"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
@@ -27,13 +28,13 @@ var servers = map[string]func() *cobra.Command{
 
 func main() {
 	name := filepath.Base(os.Args[0])
-	if servers[name] == nil && len(os.Args) > 1 {
-		os.Args = os.Args[1:]
-		name = os.Args[0]
+	if name == "etcd" {
+		etcdmain.Main(os.Args)
+		return
 	}
 	server := servers[name]
 	if server == nil {
-		fmt.Fprintln(os.Stderr, "usage: kube-apiserver|kube-controller-manager|kube-scheduler|kubelet [FLAGS]")
+		fmt.Fprintln(os.Stderr, "call this program by the name of a server: etcd, kube-apiserver, kube-controller-manager, kube-scheduler or kubelet")
 		os.Exit(2)
 	}
 	os.Exit(cli.Run(server()))
