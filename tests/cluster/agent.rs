@@ -86,23 +86,32 @@ impl Cluster {
         self.container()?["ready"].as_bool().context("ready or not")
     }
 
-    /// The agent's process, as this machine numbers it.
+    /// The agent's process, as this machine numbers it. The kubelet tells about a new container a little later.
     pub(crate) fn pid(&self) -> Result<Pid> {
-        let id = self.container()?["containerID"].as_str().context("a container ID")?.to_owned();
-        let id = id.strip_prefix("containerd://").context("containerd's")?;
-        let is_agent = |pid: &i32| {
-            let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            cgroup.contains(id) && name.trim() == "vtep-agent"
-        };
-        let numbers = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        Ok(Pid::from_raw(numbers.into_iter().find(is_agent).context("a process in the container")?))
+        eventually("the container's process is known", HEALTHY_WITHIN, || {
+            let container = self.container().ok();
+            let id = container
+                .as_ref()
+                .and_then(|container| container["containerID"].as_str()?.strip_prefix("containerd://"));
+            id.map_or(Ok(None), process_of)
+        })
     }
 
     /// The VTEP map has exactly the entries of these VTEPs.
     pub(crate) fn has_entries(&self, vteps: &[Vtep]) -> Result<bool> {
         Ok(self.lab.cilium.vtep_entries()? == vteps.iter().map(|vtep| (vtep.key(), vtep.value())).collect())
     }
+}
+
+/// The agent's process in a container, if it runs.
+fn process_of(container: &str) -> Result<Option<Pid>> {
+    let is_agent = |pid: &i32| {
+        let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        cgroup.contains(container) && name.trim() == "vtep-agent"
+    };
+    let mut numbers = fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Ok(numbers.find(is_agent).map(Pid::from_raw))
 }
 
 pub(crate) fn is_healthy(status: &Status) -> bool {

@@ -55,9 +55,7 @@ fn a_rolling_update_loses_no_ping() -> Result<()> {
 
 /// Replaces the agent in this way, takes an entry away as soon as the old process has ended, and waits until the successor has put it back.
 fn is_succeeded(cluster: &Cluster, how: &str, replace: impl FnOnce(&str) -> Result<()>) -> Result<()> {
-    // The kubelet tells about a new container a little later.
-    let pid = eventually("its process is known", REPLACED_WITHIN, || Ok(cluster.pid().ok()))?;
-    let pod = cluster.pod()?;
+    let (pid, pod) = (cluster.pid()?, cluster.pod()?);
     let vteps = cluster.lab.topology.vteps();
     replace(pod["metadata"]["name"].as_str().context("a name")?)?;
     eventually("the old process ends", REPLACED_WITHIN, || {
@@ -95,10 +93,7 @@ fn deletion_eviction_drain_and_crash_leave_the_entries() -> Result<()> {
             let url = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction");
             cluster.run(&format!("kubectl create --raw {url} -f {}", path.display())).map(drop)
         })?;
-        is_succeeded(cluster, "kill -9", |_| {
-            let pid = eventually("its process is known", REPLACED_WITHIN, || Ok(cluster.pid().ok()))?;
-            Ok(kill(pid, Signal::SIGKILL)?)
-        })?;
+        is_succeeded(cluster, "kill -9", |_| Ok(kill(cluster.pid()?, Signal::SIGKILL)?))?;
         // A drain leaves the pods of DaemonSets, and so the tunnels of what still runs on the node.
         let pid = cluster.pid()?;
         cluster.run(&format!("kubectl drain {NODE} --ignore-daemonsets --timeout 60s"))?;
