@@ -3,6 +3,7 @@
 //! `make test-cluster` brings the servers, builds the image, and runs these tests one after the other.
 
 mod agent;
+mod answers;
 mod cluster;
 mod confinement;
 mod control_plane;

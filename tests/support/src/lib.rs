@@ -17,6 +17,7 @@
 //! on, `ciliumnodes.cilium.io`, and discovery. It has no TLS, no paging and no schemas, and of label selectors only equality. Clients get
 //! exactly the objects that a test stores, also objects of the wrong shape. It writes nothing to disk.
 
+pub mod answers;
 mod connection;
 mod discovery;
 mod fault;

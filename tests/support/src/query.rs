@@ -19,9 +19,8 @@ pub(crate) fn start_version(request: &Request) -> Result<Option<u64>, Failure> {
     match text.as_str() {
         "" | "0" => Ok(None),
         _ => text.parse().map(Some).map_err(|_| {
-            Failure::bad_request(format!(
-                "resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: invalid syntax"
-            ))
+            let error = format!("strconv.ParseUint: parsing \"{text}\": invalid syntax");
+            Failure::plain(500, "", format!("resourceVersion: Invalid value: \"{text}\": {error}"))
         }),
     }
 }

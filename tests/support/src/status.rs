@@ -104,10 +104,15 @@ impl Failure {
 
     pub(crate) fn to_json(&self) -> Value {
         let Self { code, retry_after: _, reason, message, details } = self;
-        json!({
+        let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": message, "reason": reason, "details": details, "code": code,
-        })
+            "message": message, "details": details, "code": code,
+        });
+        // An error that the server does not know has no reason.
+        if !reason.is_empty() {
+            status["reason"] = Value::from(*reason);
+        }
+        status
     }
 }
 

@@ -14,6 +14,9 @@ use crate::{
     watch::Watch,
 };
 
+/// The longest note of an Event, in bytes.
+const NOTE_MAX: usize = 1024;
+
 /// A successful answer.
 #[derive(Debug)]
 pub(crate) enum Reply {
@@ -70,7 +73,12 @@ fn list(shared: &Shared, request: &Request, resource: Resource) -> Result<Value,
         return Err(Failure::expired(&format!("too old resource version: {version}")));
     }
     let api_version = resource.api_version(&request.version);
-    let items: Vec<_> = state.store.list(&selection).iter().map(|object| render(object, &api_version)).collect();
+    let mut items: Vec<_> = state.store.list(&selection).iter().map(|object| render(object, &api_version)).collect();
+    // Objects that the server itself defines have neither in a list.
+    let is_built_in = resource.group() != "cilium.io";
+    for item in items.iter_mut().filter_map(Value::as_object_mut).filter(|_| is_built_in) {
+        item.retain(|key, _| key != "kind" && key != "apiVersion");
+    }
     Ok(json!({
         "kind": format!("{}List", resource.kind()), "apiVersion": api_version,
         "metadata": { "resourceVersion": state.store.version().to_string() },
@@ -114,7 +122,7 @@ fn update(store: &mut Store, request: &Request, key: Key) -> Result<Value, Failu
 fn patch(store: &mut Store, request: &Request, key: Key) -> Result<Value, Failure> {
     let patch = body(request)?;
     let kind = PatchKind::of(&request.content_type).ok_or_else(|| {
-        let message = format!("the body of the request was in an unknown format: {}", request.content_type);
+        let message = "415: Unsupported Media Type";
         Failure::plain(415, "UnsupportedMediaType", message)
     })?;
     let creates = kind == PatchKind::Apply && request.subresource.is_empty();
@@ -167,11 +175,16 @@ fn body(request: &Request) -> Result<Value, Failure> {
 fn check_event(event: &Value) -> Result<(), Failure> {
     let required = ["eventTime", "reportingController", "reportingInstance", "action", "reason"];
     let missing = required.into_iter().find(|field| event[*field].as_str().is_none_or(str::is_empty));
+    let name = event["metadata"]["name"].as_str().unwrap_or_default();
+    let invalid = |what: &str| Err(Failure::invalid(format!("Event \"{name}\" is invalid: {what}")));
     if let Some(field) = missing {
-        return Err(Failure::invalid(format!("Event \"\" is invalid: {field}: Required value")));
+        return invalid(&format!("{field}: Required value"));
+    }
+    if event["note"].as_str().is_some_and(|note| note.len() > NOTE_MAX) {
+        return invalid(&format!("message: Invalid value: \"\": can have at most {NOTE_MAX} characters"));
     }
     match event["type"].as_str() {
         Some("Normal" | "Warning") => Ok(()),
-        _ => Err(Failure::invalid("Event \"\" is invalid: type: Invalid value: has an invalid value")),
+        _ => invalid("type: Invalid value: has an invalid value"),
     }
 }
