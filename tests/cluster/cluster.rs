@@ -21,7 +21,7 @@ const NODE_READY_WITHIN: Duration = Duration::from_secs(120);
 
 /// Its parts end in this order.
 pub(crate) struct Cluster {
-    pub(crate) node: Node,
+    _node: Node,
     pub(crate) control_plane: ControlPlane,
     pub(crate) lab: Lab,
 }
@@ -35,7 +35,7 @@ impl Cluster {
             Ok((control_plane, node))
         });
         let (control_plane, node) = started.with_context(logs)?;
-        let this = Self { node, control_plane, lab };
+        let this = Self { _node: node, control_plane, lab };
         this.ready().with_context(logs)?;
         Ok(this)
     }

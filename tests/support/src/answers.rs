@@ -167,7 +167,8 @@ fn reduce(value: &Value, user: &str) -> Value {
         Value::Object(fields) => {
             let is_status = fields.get("kind").is_some_and(|kind| kind == "Status");
             let kept = fields.iter().filter(|(key, _)| KEPT.contains(&key.as_str()));
-            let kept = kept.filter(|(key, value)| !(is_status && key.as_str() == "details") && !is_default(key, value));
+            let is_dropped = |key: &str, value| (is_status && key == "details") || is_default(key, value);
+            let kept = kept.filter(|(key, value)| !is_dropped(key, value));
             kept.map(|(key, value)| match key.as_str() {
                 "data" => (key.clone(), value.clone()),
                 _ => (key.clone(), reduce(value, user)),
