@@ -22,6 +22,7 @@ mod kubernetes;
 mod layouts;
 mod lifecycle;
 mod migration;
+mod misbehaviour;
 mod needs;
 mod objects;
 mod outage;

@@ -8,6 +8,7 @@ mod cluster;
 mod confinement;
 mod control_plane;
 mod edits;
+mod faulty;
 mod install;
 mod kubectl;
 mod leftovers;
@@ -19,3 +20,13 @@ mod probes;
 mod replacing;
 mod rights;
 mod tools;
+
+// A scenario of the agent's tests, and what it needs of them.
+#[allow(dead_code, reason = "other tests of the agent use the rest")]
+#[path = "../agent/api.rs"]
+mod api;
+#[path = "../agent/misbehaviour.rs"]
+mod misbehaviour;
+#[allow(dead_code, reason = "other tests of the agent use the rest")]
+#[path = "../agent/support.rs"]
+mod support;

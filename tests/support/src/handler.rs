@@ -17,11 +17,11 @@ use crate::{
     connection::{Abort, Body},
     discovery,
     fault::{After, Fault},
-    objects, query,
+    objects, proxy, query,
     record::{Request, Verb},
     resource::Resource,
     routes,
-    shared::Shared,
+    shared::{Real, Shared},
     status::Failure,
     verbs::{self, Reply},
     watch::{GARBAGE, Watch},
@@ -49,6 +49,9 @@ pub(crate) async fn handle(
     }
     if let Some(failure) = fault.and_then(|fault| Failure::of(fault, &request)) {
         return Ok(refusal(&failure));
+    }
+    if let Some(Real(client)) = shared.real.get() {
+        return Ok(proxy::forward(client, &shared, &request, body, &abort).await);
     }
     let answer = answer(&shared, &request, &parts.headers, &abort);
     Ok(match answer {
@@ -116,7 +119,7 @@ fn watching(mut watch: Watch, fault: Option<&Fault>) -> Response<Body> {
     response(StatusCode::OK, "application/json", StreamBody::new(lines).boxed_unsync())
 }
 
-fn json(
+pub(crate) fn json(
     code: StatusCode,
     mut value: Value,
     fault: Option<&Fault>,
@@ -168,11 +171,11 @@ fn text(code: StatusCode, body: &'static str) -> Response<Body> {
     full(code, "text/plain; charset=utf-8", body)
 }
 
-fn full(code: StatusCode, media: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+pub(crate) fn full(code: StatusCode, media: &'static str, body: impl Into<Bytes>) -> Response<Body> {
     response(code, media, Full::new(body.into()).boxed_unsync())
 }
 
-fn response(code: StatusCode, media: &'static str, body: Body) -> Response<Body> {
+pub(crate) fn response(code: StatusCode, media: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = code;
     response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(media));

@@ -12,7 +12,9 @@
 //! - [`Resource`], [`CiliumVersions`], [`VtepVersions`]: the resources that the server serves.
 //! - [`objects`]: the JSON of the objects that tests need.
 //!
-//! It serves `configmaps`, `nodes` (with `status`), `events.k8s.io/v1` events, `endpointslices.discovery.k8s.io`,
+//! In front of a real API server ([`ApiServer::in_front_of`]), it forwards every request, and the faults happen on the way.
+//!
+//! By itself, it serves `configmaps`, `nodes` (with `status`), `events.k8s.io/v1` events, `endpointslices.discovery.k8s.io`,
 //! `ciliumnodeconfigs.cilium.io`, `ciliumvtepconfigs.cilium.io` and `ciliumvtepnodeconfigs.cilium.io` in the versions that are switched
 //! on, `ciliumnodes.cilium.io`, and discovery. It has no TLS, no paging and no schemas, and of label selectors only equality. Clients get
 //! exactly the objects that a test stores, also objects of the wrong shape. It writes nothing to disk.
@@ -25,6 +27,7 @@ mod handler;
 mod listener;
 pub mod objects;
 mod patch;
+mod proxy;
 mod query;
 mod record;
 mod resource;

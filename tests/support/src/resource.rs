@@ -96,6 +96,11 @@ impl Resource {
     ];
 
     /// The resource of a request, if the server serves that group and version.
+    /// The resource with this plural name.
+    pub(crate) fn named(plural: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|resource| resource.plural() == plural)
+    }
+
     pub(crate) fn find(group: &str, version: &str, plural: &str, served: Served) -> Option<Self> {
         let named = |resource: &Self| resource.plural() == plural && resource.group() == group;
         let resource = Self::ALL.into_iter().find(named)?;

@@ -18,9 +18,10 @@ use tokio::{
 use crate::{
     fault::{Fault, Matcher, Times},
     listener::{self, Control},
+    proxy,
     record::Request,
     resource::{CiliumVersions, Resource, VtepVersions},
-    shared::{Command, Shared, State, TooOld},
+    shared::{Command, Real, Shared, State, TooOld},
     store::Key,
 };
 
@@ -72,6 +73,28 @@ impl ApiServer {
         Ok(Self { shared, runtime: handle, address, control: Some(control), thread: Some(thread) })
     }
 
+    /// Starts a server in front of a real one, for which it has this kubeconfig: it forwards requests, and the faults happen on the way.
+    /// [`ApiServer::apply`] then applies at the real server. The other methods that read or write objects have no effect.
+    ///
+    /// # Errors
+    ///
+    /// The server did not start, or the kubeconfig cannot be used.
+    pub fn in_front_of(kubeconfig: &str) -> Result<Self> {
+        let server = Self::start()?;
+        let kubeconfig = kubeconfig.to_owned();
+        let client = server.on_its_thread(async move { proxy::client(&kubeconfig).await })?;
+        // A new server has none yet.
+        let _ = server.shared.real.set(Real(client));
+        Ok(server)
+    }
+
+    /// Runs something on the server's thread, in its network namespace.
+    fn on_its_thread<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        let (sender, result) = sync_channel(1);
+        self.runtime.spawn(async move { sender.send(work.await) });
+        result.recv().context("the server's thread is gone")?
+    }
+
     /// The address that the server listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -105,6 +128,10 @@ impl ApiServer {
     ///
     /// The object has no `metadata.name`, or lacks a required namespace.
     pub fn apply(&self, resource: Resource, object: Value) -> Result<u64> {
+        if let Some(Real(client)) = self.shared.real.get() {
+            let client = client.clone();
+            return self.on_its_thread(async move { proxy::apply(&client, resource, object).await });
+        }
         let metadata = &object["metadata"];
         let name = metadata["name"].as_str().context("the object has no metadata.name")?.to_owned();
         let namespace = match resource.namespaced() {

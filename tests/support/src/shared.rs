@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    fmt,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -38,6 +39,17 @@ pub(crate) struct Shared {
     pub(crate) recorded: watch::Sender<()>,
     /// Open watches.
     pub(crate) watching: watch::Sender<usize>,
+    /// The server that answers in place of the store.
+    pub(crate) real: OnceLock<Real>,
+}
+
+/// A client of the real server that this one is in front of.
+pub(crate) struct Real(pub(crate) kube::Client);
+
+impl fmt::Debug for Real {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Real")
+    }
 }
 
 #[derive(Debug)]
@@ -86,6 +98,7 @@ impl Shared {
             changed: watch::Sender::new(0),
             recorded: watch::Sender::new(()),
             watching: watch::Sender::new(0),
+            real: OnceLock::new(),
         }
     }
 

@@ -308,7 +308,7 @@ impl Bookmarks {
 /// Bytes that are neither JSON, nor UTF-8, nor HTTP.
 pub(crate) const GARBAGE: &[u8] = b"\x00\xff\xfe}{ this is not JSON \xc3\x28\n";
 
-fn line(event: &str, object: &Value) -> Bytes {
+pub(crate) fn line(event: &str, object: &Value) -> Bytes {
     Bytes::from(format!("{{\"type\":\"{event}\",\"object\":{object}}}\n"))
 }
 
