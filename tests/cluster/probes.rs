@@ -64,8 +64,7 @@ fn without_a_configuration_it_stays_ready_and_keeps_the_entries() -> Result<()> 
     in_cluster(|cluster| {
         cluster.install(&[])?;
         cluster.run("kubectl -n kube-system delete configmap cilium-config")?;
-        cluster
-            .wait_for("the loss is noticed", KUBELET_NOTICES_WITHIN, |status| status.config.source_error.is_some())?;
+        cluster.wait_for("the loss is noticed", KUBELET_NOTICES_WITHIN, |status| status.config.stale)?;
         let vteps = cluster.lab.topology.vteps();
         stays("ready, with its entries", Duration::from_secs(20), || {
             Ok(cluster.is_ready()? && cluster.has_entries(&vteps)?)
