@@ -14,7 +14,7 @@ use crate::cluster::{Cluster, eventually, in_cluster, stays};
 
 /// How long the API server is away.
 const AWAY: Duration = Duration::from_secs(60);
-/// The agent tries again at least every 30 s.
+/// The documents promise 7.5 s: the agent's place in its cycle.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(45);
 /// The shortest lifetime that the API server grants.
 const LIFETIME: Duration = Duration::from_secs(600);

@@ -81,7 +81,7 @@ fn needed(event: &Value) -> Option<Right> {
 }
 
 /// Cilium's CRDs, as the API server wants them.
-pub(crate) fn install_crds(cluster: &Cluster, names: &[&str]) -> Result<()> {
+fn install_crds(cluster: &Cluster, names: &[&str]) -> Result<()> {
     for name in names {
         let path = tools::root().join(format!("tests/fixtures/crds/{name}.yaml"));
         cluster.run(&format!("kubectl apply -f {}", path.display()))?;

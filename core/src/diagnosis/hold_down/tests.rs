@@ -178,7 +178,6 @@ fn a_fault_and_its_repair_are_two_changes() {
     }
 }
 
-/// Shorter than what it takes to name it for sure: it may be named, and then rightly.
 /// Half of the pings beside it may be lost, six in a row now and then.
 #[test]
 fn a_silent_tunnel_is_named_although_pings_beside_it_are_lost() {
@@ -192,6 +191,7 @@ fn a_silent_tunnel_is_named_although_pings_beside_it_are_lost() {
     }
 }
 
+/// Shorter than what it takes to name it for sure: it may be named, and then rightly.
 #[test]
 fn a_short_fault_is_named_rightly_or_not_at_all() {
     for fault in Fault::ALL {
