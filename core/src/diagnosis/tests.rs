@@ -31,6 +31,7 @@ use crate::{
         version::CiliumVersion,
     },
     tunnel::{
+        echo_pace::Counts,
         flow::{Flow, Kinds, Sender, UnexpectedSource},
         frames::{Arp, TunnelArpReply, VTEP_VNI},
         owners::Owner,
@@ -323,6 +324,28 @@ fn losses_that_may_come_from_a_limit_are_no_loss_yet() {
     };
     assert_eq!(lossy(0), None);
     assert_eq!(lossy(1), Some(Cause::PacketLoss), "ARP is lost as well, which no limit of ICMP explains");
+}
+
+/// A pace that just suffices loses a few. ARP, which has no limit, would show a loss.
+#[test]
+fn under_a_known_limit_a_few_losses_are_none() {
+    let lossy = |is_limited: bool| {
+        let mut case = Case::healthy();
+        let before = Instant::now() - Duration::from_secs(60);
+        let counts = |answered, lost| Counts { answered, lost };
+        let rounds = [(counts(0, 0), 0), (counts(10, 10), 20), (counts(10, 10), 20), (counts(30, 10), 40)];
+        for (echoes, arp) in rounds.into_iter().filter(|_| is_limited) {
+            case.probes.pace.on_round(echoes, counts(arp, 0), before);
+        }
+        for n in (1..6).rev() {
+            case.lose_at(&[Icmp], 2, Instant::now() - 2 * n * TIMING.interval);
+            case.answer(&[Icmp, InArp], 8);
+        }
+        let diagnosis = case.diagnose();
+        (diagnosis.cause, diagnosis.also)
+    };
+    assert_eq!(lossy(true), (None, vec![Cause::IcmpRateLimited]));
+    assert_eq!(lossy(false).0, Some(Cause::PacketLoss));
 }
 
 /// These concern the whole node, and their hints are the same for every VTEP.
