@@ -2,4 +2,5 @@
 
 pub mod digest;
 pub mod error_chain;
+pub mod location;
 pub mod mac;
