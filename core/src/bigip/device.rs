@@ -114,6 +114,14 @@ pub struct Profile {
     pub flooding: Setting<Flooding>,
 }
 
+impl Profile {
+    /// Whether it is one of those that every BIG-IP has. Nobody should change these: other tunnels inherit from them.
+    #[must_use]
+    pub fn is_built_in(&self) -> bool {
+        ["geneve", "vxlan", "vxlan-gpe", "vxlan-multipoint", "vxlan-ovsdb"].contains(&self.name.short())
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProfileKind {
     Vxlan,

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use self::{
-    Scope::{List, Start, Vtep},
+    Scope::{BigIp, List, Start, Vtep},
     Severity::{Error, Info, Warning},
 };
 use crate::registry::registry;
@@ -30,6 +30,8 @@ pub enum Scope {
     List,
     /// No part: the Cilium agent exits at its next start because of the error, but no VTEP depends on the value.
     Start,
+    /// No part: the difference is to a BIG-IP, which the agent does not see.
+    BigIp,
 }
 
 /// One finding: text for people, and fields for programs.
@@ -86,7 +88,7 @@ impl Finding {
     /// Whether this is an error that keeps part of the document from taking effect.
     #[must_use]
     pub fn holds_back(&self) -> bool {
-        self.severity == Error && self.scope != Start
+        self.severity == Error && matches!(self.scope, Vtep | List)
     }
 
     /// The same finding for a key that this object sets.
@@ -180,6 +182,22 @@ registry! {
     VtepConfigNotSynced "vtep-config-not-synced" = (Warning, Vtep);
     VtepConfigGone "vtep-config-gone" = (Warning, List);
     VtepSourcesBoth "vtep-sources-both" = (Warning, List);
+    BigipKey "bigip-key" = (Error, BigIp);
+    BigipPort "bigip-port" = (Error, BigIp);
+    BigipProfile "bigip-profile" = (Error, BigIp);
+    BigipFlooding "bigip-flooding" = (Error, BigIp);
+    BigipLocalAddress "bigip-local-address" = (Error, BigIp);
+    BigipSelfIp "bigip-self-ip" = (Error, BigIp);
+    BigipSelfIpLockdown "bigip-self-ip-lockdown" = (Warning, BigIp);
+    BigipRoute "bigip-route" = (Error, BigIp);
+    BigipFdbMissing "bigip-fdb-missing" = (Error, BigIp);
+    BigipFdbStale "bigip-fdb-stale" = (Warning, BigIp);
+    BigipRouteDomain "bigip-route-domain" = (Error, BigIp);
+    BigipMac "bigip-mac" = (Error, BigIp);
+    BigipMtu "bigip-mtu" = (Warning, BigIp);
+    BigipFailoverMac "bigip-failover-mac" = (Warning, BigIp);
+    BigipUnlisted "bigip-unlisted" = (Warning, BigIp);
+    BigipAbsent "bigip-absent" = (Warning, BigIp);
 }
 
 impl Rule {

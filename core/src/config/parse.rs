@@ -26,6 +26,7 @@ use super::{
 };
 use crate::types::mac::Mac;
 
+pub(crate) use self::cluster::pod_pools;
 pub use self::lists::tokens;
 pub(super) use self::values::{Complaint, FarEnd};
 
@@ -112,7 +113,7 @@ pub fn parse_around(keys: &Keys, around: Around<'_>) -> Parsed {
     let mask = mask(keys, &lists.cidr, &mut findings);
     lists.check_shape(&mut findings);
     let mut lines = lines(&lists, mask.unwrap_or(DEFAULT_MASK), &mut findings);
-    overlaps::check(&lists, &lines, &cluster::pod_pools(keys), around, &mut findings);
+    overlaps::check(&lists, &lines, &pod_pools(keys), around, &mut findings);
     cross_field::check(&lists, &lines, mask, &mut findings);
     if lists.equal_lengths() {
         assemble(&mut lines, &findings);

@@ -134,7 +134,7 @@ pub(super) fn features(keys: &Keys, findings: &mut Vec<Finding>) {
 }
 
 /// The pools from which Cilium takes the pod networks of nodes, if its IPAM mode uses pools.
-pub(super) fn pod_pools(keys: &Keys) -> Vec<Ipv4Net> {
+pub(crate) fn pod_pools(keys: &Keys) -> Vec<Ipv4Net> {
     match filled(keys, "ipam") {
         None | Some("cluster-pool" | "cluster-pool-v2beta") => {
             let raw = keys.get("cluster-pool-ipv4-cidr").map_or("", String::as_str);
