@@ -30,6 +30,12 @@ struct Astray<'a> {
     instead: Option<Entry<'a>>,
 }
 
+impl<'a> Astray<'a> {
+    fn route(&self) -> Option<&'a Route> {
+        self.instead.and_then(|entry| entry.route)
+    }
+}
+
 pub(super) fn compare(pair: &Pair<'_>, comparison: &mut Comparison) {
     let device = pair.device;
     if !device.covers(Component::Routes) {
@@ -150,12 +156,32 @@ fn astray_difference(pair: &Pair<'_>, pods: Ipv4Net, astray: &[Astray<'_>], numb
     };
     let problem = format!("BIG-IP does not reach {which} by the tunnel {tunnel}: {way}");
     let difference = difference(pair, Rule::BigipRoute, &place, &problem, &format!("route {pods} to the tunnel"));
-    let same = pair.device.routes.iter().find(|route| route.network.value.trunc() == pods);
-    let command = match same {
-        Some(route) => format!("modify net route {} gw none interface {tunnel}", route.name),
-        None => create(pair, number, &pods),
-    };
-    difference.mended_by([command])
+    difference.mended_by(mend(pair, pods, astray, number))
+}
+
+/// The commands that lead `pods` into the tunnel: routes inside it that lead elsewhere are made again, and what no such route explains gets
+/// a new one. tmsh has no change from a gateway to an interface.
+fn mend(pair: &Pair<'_>, pods: Ipv4Net, astray: &[Astray<'_>], number: usize) -> Vec<String> {
+    let tunnel = &pair.tunnel.name;
+    let is_inside = |route: &&Route| pods.contains(&route.network.value.trunc());
+    let mut commands = Vec::new();
+    for route in astray.iter().filter_map(Astray::route).filter(is_inside) {
+        let (name, network) = (&route.name, in_domain(route.network.value.trunc(), pair.route_domain()));
+        let delete = format!("delete net route {name}");
+        if !commands.contains(&delete) {
+            commands.extend([delete, format!("create net route {name} network {network} interface {tunnel}")]);
+        }
+    }
+    if astray.iter().any(|astray| !astray.route().is_some_and(|route| is_inside(&route))) {
+        commands.push(create(pair, number, &in_domain(pods, pair.route_domain())));
+    }
+    commands
+}
+
+/// A network as tmsh writes it: `10.0.0.0%20/16` in route domain 20.
+fn in_domain(network: Ipv4Net, domain: u16) -> String {
+    let (address, length) = (network.network(), network.prefix_len());
+    if domain == 0 { network.to_string() } else { format!("{address}%{domain}/{length}") }
 }
 
 fn tunnel_place<'a>(pair: &Pair<'a>) -> Place<'a> {
