@@ -2,8 +2,12 @@
 //!
 //! - [`wanted`]: the objects that a BIG-IP needs for a VTEP, as tmsh commands
 //! - [`device`]: the objects that a BIG-IP has, as its configuration or its REST interface shows them
+//! - [`read`]: from files and output of a BIG-IP to these objects
 
 pub mod device;
+mod read;
+mod tmsh;
 pub mod wanted;
 
+pub use self::read::{ReadResult, read};
 pub use self::wanted::{BigIp, FdbRecord, InvalidName, SiteValues, TunnelName, UnusedSelfIp, bigips};
