@@ -6,6 +6,7 @@
 
 pub mod device;
 mod read;
+mod rest;
 mod tmsh;
 pub mod wanted;
 

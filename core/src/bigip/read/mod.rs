@@ -14,7 +14,7 @@ mod build;
 mod command;
 mod context;
 mod group;
-mod part;
+pub(super) mod part;
 mod profiles;
 mod prompt;
 mod tables;
@@ -22,7 +22,7 @@ mod text;
 
 use std::sync::Arc;
 
-use super::device::Device;
+use super::{device::Device, rest};
 
 /// What [`read`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub fn read(texts: &[(Arc<str>, &str)]) -> ReadResult {
     let mut result = ReadResult::default();
     let mut parts = Vec::new();
     for (file, text) in texts {
-        let read = text::read(file, text);
+        let read = if rest::is_json(text) { rest::read(file, text) } else { text::read(file, text) };
         if read.iter().all(part::Part::is_empty) && !read.iter().any(|part| part.signs.is_file) {
             result.notes.push(format!("{file}: it shows no object that a tunnel consists of"));
         }

@@ -275,7 +275,7 @@ pub(in crate::bigip) struct Part<'a> {
     pub(in crate::bigip) file: Arc<str>,
     /// From its configuration.
     pub(in crate::bigip) hostname: Option<String>,
-    /// From a prompt of tmsh or bash; without the domain.
+    /// From a prompt of tmsh or bash, without the domain, or from the addresses of requests to several hosts.
     pub(in crate::bigip) prompt: Option<String>,
     pub(in crate::bigip) objects: Vec<Object<'a>>,
     /// The place of each object in `objects`.

@@ -6,6 +6,7 @@ use crate::bigip::device::{
 };
 
 mod files;
+mod rest;
 
 fn of(texts: &[(&str, &str)]) -> ReadResult {
     let texts: Vec<_> = texts.iter().map(|(file, text)| (Arc::from(*file), *text)).collect();

@@ -17,7 +17,7 @@ mod scanner;
 mod tree;
 
 pub(super) use self::{
-    scanner::{Dialect, Position, Scanner},
+    scanner::{Counter, Dialect, Position, Scanner},
     tree::{Node, Problem, line},
 };
 

@@ -37,15 +37,46 @@ pub(in crate::bigip) struct Scanner<'a> {
     offset: usize,
     /// The end of the part that is read.
     limit: usize,
-    /// An earlier offset and its position. Positions are counted from it, so that all of them together take linear time.
-    known: (usize, Position),
+    counter: Counter<'a>,
+}
+
+/// Counts lines and columns. Each count continues from the one before, so that all of them together take linear time if they are in order.
+#[derive(Clone, Debug)]
+pub(in crate::bigip) struct Counter<'a> {
+    text: &'a str,
+    offset: usize,
+    at: Position,
+}
+
+impl<'a> Counter<'a> {
+    pub(in crate::bigip) fn new(text: &'a str) -> Self {
+        // A byte order mark, as editors write it, has no column.
+        let offset = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+        Self { text, offset, at: Position { line: 1, column: 1 } }
+    }
+
+    pub(in crate::bigip) fn position(&mut self, offset: usize) -> Position {
+        if offset < self.offset {
+            *self = Self::new(self.text);
+        }
+        let end = offset.clamp(self.offset, self.text.len());
+        for byte in &self.text.as_bytes()[self.offset..end] {
+            match byte {
+                b'\n' => self.at = Position { line: self.at.line.saturating_add(1), column: 1 },
+                // The second and later bytes of a character.
+                0x80..=0xbf => {}
+                _ => self.at.column = self.at.column.saturating_add(1),
+            }
+        }
+        self.offset = end;
+        self.at
+    }
 }
 
 impl<'a> Scanner<'a> {
     pub(in crate::bigip) fn new(text: &'a str) -> Self {
-        // A byte order mark, as editors write it.
-        let offset = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-        Self { text, offset, limit: text.len(), known: (offset, Position { line: 1, column: 1 }) }
+        let counter = Counter::new(text);
+        Self { text, offset: counter.offset, limit: text.len(), counter }
     }
 
     pub(in crate::bigip) fn is_at_end(&self) -> bool {
@@ -87,17 +118,7 @@ impl<'a> Scanner<'a> {
     }
 
     pub(in crate::bigip) fn position(&mut self) -> Position {
-        let (from, mut at) = self.known;
-        for byte in &self.text.as_bytes()[from..self.offset] {
-            match byte {
-                b'\n' => at = Position { line: at.line.saturating_add(1), column: 1 },
-                // The second and later bytes of a character.
-                0x80..=0xbf => {}
-                _ => at.column = at.column.saturating_add(1),
-            }
-        }
-        self.known = (self.offset, at);
-        at
+        self.counter.position(self.offset)
     }
 
     /// Passes over a stanza, up to the end of its last line, and returns what is wrong with it. In `is_script`, the body is TCL: only braces

@@ -103,3 +103,18 @@ fn a_text_that_is_cut_off_gives_what_is_before() {
     covers(&devices[0], &[]);
     assert_eq!(notes, ["f:20:1: expected `}`: the text ends in the middle of this stanza"]);
 }
+
+#[test]
+fn a_guide_in_prose() {
+    let guide = include_str!("../../../../../tests/fixtures/bigip/guide.rst");
+    let ReadResult { devices, notes } = of(&[("guide.rst", guide)]);
+    assert_eq!(
+        show(&devices[0]),
+        "vxlan fl-vxlan 8472 multipoint\n\
+         tunnel flannel_vxlan 2 fl-vxlan 10.169.72.34\n\
+         self 10.1.6.34 10.1.6.34/24%0 default flannel_vxlan\n\
+         route pods 10.0.0.0/16%0 interface flannel_vxlan\n\
+         arp 10.0.0.130 06:a6:6e:b5:69:2c flannel_vxlan\n"
+    );
+    assert!(notes[0].starts_with("guide.rst:1:1: ") && notes.len() == 1, "{notes:?}");
+}
