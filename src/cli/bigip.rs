@@ -1,20 +1,34 @@
 //! `vtep-agent bigip`: prints the tmsh commands for each BIG-IP of a configuration, with the FDB records that it needs.
 
+mod ends;
+
 use std::{io::Write, net::Ipv4Addr, process::ExitCode};
 
 use anyhow::{Context, bail};
 use vtep_core::{
-    bigip::{BigIp, SiteValues, TunnelName, bigips},
+    bigip::{BigIp, SiteValues, TunnelName, bigips, compare::CiliumEnd, plan::for_shell},
     config::{effective::effective, parse::parse_within},
 };
 
 use super::{
-    Format,
-    args::cluster_networks::ClusterNetworks,
+    args::{cluster_networks::ClusterNetworks, far_end::FarEnd},
+    far_end::{self, BigIps},
     input::{self, Applied, Given},
 };
 
-/// Print the tmsh commands for each BIG-IP of a cilium-config.
+/// How the command prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// For people, with commands for tmsh.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+    /// Commands for BIG-IP's shell, that may run twice.
+    Tmsh,
+}
+
+/// Print the tmsh commands for each BIG-IP of a cilium-config; with --bigip, only what is missing there.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  vtep-agent bigip cilium-config.yaml --pod-cidr 10.0.0.0/16 --node-ip 10.169.72.239 --self-ip 10.1.6.34"
@@ -24,15 +38,17 @@ pub(super) struct Args {
     input: input::Input,
     #[command(flatten)]
     surroundings: ClusterNetworks,
+    #[command(flatten)]
+    far_end: FarEnd,
     /// A tunnel self IP, inside the CIDR of its VTEP; repeatable.
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     self_ip: Vec<Ipv4Addr>,
     /// The tunnel's name on BIG-IP, as CIS knows it (`--cilium-name`).
     #[arg(long, value_name = "NAME", default_value_t)]
     tunnel: TunnelName,
-    /// Text for people, or JSON for programs.
+    /// Text for people, JSON for programs, or lines for BIG-IP's shell.
     #[arg(short, long, value_enum, default_value = "text")]
-    output: Format,
+    output: Output,
 }
 
 /// # Errors
@@ -49,22 +65,36 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         bail!("the input has no cilium-config: give the ConfigMap with the VTEP lists")
     };
     let parsed = parse_within(&document.keys, &surroundings);
-    let Some(spec) = effective(&parsed, None).map(|effective| effective.spec).filter(|spec| !spec.vteps.is_empty())
-    else {
-        bail!("no VTEP of this configuration would be in force: see `vtep-agent check`");
-    };
-    let site = SiteValues {
+    let mut site = SiteValues {
         self_ips: args.self_ip.clone(),
         pod_cidrs: surroundings.pod_cidrs.iter().copied().collect(),
         nodes: surroundings.node_addresses.iter().copied().collect(),
         tunnel: args.tunnel.clone(),
     };
+    let nodes = far_end::read_nodes(&args.far_end)?;
+    let cilium = CiliumEnd::of_lists(&document.keys, &parsed).within(&surroundings, nodes, &document.keys);
+    site.nodes = cilium.nodes.iter().flatten().filter_map(|node| node.address).collect();
+    // Colours are only for terminals.
+    let mut out = anstream::stdout().lock();
+    if BigIps::is_given(&args.far_end) {
+        let bigips = BigIps::read(&args.far_end)?;
+        let comparison = bigips.compare(&cilium);
+        ends::print(&mut out, args.output, (&cilium, &bigips), &comparison, &site)?;
+        return Ok(ExitCode::from(u8::from(!far_end::fits(&comparison))));
+    }
+    let Some(spec) = effective(&parsed, None).map(|effective| effective.spec).filter(|spec| !spec.vteps.is_empty())
+    else {
+        bail!("no VTEP of this configuration would be in force: see `vtep-agent check`");
+    };
     site.check(&spec).context("--self-ip")?;
     let bigips = bigips(&spec, &site);
-    let mut out = std::io::stdout().lock();
     match args.output {
-        Format::Text => bigips.iter().try_for_each(|bigip| print(&mut out, bigip, &args.tunnel))?,
-        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&bigips)?)?,
+        Output::Text => bigips.iter().try_for_each(|bigip| print(&mut out, bigip, &args.tunnel))?,
+        Output::Tmsh => {
+            let commands = bigips.iter().flat_map(|bigip| &bigip.commands);
+            commands.into_iter().try_for_each(|command| writeln!(out, "{}", for_shell(command)))?;
+        }
+        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&bigips)?)?,
     }
     Ok(ExitCode::SUCCESS)
 }

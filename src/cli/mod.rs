@@ -8,6 +8,7 @@ pub mod args;
 mod bigip;
 pub mod check;
 pub mod cleanup;
+mod far_end;
 pub mod input;
 pub mod plan;
 pub mod preflight;

@@ -46,9 +46,13 @@ pub fn absent(cilium: &CiliumEnd, comparison: &Comparison, site: &SiteValues) ->
     bigips(&spec, site)
 }
 
-/// A command as a line for a shell. It may run twice: what is there already is not created again.
+/// A command as a line for a shell. It may run twice: what is there already is not created again. A value that a person has to choose
+/// makes it a comment.
 #[must_use]
 pub fn for_shell(command: &str) -> String {
+    if command.contains('<') {
+        return format!("# complete this: tmsh {command}");
+    }
     let words: Vec<&str> = command.split(' ').collect();
     match words.as_slice() {
         // `create net tunnels vxlan NAME …`, `create net self NAME …`
@@ -85,6 +89,10 @@ mod tests {
                  net fdb tunnel cilium records add { 0a:0a:0a:a9:48:ef { endpoint 10.169.72.239 } }",
             ),
             ("modify net tunnels tunnel cilium key 2", "tmsh modify net tunnels tunnel cilium key 2"),
+            (
+                "create net self cilium_self address <an address in 10.1.6.0/24>/24",
+                "# complete this: tmsh create net self cilium_self address <an address in 10.1.6.0/24>/24",
+            ),
             ("save sys config", "tmsh save sys config"),
         ];
         for (command, line) in cases {

@@ -2,6 +2,7 @@
 
 pub mod choices;
 pub mod cluster_networks;
+pub mod far_end;
 pub mod node;
 pub mod run;
 pub mod source;

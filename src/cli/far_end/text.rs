@@ -55,7 +55,7 @@ fn excerpt(at: &Location, sources: &Sources, paint: impl Fn(String) -> String) -
     let line = sources.get(&at.file).and_then(|text| text.lines().nth(usize::try_from(at.line).ok()?.checked_sub(1)?));
     let Some(line) = line else { return String::new() };
     let column = usize::try_from(at.column).unwrap_or(1).saturating_sub(1);
-    let word = line.chars().skip(column).take_while(|c| !c.is_whitespace()).count();
+    let word = marked(line.get(line.char_indices().nth(column).map_or(line.len(), |(at, _)| at)..).unwrap_or_default());
     // A line without line breaks, as JSON often is: only the part around the word.
     let skipped = if column + word > WIDEST { column.saturating_sub(WIDEST / 4) } else { 0 };
     let shown: String = line.chars().skip(skipped).take(WIDEST).collect();
@@ -65,6 +65,12 @@ fn excerpt(at: &Location, sources: &Sources, paint: impl Fn(String) -> String) -
     let margin = " ".repeat(number.len().max(2));
     let shown = printable(shown.trim_end());
     format!("{margin} |\n{number:>2} | {shown}\n{margin} | {:column$}{}\n", "", paint(marks))
+}
+
+/// The width of the word at the beginning, or of an object's head: `net self cilium_self`.
+fn marked(rest: &str) -> usize {
+    let head = rest.strip_prefix("net ").and_then(|_| rest.split(" {").next());
+    head.unwrap_or_else(|| rest.split_whitespace().next().unwrap_or_default()).chars().count()
 }
 
 /// Replaces each control character by one space, so that no value can move a terminal's cursor and columns remain correct.

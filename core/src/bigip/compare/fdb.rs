@@ -16,19 +16,17 @@ use crate::config::finding::Rule;
 pub(super) fn compare(pair: &Pair<'_>, comparison: &mut Comparison) {
     let (device, tunnel) = (pair.device, pair.tunnel);
     let found: Vec<&Fdb> = device.fdb.iter().filter(|fdb| fdb.tunnel == tunnel.name).collect();
-    if found.is_empty() && !device.covers(Component::Fdb) {
-        comparison.notes.push(format!(
-            "{}: the input shows no FDB records: these are not compared (tmsh list net fdb tunnel {})",
-            device.name, tunnel.name
-        ));
-        return;
+    let is_covered = device.covers(Component::Fdb);
+    if !is_covered {
+        let what = format!("{}: the input does not show all FDB records: missing ones are not found", device.name);
+        comparison.notes.push(format!("{what} (tmsh list net fdb tunnel {})", tunnel.name));
     }
     let records: Vec<_> = found.iter().flat_map(|fdb| &fdb.records).filter(|record| !record.is_dynamic).collect();
     let at = found.first().map_or(&tunnel.at, |fdb| &fdb.at);
     let place = |value| Place { key: format!("net fdb tunnel {} records", tunnel.name), value, at };
     route_domains(pair, &records, comparison);
     let Some(nodes) = &pair.cilium.nodes else {
-        if records.is_empty() {
+        if records.is_empty() && is_covered {
             let problem = "the forwarding database is empty, so BIG-IP reaches no pod";
             let remedy = "add a record for each node (give --node-ip or --nodes)";
             comparison.differences.push(difference(pair, Rule::BigipFdbMissing, &place(None), problem, remedy));
@@ -40,7 +38,9 @@ pub(super) fn compare(pair: &Pair<'_>, comparison: &mut Comparison) {
         }
         return;
     };
-    missing(pair, nodes, &records, &place(None), comparison);
+    if is_covered {
+        missing(pair, nodes, &records, &place(None), comparison);
+    }
     stale(pair, nodes, &records, comparison);
 }
 

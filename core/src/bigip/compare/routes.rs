@@ -37,27 +37,29 @@ impl<'a> Astray<'a> {
 }
 
 pub(super) fn compare(pair: &Pair<'_>, comparison: &mut Comparison) {
-    let device = pair.device;
-    if !device.covers(Component::Routes) {
-        comparison
-            .notes
-            .push(format!("{}: the input shows no routes: these are not compared (tmsh list net route)", device.name));
-        return;
-    }
     let entries = entries(pair);
     if pair.cilium.pods.is_empty() {
         without_pods(pair, &entries, comparison);
         return;
     }
+    let device = pair.device;
     let mut number = (1..).filter(|n| device.routes.iter().all(|route| route.name.short() != name(pair, *n)));
     for &pods in &pair.cilium.pods {
         let mut astray = Vec::new();
         follow(pods, pods, &entries, &mut astray);
+        if !device.covers(Component::Routes) && astray.iter().any(|astray| astray.instead.is_none()) {
+            comparison.notes.push(not_shown(pair));
+            astray.retain(|astray| astray.instead.is_some());
+        }
         if !astray.is_empty() {
             let n = number.next().unwrap_or(1);
             comparison.differences.push(astray_difference(pair, pods, &astray, n));
         }
     }
+}
+
+fn not_shown(pair: &Pair<'_>) -> String {
+    format!("{}: the input does not show all routes: some are not compared (tmsh list net route)", pair.device.name)
 }
 
 /// Without the networks of pods, the pools that they come from show whether any route leads to some of them.
@@ -70,6 +72,10 @@ fn without_pods(pair: &Pair<'_>, entries: &[Entry<'_>], comparison: &mut Compari
     if unserved.is_empty() && into_tunnel().next().is_some() {
         let name = &pair.device.name;
         comparison.notes.push(format!("{name}: pod networks are not known: routes are not compared (--pod-cidr)"));
+        return;
+    }
+    if !pair.device.covers(Component::Routes) {
+        comparison.notes.push(not_shown(pair));
         return;
     }
     let (problem, network) = match unserved.first() {

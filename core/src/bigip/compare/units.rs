@@ -32,7 +32,9 @@ fn absent(vtep: &CiliumVtep, devices: &[Device], comparison: &mut Comparison) {
     let CiliumVtep { cidr, endpoint, .. } = vtep;
     if let Some(device) = devices.iter().find(|device| !device.covers(Component::Tunnels)) {
         let name = &device.name;
-        comparison.notes.push(format!("{name}: the input shows no tunnels: none is compared (tmsh list net tunnels)"));
+        comparison.notes.push(format!(
+            "{name}: the input does not show all tunnels, and none of the VTEP {cidr}: it is not compared (tmsh list net tunnels)"
+        ));
         return;
     }
     let problem = format!("no BIG-IP of the input has a tunnel for the VTEP {cidr} at {endpoint}");

@@ -1,0 +1,72 @@
+//! `vtep-agent bigip --bigip FILE`: what differs, and only the commands that are missing.
+
+use std::io::Write;
+
+use serde::Serialize;
+use vtep_core::bigip::{
+    BigIp, SiteValues,
+    compare::{CiliumEnd, Comparison},
+    plan::{DevicePlan, absent, for_shell, plan},
+};
+
+use super::Output;
+use crate::cli::far_end::{self, BigIps, Row};
+
+/// Everything for a program.
+#[derive(Serialize)]
+struct Report<'r> {
+    differences: Vec<Row<'r>>,
+    /// The missing commands of each BIG-IP.
+    plan: &'r [DevicePlan],
+    /// The VTEPs whose BIG-IP is not in the input, with all that it needs.
+    absent: &'r [BigIp],
+    notes: &'r [String],
+}
+
+pub(super) fn print(
+    out: &mut impl Write,
+    output: Output,
+    (cilium, bigips): (&CiliumEnd, &BigIps),
+    comparison: &Comparison,
+    site: &SiteValues,
+) -> anyhow::Result<()> {
+    let plan = plan(&bigips.devices, comparison);
+    let absent = absent(cilium, comparison, site);
+    let names = bigips.names();
+    match output {
+        Output::Text => {
+            write!(out, "{}", far_end::render(comparison, &bigips.sources))?;
+            write!(out, "{}", far_end::notes(comparison))?;
+            commands(out, &plan, &absent, str::to_owned)?;
+        }
+        Output::Tmsh => commands(out, &plan, &absent, for_shell)?,
+        Output::Json => {
+            let differences = far_end::rows(comparison, &names);
+            let report = Report { differences, plan: &plan, absent: &absent, notes: &comparison.notes };
+            writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn commands(
+    out: &mut impl Write,
+    plan: &[DevicePlan],
+    absent: &[BigIp],
+    line: fn(&str) -> String,
+) -> std::io::Result<()> {
+    for DevicePlan { bigip, commands } in plan {
+        match commands.as_slice() {
+            [] => writeln!(out, "# {bigip}: nothing is missing")?,
+            commands => {
+                writeln!(out, "# {bigip}")?;
+                commands.iter().try_for_each(|command| writeln!(out, "{}", line(command)))?;
+            }
+        }
+    }
+    for BigIp { local_address, network, commands, .. } in absent {
+        writeln!(out, "# BIG-IP {local_address}, tunnel network {network}: not in the input")?;
+        commands.iter().try_for_each(|command| writeln!(out, "{}", line(command)))?;
+    }
+    Ok(())
+}
