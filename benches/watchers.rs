@@ -45,7 +45,9 @@ fn main() -> Result<()> {
     let kind = std::env::args().skip_while(|argument| argument != MEMORY).nth(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match kind {
-        Some(kind) => runtime.block_on(memory(kind.parse::<usize>().ok().and_then(|n| KINDS.get(n)).context("a kind")?)),
+        Some(kind) => {
+            runtime.block_on(memory(kind.parse::<usize>().ok().and_then(|n| KINDS.get(n)).context("a kind")?))
+        }
         None => runtime.block_on(measure()),
     }
 }
