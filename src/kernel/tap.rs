@@ -2,6 +2,8 @@
 //!
 //! The tap pins nothing, and attaches nothing to a device's own hooks: the kernel removes all of it when this process ends.
 
+mod records;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -31,11 +33,8 @@ use vtep_core::{
     types::mac::Mac,
 };
 
-use super::{
-    malloc,
-    socket::EventSocket,
-    tap_records::{self as records, EndpointStats, FlowKey, FlowStats},
-};
+use self::records::{EndpointStats, FlowKey, FlowStats};
+use super::{malloc, socket::EventSocket};
 
 static PROGRAM: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tap"));
 
