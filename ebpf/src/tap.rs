@@ -66,6 +66,10 @@ pub fn tap(ctx: SkBuffContext) -> i64 {
 /// The packet is shorter than its headers claim, or is not for the tap.
 struct Ignored;
 
+/// Records a packet, and returns how many bytes of it to pass to the agent.
+///
+/// It is in one piece, because most of its values are needed to its end, and a BPF function that the compiler does not inline takes only
+/// five arguments.
 fn inspect(ctx: &SkBuffContext) -> Result<u32, Ignored> {
     // SAFETY: the kernel passes a valid __sk_buff for the time of the call.
     let (packet_type, length) = unsafe { ((*ctx.skb.skb).pkt_type, (*ctx.skb.skb).len) };
