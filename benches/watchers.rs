@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     pin::Pin,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -35,11 +36,20 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 const LIMIT: Duration = Duration::from_secs(1);
 /// The followers that lose their server at once.
 const FLEET: usize = 200;
+/// The argument of the process that measures one kind's memory.
+const MEMORY: &str = "memory-of";
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "cilium-config";
 
 fn main() -> Result<()> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure())
+    let kind = std::env::args().skip_while(|argument| argument != MEMORY).nth(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match kind {
+        Some(kind) => {
+            runtime.block_on(memory(kind.parse::<usize>().ok().and_then(|n| KINDS.get(n)).context("a kind")?))
+        }
+        None => runtime.block_on(measure()),
+    }
 }
 
 /// Follows the ConfigMap.
@@ -171,6 +181,31 @@ async fn outage(kind: Kind, away: Duration) -> Result<[String; 3]> {
     Ok([format!("{peak:.2}"), format!("{:.1?}", seen[FLEET / 2]), format!("{:.1?}", seen[FLEET - 1])])
 }
 
+/// Prints the growth of this process for each follower, in kB; the server's part of it is the same for all kinds.
+async fn memory(kind: &Kind) -> Result<()> {
+    let server = server()?;
+    let before = resident()?;
+    let mut fleet = (0..FLEET).map(|n| Follower::start(*kind, &server, n)).collect::<Result<Vec<_>>>()?;
+    join_all(fleet.iter_mut().map(|follower| follower.sees("a"))).await.into_iter().collect::<Result<()>>()?;
+    join_all(fleet.iter_mut().map(|follower| follower.works(Duration::from_secs(2)))).await;
+    println!("{}", (resident()? - before) / FLEET);
+    Ok(())
+}
+
+/// In kB.
+fn resident() -> Result<usize> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// A process for each kind, so that none uses the memory that another one has freed.
+fn memory_in_a_process(kind: usize) -> Result<String> {
+    let output = Command::new(std::env::current_exe()?).args([MEMORY, &kind.to_string()]).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
 fn print(what: &str, figures: [&str; 3]) {
     let [agent, kube, limited] = figures;
     println!("{what:<64} {agent:>12} {kube:>12} {limited:>12}");
@@ -178,6 +213,8 @@ fn print(what: &str, figures: [&str; 3]) {
 
 async fn measure() -> Result<()> {
     print("one ConfigMap is followed", ["the agent", "kube", "kube limited"]);
+    let [agent, kube, limited] = [0, 1, 2].map(memory_in_a_process);
+    print(&format!("memory of each of {FLEET}, in kB"), [&agent?, &kube?, &limited?]);
     let faults = [
         ("the watch ends at once", Fault::End),
         ("429, Retry-After: 1", Fault::TooManyRequests(1)),

@@ -9,6 +9,7 @@
 #![no_main]
 
 mod headers;
+mod kinds;
 
 use aya_ebpf::{
     bindings::bpf_hdr_start_off::BPF_HDR_START_MAC,
@@ -17,16 +18,13 @@ use aya_ebpf::{
     maps::{Array, LruHashMap, LruPerCpuHashMap, PerCpuArray},
     programs::SkBuffContext,
 };
-use headers::{
-    ARP_REPLY, ARP_REQUEST, ARP_TARGET, ETHERNET_SOURCE, Echo, EthernetSource, Inner, Ip, TCP_ACK, TCP_FLAGS, TCP_RST,
-    TCP_SYN, Transport, Tunnel,
-};
+use headers::{ARP_REPLY, ETHERNET_SOURCE, EthernetSource, Inner, Ip, Transport, Tunnel};
+use kinds::{Kind, Tcp, kind_of, tcp_of};
 use vtep_agent_ebpf::{
     COUNTERS, Counter, EndpointStats, FLOWS_MAX, FlowKey, FlowStats, NEIGHBOURS_EACH, Neighbour, SNAP_LEN, TARGETS_MAX,
     Targets, UNEXPECTED_MAX, UnexpectedSource, VTEP_VNI,
 };
 
-const SECOND_NS: u64 = 1_000_000_000;
 const PACKET_OTHERHOST: u32 = 3;
 const PACKET_OUTGOING: u32 = 4;
 const PORT_VXLAN_IANA: u16 = 4789;
@@ -68,6 +66,10 @@ pub fn tap(ctx: SkBuffContext) -> i64 {
 /// The packet is shorter than its headers claim, or is not for the tap.
 struct Ignored;
 
+/// Records a packet, and returns how many bytes of it to pass to the agent.
+///
+/// It is in one piece, because most of its values are needed to its end, and a BPF function that the compiler does not inline takes only
+/// five arguments.
 fn inspect(ctx: &SkBuffContext) -> Result<u32, Ignored> {
     // SAFETY: the kernel passes a valid __sk_buff for the time of the call.
     let (packet_type, length) = unsafe { ((*ctx.skb.skb).pkt_type, (*ctx.skb.skb).len) };
@@ -229,65 +231,6 @@ static NOTHING_SEEN: FlowStats = FlowStats {
     foreign_source: [0; 4],
     reserved2: [0; 4],
 };
-
-/// The kinds of inner frames that are evidence by themselves.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    ArpReply,
-    ArpRequest,
-    /// It asks for this node's address inside the tunnel.
-    ArpRequestForUs,
-    /// It answers one of the agent's own echoes.
-    EchoReply,
-    Other,
-}
-
-/// Only ARP requests and ICMP to this node's address inside the tunnel need another call.
-fn kind_of(ctx: &SkBuffContext, frame: usize, inner: &Inner) -> Kind {
-    match inner.arp_operation() {
-        Some(ARP_REPLY) => return Kind::ArpReply,
-        Some(ARP_REQUEST) => {
-            let Ok(target) = load::<u32>(ctx, frame + ARP_TARGET) else { return Kind::ArpRequest };
-            return if is_router(target) { Kind::ArpRequestForUs } else { Kind::ArpRequest };
-        }
-        _ => {}
-    }
-    let Some(icmp) = TARGETS.get(0).and_then(|targets| inner.icmp_to(targets.router)) else { return Kind::Other };
-    let id = load::<Echo>(ctx, frame + icmp).ok().and_then(|echo| echo.reply());
-    let Some(id) = id else { return Kind::Other };
-    if TARGETS.get(0).is_some_and(|targets| targets.echo_id == u32::from(id)) { Kind::EchoReply } else { Kind::Other }
-}
-
-/// What a TCP segment from BIG-IP shows of the pods.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Tcp {
-    /// It opens a connection.
-    Opens,
-    /// BIG-IP acknowledges what a pod has sent.
-    Answered,
-    Nothing,
-}
-
-/// One segment in a second is enough: the others need no call.
-fn tcp_of(ctx: &SkBuffContext, place: u32, frame: usize, inner: &Inner) -> Tcp {
-    let Some(tcp) = TARGETS.get(0).and_then(|targets| inner.tcp_not_to(targets.router)) else { return Tcp::Nothing };
-    let is_known = ENDPOINTS.get(place).is_some_and(|stats| {
-        stats.pods_answered_ns != 0 && stats.tunnel.last_seen_ns.wrapping_sub(stats.pods_answered_ns) < SECOND_NS
-    });
-    if is_known {
-        return Tcp::Nothing;
-    }
-    let Ok(flags) = load::<u8>(ctx, frame + tcp + TCP_FLAGS) else { return Tcp::Nothing };
-    match flags & (TCP_SYN | TCP_RST | TCP_ACK) {
-        TCP_SYN => Tcp::Opens,
-        TCP_ACK => Tcp::Answered,
-        _ => Tcp::Nothing,
-    }
-}
-
-fn is_router(address: u32) -> bool {
-    TARGETS.get(0).is_some_and(|targets| targets.router == address)
-}
 
 /// Records a frame of the endpoint's VTEP traffic on the configured port.
 fn record(place: u32, inner: &Inner, owner: Owner, kind: Kind, tcp: Tcp, length: u64) {

@@ -1,7 +1,8 @@
 //! Metrics for Prometheus. Each scrape makes them from the status, so that they never contradict it.
 //!
-//! `table` has every metric; this file writes them in the format that the scraper asks for.
+//! `table` has every metric, and `samples` makes its values; this file writes them in the format that the scraper asks for.
 
+mod samples;
 mod table;
 
 use std::fmt;

@@ -168,6 +168,18 @@ where
         let Some(found) = found else { return Ok(End::Stale) };
         self.publish(out, self.value(found));
         let Opened::Watch(events) = opened else { return Ok(End::Absent(None)) };
+        self.on_events(events, gate, found, out, recheck).await
+    }
+
+    /// Publishes the objects after each change that the watch delivers, until the watch ends.
+    async fn on_events(
+        &self,
+        events: impl Stream<Item = kube::Result<WatchEvent<K>>>,
+        gate: &RetryGate,
+        found: &mut Found<'_, K>,
+        out: &mut Out<V>,
+        recheck: &mut Option<watch::Receiver<()>>,
+    ) -> Result<End, Lost> {
         let mut events = pin!(events);
         let opened = Instant::now();
         loop {

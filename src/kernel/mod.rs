@@ -15,5 +15,4 @@ pub mod pins;
 pub mod routes;
 pub mod socket;
 pub mod tap;
-mod tap_records;
 pub mod vtep_map;

@@ -80,13 +80,7 @@ pub async fn run(
         heartbeat.beat();
         let now = Instant::now();
         take_news(&mut state, &mut notifier);
-        let at = Timestamp::now();
-        let next = diagnose_each(&state, now, at, |evidence| {
-            let hold: &mut HoldDown = holds.entry(evidence.vtep.cidr).or_default();
-            let evidence = Evidence { recovered: hold.recovered(), ..*evidence };
-            hold.next(diagnose(&evidence, now, at), &evidence, now)
-        });
-        holds.retain(|cidr, _| next.contains_key(cidr));
+        let next = held_down(&state, &mut holds, now);
         let changed = notifier.changes(&current, &next, now);
         if *current != next {
             current = Arc::new(next);
@@ -123,6 +117,22 @@ fn take_news(state: &mut AgentState, notifier: &mut Notifier) {
     notifier.fitness(state.identity.fitness.kernel(cilium_version).reasons);
     state.datapath.borrow_and_update();
     state.probes.borrow_and_update();
+}
+
+/// The diagnosis of each VTEP that is to be reported now.
+fn held_down(
+    state: &AgentState,
+    holds: &mut BTreeMap<Ipv4Net, HoldDown>,
+    now: Instant,
+) -> BTreeMap<Ipv4Net, Diagnosis> {
+    let at = Timestamp::now();
+    let diagnoses = diagnose_each(state, now, at, |evidence| {
+        let hold = holds.entry(evidence.vtep.cidr).or_default();
+        let evidence = Evidence { recovered: hold.recovered(), ..*evidence };
+        hold.next(diagnose(&evidence, now, at), &evidence, now)
+    });
+    holds.retain(|cidr, _| diagnoses.contains_key(cidr));
+    diagnoses
 }
 
 /// What `diagnose` makes of the current reports about each VTEP.

@@ -1,8 +1,13 @@
 //! The probe loop: sends probes when they are due, handles their answers, and publishes a report.
+//!
+//! `wiring` adapts it to the configuration and the node, `sending` sends, and `tap` passes on what the tap has recorded.
 
 pub mod learned;
 mod nodes;
+mod sending;
 mod sockets;
+mod tap;
+mod wiring;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,13 +24,9 @@ use tokio::{
     sync::{mpsc, watch},
     time,
 };
-use tracing::{info, warn};
 use vtep_core::{
-    config::{
-        spec::{Spec, Tunnel, Vtep},
-        view::View,
-    },
-    node::{devices::Underlay, facts::Facts, udp::UdpErrors},
+    config::{spec::Tunnel, view::View},
+    node::{facts::Facts, udp::UdpErrors},
     tunnel::{
         frames::Echo,
         report::ProbeReport,
@@ -33,20 +34,12 @@ use vtep_core::{
         sweep::Sweep,
         vtep_probes::{ProbeState, ProbeTiming, VtepProbes},
     },
-    types::error_chain::chain,
 };
 
-use self::{
-    learned::Memory,
-    nodes::Nodes,
-    sockets::{Sockets, record},
-};
+use self::{learned::Memory, nodes::Nodes, sockets::Sockets};
 use crate::{
     bounded,
-    kernel::{
-        icmp::ORDINARY,
-        tap::{Answer, Asker, Clocks, OwnReply, Tap},
-    },
+    kernel::tap::{Answer, Clocks, OwnReply, Tap},
     liveness::Heartbeat,
 };
 
@@ -233,131 +226,6 @@ impl Prober {
         }
     }
 
-    /// Adapts the probes of each VTEP, the sockets and the tap to the current configuration and node.
-    fn rewire(&mut self) {
-        let view = self.config.borrow_and_update().clone();
-        let facts = self.facts.borrow_and_update().clone().unwrap_or_default();
-        let spec = view.as_ref().and_then(|view| view.effective.as_ref());
-        self.tunnel = spec.map_or(self.tunnel, |spec| spec.tunnel);
-        self.fit_probes(spec);
-        self.log_idle_targets();
-        self.sockets.fit(&facts.cilium);
-        self.open_sockets();
-        self.fit_tap(&facts);
-    }
-
-    /// Adapts the probes to the configuration. An unchanged VTEP keeps its records; one with another endpoint or MAC begins anew, at once.
-    fn fit_probes(&mut self, spec: Option<&Spec>) {
-        let now = Instant::now();
-        let mut previous = std::mem::take(&mut self.vteps);
-        for &vtep in spec.iter().flat_map(|spec| &spec.vteps) {
-            let before = previous.remove(&vtep.cidr);
-            let predecessor = before.as_ref().map(|probes| probes.vtep.endpoint).filter(|&at| at != vtep.endpoint);
-            let kept = before.filter(|probes| probes.vtep == vtep);
-            let configured = self.settings.targets.get(&vtep.cidr).copied();
-            let begin = || {
-                let mut probes = VtepProbes::new(vtep, configured, self.settings.timing, now);
-                probes.predecessor = predecessor;
-                self.memory.recall(&vtep).into_iter().for_each(|known| probes.recall(known));
-                probes
-            };
-            let mut probes = kept.unwrap_or_else(begin);
-            let is_other = |other: &&Vtep| other.endpoint == vtep.endpoint && other.cidr != vtep.cidr;
-            probes.shares_endpoint = spec.iter().flat_map(|spec| &spec.vteps).any(|other| is_other(&other));
-            self.vteps.insert(vtep.cidr, probes);
-        }
-    }
-
-    /// Logs targets without effect: otherwise a typing error in `--probe-target` would go unnoticed.
-    fn log_idle_targets(&mut self) {
-        let idle: BTreeSet<_> =
-            self.settings.targets.keys().filter(|cidr| !self.vteps.contains_key(cidr)).copied().collect();
-        if idle != self.idle_targets && !self.vteps.is_empty() {
-            idle.iter().for_each(|cidr| warn!(%cidr, "--probe-target matches no active VTEP CIDR"));
-            self.idle_targets = idle;
-        }
-    }
-
-    fn open_sockets(&mut self) {
-        if self.sockets.open() {
-            // VTEPs that could not be probed so far are probed now.
-            let now = Instant::now();
-            self.vteps.values_mut().for_each(|probes| probes.due = now);
-        }
-    }
-
-    fn fit_tap(&mut self, facts: &Facts) {
-        if self.tap.as_ref().map(Tap::tunnel) != Some(self.tunnel) && !self.vteps.is_empty() {
-            let loaded = Tap::load(self.tunnel);
-            self.tap_load_error = loaded.as_ref().err().map(|error| chain(error).to_string());
-            self.tap = loaded.ok();
-            self.strays = Strays::default();
-        }
-        // Watching replies makes the kernel copy every outgoing packet of the device. That is worth its cost only if Cilium may be one of
-        // the broken releases.
-        let worth = facts.version.is_none_or(|version| version.broken().is_some());
-        self.suspect = facts.cilium.tunnel.as_ref().map(|device| device.index).filter(|_| worth);
-        self.full_size = facts.inner_mtu().and_then(|mtu| mtu.try_into().ok());
-        for probes in self.vteps.values_mut() {
-            let underlay = facts.underlay.get(&probes.vtep.endpoint);
-            // A device without Ethernet addresses has the zero MAC.
-            let is_neighbour =
-                |underlay: &Underlay| underlay.next_hop == probes.vtep.endpoint && !underlay.device.mac.is_zero();
-            probes.is_neighbour = underlay.is_some_and(is_neighbour);
-        }
-        self.underlay = facts.underlay.values().map(|underlay| underlay.device.index).collect();
-        self.tend_tap(Instant::now());
-    }
-
-    /// Makes the tap listen on the current devices, and reads its counters. Logs each new error once.
-    fn tend_tap(&mut self, now: Instant) {
-        let endpoints: BTreeSet<_> = self.vteps.values().map(|probes| probes.vtep.endpoint).collect();
-        let networks: BTreeMap<_, _> = self.vteps.iter().map(|(cidr, probes)| (*cidr, probes.vtep.endpoint)).collect();
-        let (suspect, replies) = (self.suspect, &self.replies.0);
-        let asker = Asker { address: self.sockets.arp_address(), echo_id: self.echo_id };
-        let tended = match &mut self.tap {
-            // A socket ends when its device goes down. Each call tries to open it again.
-            Some(tap) => tap.look_at(&endpoints, &networks, asker).and_then(|()| {
-                let failed = tap.listen_on(&self.underlay, &self.answers.0).into_iter().next();
-                failed.map_or(Ok(()), Err)?;
-                tap.watch_replies(suspect, replies)?;
-                let clocks = Clocks::read();
-                let mut counts = Vec::new();
-                for &endpoint in &endpoints {
-                    let neighbours = tap.neighbours(endpoint, clocks)?;
-                    counts.extend(tap.counts(endpoint, clocks)?.map(|counts| (counts, neighbours)));
-                }
-                Ok((counts, tap.strays(clocks)?, tap.unexpected_sources(clocks)?, tap.counters()?))
-            }),
-            None => Ok((Vec::new(), Vec::new(), Vec::new(), self.tap_counters)),
-        };
-        let (read, error) = match tended {
-            Ok(read) => (Some(read), self.tap_load_error.clone()),
-            Err(error) => (None, Some(chain(&error).to_string())),
-        };
-        if let Some((counts, strays, mut unexpected_sources, counters)) = read {
-            self.nodes.name(&mut unexpected_sources, &self.settings.bpffs, now);
-            self.tap_counters = counters;
-            self.strays.on_flows(strays, now);
-            for probes in self.vteps.values_mut() {
-                let endpoint = probes.vtep.endpoint;
-                for (counts, neighbours) in counts.iter().filter(|(counts, _)| counts.source == endpoint) {
-                    probes.on_counts(counts, self.tunnel, now);
-                    probes.on_neighbours(neighbours);
-                }
-                let (listed, others) = self.strays.of(endpoint);
-                probes.on_strays(listed, others, self.tunnel);
-                probes.on_unexpected_sources(&unexpected_sources);
-            }
-        }
-        if let (Some(error), true) = (&error, error != self.tap_error) {
-            warn!(%error, "eBPF tap unavailable; ARP probes and passive diagnosis are off");
-        }
-        let heard = self.tap.is_some() && error.is_none();
-        self.vteps.values_mut().for_each(|probes| probes.heard = heard);
-        self.tap_error = error;
-    }
-
     /// While pings through the tunnel fail, a growing count of UDP errors shows that the kernel cannot deliver frames.
     fn read_udp_errors(&mut self) {
         // The kernel writes this file, and it is short. Without it, there is no such evidence.
@@ -398,82 +266,6 @@ impl Prober {
         }
         self.vteps = vteps;
         self.sweep(now);
-    }
-
-    /// Searches for self IPs that are neither configured nor learned.
-    fn sweep(&mut self, now: Instant) {
-        let unknown = self.vteps.values().filter(|probes| probes.wants_target() && probes.heard);
-        let unknown: Vec<_> = unknown.map(|probes| (probes.vtep.cidr, probes.is_alive())).collect();
-        for probes in self.vteps.values_mut() {
-            probes.swept = self.sweep.is_done(probes.vtep.cidr);
-        }
-        if self.sockets.arp_address().is_none() {
-            return;
-        }
-        let Some((cidr, address)) = self.sweep.turn(&unknown, now) else { return };
-        if let Some(probes) = self.vteps.get(&cidr) {
-            // If this request fails, the next sweep asks again.
-            let _ = self.sockets.ask_arp(self.tunnel, probes.vtep.endpoint, address);
-        }
-    }
-
-    fn send(&mut self, probes: &mut VtepProbes, now: Instant) {
-        self.sequence = self.sequence.wrapping_add(1);
-        let sequence = self.sequence;
-        let echo = Echo { id: self.echo_id, sequence };
-        let endpoint = probes.vtep.endpoint;
-        let before = probes.pace.every();
-        let turn = probes.turn(now);
-        let every = probes.pace.every();
-        let cidr = probes.vtep.cidr;
-        if every > before {
-            info!(%cidr, every, "pings are answered at a lower rate than asked; asking less often");
-        } else if every < before {
-            info!(%cidr, every, "asking for pings more often again");
-        }
-        // Where ICMP is limited, the first echo takes the answer that the second one waits for: the tunnel's matters more.
-        let through_first = probes.icmp.last_lost();
-        let beside = |this: &Self, probes: &mut VtepProbes| {
-            if turn.beside {
-                let sent = this.sockets.echo_beside_tunnel(echo, ORDINARY, endpoint);
-                record(&mut probes.underlay, sequence, now, sent);
-            }
-        };
-        if !through_first {
-            beside(self, probes);
-        }
-        if let Some(target) = probes.target {
-            if probes.heard {
-                let asked = self.sockets.ask_arp(self.tunnel, endpoint, target.address);
-                record(&mut probes.arp, sequence, now, asked);
-            }
-            if turn.through {
-                let through = self.sockets.echo_through_tunnel(echo, ORDINARY, target.address);
-                record(&mut probes.icmp, sequence, now, through);
-            }
-        }
-        if through_first {
-            beside(self, probes);
-        }
-    }
-
-    /// Sends a full-size echo, or during a search an echo of the size to try.
-    fn send_large(&mut self, probes: &mut VtepProbes, now: Instant) {
-        let (Some(target), Some(full), Some(socket)) = (probes.target, self.full_size, self.sockets.through_tunnel())
-        else {
-            probes.path_mtu.suppress(now);
-            return;
-        };
-        // Where ICMP is limited, it would take the answer of an ordinary echo.
-        let is_limited = probes.pace.every() > 1 || probes.is_judging_pace(now);
-        let alive = probes.icmp_state() == ProbeState::Ok && !is_limited;
-        let Some(due) = probes.path_mtu.turn(full, alive, now) else { return };
-        self.sequence = self.sequence.wrapping_add(1);
-        let echo = Echo { id: self.echo_id, sequence: self.sequence };
-        match socket.send(echo, due.size, target.address) {
-            Ok(()) => probes.path_mtu.on_sent(self.sequence, due, now),
-            Err(error) => probes.path_mtu.on_send_error(&error, now),
-        }
     }
 
     fn publish(&self) {

@@ -73,6 +73,17 @@ struct Candidate {
     since: Instant,
 }
 
+/// What has changed since the evidence of the reported verdict ended.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    /// How long the evidence has shown the candidate.
+    since: Duration,
+    /// How long the evidence has not shown the reported verdict.
+    away: Duration,
+    /// The probes in that time.
+    counts: Counts,
+}
+
 /// The counts of the probes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
@@ -139,14 +150,39 @@ impl HoldDown {
     fn consider(&mut self, held: Diagnosis, shown: Diagnosis, evidence: &Evidence<'_>, now: Instant) -> Diagnosis {
         let counts = Counts::of(evidence);
         let (left, before) = *self.left.get_or_insert((now, counts));
-        let Counts { answered, in_a_row, lost } = counts.since(before);
         let Diagnosis { cause, verdict, since: at, .. } = shown;
         let is_same = |candidate: &Candidate| (candidate.cause, candidate.verdict) == (cause, verdict);
         let candidate = self.candidate.take().filter(is_same).unwrap_or(Candidate { cause, verdict, at, since: now });
-        let since = now.saturating_duration_since(candidate.since);
-        let away = now.saturating_duration_since(left);
-        let was_fault = held.cause.is_some_and(|cause| cause != Cause::SelfIpUnknown);
-        let is_due = match (verdict, cause) {
+        let change = Change {
+            since: now.saturating_duration_since(candidate.since),
+            away: now.saturating_duration_since(left),
+            counts: counts.since(before),
+        };
+        if !self.is_due(&held, &shown, &change, evidence, now) {
+            self.candidate = Some(candidate);
+            return held;
+        }
+        if is_fault(held.cause) && verdict == Verdict::Healthy {
+            self.recovered = Some(now);
+        }
+        if cause.is_some() {
+            self.outages.of(cause);
+        }
+        self.left = None;
+        Diagnosis { since: candidate.at, ..shown }
+    }
+
+    /// Whether the evidence for what is shown is complete, so that it takes the place of what is held.
+    fn is_due(
+        &self,
+        held: &Diagnosis,
+        shown: &Diagnosis,
+        change: &Change,
+        evidence: &Evidence<'_>,
+        now: Instant,
+    ) -> bool {
+        let Change { since, away, counts } = *change;
+        match (shown.verdict, shown.cause) {
             (Verdict::Healthy, _) if held.cause.and_then(|cause| self.outages.flapping(cause, now)).is_some() => {
                 since >= QUIET_PERIOD
             }
@@ -155,41 +191,42 @@ impl HoldDown {
                 evidence.probes.is_some_and(|probes| probes.icmp.is_quiet()) || since >= QUIET_PERIOD
             }
             (Verdict::Healthy, _) if held.cause.is_some_and(Cause::is_probed) => {
-                answered[ProbeKind::Ping as usize] >= evidence.answers_to_clear() || since >= UNCOUNTED
+                counts.answered[ProbeKind::Ping as usize] >= evidence.answers_to_clear() || since >= UNCOUNTED
             }
             (Verdict::Healthy, _) => true,
-            (_, None) if was_fault => away >= UNDECIDED,
+            (_, None) if is_fault(held.cause) => away >= UNDECIDED,
             (_, None) => away >= UNCOUNTED,
-            (_, Some(cause)) if evidence.is_too_early_for(cause, now, at) => false,
+            (_, Some(cause)) if evidence.is_too_early_for(cause, now, shown.since) => false,
             // Random loss is no outage, and no other fault, however long it lasts. Frames that another node forwards need no such proof.
             (_, Some(cause)) if !cause.silent().is_empty() && evidence.forwarder(now).is_none() => {
-                let (losses, time) = match held.cause {
-                    Some(Cause::PacketLoss) => (OTHER_LOSSES, UNCOUNTED),
-                    _ if was_fault => (OTHER_LOSSES, ONSET),
-                    _ => (MORE_LOSSES, ONSET),
-                };
-                let is_flap = away >= ALTERNATES && held.cause != Some(Cause::PacketLoss);
-                let is_silent = |of: &ProbeKind| {
-                    let of = *of as usize;
-                    answered[of] == 0 || (is_flap && in_a_row[of] >= 3)
-                };
-                since >= time && lost >= losses && cause.silent().iter().all(is_silent)
+                change.proves_silence(cause, held.cause)
             }
-            (_, Some(cause)) if was_fault && cause.is_probed() => since >= UNCOUNTED,
+            (_, Some(cause)) if is_fault(held.cause) && cause.is_probed() => since >= UNCOUNTED,
             (_, Some(_)) => since >= ONSET || away >= ONSET_LIMIT,
+        }
+    }
+}
+
+/// Everything is a fault but a self IP that is not known yet.
+fn is_fault(cause: Option<Cause>) -> bool {
+    cause.is_some_and(|cause| cause != Cause::SelfIpUnknown)
+}
+
+impl Change {
+    /// Whether the probes that this cause expects to be lost have been lost, and for long enough.
+    fn proves_silence(&self, cause: Cause, held: Option<Cause>) -> bool {
+        let Counts { answered, in_a_row, lost } = self.counts;
+        let (losses, time) = match held {
+            Some(Cause::PacketLoss) => (OTHER_LOSSES, UNCOUNTED),
+            _ if is_fault(held) => (OTHER_LOSSES, ONSET),
+            _ => (MORE_LOSSES, ONSET),
         };
-        if !is_due {
-            self.candidate = Some(candidate);
-            return held;
-        }
-        if was_fault && verdict == Verdict::Healthy {
-            self.recovered = Some(now);
-        }
-        if cause.is_some() {
-            self.outages.of(cause);
-        }
-        self.left = None;
-        Diagnosis { since: candidate.at, ..shown }
+        let is_flap = self.away >= ALTERNATES && held != Some(Cause::PacketLoss);
+        let is_silent = |of: &ProbeKind| {
+            let of = *of as usize;
+            answered[of] == 0 || (is_flap && in_a_row[of] >= 3)
+        };
+        self.since >= time && lost >= losses && cause.silent().iter().all(is_silent)
     }
 }
 

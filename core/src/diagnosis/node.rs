@@ -7,8 +7,8 @@ use crate::{
     datapath::layout::Layout,
     node::{drift::Difference, fitness::Kernel, udp::UdpErrors},
     tunnel::{
+        send_error::SendError,
         vtep_probes::{ProbeState, VtepProbes},
-        window::SendError,
     },
 };
 

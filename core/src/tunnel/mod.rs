@@ -10,6 +10,7 @@ pub mod path_mtu;
 pub mod report;
 pub mod rtt;
 pub mod self_ip;
+pub mod send_error;
 pub mod strays;
 pub mod sweep;
 pub mod vtep_probes;

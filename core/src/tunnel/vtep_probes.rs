@@ -1,4 +1,10 @@
-//! The probes of one VTEP: targets, results, and the evidence from them. A function of events and of `now`; the prober owns the sockets.
+//! The probes of one VTEP: their results, and the evidence from them. A function of events and of `now`; the prober owns the sockets.
+//!
+//! `target` finds the address to probe, `timing` decides when to probe and which probes a round has, and `state` is for reports.
+
+mod state;
+mod target;
+mod timing;
 
 use std::{
     net::Ipv4Addr,
@@ -7,7 +13,7 @@ use std::{
 
 use super::{
     delivery::Delivery,
-    echo_pace::{Counts, EchoPace, Turn},
+    echo_pace::EchoPace,
     flow::{EndpointCounts, Flow, PodTraffic, Sender, UnexpectedSource},
     frames::{Arp, TunnelArpReply, VTEP_VNI},
     owners::{Owner, Owners},
@@ -22,70 +28,16 @@ use crate::{
     types::mac::Mac,
 };
 
-/// After a loss, probes are sent this many times as often.
-const BURST: u32 = 4;
-/// Each interval is randomly shorter or longer by up to this share.
-const JITTER: f64 = 0.05;
-/// Probes that are due within the interval divided by this are sent together with those due now, so that one turn of the loop serves all
-/// VTEPs.
-const SLACK: u32 = 10;
+pub use self::{
+    state::ProbeState,
+    target::{Origin, Target},
+    timing::ProbeTiming,
+};
+
 /// After another gateway has taken over, frames of the one before it may arrive for this time.
 const HANDOVER: Duration = Duration::from_secs(15);
 /// One probe in this many has the full size.
 const FULL_SIZE_EVERY: u32 = 2;
-
-/// The timing of probes.
-#[derive(Clone, Copy, Debug)]
-pub struct ProbeTiming {
-    pub interval: Duration,
-    pub timeout: Duration,
-    pub thresholds: Thresholds,
-}
-
-/// How the agent learned the address to probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Origin {
-    /// `--probe-target`.
-    Configured,
-    /// From BIG-IP's own frames.
-    Learned,
-    /// It answered during a sweep.
-    Swept,
-    /// It answered before the agent was restarted.
-    Remembered,
-}
-
-/// The tunnel self IP of a BIG-IP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target {
-    pub address: Ipv4Addr,
-    pub origin: Origin,
-}
-
-/// The state of a probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProbeState {
-    /// Nothing was answered yet, but not enough probes were lost to count as failed.
-    Pending,
-    Ok,
-    Failed,
-    /// No address to probe is known.
-    NoTarget,
-    /// The probe cannot run here; `tap.error` gives the reason.
-    Unsupported,
-}
-
-impl From<WindowState> for ProbeState {
-    fn from(answers: WindowState) -> Self {
-        match answers {
-            WindowState::Pending => Self::Pending,
-            WindowState::Ok => Self::Ok,
-            WindowState::Failed => Self::Failed,
-        }
-    }
-}
 
 /// The probes of one VTEP.
 #[derive(Clone, Debug, PartialEq)]
@@ -198,130 +150,10 @@ impl VtepProbes {
         }
     }
 
-    /// Restores the knowledge from before a restart. The remembered self IP becomes the target only if there is no other.
-    pub fn recall(&mut self, known: Known) {
-        self.known = Some(known);
-        self.target.get_or_insert(Target { address: known.self_ip, origin: Origin::Remembered });
-    }
-
-    /// Whether the target has ever answered, before or after a restart: then it is the right one.
-    #[must_use]
-    pub fn has_answered(&self) -> bool {
-        self.arp.received + self.icmp.received > 0 || self.known_target().is_some()
-    }
-
-    /// Whether the target has ever answered an echo.
-    #[must_use]
-    pub fn has_echoed(&self) -> bool {
-        self.icmp.received > 0 || self.known_target().is_some_and(|known| known.echo)
-    }
-
-    fn known_target(&self) -> Option<&Known> {
-        self.known.as_ref().filter(|known| self.target.is_some_and(|target| target.address == known.self_ip))
-    }
-
-    /// Whether a sweep is needed: no target is known, or the remembered one does not answer.
-    #[must_use]
-    pub fn wants_target(&self) -> bool {
-        self.target.is_none() || (self.is_unconfirmed() && self.arp.state() == WindowState::Failed)
-    }
-
     /// Whether the endpoint answers beside the tunnel, or sends frames.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.underlay.state() == WindowState::Ok || !self.flows.is_empty()
-    }
-
-    /// Since when there is something to learn about this VTEP: since its start, or without a target, since its endpoint came alive.
-    #[must_use]
-    pub fn learnable_since(&self) -> Instant {
-        self.alive_since.filter(|_| self.target.is_none()).map_or(self.began, |alive| alive.max(self.began))
-    }
-
-    /// Whether the target is from before the restart and has not answered since.
-    fn is_unconfirmed(&self) -> bool {
-        let is_remembered = self.target.is_some_and(|target| target.origin == Origin::Remembered);
-        is_remembered && self.observed_at.is_none() && self.icmp.received == 0
-    }
-
-    /// Remembers that the target has answered.
-    fn note_answer(&mut self, echo: bool) {
-        let Some(Target { address: self_ip, .. }) = self.target else { return };
-        let before = self.known_target().copied().unwrap_or(Known { self_ip, mac: None, echo: false });
-        self.known = Some(Known { self_ip, mac: self.observed_mac.or(before.mac), echo: echo || before.echo });
-    }
-
-    /// Schedules the next probe. `random` (0 to 1) varies the interval, so that agents that started together drift apart.
-    ///
-    /// While some of the last probes are lost, the next ones come sooner, to distinguish loss from an outage quickly. During a known
-    /// outage, the usual interval applies again.
-    pub fn schedule(&mut self, timing: ProbeTiming, now: Instant, random: f64) {
-        let short = || (timing.interval / BURST).max(timing.timeout.min(timing.interval) / 2);
-        let interval = if self.is_lossy() { short() } else { timing.interval };
-        self.due = now + interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * random);
-    }
-
-    /// Whether to probe now, given that another VTEP is probed now.
-    #[must_use]
-    pub fn joins(&self, timing: ProbeTiming, now: Instant) -> bool {
-        now + timing.interval / SLACK >= self.due
-    }
-
-    /// The echoes of the round that begins now. A loss of ARP has to be explained at once.
-    pub fn turn(&mut self, now: Instant) -> Turn {
-        let (echoes, arp) = self.counts();
-        self.pace.on_round(echoes, arp, now);
-        if self.is_arp_answered() { self.pace.turn(self.is_judging_pace(now)) } else { Turn::BOTH }
-    }
-
-    fn is_arp_answered(&self) -> bool {
-        self.arp.state() == WindowState::Ok && self.arp.lost_in_a_row() == 0
-    }
-
-    /// Losses of echoes that may come from a limit of ICMP.
-    #[must_use]
-    pub fn is_judging_pace(&self, now: Instant) -> bool {
-        let (echoes, arp) = self.counts();
-        self.pace.is_judging(echoes, arp, now)
-    }
-
-    fn counts(&self) -> (Counts, Counts) {
-        let counts = |window: &ProbeWindow| Counts { answered: window.received, lost: window.lost_total };
-        (counts(&self.icmp), counts(&self.arp))
-    }
-
-    /// Some of the last probes were lost, and it is not certain that none is answered. Where ICMP is limited, more probes show nothing.
-    fn is_lossy(&self) -> bool {
-        let is_limited = self.pace.every() > 1 || self.pace.is_limited();
-        if is_limited && self.is_arp_answered() {
-            return false;
-        }
-        match self.icmp.state() {
-            WindowState::Ok => self.icmp.lost() > 0,
-            WindowState::Failed => (1..CERTAIN_LOSSES).contains(&self.icmp.lost_in_a_row()),
-            WindowState::Pending => false,
-        }
-    }
-
-    /// Whether to skip the due probe because of BIG-IP's own frames. The result applies until the next probe is due.
-    pub fn suppress(&mut self, tunnel: Tunnel) -> bool {
-        let (mut seen, mut from_its_mac) = (0, true);
-        for flow in self.flows_of(tunnel) {
-            seen += flow.packets;
-            from_its_mac &= flow.inner_mac == self.vtep.mac;
-        }
-        let is_sound = |window: &ProbeWindow| window.state() == WindowState::Ok && window.lost() == 0;
-        // While the full size is lost, probes are not skipped: they show when the loss ends.
-        let sound = is_sound(&self.icmp)
-            && is_sound(&self.arp)
-            && !self.path_mtu.is_uncertain()
-            && self.heard
-            && from_its_mac
-            && self.foreign_macs == 0
-            && self.self_ip_owners.is_one()
-            && !self.shares_endpoint;
-        self.suppressed = self.passive.skips(seen, self.answers, sound);
-        self.suppressed
     }
 
     /// Processes an ARP reply from this VTEP's endpoint. It counts only if it answers a request of `arp_sender` and carries the right VNI,
@@ -454,63 +286,6 @@ impl VtepProbes {
         }
     }
 
-    /// Follows the self IP that frames show, unless it is configured.
-    fn learn(&mut self) {
-        // Answers to our own requests contain nothing new.
-        let known = self.target.map(|target| target.address);
-        if self.target.is_none_or(|target| target.origin != Origin::Configured) {
-            self.target = self.shown().filter(|learned| Some(learned.address) != known).or(self.target);
-        }
-    }
-
-    /// The target that frames show. The sender of an ARP packet is a self IP. The source of another packet may be a client behind BIG-IP,
-    /// so it never replaces a target that has answered.
-    fn shown(&self) -> Option<Target> {
-        let inside = |address: &Ipv4Addr| self.vtep.cidr.contains(address);
-        let flows = || self.flows.iter().filter(|flow| flow.is_vtep_traffic());
-        let arp = flows().filter_map(|flow| flow.arp_sender).find(inside);
-        let is_proven = self.target.is_some() && self.arp.received + self.icmp.received > 0;
-        let ip = || flows().filter_map(|flow| flow.inner_source).find(inside).filter(|_| !is_proven);
-        arp.or_else(ip).map(|address| Target { address, origin: Origin::Learned })
-    }
-
-    pub fn on_time(&mut self, now: Instant) {
-        let was_lossy = self.is_lossy();
-        for window in [&mut self.underlay, &mut self.arp, &mut self.icmp] {
-            window.on_time(now);
-        }
-        self.path_mtu.on_time(now);
-        self.alive_since = self.is_alive().then(|| self.alive_since.unwrap_or(now));
-        self.self_ip_owners.on_time(now);
-        self.endpoint_owners.on_time(now);
-        // After the first loss, the next probe is due at once.
-        if self.is_lossy() && !was_lossy {
-            self.due = self.due.min(now);
-        }
-    }
-
-    /// The time of the next action for this VTEP.
-    #[must_use]
-    pub fn deadline(&self) -> Instant {
-        let timeouts = [&self.underlay, &self.arp, &self.icmp].into_iter().filter_map(ProbeWindow::deadline);
-        let path_mtu = (self.target.is_some() && !self.suppressed).then(|| self.path_mtu.deadline());
-        timeouts.chain(path_mtu).fold(self.due, Instant::min)
-    }
-
-    #[must_use]
-    pub fn underlay_state(&self) -> ProbeState {
-        self.underlay.state().into()
-    }
-
-    #[must_use]
-    pub fn arp_state(&self) -> ProbeState {
-        match self.target {
-            _ if !self.heard => ProbeState::Unsupported,
-            Some(_) => self.arp.state().into(),
-            None => ProbeState::NoTarget,
-        }
-    }
-
     /// Processes an echo reply that came through the tunnel.
     pub fn on_echo(&mut self, sequence: u16, now: Instant) {
         self.answers += 1;
@@ -520,16 +295,6 @@ impl VtepProbes {
         }
         self.delivery.on_delivered();
         self.note_answer(true);
-    }
-
-    #[must_use]
-    pub fn path_mtu_state(&self) -> ProbeState {
-        if self.target.is_some() { self.path_mtu.state().into() } else { ProbeState::NoTarget }
-    }
-
-    #[must_use]
-    pub fn icmp_state(&self) -> ProbeState {
-        if self.target.is_some() { self.icmp.state().into() } else { ProbeState::NoTarget }
     }
 }
 

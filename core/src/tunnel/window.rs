@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::rtt::RttHistogram;
+use super::{rtt::RttHistogram, send_error::SendError};
 
 /// The state that follows from the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,39 +24,6 @@ pub struct Thresholds {
     pub raise: u32,
     /// Answers that turn `failed` into `ok`.
     pub clear: u32,
-}
-
-/// "No buffer space available" (`asm-generic/errno.h`).
-const ENOBUFS: i32 = 105;
-/// "Operation not permitted" (`asm-generic/errno-base.h`).
-const EPERM: i32 = 1;
-
-/// Why a probe could not be sent. The far end was asked nothing, so its silence proves nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct SendError {
-    errno: Option<i32>,
-    message: String,
-}
-
-impl SendError {
-    /// Whether a program on the device dropped the probe (`ENOBUFS`).
-    #[must_use]
-    pub fn is_drop(&self) -> bool {
-        self.errno == Some(ENOBUFS)
-    }
-
-    /// Whether this node's own firewall refused the probe (`EPERM`).
-    #[must_use]
-    pub fn is_refused(&self) -> bool {
-        self.errno == Some(EPERM)
-    }
-}
-
-impl From<&io::Error> for SendError {
-    fn from(error: &io::Error) -> Self {
-        Self { errno: error.raw_os_error(), message: error.to_string() }
-    }
 }
 
 /// This many answers in a row end an earlier loss: the losses leave the window.
@@ -363,101 +330,4 @@ impl ProbeWindow {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TIMEOUT: Duration = Duration::from_millis(500);
-
-    /// Runs one probe a second: `+` is answered after 1 ms, `-` never, `x` cannot be sent. Returns the state after each.
-    fn states(script: &str) -> (ProbeWindow, String) {
-        let mut window = ProbeWindow::new(Thresholds { raise: 3, clear: 3 }, TIMEOUT);
-        let mut now = Instant::now();
-        let mut states = String::new();
-        for (sequence, step) in (0..).zip(script.chars()) {
-            match step {
-                'x' => window.on_send_error(&io::Error::other("no buffer space"), now),
-                _ => window.on_sent(sequence, now),
-            }
-            if step == '+' {
-                window.on_reply(sequence, now + Duration::from_millis(1));
-            }
-            now += Duration::from_secs(1);
-            window.on_time(now);
-            states.push(match window.state() {
-                WindowState::Pending => 'p',
-                WindowState::Ok => 'o',
-                WindowState::Failed => 'f',
-            });
-        }
-        (window, states)
-    }
-
-    #[test]
-    fn three_in_a_row_change_the_state() {
-        let table = [
-            ("+", "o"),
-            ("--+", "ppo"),
-            ("---", "ppf"),
-            ("+--+---", "oooooof"),
-            ("---++-+++", "ppffffffo"),
-            ("xxx", "ppf"),
-            ("+xx", "ooo"),
-        ];
-        for (script, expected) in table {
-            assert_eq!(states(script).1, expected, "{script}");
-        }
-    }
-
-    #[test]
-    fn counts_and_loss() {
-        let (window, _) = states("++-+");
-        assert_eq!((window.sent, window.received, window.duplicates), (4, 3, 0));
-        assert!((window.loss() - 0.25).abs() < f64::EPSILON);
-        assert_eq!(window.rtt, Some(Duration::from_millis(1)));
-    }
-
-    #[test]
-    fn loss_is_over_after_thirty_answers() {
-        let script = |answers: usize| format!("+-+-{}", "+".repeat(answers));
-        assert_eq!(states(&script(29)).0.lost(), 2);
-        assert_eq!(states(&script(30)).0.lost(), 0);
-    }
-
-    /// "2 of the last 31 were lost" is true of the last 31 probes.
-    #[test]
-    fn recent_losses_are_those_of_the_last_probes() {
-        let answers = |n: usize| "+".repeat(n);
-        let table = [
-            (String::new(), (0, 0)),
-            ("-".to_owned(), (1, 1)),
-            (answers(60) + "-", (1, 61)),
-            (format!("{}-{}", answers(60), answers(29)), (1, 90)),
-            // The loss has left the window, and with it the knowledge about the probes before.
-            (format!("{}-{}", answers(60), answers(30)), (0, 30)),
-            (format!("{}-{}--", answers(60), answers(35)), (2, 37)),
-            (answers(300) + "--", (2, 100)),
-            // An outage is over.
-            ("+------+++".to_owned(), (0, 1)),
-        ];
-        for (script, expected) in table {
-            let (window, _) = states(&script);
-            assert_eq!((window.lost(), window.recent()), expected, "{script}");
-            let last = script.chars().rev().take(window.recent()).filter(|step| *step == '-').count();
-            assert_eq!(last, window.lost(), "{script}");
-        }
-    }
-
-    #[test]
-    fn a_second_answer_is_a_duplicate_and_a_late_one_no_success() {
-        let mut window = ProbeWindow::new(Thresholds { raise: 3, clear: 3 }, TIMEOUT);
-        let now = Instant::now();
-        window.on_sent(7, now);
-        assert_eq!(window.deadline(), Some(now + TIMEOUT));
-        window.on_reply(7, now);
-        window.on_reply(7, now);
-        window.on_sent(8, now);
-        window.on_time(now + TIMEOUT);
-        window.on_reply(8, now + TIMEOUT);
-        assert_eq!((window.received, window.duplicates, window.deadline()), (1, 2, None));
-    }
-}
+mod tests;

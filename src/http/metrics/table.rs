@@ -2,18 +2,18 @@
 //!
 //! Labels have a limited number of values: at most eight VTEPs, and the values of our own enums.
 
-use jiff::Timestamp;
 use vtep_core::{
     config::finding::Severity,
     datapath::report::Mode,
-    diagnosis::{Cause, Verdict},
-    report::status::{EntryState, Probe, Status, VtepStatus},
+    diagnosis::Verdict,
+    report::status::EntryState,
     tunnel::{frames::VTEP_VNI, vtep_probes::ProbeState},
 };
 
 use super::{
     Kind::{Counter, Gauge, Histogram},
     Metric, Sample, Value,
+    samples::{causes, labelled, of_probes, of_vteps, single, time, verdict, whole},
 };
 
 const VTEP: &[&str] = &["cidr", "endpoint"];
@@ -348,58 +348,3 @@ pub const METRICS: &[Metric] = &[
         samples: |status| single(status.events.dropped),
     },
 ];
-
-fn whole(value: impl Into<u64>) -> Value {
-    Value::Whole(value.into())
-}
-
-fn time(at: Timestamp) -> Value {
-    Value::Real(at.as_millisecond() as f64 / 1e3)
-}
-
-fn single(value: impl Into<u64>) -> Vec<Sample> {
-    vec![Sample { labels: Vec::new(), value: whole(value) }]
-}
-
-fn labelled(label: &str, value: u64) -> Vec<Sample> {
-    vec![Sample { labels: vec![label.to_owned()], value: whole(value) }]
-}
-
-/// A sample for each VTEP of which there is something to say.
-fn of_vteps(status: &Status, value: impl Fn(&VtepStatus) -> Option<Value>) -> Vec<Sample> {
-    let sample = |vtep: &VtepStatus| Some(Sample { labels: labels(vtep).into(), value: value(vtep)? });
-    status.vteps.iter().filter_map(sample).collect()
-}
-
-fn of_probes(status: &Status, value: impl Fn(&Probe) -> Option<Value>) -> Vec<Sample> {
-    let of = |vtep: &VtepStatus| {
-        let probes = &vtep.probes;
-        let probes = [("underlay", &probes.underlay), ("arp", &probes.arp), ("icmp", &probes.icmp)];
-        let sample = |(name, probe)| Some(Sample { labels: labels_and(vtep, name), value: value(probe)? });
-        probes.into_iter().filter_map(sample).collect::<Vec<_>>()
-    };
-    status.vteps.iter().flat_map(of).collect()
-}
-
-/// What holds alone has a series: alerts on it have the severity that everything else shows.
-fn verdict(vtep: &VtepStatus) -> Sample {
-    let mut labels = labels_and(vtep, &vtep.verdict.to_string());
-    labels.push(vtep.cause.map(Cause::id).unwrap_or_default().to_owned());
-    Sample { labels, value: whole(1_u64) }
-}
-
-/// Every cause has a series, so that an alert on one never waits for it to appear.
-fn causes(vtep: &VtepStatus) -> impl Iterator<Item = Sample> {
-    Cause::ALL.iter().map(|cause| {
-        let holds = vtep.cause == Some(*cause) || vtep.also.contains(cause);
-        Sample { labels: labels_and(vtep, cause.id()), value: whole(holds) }
-    })
-}
-
-fn labels(vtep: &VtepStatus) -> [String; 2] {
-    [vtep.cidr.to_string(), vtep.endpoint.to_string()]
-}
-
-fn labels_and(vtep: &VtepStatus, third: &str) -> Vec<String> {
-    labels(vtep).into_iter().chain([third.to_owned()]).collect()
-}

@@ -26,42 +26,12 @@ const CONFIG_MAPS: &str = "/api/v1/namespaces/kube-system/configmaps";
 const CILIUM_CONFIG: &str = "/api/v1/namespaces/kube-system/configmaps/cilium-config";
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
 
-/// The questions, in their order: later ones see what earlier ones wrote.
+/// The questions, in their order: later ones see what earlier ones wrote. They are one list, so that a reader sees this order.
 #[must_use]
 pub fn questions() -> Vec<Question> {
-    let read = |what, path| Question { what, method: "GET", path, content_type: "", body: None };
-    let write = |what, method, path, content_type, body: Value| {
-        let body = Some(body);
-        Question { what, method, path, content_type, body }
-    };
-    let config_map = |value: &str| {
-        let metadata = json!({ "name": "cilium-config", "namespace": "kube-system" });
-        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": { "enable-vtep": value } })
-    };
-    let event = |name: &str, extra: Value| {
-        let mut event = json!({
-            "apiVersion": "events.k8s.io/v1", "kind": "Event",
-            "metadata": { "name": name, "namespace": "default" },
-            "action": "Diagnose", "reason": "WrongVni", "type": "Warning", "note": "a note",
-            "reportingController": "vtep-agent", "reportingInstance": "vtep-agent-worker-1",
-            "regarding": { "apiVersion": "v1", "kind": "Node", "name": "worker-1" },
-        });
-        for (key, value) in extra.as_object().into_iter().flatten() {
-            event[key] = value.clone();
-        }
-        event
-    };
     let at = json!({ "eventTime": "2026-01-01T00:00:00.000000Z" });
     let series = json!({ "series": { "count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z" } });
-    let condition = json!({
-        "apiVersion": "v1", "kind": "Node", "metadata": { "name": "worker-1" },
-        "status": { "conditions": [{
-            "type": "VtepTunnelsHealthy", "status": "True", "reason": "TunnelsHealthy", "message": "2 VTEPs are healthy",
-            "lastHeartbeatTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z",
-        }] },
-    });
     let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "worker-1" } });
-    let watch = |what, query: &'static str| read(what, query);
     vec![
         read("a ConfigMap that does not exist", CILIUM_CONFIG),
         write("a ConfigMap is created", "POST", CONFIG_MAPS, JSON, config_map("true")),
@@ -71,11 +41,11 @@ pub fn questions() -> Vec<Question> {
             "a list of one name",
             "/api/v1/namespaces/kube-system/configmaps?fieldSelector=metadata.name%3Dcilium-config",
         ),
-        watch(
+        read(
             "a watch of one name that begins with the present state",
             "/api/v1/namespaces/kube-system/configmaps?watch=true&fieldSelector=metadata.name%3Dcilium-config&timeoutSeconds=1",
         ),
-        watch(
+        read(
             "a watch from a version that is no number",
             "/api/v1/namespaces/kube-system/configmaps?watch=true&resourceVersion=x&timeoutSeconds=1",
         ),
@@ -98,7 +68,7 @@ pub fn questions() -> Vec<Question> {
             "PATCH",
             "/api/v1/nodes/worker-1/status?fieldManager=vtep-agent&force=true",
             "application/apply-patch+yaml",
-            condition,
+            condition(),
         ),
         write("an Event without a time", "POST", EVENTS, JSON, event("a", json!({}))),
         write("an Event", "POST", EVENTS, JSON, event("a", at.clone())),
@@ -123,6 +93,49 @@ pub fn questions() -> Vec<Question> {
         read("it is gone", CILIUM_CONFIG),
         read("whether the server is ready", "/readyz"),
     ]
+}
+
+fn read(what: &'static str, path: &'static str) -> Question {
+    Question { what, method: "GET", path, content_type: "", body: None }
+}
+
+fn write(
+    what: &'static str,
+    method: &'static str,
+    path: &'static str,
+    content_type: &'static str,
+    body: Value,
+) -> Question {
+    Question { what, method, path, content_type, body: Some(body) }
+}
+
+fn config_map(value: &str) -> Value {
+    let metadata = json!({ "name": "cilium-config", "namespace": "kube-system" });
+    json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": { "enable-vtep": value } })
+}
+
+fn event(name: &str, extra: Value) -> Value {
+    let mut event = json!({
+        "apiVersion": "events.k8s.io/v1", "kind": "Event",
+        "metadata": { "name": name, "namespace": "default" },
+        "action": "Diagnose", "reason": "WrongVni", "type": "Warning", "note": "a note",
+        "reportingController": "vtep-agent", "reportingInstance": "vtep-agent-worker-1",
+        "regarding": { "apiVersion": "v1", "kind": "Node", "name": "worker-1" },
+    });
+    for (key, value) in extra.as_object().into_iter().flatten() {
+        event[key] = value.clone();
+    }
+    event
+}
+
+fn condition() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": { "name": "worker-1" },
+        "status": { "conditions": [{
+            "type": "VtepTunnelsHealthy", "status": "True", "reason": "TunnelsHealthy", "message": "2 VTEPs are healthy",
+            "lastHeartbeatTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }] },
+    })
 }
 
 /// An answer without what differs from one server to another: versions, times, identities, owners of fields, defaults of fields that nobody

@@ -99,16 +99,21 @@ impl Watch {
         };
         shared.watching.send_replace(state.watches.len());
         drop(state);
-        for object in objects {
-            watch.push("ADDED", &object);
-        }
-        if initial {
-            watch.bookmark(&json!({ "k8s.io/initial-events-end": "true" }));
-        }
+        watch.begin(&objects, initial);
         if too_old {
             watch.fail(&query::too_old_version(start));
         }
         Ok(watch)
+    }
+
+    /// Queues the objects that exist, and if the client asked for it, the bookmark behind them.
+    fn begin(&mut self, objects: &[Arc<Value>], is_marked: bool) {
+        for object in objects {
+            self.push("ADDED", object);
+        }
+        if is_marked {
+            self.bookmark(&json!({ "k8s.io/initial-events-end": "true" }));
+        }
     }
 
     /// Applies a fault from now on.

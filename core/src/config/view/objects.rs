@@ -1,6 +1,6 @@
 //! The view from custom resources. Cilium reconciles them itself: what this view has in effect, the agent verifies and probes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
@@ -31,17 +31,7 @@ impl View {
         let earlier = previous.into_iter().filter(|view| view.truth != Truth::None).flat_map(|view| &view.last_good);
         let earlier: Vec<Vtep> = earlier.flat_map(|spec| &spec.vteps).copied().collect();
         let vteps: Vec<Vtep> = resolved.vteps.iter().map(|named| named.vtep).collect();
-        let is_held = |vtep: &&Vtep| {
-            let is_new = vteps.iter().any(|new| new.cidr == vtep.cidr);
-            let is_awaited = resolved.is_partial || is_gone || resolved.mentioned.contains(&vtep.cidr);
-            is_awaited && !is_new && !resolved.conflicts.contains(&vtep.cidr)
-        };
-        let held: Vec<Vtep> = match () {
-            () if !parsed.enabled => Vec::new(),
-            // An error in the switch or the tunnel keeps all values as they are.
-            () if parsed.list_error() => earlier.clone(),
-            () => earlier.iter().filter(is_held).take(MAX_VTEPS.saturating_sub(vteps.len())).copied().collect(),
-        };
+        let held = held(&parsed, &resolved, &earlier, is_gone);
         let fresh = if !parsed.enabled || parsed.list_error() { Vec::new() } else { vteps };
         let kept = keep(&spec(&parsed, &resolved, held), &[], around);
         let effective = spec(&parsed, &resolved, fresh.iter().copied().chain(kept.spec.vteps.clone()).collect());
@@ -49,9 +39,6 @@ impl View {
         let mut mentioned = resolved.mentioned.clone();
         mentioned.extend(earlier.iter().filter(|_| is_gone || resolved.is_partial).map(|vtep| vtep.cidr));
         let expected = resolved.vteps.iter().filter(|named| named.is_expected).map(|named| named.vtep.cidr);
-        let named = resolved.vteps.iter().map(|named| (named.vtep.cidr, named.name.clone()));
-        let known = previous.map(|view| view.names.clone()).unwrap_or_default();
-        let names = known.into_iter().chain(named).filter(|(cidr, _)| has(&effective, *cidr)).collect();
         Self {
             source: String::new(),
             observed_at: Timestamp::UNIX_EPOCH,
@@ -63,7 +50,7 @@ impl View {
             truth_reason: sources.reason.to_owned(),
             objects: resolved.objects.clone(),
             delivered: sources.delivered,
-            names,
+            names: names(&resolved, &effective, previous),
             stale: parsed.holds_back() || !kept.spec.vteps.is_empty(),
             vetoed: mentioned.iter().copied().filter(|cidr| clashes(*cidr, around)).chain(kept.vetoed).collect(),
             unlooked: BTreeSet::new(),
@@ -80,6 +67,28 @@ impl View {
 /// Objects gave this node VTEPs, the last time that they were the truth.
 pub(super) fn had_objects(view: &View) -> bool {
     view.truth == Truth::Crd && view.last_good.as_ref().is_some_and(|spec| !spec.vteps.is_empty())
+}
+
+/// The earlier VTEPs that remain in effect: an object that had them is in error, unreadable or gone.
+fn held(parsed: &Parsed, resolved: &Resolved, earlier: &[Vtep], is_gone: bool) -> Vec<Vtep> {
+    let is_held = |vtep: &&Vtep| {
+        let is_new = resolved.vteps.iter().any(|new| new.vtep.cidr == vtep.cidr);
+        let is_awaited = resolved.is_partial || is_gone || resolved.mentioned.contains(&vtep.cidr);
+        is_awaited && !is_new && !resolved.conflicts.contains(&vtep.cidr)
+    };
+    match () {
+        () if !parsed.enabled => Vec::new(),
+        // An error in the switch or the tunnel keeps all values as they are.
+        () if parsed.list_error() => earlier.to_vec(),
+        () => earlier.iter().filter(is_held).take(MAX_VTEPS.saturating_sub(resolved.vteps.len())).copied().collect(),
+    }
+}
+
+/// The names of the VTEPs in effect. A VTEP that is held keeps its name.
+fn names(resolved: &Resolved, effective: &Spec, previous: Option<&View>) -> BTreeMap<Ipv4Net, String> {
+    let named = resolved.vteps.iter().map(|named| (named.vtep.cidr, named.name.clone()));
+    let known = previous.map(|view| view.names.clone()).unwrap_or_default();
+    known.into_iter().chain(named).filter(|(cidr, _)| has(effective, *cidr)).collect()
 }
 
 fn spec(parsed: &Parsed, resolved: &Resolved, vteps: Vec<Vtep>) -> Spec {
