@@ -15,7 +15,10 @@ use std::{
 use serde_json::{Deserializer, value::RawValue};
 
 use super::{
-    read::part::{Kind, Object, Part, TunnelMac},
+    read::{
+        part::{Kind, Object, Part, TunnelMac},
+        text::MAX_HOSTS,
+    },
     tmsh::{Counter, Node, Position, Word},
 };
 use crate::types::mac::Mac;
@@ -67,7 +70,7 @@ fn without_place(error: &serde_json::Error) -> String {
 struct Reader<'a> {
     text: &'a str,
     counter: Counter<'a>,
-    /// One for each host; the first one also has the answers whose host is not known.
+    /// The first one has the answers whose host is not known, then one follows for each host.
     parts: Vec<Part<'a>>,
     file: Arc<str>,
 }
@@ -121,21 +124,18 @@ impl<'a> Reader<'a> {
     }
 
     fn part(&mut self, host: Option<&str>) -> &mut Part<'a> {
-        let place = match host {
-            None => 0,
+        let known = self.parts.iter().position(|part| part.prompt.as_deref() == host);
+        let place = known.unwrap_or(self.parts.len());
+        match host {
+            None => &mut self.parts[0],
+            Some(_) if known.is_some() || place == MAX_HOSTS => &mut self.parts[place.min(MAX_HOSTS - 1)],
             Some(host) => {
-                self.parts.iter().position(|part| part.prompt.as_deref() == Some(host)).unwrap_or_else(|| {
-                    let is_first = self.parts[0].is_empty() && self.parts[0].prompt.is_none();
-                    if !is_first {
-                        self.parts.push(Part::new(&self.file));
-                    }
-                    let place = self.parts.len() - 1;
-                    self.parts[place].prompt = Some(host.to_owned());
-                    place
-                })
+                let mut part = Part::new(&self.file);
+                part.prompt = Some(host.to_owned());
+                self.parts.push(part);
+                &mut self.parts[place]
             }
-        };
-        &mut self.parts[place]
+        }
     }
 
     /// An answer, or several; `address` is the one that it belongs to, where the input has it.
@@ -222,16 +222,17 @@ impl<'a> Reader<'a> {
 
     fn object(&mut self, value: &'a RawValue, kind: Kind, fields: &Fields<'a>, is_expanded: bool, host: Option<&str>) {
         let at = self.at(value);
-        let mut body: Vec<Node<'a>> = fields.0.iter().filter_map(|(name, value)| self.property(name, value)).collect();
-        if kind == Kind::Fdb {
+        let body: Vec<Node<'a>> = if kind == Kind::Fdb {
             let records = fields.get("recordsReference").and_then(Fields::of);
             let list = records.as_ref().map(|records| records.list("items")).unwrap_or_default();
             if list.is_empty() && !is_expanded {
                 return;
             }
             let block = list.into_iter().filter_map(|record| self.record(record)).collect();
-            body = vec![Node { words: vec![word("records", at)], block: Some(block) }];
-        }
+            vec![Node { words: vec![word("records", at)], block: Some(block) }]
+        } else {
+            fields.0.iter().filter_map(|(name, value)| self.property(name, value)).collect()
+        };
         let folder = match (fields.text("partition"), fields.text("subPath")) {
             (Some(partition), Some(path)) => format!("/{partition}/{path}"),
             (Some(partition), None) => format!("/{partition}"),

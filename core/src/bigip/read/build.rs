@@ -14,7 +14,7 @@ use crate::{
     bigip::device::{
         Address, AllowService, ArpEntry, Device, Fdb, FdbEntry, ObjectName, Route, SelfIp, Setting, Tunnel, Via,
     },
-    types::location::Location,
+    types::{location::Location, mac::Mac},
 };
 
 /// The BIG-IP that these parts show together. Objects come in the order of the input.
@@ -239,11 +239,11 @@ fn endpoint_of(entry: &FdbEntry) -> Option<Address> {
 }
 
 fn add_macs(context: &Context, tunnels: &mut [Tunnel], part: &Part<'_>) {
+    let mut by_name: BTreeMap<ObjectName, &mut Option<Setting<Mac>>> =
+        tunnels.iter_mut().map(|tunnel| (tunnel.name.clone(), &mut tunnel.mac)).collect();
     for TunnelMac { tunnel, mac, at } in &part.tunnel_macs {
-        let name = part::absolute(tunnel, "/Common", &context.partitions);
-        let found = tunnels.iter_mut().find(|tunnel| tunnel.name == name);
-        if let Some(tunnel) = found {
-            tunnel.mac = Some(Setting { value: *mac, at: location(&part.file, *at), is_default: false });
+        if let Some(place) = by_name.get_mut(&part::absolute(tunnel, "/Common", &context.partitions)) {
+            **place = Some(Setting { value: *mac, at: location(&part.file, *at), is_default: false });
         }
     }
 }

@@ -18,13 +18,13 @@ use crate::bigip::tmsh::{Dialect, Node, Scanner, Word, is_module, line};
 
 /// Reads the rest of the line if it is a command. Returns false, and leaves the scanner where it is, if it is none.
 pub(super) fn read<'a>(reader: &mut Reader<'a>, scanner: &mut Scanner<'a>) -> bool {
-    let Some(Lead { length, quote }) = Lead::of(scanner.rest_of_line()) else { return false };
+    let Some(Lead { length, quote }) = Lead::of(scanner.beginning_of_line()) else { return false };
     reader.tables.end();
     scanner.advance(length);
-    match quote.and_then(|quote| scanner.until(quote)) {
+    match quote.and_then(|quote| reader.quoted(scanner, quote)) {
         Some(mut inner) => {
             while one(reader, &mut inner) {}
-            scanner.resume_behind(&inner);
+            scanner.resume_behind(inner);
             scanner.next_line();
         }
         None => while one(reader, scanner) {},
@@ -79,7 +79,7 @@ fn one<'a>(reader: &mut Reader<'a>, scanner: &mut Scanner<'a>) -> bool {
             return false;
         }
     }
-    let rest = scanner.rest_of_line();
+    let rest = scanner.beginning_of_line();
     let next = rest.trim_start_matches([';', ' ', '\t']);
     if rest.starts_with('|') {
         scanner.next_line();

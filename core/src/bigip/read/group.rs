@@ -122,10 +122,11 @@ impl<'a> Group<'a> {
         let mut device = build::device(self.name(), &self.objects, &self.parts);
         device.covered = covered(&self.parts);
         let mut notes = self.uncertain;
+        let tunnels: BTreeSet<&ObjectName> = device.tunnels.iter().map(|tunnel| &tunnel.name).collect();
         for part in &self.parts {
             for mac in &part.tunnel_macs {
                 let name = super::part::absolute(&mac.tunnel, "/Common", &BTreeSet::new());
-                if !device.tunnels.iter().any(|tunnel| tunnel.name == name) {
+                if !tunnels.contains(&name) {
                     let at = super::part::location(&part.file, mac.at);
                     notes.push(format!("{at}: the input shows the MAC of the tunnel {name}, but not the tunnel"));
                 }

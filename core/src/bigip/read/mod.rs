@@ -18,7 +18,7 @@ pub(super) mod part;
 mod profiles;
 mod prompt;
 mod tables;
-mod text;
+pub(super) mod text;
 
 use std::sync::Arc;
 

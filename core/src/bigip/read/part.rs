@@ -254,6 +254,9 @@ pub(in crate::bigip) struct TunnelMac {
     pub(in crate::bigip) at: Position,
 }
 
+/// The problems of one text that are listed.
+const MAX_NOTES: usize = 20;
+
 /// What shows how much of a configuration a text contains.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::bigip) struct Signs {
@@ -345,6 +348,12 @@ impl<'a> Part<'a> {
     }
 
     pub(in crate::bigip) fn note(&mut self, at: Position, text: impl std::fmt::Display) {
+        if self.notes.len() == MAX_NOTES {
+            self.notes.push(format!("{}: the other problems of this file are not listed", self.file));
+        }
+        if self.notes.len() > MAX_NOTES {
+            return;
+        }
         let at = location(&self.file, at);
         self.notes.push(format!("{at}: {text}"));
     }

@@ -5,6 +5,7 @@ use crate::bigip::device::{
     Address, AllowService, Component, Device, Flooding, ObjectName, ProfileKind, Setting, Tunnel, Via,
 };
 
+mod any;
 mod files;
 mod rest;
 

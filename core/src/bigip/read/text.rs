@@ -18,6 +18,7 @@ pub(super) fn read<'a>(file: &Arc<str>, text: &'a str) -> Vec<Part<'a>> {
         folder: "/Common".into(),
         tables: Tables::default(),
         foreign: None,
+        unpaired: Vec::new(),
     };
     let mut scanner = Scanner::new(text);
     while !scanner.is_at_end() {
@@ -34,7 +35,12 @@ pub(super) struct Reader<'a> {
     pub(super) tables: Tables,
     /// The number of lines that are none of BIG-IP's, and the first of them.
     foreign: Option<(usize, Position)>,
+    /// Quotes that the rest of the text does not have.
+    unpaired: Vec<char>,
 }
+
+/// The BIG-IPs whose prompts are told apart in one text. It keeps a hostile text from taking quadratic time.
+pub(in crate::bigip) const MAX_HOSTS: usize = 32;
 
 /// Stanzas whose blocks are TCL, or TCL and HTML.
 const SCRIPTS: &[(&str, &str)] =
@@ -83,11 +89,28 @@ impl<'a> Reader<'a> {
             self.folder = folder.into();
         }
         let Some(host) = host else { return };
-        if self.part.prompt.as_deref().is_some_and(|before| before != host) {
-            let part = Part::new(&self.part.file);
-            self.end_part(part);
+        let is_host = |part: &Part<'_>| part.prompt.as_deref() == Some(host);
+        if self.part.prompt.is_none() {
+            self.part.prompt = Some(host.to_owned());
+        } else if let Some(known) = self.parts.iter_mut().find(|part| is_host(part)) {
+            std::mem::swap(known, &mut self.part);
+        } else if !is_host(&self.part) && self.parts.len() < MAX_HOSTS {
+            let mut next = Part::new(&self.part.file);
+            next.prompt = Some(host.to_owned());
+            self.parts.push(std::mem::replace(&mut self.part, next));
         }
-        self.part.prompt = Some(host.to_owned());
+    }
+
+    /// The text up to the next quote.
+    pub(super) fn quoted(&mut self, scanner: &Scanner<'a>, quote: char) -> Option<Scanner<'a>> {
+        if self.unpaired.contains(&quote) {
+            return None;
+        }
+        let inner = scanner.until(quote);
+        if inner.is_none() {
+            self.unpaired.push(quote);
+        }
+        inner
     }
 
     pub(super) fn change_folder(&mut self, folder: &str) {
@@ -114,9 +137,9 @@ impl<'a> Reader<'a> {
                 Err(error) => self.broken(scanner, error.problem, error.at),
             }
         } else {
-            let mut start = scanner.clone();
+            let at = scanner.position();
             if let Err(problem) = scanner.skip(SCRIPTS.contains(&(module, component))) {
-                self.broken(scanner, problem, start.position());
+                self.broken(scanner, problem, at);
             }
         }
     }
@@ -159,11 +182,7 @@ impl<'a> Reader<'a> {
             let lines = if count == 1 { "line is" } else { "lines are" };
             self.part.note(at, format_args!("{count} {lines} no output, file or command of BIG-IP, from this one on"));
         }
-        self.end_part(Part::default());
+        self.parts.push(self.part);
         self.parts
-    }
-
-    fn end_part(&mut self, next: Part<'a>) {
-        self.parts.push(std::mem::replace(&mut self.part, next));
     }
 }

@@ -90,6 +90,14 @@ impl<'a> Scanner<'a> {
         rest.strip_suffix('\r').unwrap_or(rest)
     }
 
+    /// The next words of the line. Unlike [`Self::rest_of_line`], it takes no longer for a long line.
+    pub(in crate::bigip) fn beginning_of_line(&self) -> &'a str {
+        const LENGTH: usize = 256;
+        let rest = &self.text[self.offset..self.limit];
+        let rest = &rest[..rest.floor_char_boundary(LENGTH)];
+        rest.split_once('\n').map_or(rest, |(line, _)| line)
+    }
+
     /// Moves on by as many bytes, which must be in the rest of the line.
     pub(in crate::bigip) fn advance(&mut self, bytes: usize) {
         self.offset = (self.offset + bytes).min(self.limit);
@@ -113,8 +121,9 @@ impl<'a> Scanner<'a> {
     }
 
     /// Moves on to the end of `inner`, which [`Self::until`] returned.
-    pub(in crate::bigip) fn resume_behind(&mut self, inner: &Self) {
+    pub(in crate::bigip) fn resume_behind(&mut self, inner: Self) {
         self.offset = inner.limit;
+        self.counter = inner.counter;
     }
 
     pub(in crate::bigip) fn position(&mut self) -> Position {

@@ -78,3 +78,79 @@ fn skipping() {
         assert_eq!(scanner.position(), expected.position(), "{text:?}");
     }
 }
+
+/// A tree of words and blocks, without places.
+#[derive(Clone, Debug, PartialEq)]
+struct Tree {
+    words: Vec<String>,
+    block: Option<Vec<Tree>>,
+}
+
+impl From<&Node<'_>> for Tree {
+    fn from(Node { words, block }: &Node<'_>) -> Self {
+        let words = words.iter().map(|word| word.text.clone().into_owned()).collect();
+        Self { words, block: block.as_ref().map(|block| block.iter().map(Into::into).collect()) }
+    }
+}
+
+impl Tree {
+    /// As a file has it, or in one line; with all words in quotes, or only those that need them.
+    fn render(&self, depth: usize, is_one_line: bool, is_quoted: bool) -> String {
+        let word = |word: &String| {
+            let is_bare = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./:%".contains(c));
+            if is_bare && !is_quoted {
+                word.clone()
+            } else {
+                format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
+            }
+        };
+        let words: Vec<String> = self.words.iter().map(word).collect();
+        let Some(block) = &self.block else { return words.join(" ") };
+        let (end, indent) = if is_one_line { (" ", String::new()) } else { ("\n", "    ".repeat(depth + 1)) };
+        let inner: String = block
+            .iter()
+            .map(|tree| format!("{indent}{}{end}", tree.render(depth + 1, is_one_line, is_quoted)))
+            .collect();
+        format!("{} {{{end}{inner}{}}}", words.join(" "), if is_one_line { "" } else { &indent[4..] })
+    }
+}
+
+fn tree() -> impl proptest::strategy::Strategy<Value = Tree> {
+    use proptest::prelude::*;
+    let words = || prop::collection::vec(prop_oneof!["[a-z0-9/%.:-]{1,8}", "[ -~é\n]{0,8}"], 1..4);
+    let leaf = words().prop_map(|words| Tree { words, block: None });
+    let inner = leaf.prop_recursive(5, 30, 4, move |inner| {
+        (words(), prop::collection::vec(inner, 0..4)).prop_map(|(words, block)| Tree { words, block: Some(block) })
+    });
+    let first = "[a-z]{1,8}".prop_map(|word| vec![word]);
+    (first, prop::collection::vec(inner, 0..4)).prop_map(|(words, block)| Tree { words, block: Some(block) })
+}
+
+proptest::proptest! {
+    #[test]
+    fn what_is_rendered_is_read_back(tree in tree(), is_quoted: bool) {
+        let text = tree.render(0, false, is_quoted);
+        let nodes = line(&mut Scanner::new(&text), Dialect::Stanza).expect("it is well-formed");
+        let read: Vec<Tree> = nodes.iter().map(Into::into).collect();
+        proptest::prop_assert_eq!(&read[..], &[tree][..]);
+        // Skipping it ends at the same place.
+        let mut scanner = Scanner::new(&text);
+        proptest::prop_assert_eq!(scanner.skip(false), Ok(()));
+        proptest::prop_assert!(scanner.is_at_end());
+    }
+
+    #[test]
+    fn one_line_has_the_same_words_and_blocks(tree in tree()) {
+        fn flat(trees: &[Tree]) -> Vec<String> {
+            let of_tree = |Tree { words, block }: &Tree| {
+                let block = block.as_ref().map(|block| [vec!["{".to_owned()], flat(block), vec!["}".to_owned()]].concat());
+                [words.clone(), block.unwrap_or_default()].concat()
+            };
+            trees.iter().flat_map(of_tree).collect()
+        }
+        let text = tree.render(0, true, false);
+        let nodes = line(&mut Scanner::new(&text), Dialect::Stanza).expect("it is well-formed");
+        let read: Vec<Tree> = nodes.iter().map(Into::into).collect();
+        proptest::prop_assert_eq!(flat(&read), flat(&[tree]));
+    }
+}
