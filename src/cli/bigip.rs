@@ -10,7 +10,10 @@ use vtep_core::{
 
 use super::{
     Format,
-    args::cluster_networks::ClusterNetworks,
+    args::{
+        bigip::{BigIpAddress, fetch},
+        cluster_networks::ClusterNetworks,
+    },
     input::{self, Applied, Given},
 };
 
@@ -24,6 +27,8 @@ pub(super) struct Args {
     input: input::Input,
     #[command(flatten)]
     surroundings: ClusterNetworks,
+    #[command(flatten)]
+    bigip: BigIpAddress,
     /// A tunnel self IP, inside the CIDR of its VTEP; repeatable.
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     self_ip: Vec<Ipv4Addr>,
@@ -37,8 +42,11 @@ pub(super) struct Args {
 
 /// # Errors
 ///
-/// The configuration cannot be read, or has no valid VTEP, or a tunnel self IP belongs to none.
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+/// The configuration cannot be read, or has no valid VTEP, or a tunnel self IP belongs to none. A BIG-IP cannot be read.
+pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.bigip.is_given() {
+        return read(&args.bigip).await;
+    }
     let surroundings = args.surroundings.surroundings();
     let Given { document, node_configs, .. } = args.input.read(surroundings.clone())?;
     for note in node_configs.iter().filter_map(Applied::note) {
@@ -66,6 +74,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Format::Text => bigips.iter().try_for_each(|bigip| print(&mut out, bigip, &args.tunnel))?,
         Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&bigips)?)?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a BIG-IP, and prints how much of it was read.
+async fn read(bigip: &BigIpAddress) -> anyhow::Result<ExitCode> {
+    let fetched = fetch(bigip).await?;
+    for note in &fetched.notes {
+        writeln!(std::io::stderr(), "{note}")?;
+    }
+    writeln!(std::io::stdout(), "# read {} objects from {}", fetched.objects, fetched.server)?;
     Ok(ExitCode::SUCCESS)
 }
 

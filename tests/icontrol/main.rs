@@ -1,6 +1,7 @@
 //! The client of iControl REST at a stand-in for a BIG-IP, and the commands that use it. Needs no root.
 
 mod certificates;
+mod command;
 mod limits;
 mod records_of_one_tunnel;
 mod refusals;
