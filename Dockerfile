@@ -22,7 +22,7 @@ RUN target="$(rustc --print host-tuple)" && \
     cargo build --profile image --locked --package vtep-agent --target "$target" && \
     install -D "target/$target/image/vtep-agent" /out/usr/local/bin/vtep-agent
 # In a cluster, the agent checks the API server with the ServiceAccount's CA, and uses no other TLS. A KUBECONFIG without a CA needs these
-# roots. They come from the package, so that no other CA of the builder gets into the image.
+# roots, and so does a person's command with --bigip-url. They come from the package, so that no other CA of the builder gets into the image.
 RUN install -d /out/etc/ssl/certs && \
     LC_ALL=C sh -c 'cat /usr/share/ca-certificates/mozilla/*.crt >/out/etc/ssl/certs/ca-certificates.crt'
 

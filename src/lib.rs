@@ -12,6 +12,7 @@
 //! - [`tasks`]: the loops
 //! - [`kernel`]: maps, routes, devices, sockets and the tap
 //! - [`k8s`]: the API server: watches, Events, the Node's condition
+//! - [`icontrol`]: the REST interface of a BIG-IP, for commands that a person starts with `--bigip-url`
 //! - [`http`]: health endpoints, `/status`, metrics and the page
 //! - [`state_file`]: files that survive a restart; [`bounded`]: reads with a size limit; [`watch_dir`]: inotify on one directory
 //! - [`liveness`]: heartbeats of the loops; [`logging`]: the log's format
@@ -19,6 +20,7 @@
 pub mod bounded;
 pub mod cli;
 pub mod http;
+pub mod icontrol;
 pub mod k8s;
 pub mod kernel;
 pub mod liveness;

@@ -22,11 +22,12 @@ fn read(path: impl AsRef<Path>) -> Result<String> {
 }
 
 /// Directories with documents.
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 9] = [
     "docs",
     "docs/decisions",
     "deploy/helm/vtep-agent",
     "tests/agent",
+    "tests/bigip",
     "tests/deploy",
     "tests/lab",
     "tests/page",

@@ -53,8 +53,8 @@ pub(super) struct Args {
 
 /// # Errors
 ///
-/// The configuration cannot be read, or has no valid VTEP, or a tunnel self IP belongs to none.
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+/// The configuration cannot be read, or has no valid VTEP, or a tunnel self IP belongs to none. A BIG-IP cannot be read.
+pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let surroundings = args.surroundings.surroundings();
     let Given { document, node_configs, .. } = args.input.read(surroundings.clone())?;
     for note in node_configs.iter().filter_map(Applied::note) {
@@ -74,11 +74,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let nodes = far_end::read_nodes(&args.far_end)?;
     let cilium = CiliumEnd::of_lists(&document.keys, &parsed).within(&surroundings, nodes, &document.keys);
     site.nodes = cilium.nodes.iter().flatten().filter_map(|node| node.address).collect();
-    // Colours are only for terminals.
-    let mut out = anstream::stdout().lock();
     if BigIps::is_given(&args.far_end) {
-        let bigips = BigIps::read(&args.far_end)?;
+        let bigips = BigIps::read(&args.far_end).await?;
         let comparison = bigips.compare(&cilium);
+        // Colours are only for terminals.
+        let mut out = anstream::stdout().lock();
         ends::print(&mut out, args.output, (&cilium, &bigips), &comparison, &site)?;
         return Ok(ExitCode::from(u8::from(!far_end::fits(&comparison))));
     }
@@ -88,6 +88,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     site.check(&spec).context("--self-ip")?;
     let bigips = bigips(&spec, &site);
+    let mut out = anstream::stdout().lock();
     match args.output {
         Output::Text => bigips.iter().try_for_each(|bigip| print(&mut out, bigip, &args.tunnel))?,
         Output::Tmsh => {

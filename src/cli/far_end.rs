@@ -21,7 +21,8 @@ use vtep_core::{
     config::finding::{Finding, Severity},
 };
 
-use super::args::far_end::FarEnd;
+use super::args::{bigip::fetch, far_end::FarEnd};
+use crate::icontrol::Fetched;
 
 pub(super) use self::text::{notes, render};
 
@@ -45,25 +46,31 @@ pub(super) struct BigIps {
 impl BigIps {
     /// Whether there is something to compare with.
     pub(super) fn is_given(args: &FarEnd) -> bool {
-        !args.bigip.is_empty()
+        !args.bigip.is_empty() || args.address.is_given()
     }
 
     /// # Errors
     ///
-    /// A file cannot be read, or no text has an object of a tunnel.
-    pub(super) fn read(args: &FarEnd) -> anyhow::Result<Self> {
-        let mut sources = Sources::new();
+    /// A file or a BIG-IP cannot be read, or no text has an object of a tunnel.
+    pub(super) async fn read(args: &FarEnd) -> anyhow::Result<Self> {
+        let mut texts: Vec<(Arc<str>, String)> = Vec::new();
+        let mut notes = Vec::new();
         for path in &args.bigip {
             let bytes = read_file(path, MAX_BYTES)?;
-            let name = path.display().to_string();
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            sources.insert(name.as_str().into(), text);
+            texts.push((path.display().to_string().into(), String::from_utf8_lossy(&bytes).into_owned()));
         }
-        let texts: Vec<_> = sources.iter().map(|(name, text)| (Arc::clone(name), text.as_str())).collect();
-        let read = read(&texts);
-        let notes = read.notes;
-        ensure!(!read.devices.is_empty(), "no object of a BIG-IP's tunnel in --bigip: {}", notes.join("; "));
-        Ok(Self { devices: read.devices, sources, notes })
+        if args.address.is_given() {
+            let Fetched { server, responses, notes: of_server, .. } = fetch(&args.address).await?;
+            // One text, because all of it is one BIG-IP.
+            let bodies: Vec<String> = responses.into_iter().map(|response| response.body).collect();
+            texts.push((server.into(), bodies.join("\n")));
+            notes.extend(of_server);
+        }
+        let named: Vec<_> = texts.iter().map(|(name, text)| (Arc::clone(name), text.as_str())).collect();
+        let read = read(&named);
+        notes.extend(read.notes);
+        ensure!(!read.devices.is_empty(), "the input shows no object of a BIG-IP's tunnel: {}", notes.join("; "));
+        Ok(Self { devices: read.devices, sources: texts.into_iter().collect(), notes })
     }
 
     pub(super) fn names(&self) -> Vec<String> {

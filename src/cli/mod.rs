@@ -62,7 +62,7 @@ impl Cli {
         match self.command {
             Command::Run(args) => run::run(args).await,
             Command::Check(args) => Ok(check::run(&args)),
-            Command::Bigip(args) => bigip::run(&args),
+            Command::Bigip(args) => bigip::run(&args).await,
             Command::Preflight(args) => preflight::run(&args).await,
             Command::Plan(args) => plan::run(&args).await,
             Command::Probe(args) => probe::run(&args).await,

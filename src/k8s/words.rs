@@ -60,7 +60,7 @@ pub(super) fn of_io(error: &io::Error) -> String {
 }
 
 /// The deepest cause with a known meaning, or else the deepest cause.
-fn cause(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn cause(error: &(dyn Error + 'static)) -> String {
     let causes = causes(error);
     let known = causes.iter().rev().find_map(|cause| known(*cause));
     known.unwrap_or_else(|| causes.last().map(|cause| line(&cause.to_string())).unwrap_or_default())
@@ -128,6 +128,9 @@ fn of_kind(kind: ErrorKind) -> Option<&'static str> {
 fn of_tls(text: &str) -> String {
     let meanings = [
         ("UnknownIssuer", "its certificate is signed by an authority that is not trusted"),
+        // An authority of the same name, with another key.
+        ("BadSignature", "its certificate is signed by an authority that is not trusted"),
+        ("CaUsedAsEndEntity", "its certificate is self-signed, or that of an authority"),
         ("NotValidForName", "its certificate is for another name"),
         ("not valid for name", "its certificate is for another name"),
         ("expired", "its certificate has expired"),
@@ -141,7 +144,7 @@ fn of_tls(text: &str) -> String {
 }
 
 /// Reduces text to one line without debug output, of limited length.
-fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     let plain = text.split(" { ").next().unwrap_or_default();
     let words = plain.split_whitespace().collect::<Vec<_>>().join(" ");
     let plain = words.trim_end_matches([':', ',']);

@@ -1,15 +1,18 @@
-//! Flags that describe the far end: BIG-IPs' configurations, and the nodes that they must know.
+//! Flags that describe the far end: what BIG-IPs have, and the nodes that they must know.
 
 use std::path::PathBuf;
 
-/// What a BIG-IP has, as files.
-#[derive(Clone, Debug, Default, clap::Args)]
+use super::bigip::BigIpAddress;
+
+#[derive(Clone, Debug, clap::Args)]
 #[group(id = "far_end")]
 pub struct FarEnd {
     /// A BIG-IP's configuration to compare with: output of `tmsh list net` and `tmsh show net`, bigip.conf and bigip_base.conf, an SCF, a UCS
     /// archive, a qkview, or answers of iControl REST as JSON; repeatable.
     #[arg(long, value_name = "FILE")]
     pub bigip: Vec<PathBuf>,
+    #[command(flatten)]
+    pub address: BigIpAddress,
     /// The nodes that BIG-IP's FDB must have: a file with the output of `kubectl get nodes -o json`.
     #[arg(long, value_name = "FILE")]
     pub nodes: Option<PathBuf>,

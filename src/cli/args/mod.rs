@@ -1,5 +1,6 @@
 //! Flags that several commands share, and those of `run`.
 
+pub mod bigip;
 pub mod choices;
 pub mod cluster_networks;
 pub mod far_end;
