@@ -7,7 +7,10 @@ use std::{io::Write, net::Ipv4Addr, process::ExitCode};
 use anyhow::{Context, bail};
 use vtep_core::{
     bigip::{BigIp, SiteValues, TunnelName, bigips, compare::CiliumEnd, plan::for_shell},
-    config::{effective::effective, parse::parse_within},
+    config::{
+        effective::effective,
+        parse::{Parsed, parse_within},
+    },
 };
 
 use super::{
@@ -51,10 +54,23 @@ pub(super) struct Args {
     output: Output,
 }
 
+/// With --bigip, the exit status is 0 if both ends fit, 1 if they differ, and 2 if one of them cannot be read.
+///
 /// # Errors
 ///
-/// The configuration cannot be read, or has no valid VTEP, or a tunnel self IP belongs to none. A BIG-IP cannot be read.
+/// The configuration cannot be read, or has no valid VTEP, or a tunnel self IP belongs to none.
 pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let result = work(args).await;
+    match result {
+        Err(error) if BigIps::is_given(&args.far_end) => {
+            writeln!(std::io::stderr(), "error: {error:#}")?;
+            Ok(ExitCode::from(2))
+        }
+        result => result,
+    }
+}
+
+async fn work(args: &Args) -> anyhow::Result<ExitCode> {
     let surroundings = args.surroundings.surroundings();
     let Given { document, node_configs, .. } = args.input.read(surroundings.clone())?;
     for note in node_configs.iter().filter_map(Applied::note) {
@@ -74,21 +90,27 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let nodes = far_end::read_nodes(&args.far_end)?;
     let cilium = CiliumEnd::of_lists(&document.keys, &parsed).within(&surroundings, nodes, &document.keys);
     site.nodes = cilium.nodes.iter().flatten().filter_map(|node| node.address).collect();
-    if BigIps::is_given(&args.far_end) {
-        let bigips = BigIps::read(&args.far_end).await?;
-        let comparison = bigips.compare(&cilium);
-        // Colours are only for terminals.
-        let mut out = anstream::stdout().lock();
-        ends::print(&mut out, args.output, (&cilium, &bigips), &comparison, &site)?;
-        return Ok(ExitCode::from(u8::from(!far_end::fits(&comparison))));
-    }
-    let Some(spec) = effective(&parsed, None).map(|effective| effective.spec).filter(|spec| !spec.vteps.is_empty())
+    if BigIps::is_given(&args.far_end) { compare(args, &cilium, &site).await } else { wanted(args, &parsed, &site) }
+}
+
+/// Prints what differs, and what is missing.
+async fn compare(args: &Args, cilium: &CiliumEnd, site: &SiteValues) -> anyhow::Result<ExitCode> {
+    let bigips = BigIps::read(&args.far_end).await?;
+    let comparison = bigips.compare(cilium);
+    // Colours are only for terminals.
+    ends::print(&mut anstream::stdout().lock(), args.output, (cilium, &bigips), &comparison, site)?;
+    Ok(ExitCode::from(u8::from(!far_end::fits(&comparison))))
+}
+
+/// Prints all that each BIG-IP needs.
+fn wanted(args: &Args, parsed: &Parsed, site: &SiteValues) -> anyhow::Result<ExitCode> {
+    let Some(spec) = effective(parsed, None).map(|effective| effective.spec).filter(|spec| !spec.vteps.is_empty())
     else {
         bail!("no VTEP of this configuration would be in force: see `vtep-agent check`");
     };
     site.check(&spec).context("--self-ip")?;
-    let bigips = bigips(&spec, &site);
-    let mut out = anstream::stdout().lock();
+    let bigips = bigips(&spec, site);
+    let mut out = std::io::stdout().lock();
     match args.output {
         Output::Text => bigips.iter().try_for_each(|bigip| print(&mut out, bigip, &args.tunnel))?,
         Output::Tmsh => {

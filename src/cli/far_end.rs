@@ -1,5 +1,6 @@
 //! The far end of `check` and `bigip`: BIG-IPs' configurations and REST interfaces, compared with Cilium's configuration.
 
+mod rest;
 mod text;
 
 use std::{
@@ -62,8 +63,7 @@ impl BigIps {
         if args.address.is_given() {
             let Fetched { server, responses, notes: of_server, .. } = fetch(&args.address).await?;
             // One text, because all of it is one BIG-IP.
-            let bodies: Vec<String> = responses.into_iter().map(|response| response.body).collect();
-            texts.push((server.into(), bodies.join("\n")));
+            texts.push((server.into(), rest::text(&responses)));
             notes.extend(of_server);
         }
         let named: Vec<_> = texts.iter().map(|(name, text)| (Arc::clone(name), text.as_str())).collect();

@@ -14,7 +14,14 @@ use tracing::level_filters::LevelFilter;
 
 use crate::*;
 
-/// A directory with the secrets and the certificate of a BIG-IP.
+/// Cilium's end: it fits [`Device::cilium`].
+const CILIUM: &str = "enable-vtep: true
+vtep-endpoint: 10.169.72.34
+vtep-cidr: 10.1.6.0/24
+vtep-mac: 00:50:56:a0:7d:d8
+";
+
+/// A directory with the secrets and the certificate of a BIG-IP, and with Cilium's end.
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -23,6 +30,7 @@ impl Files {
         files.write("password", &format!("{PASSWORD}\n"), 0o600);
         files.write("token", &format!("{TOKEN}\n"), 0o600);
         files.write("ca.pem", bigip.trusted_pem(), 0o644);
+        files.write("cilium-config.yaml", CILIUM, 0o644);
         files
     }
 
@@ -37,7 +45,9 @@ impl Files {
 
     fn command(&self, bigip: &BigIp) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vtep-agent"));
-        command.args(["bigip", "--bigip-url", &bigip.url()]).arg("--bigip-ca").arg(self.path("ca.pem"));
+        command.arg("bigip").arg(self.path("cilium-config.yaml"));
+        command.args(["--pod-cidr", "10.0.0.0/16", "--node-ip", "10.169.72.239,10.169.72.240"]);
+        command.args(["--bigip-url", &bigip.url()]).arg("--bigip-ca").arg(self.path("ca.pem"));
         // Each library would log what it does.
         command.env("RUST_LOG", "trace").env("VTEP_AGENT_LOG_LEVEL", "trace").env("RUST_BACKTRACE", "full");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -101,7 +111,7 @@ fn a_bigip_is_read_with_a_password_or_a_token() {
     for mut command in [files.with_password(&bigip), files.with_token(&bigip)] {
         let output = finish(&mut command);
         assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""));
-        assert_eq!(stdout(&output), format!("# read 17 objects from {}\n", bigip.url()));
+        assert_eq!(stdout(&output), "# bigip-1.example: nothing is missing\n");
     }
     assert!(bigip.requests().iter().all(|request| request.method == "GET"));
 }
@@ -203,7 +213,7 @@ fn an_error_says_where_and_why() {
     let files = Files::of(&bigip);
     files.write("password", "wrong", 0o600);
     let output = finish(&mut files.with_password(&bigip));
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let expected =
         format!("error: cannot read {}: it does not accept the user name or the password (401)\n", bigip.url());
     assert_eq!((stderr(&output), stdout(&output)), (expected.as_str(), ""));
@@ -251,16 +261,21 @@ fn an_unverified_certificate_is_a_warning_each_time() {
     let bigip = start(Device::cilium());
     let files = Files::of(&bigip);
     let mut command = Command::new(env!("CARGO_BIN_EXE_vtep-agent"));
-    command.args(["bigip", "--bigip-url", &bigip.url(), "--bigip-insecure"]);
+    command.arg("bigip").arg(files.path("cilium-config.yaml"));
+    command.args(["--bigip-url", &bigip.url(), "--bigip-insecure"]);
     command.arg("--bigip-token-file").arg(files.path("token"));
     let (url, fingerprint) = (bigip.url(), bigip.fingerprint());
     let expected = format!(
-        "warning: --bigip-insecure: nothing shows that {url} is the BIG-IP; whoever answers there gets the password\n\
-         the certificate of {url} was not verified (--bigip-insecure); its SHA-256 fingerprint is {fingerprint}\n"
+        "warning: --bigip-insecure: nothing shows that {url} is the BIG-IP; whoever answers there gets the password\n"
     );
     for _ in 0..2 {
         let output = finish(&mut command);
         assert_eq!((output.status.code(), stderr(&output)), (Some(0), expected.as_str()));
+        assert!(
+            stdout(&output).contains(&format!("its SHA-256\n  fingerprint is {fingerprint}\n")),
+            "{}",
+            stdout(&output)
+        );
     }
 }
 

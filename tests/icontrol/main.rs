@@ -2,6 +2,7 @@
 
 mod certificates;
 mod command;
+mod differences;
 mod limits;
 mod records_of_one_tunnel;
 mod refusals;
