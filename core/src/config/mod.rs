@@ -15,6 +15,7 @@ pub mod parse;
 pub mod selector;
 pub mod spec;
 pub mod surroundings;
+pub mod text;
 pub mod truth;
 pub mod view;
 pub mod vtep_config;
