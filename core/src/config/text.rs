@@ -5,11 +5,17 @@
 
 mod align;
 mod index;
+mod place;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use self::index::LineIndex;
 use crate::types::location::Location;
+
+pub use self::{
+    align::count,
+    place::{Place, Spot},
+};
 
 /// How a scalar is written, which decides where each character of its value stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +24,7 @@ pub enum Style {
     SingleQuoted,
     /// Also the strings of JSON.
     DoubleQuoted,
-    /// A literal or folded block below `|` or `>`.
+    /// A literal or folded block below `|` or `>`, from its first character on.
     Block,
 }
 
@@ -108,11 +114,12 @@ impl Text {
         self.content.get(at.start as usize..at.end as usize).unwrap_or_default()
     }
 
-    /// The byte at which the character of a scalar's value stands that has `units` characters before it, white space not counted.
-    fn offset_in(&self, at: At, units: usize) -> usize {
+    /// The bytes of the character of a scalar's value that has `units` characters before it, white space not counted.
+    fn offset_in(&self, at: At, units: usize) -> Range<usize> {
         let read = self.parsed.as_ref().unwrap_or(&self.content);
         let raw = read.get(at.start as usize..at.end as usize).unwrap_or_default();
-        at.start as usize + align::nth_unit(raw, at.style, units)
+        let unit = align::nth_unit(raw, at.style, units);
+        at.start as usize + unit.start..at.start as usize + unit.end
     }
 
     /// The file's text and the byte in it, for a byte of this text.
@@ -120,8 +127,8 @@ impl Text {
         let mut place = (self, offset);
         while let Some(outer) = &place.0.outer {
             let before = place.0.content.get(..place.1).unwrap_or(&place.0.content);
-            let units = outer.units + align::count(before);
-            place = (&outer.text, outer.text.offset_in(outer.at, units));
+            let units = outer.units + count(before);
+            place = (&outer.text, outer.text.offset_in(outer.at, units).start);
         }
         place
     }
@@ -138,24 +145,62 @@ impl Text {
     /// counted.
     #[must_use]
     pub fn locate(&self, at: At, from: usize, width: usize) -> (Location, Option<Excerpt>) {
-        let start = self.offset_in(at, from);
-        let end = self.offset_in(at, from + width.max(1) - 1);
-        let ((text, start), (_, last)) = (self.in_file(start), self.in_file(end));
-        let end = last + text.content.get(last..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
+        let start = self.offset_in(at, from).start;
+        let last = self.offset_in(at, from + width.max(1) - 1);
+        let ((text, start), (_, mut end)) = (self.in_file(start), self.in_file(last.start));
+        if !last.is_empty() {
+            end = text.behind(end);
+        }
         let (line, column) = text.index.position(&text.content, start);
         let excerpt = (width > 0).then(|| text.excerpt(start, end)).flatten();
         (Location::new(&text.file, line, column), excerpt)
     }
 
-    /// The line around a part, and the part in it.
+    /// Where a key or a value stands as a whole, with its quotes.
+    #[must_use]
+    pub fn mark(&self, at: At) -> (Location, Option<Excerpt>) {
+        let (start, end) = (at.start as usize, at.end.max(at.start) as usize);
+        let ((text, start), (_, last)) = (self.in_file(start), self.in_file(end.saturating_sub(1).max(start)));
+        let (line, column) = text.index.position(&text.content, start);
+        let end = text.behind(last);
+        let excerpt = (at.start < at.end).then(|| text.excerpt(start, end)).flatten();
+        (Location::new(&text.file, line, column), excerpt)
+    }
+
+    /// The byte behind the character at this one.
+    fn behind(&self, at: usize) -> usize {
+        at + self.content.get(at..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8)
+    }
+
+    /// The last byte up to this one at which a character begins.
+    fn boundary(&self, at: usize) -> usize {
+        (0..=at).rev().find(|at| self.content.is_char_boundary(*at)).unwrap_or(0)
+    }
+
+    /// How many texts are around this one.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        let mut depth = 0;
+        let mut text = self;
+        while let Some(outer) = &text.outer {
+            (depth, text) = (depth + 1, &outer.text);
+        }
+        depth
+    }
+
+    /// The line around a part, and the part in it. Of a long line it is the surroundings of the part.
     fn excerpt(&self, start: usize, end: usize) -> Option<Excerpt> {
-        let before = self.content.get(..start)?;
-        let line_start = before.rfind(['\n', '\r']).map_or(0, |at| at + 1);
-        let line = self.content.get(line_start..)?.split(['\n', '\r']).next().unwrap_or_default();
-        let end = end.clamp(start, line_start + line.len());
-        let column = self.content.get(line_start..start)?.chars().count();
-        let width = self.content.get(start..end)?.chars().count();
-        Some(Excerpt { line: line.to_owned(), column, width })
+        const SHOWN: usize = 400;
+        let near = self.boundary(start.saturating_sub(SHOWN));
+        let before = self.content.get(near..start)?;
+        let line_start = before.rfind(['\n', '\r']).map_or(near, |at| near + at + 1);
+        let far = self.boundary(start.saturating_add(SHOWN).min(self.content.len()));
+        let line = self.content.get(line_start..far)?;
+        let (head, rest) = line.split_at_checked(start - line_start)?;
+        let rest = rest.split(['\n', '\r']).next().unwrap_or_default();
+        let marked = rest.get(..(end.max(start) - start).min(rest.len())).unwrap_or(rest);
+        let (column, width) = (head.chars().count(), marked.chars().count());
+        Some(Excerpt { line: format!("{head}{rest}"), column, width })
     }
 }
 
@@ -167,7 +212,7 @@ mod tests {
     fn a_place_in_a_nested_text_is_one_of_the_file() {
         let file = "spec:\n  values: |\n    # a comment\n    vtep:\n      mac: \"a b\"\n";
         let outer = Text::of_file("x.yaml", file);
-        let start = file.find('|').expect("a block");
+        let start = file.find('#').expect("a block");
         let at = At { style: Style::Block, ..At::plain(start, file.len()) };
         let value = "# a comment\nvtep:\n  mac: \"a b\"\n";
         let inner = Text::nested(&outer, at, value);

@@ -3,37 +3,39 @@
 //! Folding, indentation and escapes change only white space between the characters of a value. So the n-th character that is no white space
 //! is the same on both sides, and a value's elements, which white space separates, can be found by counting.
 
+use std::ops::Range;
+
 use super::Style;
 
 /// How many characters are no white space.
-pub(super) fn count(text: &str) -> usize {
+#[must_use]
+pub fn count(text: &str) -> usize {
     text.chars().filter(|c| !c.is_whitespace()).count()
 }
 
-/// The byte in `raw`, a scalar as written, of the value's character that has `units` others before it. Behind the last it is the end of
-/// the last.
-pub(super) fn nth_unit(raw: &str, style: Style, units: usize) -> usize {
+/// The bytes in `raw`, a scalar as written, of the value's character that has `units` others before it. Behind the last they are none, at the
+/// end of the last.
+pub(super) fn nth_unit(raw: &str, style: Style, units: usize) -> Range<usize> {
     let (mut at, mut left) = (begin(raw, style), units);
     let mut last = at;
     while let Some(unit) = unit(raw.get(at..).unwrap_or_default(), style) {
         if !unit.is_space {
             if left == 0 {
-                return at;
+                return at..at + unit.length;
             }
             left -= 1;
             last = at + unit.length;
         }
         at += unit.length;
     }
-    last
+    last..last
 }
 
-/// The first byte behind the quote, or behind the header of a block.
+/// The first byte behind the quote. The parser reports a block without its header.
 fn begin(raw: &str, style: Style) -> usize {
     match style {
-        Style::Plain => 0,
+        Style::Plain | Style::Block => 0,
         Style::SingleQuoted | Style::DoubleQuoted => usize::from(raw.starts_with(['"', '\''])),
-        Style::Block => raw.find(['\n', '\r']).unwrap_or(raw.len()),
     }
 }
 
@@ -89,18 +91,17 @@ mod tests {
             ("'a ''b c'", Style::SingleQuoted, "a'bc"),
             (r#""a\tb \u0062\n \x41""#, Style::DoubleQuoted, r"ab\\"),
             ("\"a\\\n   b\\\\\"", Style::DoubleQuoted, r"ab\"),
-            ("|- # why\n    a b\n    c\n", Style::Block, "abc"),
-            (">\n  a\n  b\n", Style::Block, "ab"),
+            ("a b\n    c\n", Style::Block, "abc"),
         ];
         for (raw, style, expected) in cases {
             let found: String = (0..expected.chars().count())
-                .map(|units| raw[nth_unit(raw, style, units)..].chars().next().expect("a character"))
+                .map(|units| raw[nth_unit(raw, style, units)].chars().next().expect("a character"))
                 .collect();
             assert_eq!(found, expected, "{raw}");
         }
-        assert_eq!(nth_unit("'ab' # c", Style::SingleQuoted, 9), 3, "behind the last");
-        assert_eq!(nth_unit("\"\"", Style::DoubleQuoted, 0), 1);
-        assert_eq!(nth_unit("\"\\", Style::DoubleQuoted, 3), 1);
-        assert_eq!(nth_unit("\"\\uü", Style::DoubleQuoted, 1), 5);
+        assert_eq!(nth_unit("'ab' # c", Style::SingleQuoted, 9), 3..3, "behind the last");
+        assert_eq!(nth_unit("\"\"", Style::DoubleQuoted, 0), 1..1);
+        assert_eq!(nth_unit("\"\\", Style::DoubleQuoted, 3), 1..1);
+        assert_eq!(nth_unit("\"\\uü", Style::DoubleQuoted, 1), 5..5);
     }
 }
