@@ -5,13 +5,13 @@ use std::{io::Write, net::Ipv4Addr, process::ExitCode};
 use anyhow::{Context, bail};
 use vtep_core::{
     bigip::{BigIp, SiteValues, TunnelName, bigips},
-    config::{effective::effective, parse::parse_within},
+    config::{checked::Checked, effective::effective},
 };
 
 use super::{
     Format,
     args::cluster_networks::ClusterNetworks,
-    input::{self, Applied, Given},
+    input::{self, Applied},
 };
 
 /// Print the tmsh commands for each BIG-IP of a cilium-config.
@@ -40,15 +40,11 @@ pub(super) struct Args {
 /// The configuration cannot be read, or has no valid VTEP, or a tunnel self IP belongs to none.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let surroundings = args.surroundings.surroundings();
-    let Given { document, node_configs, .. } = args.input.read(surroundings.clone())?;
+    let (Checked { parsed, .. }, node_configs) = args.input.read(&surroundings)?;
     for note in node_configs.iter().filter_map(Applied::note) {
         writeln!(std::io::stderr(), "{note}")?;
     }
     // The nodes and pod networks serve two purposes: BIG-IP's commands contain them, and the configuration must not overlap them.
-    let Some(document) = document else {
-        bail!("the input has no cilium-config: give the ConfigMap with the VTEP lists")
-    };
-    let parsed = parse_within(&document.keys, &surroundings);
     let Some(spec) = effective(&parsed, None).map(|effective| effective.spec).filter(|spec| !spec.vteps.is_empty())
     else {
         bail!("no VTEP of this configuration would be in force: see `vtep-agent check`");

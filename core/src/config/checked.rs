@@ -73,9 +73,8 @@ pub fn check(
     let (mut parsed, unknown) = parse_known(&document.keys, surroundings);
     let more = more(&parsed);
     parsed.findings.extend(more);
-    let is_default = |key: &str| configuration.settings.get(key).is_some_and(|setting| setting.is_default);
     let findings = parsed.findings.into_iter().map(|finding| {
-        let finding = of_chart(finding, is_default);
+        let finding = of_chart(finding, configuration);
         let finding = document.with_origin(finding);
         let place = place(configuration, overrides, &document, &finding.key);
         let value = document.keys.get(&finding.key).map(String::as_str);
@@ -111,18 +110,23 @@ fn with_template(finding: Finding, place: &Place) -> Finding {
     }
 }
 
-/// Findings about what the chart renders by default, for somebody who sees only the values.
-fn of_chart(finding: Finding, is_default: impl Fn(&str) -> bool) -> Finding {
-    if finding.rule == Rule::VtepMaskEmpty && is_default("vtep-mask") {
-        let problem = "no mask is set, the chart then renders an empty vtep-mask, and the Cilium agent does not start with an empty mask";
-        return Finding::new(finding.rule, &finding.key, None, None, problem, finding.remedy).within(finding.scope);
-    }
-    if finding.rule == Rule::VtepCidrInPodPool && is_default("cluster-pool-ipv4-cidr") {
+/// Findings about what the chart renders, for somebody who sees only the values.
+fn of_chart(finding: Finding, configuration: &Configuration) -> Finding {
+    let is_default = |key: &str| configuration.settings.get(key).is_some_and(|setting| setting.is_default);
+    let Finding { rule, severity, scope, ref key, index, ref value, .. } = finding;
+    let (problem, remedy, severity) = if rule == Rule::VtepMaskEmpty && configuration.root.is_chart {
+        let problem = match is_default("vtep-mask") {
+            true => "no mask is set: the chart renders an empty vtep-mask, and the Cilium agent does not start with it",
+            false => &finding.problem,
+        };
+        // Without the value, too, the chart renders an empty mask.
+        let mask = finding.remedy.trim_start_matches("write ").split([',', ' ']).next().unwrap_or_default();
+        (problem.to_owned(), format!("set vtep.mask to {mask}"), severity)
+    } else if rule == Rule::VtepCidrInPodPool && is_default("cluster-pool-ipv4-cidr") {
         // Other values may set the pool.
-        let problem = format!("{} (the chart's default pool)", finding.problem);
-        let (index, value) = (finding.index, finding.value.as_deref());
-        let finding = Finding::new(finding.rule, &finding.key, index, value, problem, finding.remedy.clone());
-        return Finding { severity: Severity::Info, ..finding };
-    }
-    finding
+        (format!("{} (the chart's default pool)", finding.problem), finding.remedy.clone(), Severity::Info)
+    } else {
+        return finding;
+    };
+    Finding { severity, ..Finding::new(rule, key, index, value.as_deref(), problem, remedy).within(scope) }
 }

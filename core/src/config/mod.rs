@@ -17,6 +17,7 @@ pub mod project;
 pub mod selector;
 pub mod shapes;
 pub mod spec;
+mod summaries;
 pub mod surroundings;
 pub mod text;
 pub mod truth;

@@ -83,5 +83,9 @@ pub(in crate::config) fn join(path: &str, key: &str) -> String {
 }
 
 fn join_path(path: &str, more: &str) -> String {
-    if path.is_empty() { more.to_owned() } else { format!("{path}.{more}") }
+    match (path, more) {
+        ("", more) => more.to_owned(),
+        (path, "") => path.to_owned(),
+        (path, more) => format!("{path}.{more}"),
+    }
 }

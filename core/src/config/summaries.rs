@@ -1,0 +1,65 @@
+//! What each rule is about, in a few words: for programs that show rules without their findings.
+
+use super::finding::Rule;
+
+impl Rule {
+    /// The rule in a few words, as a sentence without its full stop.
+    #[must_use]
+    pub const fn summary(self) -> &'static str {
+        match self {
+            Self::ConfigmapMissing => "The ConfigMap is missing",
+            Self::VtepDisabled => "VTEP is off",
+            Self::VtepListEmpty => "VTEP is on and no VTEP is listed",
+            Self::VtepCountMismatch => "The lists differ in length",
+            Self::VtepTooMany => "More VTEPs than Cilium's map holds",
+            Self::VtepListSeparator => "The values of a list are not separated by blanks",
+            Self::VtepEndpointInvalid => "An endpoint is not an IP address",
+            Self::VtepEndpointNotIpv4 => "An endpoint is not an IPv4 address",
+            Self::VtepEndpointNotUnicast => "An endpoint is not a unicast address",
+            Self::VtepCidrInvalid => "A VTEP CIDR is not a network",
+            Self::VtepCidrNotIpv4 => "A VTEP CIDR is not an IPv4 network",
+            Self::VtepCidrHostBits => "A VTEP CIDR has host bits",
+            Self::VtepMacInvalid => "A MAC is not a MAC address",
+            Self::VtepMacZero => "A MAC is zero, which the datapath reads as no entry",
+            Self::VtepMacMulticast => "A MAC is a group address, which no interface can own",
+            Self::VtepMacPlaceholder => "A MAC is the placeholder of a BIG-IP VE",
+            Self::VtepMacDuplicate => "A MAC is listed twice",
+            Self::VtepEndpointDuplicate => "An endpoint is listed twice",
+            Self::VtepMaskInvalid => "The mask is not an IPv4 netmask",
+            Self::VtepMaskEmpty => "The mask is empty, and the Cilium agent does not start",
+            Self::VtepCidrMaskMismatch => "The prefix length of a VTEP CIDR differs from the mask",
+            Self::VtepCidrDuplicate => "A VTEP CIDR is listed twice",
+            Self::VtepCidrOverlap => "Two VTEP CIDRs overlap",
+            Self::VtepCidrOverlapsPodCidr => "A VTEP CIDR overlaps a network of pods",
+            Self::VtepCidrOverlapsServiceCidr => "A VTEP CIDR overlaps the network of Services",
+            Self::VtepCidrContainsNode => "A VTEP CIDR contains a node's address",
+            Self::VtepCidrReserved => "A VTEP CIDR overlaps a reserved network",
+            Self::VtepCidrOverlapsConnected => "A VTEP CIDR overlaps a network of the node",
+            Self::VtepCidrContainsGateway => "A VTEP CIDR contains a gateway of the node",
+            Self::VtepCidrContainsApiserver => "A VTEP CIDR contains an address of the API server",
+            Self::VtepCidrOverlapsIpcache => "A VTEP CIDR overlaps an entry of Cilium's ipcache",
+            Self::VtepCidrInPodPool => "A VTEP CIDR is inside a pool of pod networks",
+            Self::VtepEndpointInVtepCidr => "An endpoint lies inside a VTEP CIDR, so that the packets loop",
+            Self::VtepEndpointInPodCidr => "An endpoint lies inside a network of pods",
+            Self::VtepEndpointIsNode => "An endpoint is a node's address",
+            Self::TunnelDisabled => "Cilium has no tunnel device, so no VTEP",
+            Self::TunnelProtocolUnknown => "The tunnel protocol is neither VXLAN nor Geneve",
+            Self::TunnelPortNonstandard => "The tunnels use another port than Cilium's default",
+            Self::IpsecEnabled => "IPsec is on, and VTEP does not work with it",
+            Self::WireguardEnabled => "WireGuard is on, and traffic to a VTEP may be lost",
+            Self::Ipv4Disabled => "IPv4 is off, and VTEPs are IPv4 only",
+            Self::PolicyEnforcementEnabled => "Policies apply to the traffic to VTEPs",
+            Self::L7ProxyDisabled => "Without the L7 proxy Cilium installs no host route to the VTEPs",
+            Self::BoolInvalid => "A value is not a boolean, and the Cilium agent does not start",
+            Self::NumberInvalid => "A value is not a number, and the Cilium agent does not start",
+            Self::DurationInvalid => "A value is not a duration, and the Cilium agent does not start",
+            Self::UnknownVtepKey => "No program reads this key",
+            Self::ValueUnknown => "A value is a template, so it is unknown",
+            Self::VtepConfigConflict => "Two objects claim one VTEP CIDR",
+            Self::VtepConfigSelectorInvalid => "The selector of an object cannot be read",
+            Self::VtepConfigNotSynced => "Cilium has not synced an object",
+            Self::VtepConfigGone => "The objects with VTEPs are gone",
+            Self::VtepSourcesBoth => "VTEP lists and custom resources are there, and only one counts",
+        }
+    }
+}
