@@ -7,16 +7,13 @@ use std::{io::Write, net::Ipv4Addr, process::ExitCode};
 use anyhow::{Context, bail};
 use vtep_core::{
     bigip::{BigIp, SiteValues, TunnelName, bigips, compare::CiliumEnd, plan::for_shell},
-    config::{
-        effective::effective,
-        parse::{Parsed, parse_within},
-    },
+    config::{checked::Checked, effective::effective, parse::Parsed},
 };
 
 use super::{
     args::{cluster_networks::ClusterNetworks, far_end::FarEnd},
     far_end::{self, BigIps},
-    input::{self, Applied, Given},
+    input::{self, Applied},
 };
 
 /// How the command prints.
@@ -72,15 +69,11 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 async fn work(args: &Args) -> anyhow::Result<ExitCode> {
     let surroundings = args.surroundings.surroundings();
-    let Given { document, node_configs, .. } = args.input.read(surroundings.clone())?;
+    let (Checked { document, parsed, .. }, node_configs) = args.input.read(&surroundings)?;
     for note in node_configs.iter().filter_map(Applied::note) {
         writeln!(std::io::stderr(), "{note}")?;
     }
     // The nodes and pod networks serve two purposes: BIG-IP's commands contain them, and the configuration must not overlap them.
-    let Some(document) = document else {
-        bail!("the input has no cilium-config: give the ConfigMap with the VTEP lists")
-    };
-    let parsed = parse_within(&document.keys, &surroundings);
     let mut site = SiteValues {
         self_ips: args.self_ip.clone(),
         pod_cidrs: surroundings.pod_cidrs.iter().copied().collect(),

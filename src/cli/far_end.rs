@@ -1,7 +1,6 @@
 //! The far end of `check` and `bigip`: BIG-IPs' configurations and REST interfaces, compared with Cilium's configuration.
 
 mod rest;
-mod text;
 
 use std::{
     collections::BTreeMap,
@@ -12,34 +11,37 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use serde::Serialize;
 use vtep_core::{
     bigip::{
         compare::{CiliumEnd, ClusterNode, Comparison, Difference, compare},
         device::Device,
         nodes, read,
     },
-    config::finding::{Finding, Severity},
+    config::{
+        checked::{BothEnds, Located},
+        finding::Severity,
+        text::{Excerpt, Spot},
+    },
+    types::location::Location,
 };
 
 use super::args::{bigip::fetch, far_end::FarEnd};
 use crate::icontrol::Fetched;
-
-pub(super) use self::text::{notes, render};
 
 /// The largest file that is read; larger ones are hardly configurations.
 const MAX_BYTES: u64 = 512 << 20;
 /// The largest list of nodes: 5,000 nodes with all their images take some 100 MB.
 const MAX_NODES_BYTES: u64 = 256 << 20;
 
-/// The texts that locations point into, by their names.
-pub(super) type Sources = BTreeMap<Arc<str>, String>;
+/// The longest head of an object that is marked.
+const HEAD: usize = 80;
 
 /// The BIG-IPs that a person gave.
 #[derive(Default)]
 pub(super) struct BigIps {
     pub(super) devices: Vec<Device>,
-    pub(super) sources: Sources,
+    /// The texts that locations point into, by their names.
+    sources: BTreeMap<Arc<str>, String>,
     /// What could not be read of them.
     notes: Vec<String>,
 }
@@ -73,15 +75,38 @@ impl BigIps {
         Ok(Self { devices: read.devices, sources: texts.into_iter().collect(), notes })
     }
 
-    pub(super) fn names(&self) -> Vec<String> {
-        self.devices.iter().map(|device| device.name.clone()).collect()
-    }
-
     /// Compares Cilium's end with them.
     pub(super) fn compare(&self, cilium: &CiliumEnd) -> Comparison {
         let mut comparison = compare(cilium, &self.devices);
         comparison.notes.splice(0..0, self.notes.iter().cloned());
         comparison
+    }
+
+    /// The differences as findings, each with the text that it is about.
+    pub(super) fn findings(&self, comparison: &Comparison) -> Vec<Located> {
+        comparison.differences.iter().map(|difference| self.finding(difference)).collect()
+    }
+
+    fn finding(&self, difference: &Difference) -> Located {
+        let Difference { finding, at, vtep, device, cilium, commands } = difference;
+        let bigip = device.and_then(|index| self.devices.get(index)).map(|device| device.name.clone());
+        let both = BothEnds { vtep: *vtep, bigip, cilium: cilium.clone(), commands: commands.clone() };
+        let path = finding.key.clone();
+        let spot = at.as_ref().map(|at| Spot { location: at.clone(), path, excerpt: self.excerpt(at) });
+        Located { spot, difference: Some(both), ..Located::from(finding.clone()) }
+    }
+
+    /// The line, and in it the word at the location, or the head of an object.
+    fn excerpt(&self, at: &Location) -> Option<Excerpt> {
+        let line = self.sources.get(&at.file)?.lines().nth(usize::try_from(at.line).ok()?.checked_sub(1)?)?;
+        let column = usize::try_from(at.column).ok()?.checked_sub(1)?;
+        let rest = || line.chars().skip(column);
+        let from_here: String = rest().take(HEAD).collect();
+        let width = match from_here.strip_prefix("net ").and(from_here.split(" {").next()) {
+            Some(head) => head.chars().count(),
+            None => rest().take_while(|c| !c.is_whitespace()).count(),
+        };
+        Some(Excerpt { line: line.to_owned(), column, width })
     }
 }
 
@@ -111,41 +136,6 @@ fn read_file(path: &PathBuf, limit: u64) -> anyhow::Result<Vec<u8>> {
         .with_context(|| format!("failed to read {shown}"))?;
     ensure!(bytes.len() as u64 <= limit, "{shown} has more than {} MB", limit >> 20);
     Ok(bytes)
-}
-
-/// A difference for a program: the finding, and both ends.
-#[derive(Serialize)]
-pub(super) struct Row<'d> {
-    #[serde(flatten)]
-    finding: &'d Finding,
-    /// Where BIG-IP's value stands.
-    file: Option<&'d str>,
-    line: Option<u32>,
-    column: Option<u32>,
-    /// The CIDR of the VTEP.
-    vtep: Option<String>,
-    bigip: Option<&'d str>,
-    /// Cilium's key and value.
-    cilium: Option<&'d str>,
-    commands: &'d [String],
-}
-
-/// `names` are those of the BIG-IPs.
-pub(super) fn rows<'d>(comparison: &'d Comparison, names: &'d [String]) -> Vec<Row<'d>> {
-    let row = |difference: &'d Difference| {
-        let Difference { finding, at, vtep, device, cilium, commands } = difference;
-        Row {
-            finding,
-            file: at.as_ref().map(|at| &*at.file),
-            line: at.as_ref().map(|at| at.line),
-            column: at.as_ref().map(|at| at.column),
-            vtep: vtep.map(|cidr| cidr.to_string()),
-            bigip: device.and_then(|index| names.get(index)).map(String::as_str),
-            cilium: cilium.as_deref(),
-            commands,
-        }
-    };
-    comparison.differences.iter().map(row).collect()
 }
 
 /// Whether the two ends fit: nothing that matters differs.

@@ -1,4 +1,6 @@
-//! The input of `check` and `bigip`: a `cilium-config` as a file, a directory or standard input.
+//! The input of `check` and `bigip`: Cilium's configuration as files, directories or standard input.
+
+mod repository;
 
 use std::{
     fs::{self, File},
@@ -7,25 +9,51 @@ use std::{
     str::FromStr,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 use vtep_core::config::{
-    document::{Document, NodeConfig},
-    finding::Finding,
-    manifest::{self, MAX_BYTES, Manifest},
+    checked::{Checked, check},
+    document::NodeConfig,
+    manifest::{self, MAX_BYTES},
+    project::{Group, groups},
     selector::{Labels, Selector},
+    shapes::{Configuration, Contents, NodeConfigObject},
     surroundings::Surroundings,
-    vtep_config::VtepConfig,
+    text::Text,
 };
 
 use crate::tasks::config::key_files;
 
+pub use self::repository::Skipped;
+
+/// One input.
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "input_args")]
 pub struct Input {
-    /// YAML or JSON, a directory as a ConfigMap is mounted, or `-` (also the default) for standard input.
+    /// A manifest, Helm values or another shape of Cilium's configuration; a directory as a ConfigMap is mounted; or `-` (also the default)
+    /// for standard input.
     #[arg(value_name = "FILE|DIR|-")]
     input: Option<PathBuf>,
+    #[command(flatten)]
+    node: Node,
+}
+
+/// Any number of inputs.
+#[derive(Clone, Debug, clap::Args)]
+#[group(id = "inputs_args")]
+pub struct Inputs {
+    /// Manifests, Helm values or other shapes of Cilium's configuration; directories of a repository, or as a ConfigMap is mounted; or `-`
+    /// (also the default) for standard input.
+    #[arg(value_name = "FILE|DIR|-")]
+    inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    node: Node,
+}
+
+/// What decides which objects count.
+#[derive(Clone, Debug, clap::Args)]
+#[group(id = "node_args")]
+struct Node {
     /// Cilium's namespace, where the input has a cilium-config in several; without it kube-system.
     #[arg(long, value_name = "NAME", env = "VTEP_AGENT_NAMESPACE")]
     namespace: Option<String>,
@@ -48,22 +76,25 @@ impl FromStr for Label {
     }
 }
 
-/// The input, merged as a node would merge it.
-#[derive(Debug)]
+/// What the inputs hold, grouped as the objects belong together.
+#[derive(Debug, Default)]
 pub struct Given {
-    /// `None` if the input has only custom resources.
-    pub document: Option<Document>,
-    pub node_configs: Vec<Applied>,
-    pub vtep_configs: Vec<Result<VtepConfig, Box<Finding>>>,
+    pub groups: Vec<Group>,
     /// As `--node-labels` gives them.
     pub labels: Option<Labels>,
+    /// What a person should know about the inputs.
+    pub notes: Vec<String>,
+    /// Files of directories.
+    pub skipped: Skipped,
+    /// Inputs that cannot be used.
+    pub failures: Vec<anyhow::Error>,
 }
 
 /// Whether a `CiliumNodeConfig` of the input is applied, and if not, the reason.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Applied {
-    name: String,
-    applied: bool,
+    pub name: String,
+    pub applied: bool,
     reason: Option<&'static str>,
 }
 
@@ -88,43 +119,101 @@ impl Applied {
     }
 }
 
+/// Which of the objects override a configuration for a node with these labels.
+#[must_use]
+pub fn overrides<'g>(group: &'g Group, labels: Option<&Labels>) -> (Vec<&'g NodeConfigObject>, Vec<Applied>) {
+    let all: Vec<_> = group.node_configs.iter().map(|object| Applied::of(&object.config, labels)).collect();
+    let applied = group.node_configs.iter().zip(&all).filter(|(_, applied)| applied.applied);
+    (applied.map(|(object, _)| object).collect(), all)
+}
+
 impl Input {
+    /// Reads the one configuration of the input, merged as a node would merge it.
+    ///
     /// # Errors
     ///
-    /// The input cannot be read, or contains no `cilium-config`.
-    pub fn read(&self, surroundings: Surroundings) -> anyhow::Result<Given> {
-        let Self { input, namespace, node_labels } = self;
-        let path = input.as_deref().filter(|path| *path != Path::new("-"));
-        let Manifest { keys, node_configs: mut configs, vtep_configs } = read(path, namespace.as_deref())?;
-        let labels: Option<Labels> = node_labels
-            .as_ref()
-            .map(|labels| labels.iter().map(|Label(key, value)| (key.clone(), value.clone())).collect());
-        let node_configs: Vec<_> = configs.iter().map(|config| Applied::of(config, labels.as_ref())).collect();
-        let mut applied = node_configs.iter().map(|config| config.applied);
-        configs.retain(|_| applied.next().unwrap_or(false));
-        let known = labels.clone().unwrap_or_default();
-        let document = keys.map(|keys| Document::effective(keys, &configs, &known, surroundings));
-        Ok(Given { document, node_configs, vtep_configs, labels })
+    /// The input cannot be read, or does not hold one configuration with VTEP lists.
+    pub fn read(&self, surroundings: &Surroundings) -> anyhow::Result<(Checked, Vec<Applied>)> {
+        let given = self.node.read(self.input.as_slice());
+        if let Some(failure) = given.failures.into_iter().next() {
+            return Err(failure);
+        }
+        let mut with_lists = given.groups.iter().filter_map(|group| Some((group, group.configuration.as_ref()?)));
+        let Some((group, configuration)) = with_lists.next() else {
+            bail!("the input has no cilium-config: give the ConfigMap with the VTEP lists")
+        };
+        if let Some((_, other)) = with_lists.next() {
+            bail!(
+                "the input has several configurations, {} and {}: give one of them",
+                shown(configuration),
+                shown(other)
+            )
+        }
+        let (overrides, applied) = overrides(group, given.labels.as_ref());
+        let labels = given.labels.clone().unwrap_or_default();
+        let checked = check(configuration, &overrides, &labels, surroundings, |_| Vec::new());
+        ensure!(!checked.is_unknown, "the VTEPs depend on a value that is a template: give the rendered configuration");
+        Ok((checked, applied))
     }
 }
 
-fn read(input: Option<&Path>, namespace: Option<&str>) -> anyhow::Result<Manifest> {
-    let Some(path) = input else {
-        return read_text(io::stdin(), namespace).context("failed to read standard input");
-    };
-    let is_dir = fs::metadata(path).with_context(|| format!("failed to open {}", path.display()))?.is_dir();
+fn shown(configuration: &Configuration) -> String {
+    format!("{} in {}", configuration.shape.name(), configuration.file())
+}
+
+impl Inputs {
+    /// Reads everything. An input that cannot be used does not keep the others from being checked.
+    #[must_use]
+    pub fn read(&self) -> Given {
+        self.node.read(&self.inputs)
+    }
+}
+
+impl Node {
+    fn read(&self, paths: &[PathBuf]) -> Given {
+        let namespace = self.namespace.as_deref();
+        let mut given = Given::default();
+        let mut contents = Contents::default();
+        let stdin = [PathBuf::from("-")];
+        for path in if paths.is_empty() { &stdin } else { paths } {
+            match read(path, namespace, &mut given.skipped) {
+                Ok(more) => contents.append(more),
+                Err(failure) => given.failures.push(failure),
+            }
+        }
+        given.notes = std::mem::take(&mut contents.notes);
+        let labels = self.node_labels.as_ref();
+        given.labels =
+            labels.map(|labels| labels.iter().map(|Label(key, value)| (key.clone(), value.clone())).collect());
+        let (groups, notes) = groups(contents, namespace);
+        given.groups = groups;
+        given.notes.extend(notes);
+        given
+    }
+}
+
+fn read(path: &Path, namespace: Option<&str>, skipped: &mut Skipped) -> anyhow::Result<Contents> {
+    if path == Path::new("-") {
+        return read_text("-", io::stdin(), namespace).context("failed to read standard input");
+    }
+    let shown = path.display().to_string();
+    let is_dir = fs::metadata(path).with_context(|| format!("failed to open {shown}"))?.is_dir();
     if !is_dir {
-        let file = File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
-        return read_text(file, namespace).with_context(|| format!("failed to read {}", path.display()));
+        let file = File::open(path).with_context(|| format!("failed to open {shown}"))?;
+        return read_text(&shown, file, namespace).with_context(|| format!("failed to read {shown}"));
     }
-    let keys = key_files::read_dir(path).with_context(|| format!("failed to read the directory {}", path.display()))?;
-    ensure!(!keys.is_empty(), "the directory {} holds no keys", path.display());
-    Ok(Manifest { keys: Some(keys), node_configs: Vec::new(), vtep_configs: Vec::new() })
+    if !repository::is_mounted(path) {
+        let found = repository::read(path, skipped);
+        return found.with_context(|| format!("failed to read the directory {shown}"));
+    }
+    let keys = key_files::read_dir(path).with_context(|| format!("failed to read the directory {shown}"))?;
+    ensure!(!keys.is_empty(), "the directory {shown} holds no keys");
+    Ok(Contents { configurations: vec![Configuration::of_directory(&shown, keys)], ..Contents::default() })
 }
 
-fn read_text(source: impl Read, namespace: Option<&str>) -> anyhow::Result<Manifest> {
+fn read_text(name: &str, source: impl Read, namespace: Option<&str>) -> anyhow::Result<Contents> {
     let mut bytes = Vec::new();
     source.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     let text = String::from_utf8(bytes).context("the input is not text in UTF-8")?;
-    Ok(manifest::read(&text, namespace)?)
+    Ok(manifest::read(&Text::of_file(name, text), namespace)?)
 }

@@ -61,7 +61,7 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Run(args) => run::run(args).await,
-            Command::Check(args) => Ok(check::run(&args)),
+            Command::Check(args) => Ok(check::run(&args).await),
             Command::Bigip(args) => bigip::run(&args).await,
             Command::Preflight(args) => preflight::run(&args).await,
             Command::Plan(args) => plan::run(&args).await,

@@ -98,6 +98,13 @@ impl Finding {
         Self { origin: Some(origin.to_owned()), message, ..self }
     }
 
+    /// The same finding, whose message names this place in the place of the key.
+    #[must_use]
+    pub fn placed(self, place: &str) -> Self {
+        let origin = self.origin.as_ref().map(|origin| format!(" (set by {origin})")).unwrap_or_default();
+        Self { message: format!("{place}{origin}: {}; {}", self.problem, self.remedy), ..self }
+    }
+
     /// The key, and the position in it as people count: `vtep-mac, 1st value`.
     #[must_use]
     pub fn place(&self) -> String {
@@ -177,6 +184,7 @@ registry! {
     NumberInvalid "number-invalid" = (Error, List);
     DurationInvalid "duration-invalid" = (Error, Start);
     UnknownVtepKey "unknown-vtep-key" = (Warning, List);
+    ValueUnknown "value-unknown" = (Info, List);
     VtepConfigConflict "vtep-config-conflict" = (Error, Vtep);
     VtepConfigSelectorInvalid "vtep-config-selector-invalid" = (Error, Vtep);
     VtepConfigNotSynced "vtep-config-not-synced" = (Warning, Vtep);

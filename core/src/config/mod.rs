@@ -4,6 +4,7 @@
 //! `Document → parse → Parsed → effective → View`.
 
 pub mod cached;
+pub mod checked;
 pub mod document;
 pub mod effective;
 pub mod finding;
@@ -12,10 +13,15 @@ pub mod list_record;
 pub mod manifest;
 pub mod merge;
 pub mod parse;
+pub mod project;
 pub mod selector;
+pub mod shapes;
 pub mod spec;
+mod summaries;
 pub mod surroundings;
+pub mod text;
 pub mod truth;
+pub mod unknown;
 pub mod view;
 pub mod vtep_config;
 

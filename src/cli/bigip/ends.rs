@@ -10,12 +10,12 @@ use vtep_core::bigip::{
 };
 
 use super::Output;
-use crate::cli::far_end::{self, BigIps, Row};
+use crate::cli::{check, far_end::BigIps};
 
 /// Everything for a program.
 #[derive(Serialize)]
 struct Report<'r> {
-    differences: Vec<Row<'r>>,
+    differences: Vec<check::Found<'r>>,
     /// The missing commands of each BIG-IP.
     plan: &'r [DevicePlan],
     /// The VTEPs whose BIG-IP is not in the input, with all that it needs.
@@ -32,16 +32,16 @@ pub(super) fn print(
 ) -> anyhow::Result<()> {
     let plan = plan(&bigips.devices, comparison);
     let absent = absent(cilium, comparison, site);
-    let names = bigips.names();
+    let findings = bigips.findings(comparison);
     match output {
         Output::Text => {
-            write!(out, "{}", far_end::render(comparison, &bigips.sources))?;
-            write!(out, "{}", far_end::notes(comparison))?;
+            write!(out, "{}", check::render_located(&findings))?;
+            write!(out, "{}", check::render_notes(&comparison.notes))?;
             commands(out, &plan, &absent, str::to_owned)?;
         }
         Output::Tmsh => commands(out, &plan, &absent, for_shell)?,
         Output::Json => {
-            let differences = far_end::rows(comparison, &names);
+            let differences = findings.iter().map(check::Found::of).collect();
             let report = Report { differences, plan: &plan, absent: &absent, notes: &comparison.notes };
             writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
         }

@@ -3,12 +3,17 @@
 use std::error::Error;
 
 use super::*;
+use crate::config::project::groups;
 
 fn read(text: &str) -> Result<Keys, String> {
     read_documents(text).map_err(|error| {
         let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
         format!("{error}{source}")
     })
+}
+
+fn contents(text: &str, namespace: Option<&str>) -> Result<Contents, ManifestError> {
+    super::read(&Text::of_file("-", text), namespace)
 }
 
 const CIDR: &str = "10.1.6.0/24 10.1.5.0/24";
@@ -137,16 +142,16 @@ fn namespaces_tell_two_of_a_name_apart() {
         (&["cilium", "cilium"], Some("cilium"), Err("cilium/cilium-config, cilium/cilium-config")),
     ];
     for (given, namespace, expected) in cases {
-        let found = super::read(&namespaces(given), namespace)
-            .map(|manifest| manifest.keys.expect("a ConfigMap")["vtep-mac"].clone());
+        let found = contents(&namespaces(given), namespace)
+            .map(|contents| contents.configurations[0].settings["vtep-mac"].value.clone());
         match (found, expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{given:?} {namespace:?}"),
             (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{given:?}: {error}"),
             (found, expected) => panic!("{given:?} {namespace:?}: {found:?}, not {expected:?}"),
         }
     }
-    let bare = super::read("vtep-mac: x", Some("cilium")).expect("a map that names no namespace");
-    assert_eq!(bare.keys.expect("a ConfigMap")["vtep-mac"], "x");
+    let bare = contents("vtep-mac: x", Some("cilium")).expect("a map that names no namespace");
+    assert_eq!(bare.configurations[0].settings["vtep-mac"].value, "x");
 }
 
 #[test]
@@ -162,13 +167,14 @@ fn node_configs_come_with_their_configmap() {
         + &config("none", ", namespace: kube-system", "{defaults: {a: b}}")
         + &config("elsewhere", ", namespace: cilium", "{nodeSelector: {}}");
     let names = |namespace| {
-        let manifest = super::read(&text, namespace).expect("a manifest");
-        manifest.node_configs.into_iter().map(|config| config.name).collect::<Vec<_>>()
+        let (groups, _) = groups(contents(&text, namespace).expect("a manifest"), namespace);
+        groups[0].node_configs.iter().map(|object| object.config.name.clone()).collect::<Vec<_>>()
     };
     assert_eq!(names(None), ["all", "dmz", "none"]);
     assert_eq!(names(Some("cilium")), ["dmz", "elsewhere"]);
-    let manifest = super::read(&text, None).expect("a manifest");
-    let [all, dmz, none] = manifest.node_configs.as_slice() else { panic!("{manifest:?}") };
+    let (groups, _) = groups(contents(&text, None).expect("a manifest"), None);
+    let configs: Vec<_> = groups[0].node_configs.iter().map(|object| &object.config).collect();
+    let [all, dmz, none] = configs.as_slice() else { panic!("{groups:?}") };
     assert_eq!(all.selector, Some(crate::config::selector::Selector::default()));
     assert_eq!(all.defaults["vtep-mask"], "255.255.0.0");
     let labels = |zone: &str| [("zone".to_owned(), zone.to_owned())].into();
@@ -194,7 +200,7 @@ fn says_what_it_found_instead() {
         ("[1, 2]", "a list of 2"),
         ("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: {a: b}", "only Secret x"),
         ("kind: ConfigMap\ndata: [a]", "a list of 1 as its data"),
-        ("vtep: {enabled: true}", "Helm values"),
+        ("replicas: {min: 1}", "Helm values"),
         ("vtep-cidr: [10.1.6.0/24, 10.1.5.0/24]", "separated by blanks"),
         ("vtep-cidr: a\nvtep-cidr: b", "`vtep-cidr` is there twice"),
         ("a: b: c", "not YAML"),

@@ -4,9 +4,10 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Tag, options};
+use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag, options};
 
-use super::node::{Map, Node, Type};
+use super::node::{Map, Node, Type, Value};
+use crate::config::text::{At, Style};
 
 /// The maximum size of all copies; several times the longest text.
 const BUDGET: usize = 64 << 20;
@@ -19,16 +20,22 @@ const YAML_TAG: &str = "tag:yaml.org,2002:";
 
 const MERGE: &str = "<<";
 
-/// Reads every document of the text. The parser refuses collections that nest deeper than 255 levels.
-pub(super) fn read(text: &str) -> Result<Vec<Node>, ScanError> {
+/// Reads every document of the text, which begins at the byte `base` of its input. The parser refuses collections that nest deeper than 255
+/// levels.
+pub(super) fn read(text: &str, base: usize) -> Result<Vec<Node>, ScanError> {
     // The parser buffers comments only to emit them, and refuses a long block of them.
     let options = options! { block_scalar_eof_without_line_feed: true, emit_comments: false };
     let mut builder = Builder::default();
     for event in Parser::new_from_str_with_options(text, options) {
         let (event, span) = event?;
-        builder.add_event(event).map_err(|problem| ScanError::new(span.start, problem))?;
+        let at = span.byte_range().map(|range| At::plain(base + range.start, base + range.end));
+        builder.add_event(event, at).map_err(|problem| problem_at(span, problem))?;
     }
     Ok(builder.documents)
+}
+
+fn problem_at(span: Span, problem: String) -> ScanError {
+    ScanError::new(span.start, problem)
 }
 
 #[derive(Default)]
@@ -42,18 +49,22 @@ struct Builder {
 
 struct Open {
     collection: Node,
-    /// The key in a map whose value comes next.
-    key: Option<String>,
+    /// The key in a map whose value comes next, and its place.
+    key: Option<(String, Option<At>)>,
     anchor: usize,
 }
 
 impl Builder {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is the library's, and not exhaustive")]
-    fn add_event(&mut self, event: Event<'_>) -> Result<(), String> {
+    fn add_event(&mut self, event: Event<'_>, at: Option<At>) -> Result<(), String> {
+        let node = |value| Node { value, at, key: None };
         match event {
-            Event::Scalar(text, style, anchor, tag) => self.add(scalar(text, style, tag.as_deref())?, anchor),
-            Event::SequenceStart(_, anchor, tag) => self.begin(Node::List(Vec::new()), anchor, tag.as_deref()),
-            Event::MappingStart(_, anchor, tag) => self.begin(Node::Map(Map::new()), anchor, tag.as_deref()),
+            Event::Scalar(text, style, anchor, tag) => {
+                let at = at.map(|at| At { style: written(style), ..at });
+                self.add(Node { at, ..node(scalar(text, style, tag.as_deref())?) }, anchor)
+            }
+            Event::SequenceStart(_, anchor, tag) => self.begin(node(Value::List(Vec::new())), anchor, tag.as_deref()),
+            Event::MappingStart(_, anchor, tag) => self.begin(node(Value::Map(Map::new())), anchor, tag.as_deref()),
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(anchor) => {
                 let node = self.anchors.get(&anchor).ok_or("an alias is inside its own anchor")?;
@@ -76,7 +87,7 @@ impl Builder {
 
     fn end(&mut self) -> Result<(), String> {
         let Some(Open { mut collection, anchor, .. }) = self.open.pop() else { return Ok(()) };
-        if let Node::Map(map) = &mut collection
+        if let Value::Map(map) = &mut collection.value
             && let Some(merged) = map.remove(MERGE)
         {
             merge(map, merged)?;
@@ -84,7 +95,7 @@ impl Builder {
         self.add(collection, anchor)
     }
 
-    fn add(&mut self, node: Node, anchor: usize) -> Result<(), String> {
+    fn add(&mut self, mut node: Node, anchor: usize) -> Result<(), String> {
         if anchor != 0 {
             self.anchors.insert(anchor, copy(&node, &mut self.copied)?);
         }
@@ -92,17 +103,20 @@ impl Builder {
             self.documents.push(node);
             return Ok(());
         };
-        match (collection, key.take()) {
-            (Node::Map(map), Some(key)) if map.contains_key(&key) => {
+        match (&mut collection.value, key.take()) {
+            (Value::Map(map), Some((key, _))) if map.contains_key(&key) => {
                 return Err(format!("the key `{key}` is there twice"));
             }
-            (Node::Map(map), Some(key)) => drop(map.insert(key, node)),
-            (Node::Map(_), None) => {
-                let text = node.text().ok_or_else(|| format!("a key is {}", node.describe()))?;
-                *key = Some(text.to_owned());
+            (Value::Map(map), Some((key, at))) => {
+                node.key = at;
+                map.insert(key, node);
             }
-            (Node::List(items), _) => items.push(node),
-            (Node::Null | Node::Text(_) | Node::Bare(_, _), _) => {}
+            (Value::Map(_), None) => {
+                let text = node.text().ok_or_else(|| format!("a key is {}", node.describe()))?;
+                *key = Some((text.to_owned(), node.at));
+            }
+            (Value::List(items), _) => items.push(node),
+            (Value::Null | Value::Text(_) | Value::Bare(_, _), _) => {}
         }
         Ok(())
     }
@@ -116,32 +130,41 @@ fn copy(node: &Node, copied: &mut usize) -> Result<Node, String> {
 
 /// Applies YAML's merge key: inserts the keys of the merged maps. The map's own keys take precedence, then those of the first merged map.
 fn merge(map: &mut Map, merged: Node) -> Result<(), String> {
-    match merged {
-        Node::Map(more) => {
+    match merged.value {
+        Value::Map(more) => {
             for (key, value) in more {
                 map.entry(key).or_insert(value);
             }
             Ok(())
         }
-        Node::List(maps) if maps.iter().all(|item| matches!(item, Node::Map(_))) => {
+        Value::List(maps) if maps.iter().all(|item| item.map().is_some()) => {
             maps.into_iter().try_for_each(|item| merge(map, item))
         }
-        other @ (Node::Null | Node::Text(_) | Node::Bare(_, _) | Node::List(_)) => {
-            Err(format!("`{MERGE}` merges maps, and is {}", other.describe()))
+        other @ (Value::Null | Value::Text(_) | Value::Bare(_, _) | Value::List(_)) => {
+            Err(format!("`{MERGE}` merges maps, and is {}", Node::from(other).describe()))
         }
     }
 }
 
+fn written(style: ScalarStyle) -> Style {
+    match style {
+        ScalarStyle::Plain => Style::Plain,
+        ScalarStyle::SingleQuoted => Style::SingleQuoted,
+        ScalarStyle::DoubleQuoted => Style::DoubleQuoted,
+        ScalarStyle::Literal | ScalarStyle::Folded => Style::Block,
+    }
+}
+
 /// Types a scalar by YAML's core schema, with binary numbers. Digits after a leading zero are text.
-fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Result<Node, String> {
+fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
     let by_schema = is_by_schema(tag, style == ScalarStyle::Plain)?;
     let text = text.into_owned();
     Ok(match text.as_str() {
-        _ if !by_schema => Node::Text(text),
-        "" | "~" | "null" | "Null" | "NULL" => Node::Null,
-        "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => Node::Bare(text, Type::Bool),
-        number if is_number(number) => Node::Bare(text, Type::Number),
-        _ => Node::Text(text),
+        _ if !by_schema => Value::Text(text),
+        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => Value::Bare(text, Type::Bool),
+        number if is_number(number) => Value::Bare(text, Type::Number),
+        _ => Value::Text(text),
     })
 }
 
