@@ -46,7 +46,7 @@ image: setup
 # use the sanitizer.
 fuzz: setup
 	command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
-	@set -e; for target in document gitops lists objects frames; do \
+	@set -e; for target in document gitops lists objects frames rest tmsh; do \
 		mkdir -p fuzz/target/corpus/$$target; \
 		RUSTC_BOOTSTRAP=1 cargo fuzz run $$target fuzz/target/corpus/$$target fuzz/corpus/$$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; \

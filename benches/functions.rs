@@ -1,6 +1,6 @@
 //! The time that pure functions take.
 
-use std::hint::black_box;
+use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use vtep_core::{
@@ -64,5 +64,33 @@ fn frames(c: &mut Criterion) {
     c.bench_function("decode an ARP reply", |b| b.iter(|| tunnel_arp_reply(black_box(&packet), tunnel)));
 }
 
-criterion_group!(benches, configuration, planning, frames);
+/// A `bigip.conf` of 5 MiB, mostly pools and iRules, with some objects of `net` among them.
+fn bigip_conf() -> String {
+    const RULE: &str = "when HTTP_REQUEST {\n    if { [HTTP::uri] starts_with \"/a\" } {\n        # don't { log\n        pool /Common/p\n    }\n    }\n}\n";
+    let mut text = "#TMSH-VERSION: 15.1.0.2\n\nsys global-settings {\n    hostname bigip1.example\n}\n".to_owned();
+    for n in 0.. {
+        text += &format!(
+            "ltm pool /Common/p{n} {{\n    members {{\n        /Common/n{n}:80 {{\n            address 10.0.0.1\n        }}\n    }}\n    description \"a }} pool\"\n}}\nltm rule /Common/r{n} {{\n{RULE}}}\n"
+        );
+        if n % 50 == 0 {
+            text += &format!(
+                "net self /Common/s{n} {{\n    address 10.1.1.1/24\n    allow-service {{\n        default\n    }}\n    vlan /Common/v\n}}\nnet route /Common/t{n} {{\n    gw 10.1.1.9\n    network 10.0.0.0/16\n}}\n"
+            );
+        }
+        if text.len() >= 5 << 20 {
+            break;
+        }
+    }
+    text
+}
+
+fn bigip(c: &mut Criterion) {
+    let text = bigip_conf();
+    let texts = [(Arc::from("bigip.conf"), text.as_str())];
+    let device = &vtep_core::bigip::read(&texts).devices[0];
+    assert!(device.self_ips.len() > 100 && device.self_ips.len() == device.routes.len() && !device.covered.is_empty());
+    c.bench_function("read a bigip.conf of 5 MiB", |b| b.iter(|| vtep_core::bigip::read(black_box(&texts))));
+}
+
+criterion_group!(benches, configuration, planning, frames, bigip);
 criterion_main!(benches);

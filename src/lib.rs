@@ -14,9 +14,11 @@
 //! - [`k8s`]: the API server: watches, Events, the Node's condition
 //! - [`icontrol`]: the REST interface of a BIG-IP, for commands that a person starts with `--bigip-url`
 //! - [`http`]: health endpoints, `/status`, metrics and the page
+//! - [`bigip_archive`]: the configuration in a UCS or qkview of a BIG-IP
 //! - [`state_file`]: files that survive a restart; [`bounded`]: reads with a size limit; [`watch_dir`]: inotify on one directory
 //! - [`liveness`]: heartbeats of the loops; [`logging`]: the log's format
 
+pub mod bigip_archive;
 pub mod bounded;
 pub mod cli;
 pub mod http;

@@ -18,7 +18,7 @@
 //! - [`tunnel`]: frames, probes and their windows
 //! - [`diagnosis`]: from evidence to a cause
 //! - [`report`]: the status, its history, Events, and how often a change is reported
-//! - [`bigip`]: the objects that a BIG-IP needs, as tmsh commands
+//! - [`bigip`]: the objects that a BIG-IP needs, as tmsh commands, and the objects that it has
 
 #![forbid(unsafe_code)]
 

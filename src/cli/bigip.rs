@@ -90,8 +90,10 @@ async fn work(args: &Args) -> anyhow::Result<ExitCode> {
 async fn compare(args: &Args, cilium: &CiliumEnd, site: &SiteValues) -> anyhow::Result<ExitCode> {
     let bigips = BigIps::read(&args.far_end).await?;
     let comparison = bigips.compare(cilium);
-    // Colours are only for terminals.
-    ends::print(&mut anstream::stdout().lock(), args.output, (cilium, &bigips), &comparison, site)?;
+    let mut report = Vec::new();
+    ends::print(&mut report, args.output, (cilium, &bigips), &comparison, site)?;
+    // Colours are only for terminals. A reader that closes the pipe early (`| head`) is not a failure.
+    let _ = anstream::stdout().write_all(&report);
     Ok(ExitCode::from(u8::from(!far_end::fits(&comparison))))
 }
 

@@ -26,7 +26,10 @@ use vtep_core::{
 };
 
 use super::args::{bigip::fetch, far_end::FarEnd};
-use crate::icontrol::Fetched;
+use crate::{
+    bigip_archive::{Text, load},
+    icontrol::Fetched,
+};
 
 /// The largest file that is read; larger ones are hardly configurations.
 const MAX_BYTES: u64 = 512 << 20;
@@ -59,8 +62,9 @@ impl BigIps {
         let mut texts: Vec<(Arc<str>, String)> = Vec::new();
         let mut notes = Vec::new();
         for path in &args.bigip {
-            let bytes = read_file(path, MAX_BYTES)?;
-            texts.push((path.display().to_string().into(), String::from_utf8_lossy(&bytes).into_owned()));
+            let name = path.display().to_string();
+            let loaded = load(&name, &read_file(path, MAX_BYTES)?).with_context(|| format!("failed to read {name}"))?;
+            texts.extend(loaded.into_iter().map(|Text { name, text }| (name, text)));
         }
         if args.address.is_given() {
             let Fetched { server, responses, notes: of_server, .. } = fetch(&args.address).await?;

@@ -16,7 +16,7 @@ use serde_json::{Deserializer, value::RawValue};
 
 use super::{
     read::{
-        part::{Kind, Object, Part, TunnelMac},
+        part::{Kind, Object, Part, Source, TunnelMac},
         text::MAX_HOSTS,
     },
     tmsh::{Counter, Node, Position, Word},
@@ -34,14 +34,15 @@ pub(super) fn is_json(text: &str) -> bool {
 }
 
 /// The parts of a text. It has more than one if it has answers from several hosts.
-pub(super) fn read<'a>(file: &Arc<str>, text: &'a str) -> Vec<Part<'a>> {
+pub(super) fn read<'a>(source: &Source, text: &'a str) -> Vec<Part<'a>> {
     let text = text.trim_start_matches('\u{feff}');
-    let mut reader = Reader { text, counter: Counter::new(text), parts: vec![Part::new(file)], file: Arc::clone(file) };
+    let counter = Counter::new(text, source.number);
+    let mut reader = Reader { text, counter, parts: vec![Part::new(source)] };
     for value in Deserializer::from_str(text).into_iter::<&RawValue>() {
         match value {
             Ok(value) => reader.value(value, None, 0),
             Err(error) => {
-                let at = place(text, &error);
+                let at = Position { text: source.number, ..place(text, &error) };
                 let part = reader.part(None);
                 part.signs.is_broken = true;
                 part.note(at, format_args!("expected JSON: {}", without_place(&error)));
@@ -58,7 +59,7 @@ fn place(text: &str, error: &serde_json::Error) -> Position {
     let before = line.as_bytes().iter().take(error.column().saturating_sub(1));
     let column = before.filter(|byte| !(0x80..=0xbf).contains(*byte)).count() + 1;
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    Position { line: number(error.line()), column: number(column) }
+    Position { text: 0, line: number(error.line()), column: number(column) }
 }
 
 /// The message of an error, without its line and column.
@@ -72,7 +73,6 @@ struct Reader<'a> {
     counter: Counter<'a>,
     /// The first one has the answers whose host is not known, then one follows for each host.
     parts: Vec<Part<'a>>,
-    file: Arc<str>,
 }
 
 /// An object of JSON, in the order of the text.
@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
             None => &mut self.parts[0],
             Some(_) if known.is_some() || place == MAX_HOSTS => &mut self.parts[place.min(MAX_HOSTS - 1)],
             Some(host) => {
-                let mut part = Part::new(&self.file);
+                let mut part = Part::new(&self.parts[0].source);
                 part.prompt = Some(host.to_owned());
                 self.parts.push(part);
                 &mut self.parts[place]
@@ -242,8 +242,8 @@ impl<'a> Reader<'a> {
         let name = if kind == Kind::Partition { fields.text("name") } else { full.or_else(|| fields.text("name")) };
         let Some(name) = name else { return };
         let part = self.part(host);
-        let file = Arc::clone(&part.file);
-        part.replace(Object { kind, name, folder: folder.into(), file, at, body });
+        let files = Arc::clone(&part.source.files);
+        part.replace(Object { kind, name, folder: folder.into(), files, at, body });
     }
 
     /// A property as tmsh writes it: `allowService` is `allow-service`.
@@ -276,8 +276,8 @@ impl<'a> Reader<'a> {
         let words = if is_all { vec![word("records", at)] } else { vec![word("records", at), word("add", at)] };
         let body = vec![Node { words, block: Some(block) }];
         let part = self.part(host);
-        let file = Arc::clone(&part.file);
-        part.extend(Object { kind: Kind::Fdb, name: tunnel, folder: "/Common".into(), file, at, body });
+        let files = Arc::clone(&part.source.files);
+        part.extend(Object { kind: Kind::Fdb, name: tunnel, folder: "/Common".into(), files, at, body });
     }
 
     fn record(&mut self, value: &'a RawValue) -> Option<Node<'a>> {

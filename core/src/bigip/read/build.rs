@@ -1,9 +1,6 @@
 //! The objects of one BIG-IP, with their values.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     context::{Context, HostAddress, Network, default, word},
@@ -29,7 +26,7 @@ pub(super) fn device(name: String, objects: &[Object<'_>], parts: &[Part<'_>]) -
             context.route_domains.insert(partition.name.clone(), id);
         }
     }
-    let nowhere = Location::new(&parts.first().map_or_else(|| "".into(), |part| Arc::clone(&part.file)), 1, 1);
+    let nowhere = Location::new(&parts.first().map_or_else(|| "".into(), |part| part.file().into()), 1, 1);
     let of_kind = |kind: Kind| objects.iter().filter(move |object| object.kind == kind);
     let profiles: Vec<&Object<'_>> = objects.iter().filter(|object| matches!(object.kind, Kind::Profile(_))).collect();
     let mut device = Device { name, ..Device::default() };
@@ -105,7 +102,7 @@ fn allow_service(object: &Object<'_>) -> Setting<AllowService> {
         [Member { name, .. }] if name.text == "all" => AllowService::All,
         list => AllowService::Some(list.iter().map(|member| member.name.text.clone().into_owned()).collect()),
     };
-    Setting { value, at: location(&object.file, word.at), is_default: false }
+    Setting { value, at: location(&object.files, word.at), is_default: false }
 }
 
 /// The network of a property, or of the object's name if it does not have this property, as in `create net self 10.1.6.34/24 vlan …`.
@@ -151,7 +148,7 @@ fn via(context: &mut Context, object: &Object<'_>) -> Option<Setting<Via>> {
     let (word, value) = property(&object.body, "blackhole")?;
     matches!(value, Value::Flag).then(|| Setting {
         value: Via::Other("blackhole".to_owned()),
-        at: location(&object.file, word.at),
+        at: location(&object.files, word.at),
         is_default: false,
     })
 }
@@ -163,11 +160,11 @@ fn fdb(context: &mut Context, object: &Object<'_>) -> Fdb {
 }
 
 fn fdb_entry(context: &mut Context, object: &Object<'_>, record: &Member<'_, '_>) -> Option<FdbEntry> {
-    let at = location(&object.file, record.name.at);
+    let at = location(&object.files, record.name.at);
     let mac = context.parse(&record.name.text, &at, object, "records", "a MAC address")?;
     let endpoint = match property(record.body, "endpoint") {
         Some((_, Value::Word(endpoint))) => {
-            let at = location(&object.file, endpoint.at);
+            let at = location(&object.files, endpoint.at);
             let read = HostAddress::read(&endpoint.text, context.route_domain(object));
             if read.is_none() {
                 let problem = format_args!("{:?} is not an address", endpoint.text);
@@ -203,7 +200,7 @@ fn arp_row(context: &mut Context, part: &Part<'_>, row: &ArpRow) -> Option<ArpEn
     let ArpRow { address, mac, vlan, at } = row;
     let vlan = part::absolute(vlan, "/Common", &context.partitions);
     Some(ArpEntry {
-        at: location(&part.file, *at),
+        at: location(&part.source.files, *at),
         address: v4(HostAddress::read(address, 0))?,
         mac: *mac,
         vlan: Some(vlan),
@@ -219,7 +216,7 @@ fn add_fdb_rows(context: &mut Context, all: &mut Vec<Fdb>, part: &Part<'_>) {
         .flat_map(|fdb| fdb.records.iter().map(|entry| (fdb.tunnel.clone(), entry.mac, endpoint_of(entry))))
         .collect();
     for FdbRow { tunnel, mac, endpoint, is_dynamic, at } in &part.fdb_rows {
-        let (tunnel, at) = (part::absolute(tunnel, "/Common", &context.partitions), location(&part.file, *at));
+        let (tunnel, at) = (part::absolute(tunnel, "/Common", &context.partitions), location(&part.source.files, *at));
         let endpoint = v4(HostAddress::read(endpoint, 0));
         let place = *places.entry(tunnel.clone()).or_insert(all.len());
         if place == all.len() {
@@ -243,7 +240,7 @@ fn add_macs(context: &Context, tunnels: &mut [Tunnel], part: &Part<'_>) {
         tunnels.iter_mut().map(|tunnel| (tunnel.name.clone(), &mut tunnel.mac)).collect();
     for TunnelMac { tunnel, mac, at } in &part.tunnel_macs {
         if let Some(place) = by_name.get_mut(&part::absolute(tunnel, "/Common", &context.partitions)) {
-            **place = Some(Setting { value: *mac, at: location(&part.file, *at), is_default: false });
+            **place = Some(Setting { value: *mac, at: location(&part.source.files, *at), is_default: false });
         }
     }
 }

@@ -63,6 +63,7 @@ fn is_command(text: &str) -> bool {
     let mut words = text.split_ascii_whitespace();
     let (verb, object) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     match verb {
+        "show" if object == "running-config" => true,
         "create" | "modify" | "delete" | "list" | "show" => is_module(object.trim_start_matches('/')),
         "cd" => object.starts_with('/'),
         "save" | "load" => object.trim_start_matches('/') == "sys",
@@ -106,6 +107,7 @@ fn run<'a>(reader: &mut Reader<'a>, nodes: Vec<Node<'a>>) {
             }
         }
         "list" => select(reader, &texts),
+        "show" if texts.first() == Some(&"running-config") => select(reader, &texts[1..]),
         "show" => {
             if let ["net" | "/net", "tunnels", "tunnel", tunnel, ..] = *texts {
                 reader.tables = Tables::Tunnel(tunnel.to_owned());
@@ -145,8 +147,8 @@ fn change<'a>(reader: &mut Reader<'a>, verb: &str, kind: Kind, name: &Word<'a>, 
             );
         }
         _ => {
-            let (name, folder, file) = (name.text.clone().into_owned(), folder.clone(), part.file.clone());
-            part.extend(Object { kind, name, folder, file, at, body });
+            let (name, folder, files) = (name.text.clone().into_owned(), folder.clone(), part.source.files.clone());
+            part.extend(Object { kind, name, folder, files, at, body });
         }
     }
 }

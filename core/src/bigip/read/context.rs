@@ -98,7 +98,7 @@ pub(super) fn default<T>(value: T, at: &Location) -> Setting<T> {
 /// A property with one word as its value.
 pub(super) fn word<'o>(object: &'o Object<'_>, property: &str) -> Option<(&'o str, Location)> {
     match part::property(&object.body, property)?.1 {
-        Value::Word(word) => Some((&word.text, location(&object.file, word.at))),
+        Value::Word(word) => Some((&word.text, location(&object.files, word.at))),
         Value::Block(_) | Value::Edit(..) | Value::Flag => None,
     }
 }

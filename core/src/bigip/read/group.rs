@@ -45,8 +45,8 @@ fn place_of_nameless(groups: &[Group<'_>], part: &mut Part<'_>) -> Option<usize>
         .filter(|place| {
             let group = &groups[*place];
             // A file from an archive belongs to no other one.
-            archive(&group.parts[0].file).is_none()
-                && archive(&part.file).is_none()
+            archive(group.parts[0].file()).is_none()
+                && archive(part.file()).is_none()
                 && !(has_name && group.has_name())
                 && !group.contradicts(part)
         })
@@ -60,7 +60,7 @@ fn place_of_nameless(groups: &[Group<'_>], part: &mut Part<'_>) -> Option<usize>
             let name = groups[*last].name();
             part.notes.push(format!(
                 "{}: it has no hostname, so it counts as a part of {name}, the BIG-IP before it",
-                part.file
+                part.file()
             ));
             Some(*last)
         }
@@ -73,13 +73,13 @@ impl<'a> Group<'a> {
     }
 
     fn name(&self) -> String {
-        let file = self.parts.first().map(|part| archive(&part.file).unwrap_or(&part.file));
+        let file = self.parts.first().map(|part| archive(part.file()).unwrap_or(part.file()));
         self.hostname.as_deref().or(self.prompt.as_deref()).or(file).unwrap_or_default().to_owned()
     }
 
     /// Whether the part certainly belongs to this BIG-IP.
     fn is_same(&self, part: &Part<'_>) -> bool {
-        if let (Some(one), Some(other)) = (archive(&self.parts[0].file), archive(&part.file)) {
+        if let (Some(one), Some(other)) = (archive(self.parts[0].file()), archive(part.file())) {
             return one == other;
         }
         let one = self.hostname.as_deref().or(self.prompt.as_deref());
@@ -92,7 +92,7 @@ impl<'a> Group<'a> {
     }
 
     fn is_beside(&self, part: &Part<'_>) -> bool {
-        self.parts.iter().any(|other| directory(&other.file) == directory(&part.file))
+        self.parts.iter().any(|other| directory(other.file()) == directory(part.file()))
     }
 
     fn add(&mut self, mut part: Part<'a>) {
@@ -127,7 +127,7 @@ impl<'a> Group<'a> {
             for mac in &part.tunnel_macs {
                 let name = super::part::absolute(&mac.tunnel, "/Common", &BTreeSet::new());
                 if !tunnels.contains(&name) {
-                    let at = super::part::location(&part.file, mac.at);
+                    let at = super::part::location(&part.source.files, mac.at);
                     notes.push(format!("{at}: the input shows the MAC of the tunnel {name}, but not the tunnel"));
                 }
             }
@@ -186,7 +186,7 @@ fn covered(parts: &[Part<'_>]) -> BTreeSet<Component> {
     if parts.iter().any(|part| part.signs.is_broken) {
         return BTreeSet::new();
     }
-    let is_archive = parts.iter().any(|part| archive(&part.file).is_some());
+    let is_archive = parts.iter().any(|part| archive(part.file()).is_some());
     let has_partitions = parts.iter().any(|part| part.signs.has_partitions);
     let is_scf = parts.iter().any(|part| part.signs.is_file && part.signs.has_base && part.signs.has_ltm);
     let has_base = parts.iter().any(|part| part.signs.is_file && part.signs.has_base);

@@ -38,8 +38,10 @@ pub struct ReadResult {
 pub fn read(texts: &[(Arc<str>, &str)]) -> ReadResult {
     let mut result = ReadResult::default();
     let mut parts = Vec::new();
-    for (file, text) in texts {
-        let read = if rest::is_json(text) { rest::read(file, text) } else { text::read(file, text) };
+    let files: Arc<[Arc<str>]> = texts.iter().map(|(file, _)| Arc::clone(file)).collect();
+    for (number, (file, text)) in (0..).zip(texts) {
+        let source = part::Source { files: Arc::clone(&files), number };
+        let read = if rest::is_json(text) { rest::read(&source, text) } else { text::read(&source, text) };
         if read.iter().all(part::Part::is_empty) && !read.iter().any(|part| part.signs.is_file) {
             result.notes.push(format!("{file}: it shows no object that a tunnel consists of"));
         }

@@ -80,7 +80,7 @@ pub(in crate::bigip) struct Object<'a> {
     pub(in crate::bigip) name: String,
     /// The folder of names without one, in this object.
     pub(in crate::bigip) folder: Arc<str>,
-    pub(in crate::bigip) file: Arc<str>,
+    pub(in crate::bigip) files: Arc<[Arc<str>]>,
     pub(in crate::bigip) at: Position,
     /// Its properties, as a block of a stanza has them. Of two with the same name, the last one counts.
     pub(in crate::bigip) body: Vec<Node<'a>>,
@@ -88,7 +88,7 @@ pub(in crate::bigip) struct Object<'a> {
 
 impl Object<'_> {
     pub(in crate::bigip) fn location(&self) -> Location {
-        location(&self.file, self.at)
+        location(&self.files, self.at)
     }
 
     pub(in crate::bigip) fn key(&self) -> (Kind, ObjectName) {
@@ -97,8 +97,11 @@ impl Object<'_> {
     }
 }
 
-pub(in crate::bigip) fn location(file: &Arc<str>, at: Position) -> Location {
-    Location::new(file, at.line, at.column)
+/// The place as users see it. `files` has the name of each text.
+pub(in crate::bigip) fn location(files: &[Arc<str>], at: Position) -> Location {
+    let Position { text, line, column } = at;
+    let file = usize::try_from(text).ok().and_then(|number| files.get(number));
+    Location::new(file.unwrap_or(&"".into()), line, column)
 }
 
 /// The absolute name of an object. In `/`, tmsh writes names that begin with a partition, without the first slash.
@@ -257,6 +260,20 @@ pub(in crate::bigip) struct TunnelMac {
 /// The problems of one text that are listed.
 const MAX_NOTES: usize = 20;
 
+/// A text among the others: objects can have properties from several of them.
+#[derive(Clone, Debug)]
+pub(in crate::bigip) struct Source {
+    /// The names of all texts.
+    pub(in crate::bigip) files: Arc<[Arc<str>]>,
+    pub(in crate::bigip) number: u32,
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self { files: Arc::new([]), number: 0 }
+    }
+}
+
 /// What shows how much of a configuration a text contains.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::bigip) struct Signs {
@@ -275,7 +292,7 @@ pub(in crate::bigip) struct Signs {
 /// The part of a text that belongs to one BIG-IP.
 #[derive(Clone, Debug, Default)]
 pub(in crate::bigip) struct Part<'a> {
-    pub(in crate::bigip) file: Arc<str>,
+    pub(in crate::bigip) source: Source,
     /// From its configuration.
     pub(in crate::bigip) hostname: Option<String>,
     /// From a prompt of tmsh or bash, without the domain, or from the addresses of requests to several hosts.
@@ -296,8 +313,13 @@ pub(in crate::bigip) struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    pub(in crate::bigip) fn new(file: &Arc<str>) -> Self {
-        Self { file: Arc::clone(file), ..Self::default() }
+    pub(in crate::bigip) fn new(source: &Source) -> Self {
+        Self { source: source.clone(), ..Self::default() }
+    }
+
+    pub(in crate::bigip) fn file(&self) -> &str {
+        let Source { files, number } = &self.source;
+        usize::try_from(*number).ok().and_then(|number| files.get(number)).map_or("", |file| file)
     }
 
     pub(in crate::bigip) fn is_empty(&self) -> bool {
@@ -349,12 +371,12 @@ impl<'a> Part<'a> {
 
     pub(in crate::bigip) fn note(&mut self, at: Position, text: impl std::fmt::Display) {
         if self.notes.len() == MAX_NOTES {
-            self.notes.push(format!("{}: the other problems of this file are not listed", self.file));
+            self.notes.push(format!("{}: the other problems of this file are not listed", self.file()));
         }
         if self.notes.len() > MAX_NOTES {
             return;
         }
-        let at = location(&self.file, at);
+        let at = location(&self.source.files, at);
         self.notes.push(format!("{at}: {text}"));
     }
 }

@@ -139,7 +139,7 @@ fn chain<'o, 'a>(
         }
         let found = all.get(&next).copied();
         if found.is_none() && built_in(component, next.short()).is_none() {
-            let at = location(&present.file, parent.at);
+            let at = location(&present.files, parent.at);
             context.unread(at, present, "defaults-from", format_args!("the input does not have {next}"));
             break;
         }

@@ -4,23 +4,23 @@ use std::sync::Arc;
 
 use super::{
     command,
-    part::{Kind, Object, Part, word},
+    part::{Kind, Object, Part, Source, word},
     prompt::{self, Prompt},
     tables::Tables,
 };
 use crate::bigip::tmsh::{Dialect, Node, Position, Problem, Scanner, is_module, line};
 
 /// The parts of a text. It has more than one if prompts of several hosts are in it.
-pub(super) fn read<'a>(file: &Arc<str>, text: &'a str) -> Vec<Part<'a>> {
+pub(super) fn read<'a>(source: &Source, text: &'a str) -> Vec<Part<'a>> {
     let mut reader = Reader {
-        part: Part::new(file),
+        part: Part::new(source),
         parts: Vec::new(),
         folder: "/Common".into(),
         tables: Tables::default(),
         foreign: None,
         unpaired: Vec::new(),
     };
-    let mut scanner = Scanner::new(text);
+    let mut scanner = Scanner::new(text, source.number);
     while !scanner.is_at_end() {
         reader.line(&mut scanner);
     }
@@ -95,7 +95,7 @@ impl<'a> Reader<'a> {
         } else if let Some(known) = self.parts.iter_mut().find(|part| is_host(part)) {
             std::mem::swap(known, &mut self.part);
         } else if !is_host(&self.part) && self.parts.len() < MAX_HOSTS {
-            let mut next = Part::new(&self.part.file);
+            let mut next = Part::new(&self.part.source);
             next.prompt = Some(host.to_owned());
             self.parts.push(std::mem::replace(&mut self.part, next));
         }
@@ -169,9 +169,9 @@ impl<'a> Reader<'a> {
                     self.part.partitions.insert((*name).to_owned(), at);
                 }
                 self.part.covered.extend(kind.component());
-                let file = Arc::clone(&self.part.file);
+                let files = Arc::clone(&self.part.source.files);
                 let object =
-                    Object { kind, name: (*name).to_owned(), folder: Arc::clone(&self.folder), file, at, body };
+                    Object { kind, name: (*name).to_owned(), folder: Arc::clone(&self.folder), files, at, body };
                 self.part.replace(object);
             }
         }

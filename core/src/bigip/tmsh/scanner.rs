@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use super::{Problem, Word, is_module};
 
-/// A place in a text: line and column, both from 1, the column in characters.
+/// A place: the number of a text, from 0, and line and column in it, both from 1, the column in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::bigip) struct Position {
+    pub(in crate::bigip) text: u32,
     pub(in crate::bigip) line: u32,
     pub(in crate::bigip) column: u32,
 }
@@ -49,20 +50,21 @@ pub(in crate::bigip) struct Counter<'a> {
 }
 
 impl<'a> Counter<'a> {
-    pub(in crate::bigip) fn new(text: &'a str) -> Self {
+    /// `number` is that of the text in its positions.
+    pub(in crate::bigip) fn new(text: &'a str, number: u32) -> Self {
         // A byte order mark, as editors write it, has no column.
         let offset = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-        Self { text, offset, at: Position { line: 1, column: 1 } }
+        Self { text, offset, at: Position { text: number, line: 1, column: 1 } }
     }
 
     pub(in crate::bigip) fn position(&mut self, offset: usize) -> Position {
         if offset < self.offset {
-            *self = Self::new(self.text);
+            *self = Self::new(self.text, self.at.text);
         }
         let end = offset.clamp(self.offset, self.text.len());
         for byte in &self.text.as_bytes()[self.offset..end] {
             match byte {
-                b'\n' => self.at = Position { line: self.at.line.saturating_add(1), column: 1 },
+                b'\n' => (self.at.line, self.at.column) = (self.at.line.saturating_add(1), 1),
                 // The second and later bytes of a character.
                 0x80..=0xbf => {}
                 _ => self.at.column = self.at.column.saturating_add(1),
@@ -74,8 +76,9 @@ impl<'a> Counter<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    pub(in crate::bigip) fn new(text: &'a str) -> Self {
-        let counter = Counter::new(text);
+    /// `number` is that of the text in its positions.
+    pub(in crate::bigip) fn new(text: &'a str, number: u32) -> Self {
+        let counter = Counter::new(text, number);
         Self { text, offset: counter.offset, limit: text.len(), counter }
     }
 
@@ -94,7 +97,8 @@ impl<'a> Scanner<'a> {
     pub(in crate::bigip) fn beginning_of_line(&self) -> &'a str {
         const LENGTH: usize = 256;
         let rest = &self.text[self.offset..self.limit];
-        let rest = &rest[..rest.floor_char_boundary(LENGTH)];
+        let end = rest.char_indices().nth(LENGTH).map_or(rest.len(), |(end, _)| end);
+        let rest = &rest[..end];
         rest.split_once('\n').map_or(rest, |(line, _)| line)
     }
 

@@ -11,7 +11,7 @@ fn show(nodes: &[Node<'_>]) -> String {
 }
 
 fn read(text: &str, dialect: Dialect) -> String {
-    match line(&mut Scanner::new(text), dialect) {
+    match line(&mut Scanner::new(text, 0), dialect) {
         Ok(nodes) => show(&nodes),
         Err(error) => format!("{}:{} {}", error.at.line, error.at.column, error.problem),
     }
@@ -68,12 +68,12 @@ fn skipping() {
         ("ltm x a {\n  b \"\nnet self c { }\n", false, "net self c { }\n"),
         ("ltm x a {\n", false, ""),
     ] {
-        let mut scanner = Scanner::new(text);
+        let mut scanner = Scanner::new(text, 0);
         let result = scanner.skip(is_script);
         let rest_is = text.len() - rest.len();
         let is_ok = !rest.starts_with("net") && !rest.is_empty();
         assert_eq!(result.is_ok(), is_ok, "{text:?}");
-        let mut expected = Scanner::new(text);
+        let mut expected = Scanner::new(text, 0);
         expected.advance(rest_is);
         assert_eq!(scanner.position(), expected.position(), "{text:?}");
     }
@@ -130,11 +130,11 @@ proptest::proptest! {
     #[test]
     fn what_is_rendered_is_read_back(tree in tree(), is_quoted: bool) {
         let text = tree.render(0, false, is_quoted);
-        let nodes = line(&mut Scanner::new(&text), Dialect::Stanza).expect("it is well-formed");
+        let nodes = line(&mut Scanner::new(&text, 0), Dialect::Stanza).expect("it is well-formed");
         let read: Vec<Tree> = nodes.iter().map(Into::into).collect();
         proptest::prop_assert_eq!(&read[..], &[tree][..]);
         // Skipping it ends at the same place.
-        let mut scanner = Scanner::new(&text);
+        let mut scanner = Scanner::new(&text, 0);
         proptest::prop_assert_eq!(scanner.skip(false), Ok(()));
         proptest::prop_assert!(scanner.is_at_end());
     }
@@ -149,7 +149,7 @@ proptest::proptest! {
             trees.iter().flat_map(of_tree).collect()
         }
         let text = tree.render(0, true, false);
-        let nodes = line(&mut Scanner::new(&text), Dialect::Stanza).expect("it is well-formed");
+        let nodes = line(&mut Scanner::new(&text, 0), Dialect::Stanza).expect("it is well-formed");
         let read: Vec<Tree> = nodes.iter().map(Into::into).collect();
         proptest::prop_assert_eq!(flat(&read), flat(&[tree]));
     }

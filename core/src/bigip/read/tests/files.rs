@@ -75,6 +75,16 @@ fn without_hostnames_the_objects_tell() {
 }
 
 #[test]
+fn each_property_has_the_place_where_it_is() {
+    let list = "net tunnels tunnel t {\n    key 2\n    local-address 10.1.1.1\n    profile p\n}\n";
+    let fix = "create net tunnels tunnel t profile p mtu 1450\n";
+    let device = of(&[("list", list), ("fix", fix)]).devices.remove(0);
+    let tunnel = tunnel(&device);
+    let places = [&tunnel.at, &tunnel.key.at, &tunnel.profile.at, &tunnel.mtu.at].map(ToString::to_string);
+    assert_eq!(places, ["list:1:1", "list:2:9", "fix:1:37", "fix:1:43"]);
+}
+
+#[test]
 fn other_text() {
     let ReadResult { devices, notes } = of(&[("f", "Dear all,\n\nwe have no list.\n")]);
     assert_eq!(devices, []);
