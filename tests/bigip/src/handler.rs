@@ -77,9 +77,15 @@ pub(crate) async fn handle(shared: Arc<Shared>, request: hyper::Request<Incoming
     if let Some(Fault::NextLink(link)) = &fault {
         value["nextLink"] = link.as_str().into();
     }
-    let text = value.to_string();
-    let half = Bytes::from(text[..text.len() / 2].to_owned());
-    Ok(match fault {
+    Ok(delivered(shared, fault, code, &value))
+}
+
+/// A correct answer, which a fault may cut in the middle.
+fn delivered(shared: Arc<Shared>, fault: Option<Fault>, code: u16, value: &Value) -> Response<Body> {
+    let whole = Bytes::from(value.to_string());
+    let length = whole.len();
+    let half = whole.slice(..length / 2);
+    match fault {
         Some(Fault::CutJson) => full(200, "application/json; charset=UTF-8", half),
         Some(Fault::CutConnection) => {
             let end = stream::once(async {
@@ -87,18 +93,17 @@ pub(crate) async fn handle(shared: Arc<Shared>, request: hyper::Request<Incoming
                 tokio::task::yield_now().await;
                 Err(io::ErrorKind::ConnectionReset.into())
             });
-            with_length(text.len(), StreamBody::new(stream::iter([Ok(Frame::data(half))]).chain(end)).boxed_unsync())
+            with_length(length, StreamBody::new(stream::iter([Ok(Frame::data(half))]).chain(end)).boxed_unsync())
         }
         Some(Fault::HangInBody) => {
-            let rest = Bytes::from(text[text.len() / 2..].to_owned());
             let rest = stream::once(async move {
                 shared.released().await;
-                Ok(Frame::data(rest))
+                Ok(Frame::data(whole.slice(length / 2..)))
             });
-            with_length(text.len(), StreamBody::new(stream::iter([Ok(Frame::data(half))]).chain(rest)).boxed_unsync())
+            with_length(length, StreamBody::new(stream::iter([Ok(Frame::data(half))]).chain(rest)).boxed_unsync())
         }
-        Some(_) | None => json_of(code, &value),
-    })
+        Some(_) | None => json_of(code, value),
+    }
 }
 
 /// The answer of a fault that needs no correct answer.
@@ -116,7 +121,10 @@ fn refusal(fault: &Fault, request: &Request) -> Option<Response<Body>> {
         Fault::Absent => error(404, "Found unexpected URI tmapi_mapper."),
         Fault::NotRegistered => soon(error(404, &format!("Public URI path not registered: {path}")), 0),
         Fault::McpdLost => soon(error(500, "The connection to mcpd has been lost, try again."), 0),
-        Fault::Echo => error(400, &format!("I will not have {}", request.header("authorization"))),
+        Fault::Echo => {
+            let [basic, token] = ["authorization", "x-f5-auth-token"].map(|name| request.header(name));
+            error(400, &format!("I will not have {basic}{token}"))
+        }
         Fault::OtherJson => json_of(200, &json!({ "status": "ok" })),
         Fault::LoginPage => {
             full(200, "text/html; charset=utf-8", "<!DOCTYPE html>\n<html><title>BIG-IP</title></html>")
