@@ -38,7 +38,7 @@ pub struct Cli {
 enum Command {
     /// Watch, program, probe and report on this node: the DaemonSet's command.
     Run(args::run::Args),
-    /// Lint a cilium-config.
+    /// Lint Cilium's configuration: a cilium-config, Helm values, or a repository.
     Check(check::Args),
     /// Print the tmsh commands for each BIG-IP of a cilium-config.
     Bigip(bigip::Args),

@@ -64,7 +64,7 @@ fn is_read(key: &str) -> bool {
 
 fn report((key, value): (&String, &String)) -> Finding {
     let problem = "the value is a template, so it is unknown here, and no rule about it applies";
-    Finding::new(Rule::ValueUnknown, key, None, Some(value), problem, "check the text that it is rendered into, too")
+    Finding::new(Rule::ValueUnknown, key, None, Some(value), problem, "check the rendered text, too")
 }
 
 /// The rules that compare several keys. The others depend on the key of their finding alone.

@@ -86,6 +86,7 @@ fn heading(section: &Section) -> String {
     };
     let applied = node_configs.iter().filter(|applied| applied.applied).map(|applied| &applied.name);
     let with: String = applied.map(|name| format!(", with CiliumNodeConfig {name}")).collect();
+    let file = if file.as_ref() == "-" { "standard input" } else { file };
     format!("{file}: {}{name}{with}", shape.name())
 }
 

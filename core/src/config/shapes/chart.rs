@@ -4,6 +4,7 @@
 
 use super::{
     Configuration, Root, Setting, Shape,
+    config_map::bare,
     values::{Layer, Values, scalar},
 };
 use crate::config::{
@@ -169,12 +170,7 @@ impl Rendered<'_> {
             };
             let setting = Setting { place: part.place(&text), value: text, is_default: false };
             if let Value::Bare(value, of) = &part.node.value {
-                let problem = format!(
-                    "{value} without quotes is no text, and the API server refuses the ConfigMap (cannot unmarshal {} into string)",
-                    of.name()
-                );
-                let rule = if of.name() == "bool" { Rule::BoolInvalid } else { Rule::NumberInvalid };
-                self.problem(rule, &key, &setting, problem, format!("write {key}: \"{value}\""));
+                self.configuration.problems.push((bare(&key, value, of.name()), setting.place.clone()));
             }
             self.insert(&key, setting);
         }

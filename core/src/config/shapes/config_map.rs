@@ -1,10 +1,13 @@
 //! ConfigMaps, and bare maps of keys.
 
 use super::{Configuration, Contents, Expected, Root, Setting, Shape, chart, is_vtep_key, values};
-use crate::config::manifest::{
-    ManifestError, NAME,
-    node::{Node, Value},
-    part::Part,
+use crate::config::{
+    finding::{Finding, Rule},
+    manifest::{
+        ManifestError, NAME,
+        node::{Node, Value},
+        part::Part,
+    },
 };
 
 /// Converts a value to the text that Cilium reads.
@@ -22,7 +25,18 @@ impl Contents {
             self.others.push(format!("ConfigMap {}", name.unwrap_or("without a name")));
             return Ok(());
         }
-        self.configurations.push(object(part, data.as_ref(), strict)?);
+        let mut configuration = match object(part, data.as_ref(), strict) {
+            // One of many files keeps its place among the findings.
+            Err(ManifestError::Bare { .. }) if expected == Expected::Anything => object(part, data.as_ref(), lenient)?,
+            read => read?,
+        };
+        for (key, value) in data.iter().flat_map(Part::entries) {
+            if let Value::Bare(text, of) = &value.node.value {
+                let place = value.place(text).named(key);
+                configuration.problems.push((bare(key, text, of.name()), place));
+            }
+        }
+        self.configurations.push(configuration);
         Ok(())
     }
 
@@ -100,6 +114,15 @@ impl Configuration {
 pub(super) fn setting(key: &str, value: &Part<'_>, text: ToText) -> Result<Setting, ManifestError> {
     let text = text(key, value.node)?;
     Ok(Setting { place: value.place(&text).named(key), value: text, is_default: false })
+}
+
+/// The finding for a value that the API server refuses in a ConfigMap.
+pub(super) fn bare(key: &str, value: &str, of: &str) -> Finding {
+    let problem = format!(
+        "{value} without quotes is no text, and the API server refuses the ConfigMap (cannot unmarshal {of} into string)"
+    );
+    let rule = if of == "bool" { Rule::BoolInvalid } else { Rule::NumberInvalid };
+    Finding::new(rule, key, None, Some(value), problem, format!("write {key}: \"{value}\""))
 }
 
 /// Converts a value of an object. The API server accepts only text.

@@ -44,6 +44,11 @@ impl Contents {
         for text in texts.iter().filter_map(|path| part.at(path)) {
             layers.extend(nested(&text)?);
         }
+        let (layers, texts): (Vec<_>, Vec<_>) = layers.into_iter().partition(Layer::is_map);
+        if !texts.is_empty() {
+            let name = part.text_at("metadata.name").unwrap_or("an object");
+            self.notes.push(format!("{name} in {}: its values are a template, so they are unknown", part.text.file()));
+        }
         let is_cilium = charts.iter().filter_map(|path| part.text_at(path)).any(is_cilium);
         let layers: Vec<_> = layers.into_iter().map(Layer::narrowed).collect();
         let known = layers.iter().any(Layer::is_of_cilium);

@@ -276,3 +276,14 @@ fn other_files_are_no_configuration() {
     }
     assert_eq!(of_many("vtep-mac: [\n").notes.len(), 1, "it is about VTEPs, and cannot be read");
 }
+
+#[test]
+fn an_object_that_the_api_server_refuses_is_found_among_many_files() {
+    let text = "kind: ConfigMap\nmetadata: {name: cilium-config}\ndata:\n  enable-vtep: true\n  vtep-mac: x\n";
+    let contents = crate::config::manifest::read_one_of_many(&Text::of_file("f", text));
+    let [configuration] = contents.configurations.as_slice() else { panic!("{contents:?}") };
+    let checked = check(configuration, &[], &Labels::new(), &Surroundings::default(), |_| Vec::new());
+    let bare = checked.findings.iter().find(|located| located.finding.rule == Rule::BoolInvalid).expect("a finding");
+    assert!(bare.finding.message.contains("write enable-vtep: \"true\""), "{}", bare.finding.message);
+    assert_eq!(bare.spot.as_ref().map(|spot| spot.location.to_string()).as_deref(), Some("f:4:16"));
+}

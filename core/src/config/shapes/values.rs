@@ -74,6 +74,10 @@ impl Layer {
         Part { text: &self.text, node: &self.node, path: self.path.clone() }
     }
 
+    pub(super) fn is_map(&self) -> bool {
+        self.node.map().is_some()
+    }
+
     /// Whether it says anything that only Cilium's chart reads.
     pub(super) fn is_of_cilium(&self) -> bool {
         is(&self.root())
