@@ -270,9 +270,10 @@ fn the_document_shows_true_outputs() {
     let mut shown = 0;
     for block in text.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next()) {
         let (command, expected) = block.split_once('\n').expect("an output");
-        let args = command.strip_prefix("$ vtep-agent check ").expect("a command");
-        let output = check(&args.split_whitespace().collect::<Vec<_>>());
-        assert_eq!(stdout(&output), expected, "{command}");
+        let args = command.strip_prefix("$ vtep-agent ").expect("a command");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vtep-agent"));
+        let output = command.args(args.split_whitespace()).current_dir(ROOT).output().expect("the program runs");
+        assert_eq!(stdout(&output), expected, "{args}");
         shown += 1;
     }
     assert!(shown >= 3, "{shown}");

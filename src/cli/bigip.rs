@@ -88,7 +88,7 @@ async fn work(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Prints what differs, and what is missing.
 async fn compare(args: &Args, cilium: &CiliumEnd, site: &SiteValues) -> anyhow::Result<ExitCode> {
-    let bigips = BigIps::read(&args.far_end).await?;
+    let bigips = BigIps::read(&args.far_end, args.input.reads_stdin()).await?;
     let comparison = bigips.compare(cilium);
     let mut report = Vec::new();
     ends::print(&mut report, args.output, (cilium, &bigips), &comparison, site)?;

@@ -84,7 +84,7 @@ pub async fn run(args: &Args) -> ExitCode {
     }
     let mut sections: Vec<_> =
         groups.into_iter().map(|group| Section::of(group, labels.as_ref(), &surroundings)).collect();
-    let compared = compare(&mut sections, far_end, &surroundings).await;
+    let compared = compare(&mut sections, (far_end, input.reads_stdin()), &surroundings).await;
     if let Err(error) = compared {
         let _ = writeln!(io::stderr(), "vtep-agent check: {error:#}");
         return ExitCode::from(2);
@@ -106,14 +106,18 @@ pub async fn run(args: &Args) -> ExitCode {
 }
 
 /// Adds the differences to the BIG-IPs of the input.
-async fn compare(sections: &mut [Section], far_end: &FarEnd, surroundings: &Surroundings) -> anyhow::Result<()> {
+async fn compare(
+    sections: &mut [Section],
+    (far_end, reads_stdin): (&FarEnd, bool),
+    surroundings: &Surroundings,
+) -> anyhow::Result<()> {
     if !BigIps::is_given(far_end) {
         return Ok(());
     }
     // With several, a BIG-IP of one would be compared with the VTEPs of the others.
     let [section] = sections else { bail!("the input has several configurations: give one of them with --bigip") };
     let nodes = far_end::read_nodes(far_end)?;
-    let bigips = BigIps::read(far_end).await?;
+    let bigips = BigIps::read(far_end, reads_stdin).await?;
     let comparison = bigips.compare(&section.cilium_end().within(surroundings, nodes, section.keys()));
     section.findings.extend(bigips.findings(&comparison));
     section.notes.extend(comparison.notes);

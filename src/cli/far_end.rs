@@ -55,10 +55,12 @@ impl BigIps {
         !args.bigip.is_empty() || args.address.is_given()
     }
 
+    /// `reads_stdin`: something else comes from standard input.
+    ///
     /// # Errors
     ///
     /// A file or a BIG-IP cannot be read, or no text has an object of a tunnel.
-    pub(super) async fn read(args: &FarEnd) -> anyhow::Result<Self> {
+    pub(super) async fn read(args: &FarEnd, reads_stdin: bool) -> anyhow::Result<Self> {
         let mut texts: Vec<(Arc<str>, String)> = Vec::new();
         let mut notes = Vec::new();
         for path in &args.bigip {
@@ -67,6 +69,10 @@ impl BigIps {
             texts.extend(loaded.into_iter().map(|Text { name, text }| (name, text)));
         }
         if args.address.is_given() {
+            ensure!(
+                !(reads_stdin && args.address.reads_stdin()),
+                "standard input is the configuration, so the password or the token must come from a file"
+            );
             let Fetched { server, responses, notes: of_server, .. } = fetch(&args.address).await?;
             // One text, because all of it is one BIG-IP.
             texts.push((server.into(), rest::text(&responses)));

@@ -128,6 +128,12 @@ pub fn overrides<'g>(group: &'g Group, labels: Option<&Labels>) -> (Vec<&'g Node
 }
 
 impl Input {
+    /// Whether the input is standard input.
+    #[must_use]
+    pub fn reads_stdin(&self) -> bool {
+        self.input.as_deref().is_none_or(|path| path == Path::new("-"))
+    }
+
     /// Reads the one configuration of the input, merged as a node would merge it.
     ///
     /// # Errors
@@ -162,6 +168,12 @@ fn shown(configuration: &Configuration) -> String {
 }
 
 impl Inputs {
+    /// Whether one of the inputs is standard input.
+    #[must_use]
+    pub fn reads_stdin(&self) -> bool {
+        self.inputs.is_empty() || self.inputs.iter().any(|path| path == Path::new("-"))
+    }
+
     /// Reads everything. An input that cannot be used does not keep the others from being checked.
     #[must_use]
     pub fn read(&self) -> Given {

@@ -15,6 +15,7 @@ use std::{
 use serde_json::{Deserializer, value::RawValue};
 
 use super::{
+    device::Component,
     read::{
         part::{Kind, Object, Part, Source, TunnelMac},
         text::MAX_HOSTS,
@@ -275,7 +276,12 @@ impl<'a> Reader<'a> {
         let block: Vec<_> = items.into_iter().filter_map(|record| self.record(record)).collect();
         let words = if is_all { vec![word("records", at)] } else { vec![word("records", at), word("add", at)] };
         let body = vec![Node { words, block: Some(block) }];
+        let is_whole = is_all && fields.get("nextLink").is_none();
         let part = self.part(host);
+        if is_whole {
+            // Of this tunnel. Another one without an answer is not there at all, and nothing is said about it.
+            part.covered.insert(Component::Fdb);
+        }
         let files = Arc::clone(&part.source.files);
         part.extend(Object { kind: Kind::Fdb, name: tunnel, folder: "/Common".into(), files, at, body });
     }

@@ -344,6 +344,15 @@ fn the_forwarding_database() {
 }
 
 #[test]
+fn the_records_of_another_tunnel_show_nothing() {
+    let mut device = device();
+    device.fdb[0].tunnel = name("other");
+    let comparison = compare(&cilium(), &[device]);
+    assert_eq!(comparison.differences, []);
+    assert!(comparison.notes[0].contains("does not show all FDB records"), "{:?}", comparison.notes);
+}
+
+#[test]
 fn another_address_of_a_node_is_named() {
     let mut cilium = cilium();
     let nodes = cilium.nodes.as_mut().expect("nodes");

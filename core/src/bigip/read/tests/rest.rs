@@ -58,7 +58,7 @@ fn records_of_one_tunnel() {
     };
     let device = one(&collection(&format!(r#","items":[{record}]"#)));
     assert_eq!(show(&device), "fdb /dmz/t 0a:0a:00:00:00:01=10.1.1.1%3\n");
-    covers(&device, &[]);
+    covers(&device, &[Component::Fdb]);
     assert_eq!(show(&one(&collection(""))), "fdb /dmz/t\n");
     // The names alone show no records.
     let tunnels = format!(
