@@ -5,11 +5,14 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::{
-    compare::{CiliumEnd, Comparison},
+    compare::{CiliumEnd, Comparison, Difference},
     device::Device,
     wanted::{BigIp, SiteValues, bigips},
 };
-use crate::config::spec::{Spec, Vtep};
+use crate::config::{
+    finding::Rule,
+    spec::{Spec, Vtep},
+};
 
 /// The changes to one BIG-IP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -18,6 +21,8 @@ pub struct DevicePlan {
     pub bigip: String,
     /// In this order; empty if nothing is missing.
     pub commands: Vec<String>,
+    /// Commands that delete FDB records of no node: right only if the list of nodes is complete.
+    pub optional: Vec<String>,
 }
 
 /// The changes to each BIG-IP of the input, in its order.
@@ -25,14 +30,19 @@ pub struct DevicePlan {
 pub fn plan(devices: &[Device], comparison: &Comparison) -> Vec<DevicePlan> {
     let of_device = |(index, device): (usize, &Device)| {
         let own = comparison.differences.iter().filter(|difference| difference.device == Some(index));
+        let (stale, own): (Vec<_>, Vec<_>) = own.partition(|difference| difference.finding.rule == Rule::BigipFdbStale);
+        let commands_of = |all: Vec<&Difference>| -> Vec<String> {
+            all.into_iter().flat_map(|difference| &difference.commands).cloned().collect()
+        };
+        let optional = commands_of(stale);
         let mut seen = BTreeSet::new();
-        let mut commands: Vec<String> = own.flat_map(|difference| &difference.commands).cloned().collect();
+        let mut commands = commands_of(own);
         // Two differences of one object may need the same change.
         commands.retain(|command| seen.insert(command.clone()));
         if !commands.is_empty() {
             commands.push("save sys config".to_owned());
         }
-        DevicePlan { bigip: device.name.clone(), commands }
+        DevicePlan { bigip: device.name.clone(), commands, optional }
     };
     devices.iter().enumerate().map(of_device).collect()
 }

@@ -55,13 +55,17 @@ fn commands(
     absent: &[BigIp],
     line: fn(&str) -> String,
 ) -> std::io::Result<()> {
-    for DevicePlan { bigip, commands } in plan {
+    for DevicePlan { bigip, commands, optional } in plan {
         match commands.as_slice() {
             [] => writeln!(out, "# {bigip}: nothing is missing")?,
             commands => {
                 writeln!(out, "# {bigip}")?;
                 commands.iter().try_for_each(|command| writeln!(out, "{}", line(command)))?;
             }
+        }
+        if !optional.is_empty() {
+            writeln!(out, "# FDB records of no node, to delete if the list of nodes is complete:")?;
+            optional.iter().try_for_each(|command| writeln!(out, "#   {}", line(command)))?;
         }
     }
     for BigIp { local_address, network, commands, .. } in absent {

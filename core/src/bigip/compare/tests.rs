@@ -343,6 +343,17 @@ fn the_forwarding_database() {
     );
 }
 
+/// The list of nodes may lack some.
+#[test]
+fn no_plan_deletes_records() {
+    let mut device = device();
+    device.fdb[0].records.push(record([10, 169, 72, 7]));
+    let comparison = compare(&cilium(), std::slice::from_ref(&device));
+    let plan = plan::plan(&[device], &comparison).remove(0);
+    assert_eq!(plan.commands, Vec::<String>::new());
+    assert_eq!(plan.optional, ["modify net fdb tunnel cilium records delete { 0a:0a:0a:a9:48:07 }"]);
+}
+
 #[test]
 fn the_records_of_another_tunnel_show_nothing() {
     let mut device = device();
