@@ -31,8 +31,7 @@ fn report(contents: Contents, text: &str) {
         }
         let Some(configuration) = group.configuration else { continue };
         let overrides: Vec<_> = group.node_configs.iter().collect();
-        let checked =
-            check(&configuration, &overrides, &Labels::new(), &Surroundings::default(), |_| Vec::new());
+        let checked = check(&configuration, &overrides, &Labels::new(), &Surroundings::default(), |_| Vec::new());
         for located in checked.findings {
             assert!(!located.finding.message.is_empty() && !located.place.is_empty(), "{located:?}");
             let Some(spot) = located.spot else { panic!("no place: {:?}", located.finding) };

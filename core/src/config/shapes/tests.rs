@@ -1,5 +1,7 @@
 //! Each shape with a mistake in it: the finding is at the place where its author can correct it.
 
+mod properties;
+
 use super::*;
 use crate::config::{
     checked::{Located, check},
