@@ -43,9 +43,9 @@ pub enum LoadError {
     NotText,
     #[error("the archive has no config/bigip.conf, so it is no UCS and no qkview")]
     NoConfiguration,
-    #[error("{0} has more than {limit} MiB", limit = MAX_TEXT >> 20)]
+    #[error("{0} has more than {mib} MiB", mib = MAX_TEXT >> 20)]
     TextTooLarge(String),
-    #[error("the configuration files of the archive have more than {} MiB", MAX_TEXTS >> 20)]
+    #[error("the configuration files of the archive have more than {mib} MiB", mib = MAX_TEXTS >> 20)]
     TextsTooLarge,
     #[error("the archive has more than {MAX_MEMBERS} members")]
     TooManyMembers,
