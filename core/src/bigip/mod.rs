@@ -2,7 +2,7 @@
 //!
 //! - [`wanted`]: the objects that a BIG-IP needs for a VTEP, as tmsh commands
 //! - [`device`]: the objects that a BIG-IP has, as its configuration or its REST interface shows them
-//! - [`read`]: from files and output of a BIG-IP to these objects
+//! - [`read()`]: from files and output of a BIG-IP to these objects
 
 pub mod device;
 mod read;
