@@ -5,7 +5,7 @@
 //! - [`device`]: the objects that a BIG-IP has, as its configuration or its REST interface shows them
 //! - [`nodes`]: the nodes that its forwarding databases must know
 //! - [`plan`]: what is missing, as tmsh commands
-//! - [`read`]: from files and output of a BIG-IP to these objects
+//! - [`read()`]: from files and output of a BIG-IP to these objects
 
 pub mod compare;
 pub mod device;

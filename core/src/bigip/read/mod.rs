@@ -33,7 +33,8 @@ pub struct ReadResult {
     pub notes: Vec<String>,
 }
 
-/// Reads texts, each with its name: the path of a file, with the path inside an archive behind `!`.
+/// Reads texts, each with its name: the path of a file, with the path inside an archive behind `!`. The documentation of this function's
+/// module has the rule for which texts are one BIG-IP.
 #[must_use]
 pub fn read(texts: &[(Arc<str>, &str)]) -> ReadResult {
     let mut result = ReadResult::default();
