@@ -9,6 +9,9 @@ use std::{
     thread,
 };
 
+use serde_json::json;
+use vtep_apiserver::{ApiServer, Fault, Matcher, Resource, Times, objects};
+
 const GOOD: &str = "enable-vtep: true
 vtep-endpoint: 10.169.72.34        10.169.72.36
 vtep-cidr:     10.1.6.0/24         10.1.5.0/24
@@ -28,6 +31,38 @@ fn check(args: &[&str], stdin: &str) -> Output {
     // If the input is a file, the program may end before it reads standard input.
     let _ = child.stdin.take().expect("a pipe").write_all(stdin.as_bytes());
     child.wait_with_output().expect("the program ends")
+}
+
+/// The nodes that the FDB must have come from the API server of a kubeconfig.
+#[test]
+fn the_nodes_of_a_cluster() {
+    let server = ApiServer::start().expect("an API server");
+    for (name, address) in [("worker-1", "10.169.72.239"), ("worker-2", "10.169.72.233")] {
+        let mut node = objects::node(name, [], &[]);
+        node["status"]["addresses"] = json!([{ "type": "InternalIP", "address": address }]);
+        server.apply(Resource::Nodes, node).expect("a node");
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let kubeconfig = directory.path().join("kubeconfig");
+    fs::write(&kubeconfig, server.kubeconfig()).expect("a file");
+    let kubeconfig = kubeconfig.display().to_string();
+    let bigip = ["--bigip", "examples/both-ends/bigip-1.txt", "--nodes", "cluster", "--kubeconfig", &kubeconfig];
+    let args = [&["examples/both-ends/cilium-config.yaml"][..], &bigip].concat();
+    let output = check(&args, "");
+    assert!(stdout(&output).contains("no FDB record for the node worker-2 (10.169.72.233)"), "{output:?}");
+    server.misbehave(Matcher::all(), Fault::Forbidden, Times::Always);
+    let output = check(&args, "");
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.starts_with("vtep-agent check: --nodes cluster: the API server does not list the nodes"), "{error}");
+}
+
+/// Two inputs cannot both be standard input.
+#[test]
+fn standard_input_is_one_thing() {
+    let output = check(&["-", "--bigip", "-"], GOOD);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("standard input can be only one of"), "{output:?}");
 }
 
 fn stdout(output: &Output) -> &str {

@@ -80,7 +80,7 @@ async fn work(args: &Args) -> anyhow::Result<ExitCode> {
         nodes: surroundings.node_addresses.iter().copied().collect(),
         tunnel: args.tunnel.clone(),
     };
-    let nodes = far_end::read_nodes(&args.far_end)?;
+    let nodes = far_end::read_nodes(&args.far_end).await?;
     let cilium = CiliumEnd::of_lists(&document.keys, &parsed).within(&surroundings, nodes, &document.keys);
     site.nodes = cilium.nodes.iter().flatten().filter_map(|node| node.address).collect();
     if BigIps::is_given(&args.far_end) { compare(args, &cilium, &site).await } else { wanted(args, &parsed, &site) }

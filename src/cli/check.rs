@@ -116,7 +116,7 @@ async fn compare(
     }
     // With several, a BIG-IP of one would be compared with the VTEPs of the others.
     let [section] = sections else { bail!("the input has several configurations: give one of them with --bigip") };
-    let nodes = far_end::read_nodes(far_end)?;
+    let nodes = far_end::read_nodes(far_end).await?;
     let bigips = BigIps::read(far_end, reads_stdin).await?;
     let comparison = bigips.compare(&section.cilium_end().within(surroundings, nodes, section.keys()));
     section.findings.extend(bigips.findings(&comparison));

@@ -29,6 +29,7 @@ use super::args::{bigip::fetch, far_end::FarEnd};
 use crate::{
     bigip_archive::{Text, load},
     icontrol::Fetched,
+    k8s,
 };
 
 /// The largest file that is read; larger ones are hardly configurations.
@@ -61,6 +62,13 @@ impl BigIps {
     ///
     /// A file or a BIG-IP cannot be read, or no text has an object of a tunnel.
     pub(super) async fn read(args: &FarEnd, reads_stdin: bool) -> anyhow::Result<Self> {
+        let is_stdin = |path: &PathBuf| path == Path::new("-");
+        let files = args.bigip.iter().chain(&args.nodes).filter(|path| is_stdin(path)).count();
+        let readers = files + usize::from(reads_stdin) + usize::from(args.address.reads_stdin());
+        ensure!(
+            readers < 2,
+            "standard input can be only one of the configuration, a BIG-IP, the nodes, and the password"
+        );
         let mut texts: Vec<(Arc<str>, String)> = Vec::new();
         let mut notes = Vec::new();
         for path in &args.bigip {
@@ -69,10 +77,6 @@ impl BigIps {
             texts.extend(loaded.into_iter().map(|Text { name, text }| (name, text)));
         }
         if args.address.is_given() {
-            ensure!(
-                !(reads_stdin && args.address.reads_stdin()),
-                "standard input is the configuration, so the password or the token must come from a file"
-            );
             let Fetched { server, responses, notes: of_server, .. } = fetch(&args.address).await?;
             // One text, because all of it is one BIG-IP.
             texts.push((server.into(), rest::text(&responses)));
@@ -124,9 +128,13 @@ impl BigIps {
 ///
 /// # Errors
 ///
-/// The file cannot be read, or has no nodes.
-pub(super) fn read_nodes(args: &FarEnd) -> anyhow::Result<Option<Vec<ClusterNode>>> {
+/// The file cannot be read, or has no nodes, or the API server does not list them.
+pub(super) async fn read_nodes(args: &FarEnd) -> anyhow::Result<Option<Vec<ClusterNode>>> {
     let Some(path) = &args.nodes else { return Ok(None) };
+    if path == Path::new("cluster") {
+        let listed = k8s::nodes::list(args.kubeconfig.as_deref(), args.context.as_deref()).await;
+        return listed.context("--nodes cluster").map(Some);
+    }
     let text = String::from_utf8(read_file(path, MAX_NODES_BYTES)?).context("the nodes are not text in UTF-8")?;
     nodes::read(&text).with_context(|| format!("--nodes {}", path.display())).map(Some)
 }

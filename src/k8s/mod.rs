@@ -4,6 +4,7 @@
 mod bounded_body;
 pub mod events;
 pub mod node_condition;
+pub mod nodes;
 mod objects;
 mod retry_gate;
 pub mod server;

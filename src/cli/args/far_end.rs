@@ -13,7 +13,13 @@ pub struct FarEnd {
     pub bigip: Vec<PathBuf>,
     #[command(flatten)]
     pub address: BigIpAddress,
-    /// The nodes that BIG-IP's FDB must have: a file with the output of `kubectl get nodes -o json`.
-    #[arg(long, value_name = "FILE")]
+    /// The nodes that BIG-IP's FDB must have: a file with the output of `kubectl get nodes -o json`, or `cluster` to ask the API server.
+    #[arg(long, value_name = "FILE|cluster")]
     pub nodes: Option<PathBuf>,
+    /// The kubeconfig for `--nodes cluster`; without it, that of kubectl.
+    #[arg(long, value_name = "FILE", requires = "nodes")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in the kubeconfig.
+    #[arg(long, value_name = "NAME", requires = "nodes")]
+    pub context: Option<String>,
 }
