@@ -287,10 +287,17 @@ fn bigip_reads_every_shape() {
     };
     let output = bigip("examples/shapes/umbrella-values.yaml");
     assert!(stdout(&output).contains("local-address 10.169.72.34"), "{output:?}");
+    // Objects without a ConfigMap hold VTEPs as well.
+    let directory = tempfile::tempdir().expect("a directory");
+    let object = directory.path().join("object.yaml");
+    let text = fs::read_to_string(Path::new(ROOT).join("examples/shapes/vtep-config.yaml")).expect("the example");
+    fs::write(&object, text.replace("10.21.0.0/16,10.30.0.0/16", "10.21.0.0/16")).expect("a file");
+    let output = bigip(&object.display().to_string());
+    assert!(stdout(&output).contains("key 2 profile cilium_vxlan local-address 10.20.1.15"), "{output:?}");
     for (path, words) in [
         ("examples/shapes/templates.yaml", "depend on a value that is a template"),
         ("examples/gitops", "several configurations"),
-        ("examples/shapes/vtep-config.yaml", "no cilium-config"),
+        ("examples/shapes/vtep-config.yaml", "no VTEP of this configuration would be in force"),
     ] {
         let output = bigip(path);
         let error = String::from_utf8_lossy(&output.stderr);

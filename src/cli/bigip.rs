@@ -4,16 +4,17 @@ mod ends;
 
 use std::{io::Write, net::Ipv4Addr, process::ExitCode};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
 use vtep_core::{
     bigip::{BigIp, SiteValues, TunnelName, bigips, compare::CiliumEnd, plan::for_shell},
-    config::{checked::Checked, effective::effective, parse::Parsed},
+    config::spec::Spec,
 };
 
 use super::{
     args::{cluster_networks::ClusterNetworks, far_end::FarEnd},
+    check::Section,
     far_end::{self, BigIps},
-    input::{self, Applied},
+    input,
 };
 
 /// How the command prints.
@@ -69,10 +70,13 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 async fn work(args: &Args) -> anyhow::Result<ExitCode> {
     let surroundings = args.surroundings.surroundings();
-    let (Checked { document, parsed, .. }, node_configs) = args.input.read(&surroundings)?;
-    for note in node_configs.iter().filter_map(Applied::note) {
+    let (group, labels) = args.input.read()?;
+    let section = Section::of(group, labels.as_ref(), &surroundings);
+    for note in section.not_applied() {
         writeln!(std::io::stderr(), "{note}")?;
     }
+    let is_unknown = section.lists.as_ref().is_some_and(|lists| lists.is_unknown);
+    ensure!(!is_unknown, "the VTEPs depend on a value that is a template: give the rendered configuration");
     // The nodes and pod networks serve two purposes: BIG-IP's commands contain them, and the configuration must not overlap them.
     let mut site = SiteValues {
         self_ips: args.self_ip.clone(),
@@ -81,9 +85,13 @@ async fn work(args: &Args) -> anyhow::Result<ExitCode> {
         tunnel: args.tunnel.clone(),
     };
     let nodes = far_end::read_nodes(&args.far_end).await?;
-    let cilium = CiliumEnd::of_lists(&document.keys, &parsed).within(&surroundings, nodes, &document.keys);
+    let cilium = section.cilium_end().within(&surroundings, nodes, section.keys());
     site.nodes = cilium.nodes.iter().flatten().filter_map(|node| node.address).collect();
-    if BigIps::is_given(&args.far_end) { compare(args, &cilium, &site).await } else { wanted(args, &parsed, &site) }
+    if BigIps::is_given(&args.far_end) {
+        return compare(args, &cilium, &site).await;
+    }
+    let (vteps, _) = section.vteps();
+    wanted(args, Spec { enabled: true, vteps, mask: None, tunnel: cilium.tunnel }, &site)
 }
 
 /// Prints what differs, and what is missing.
@@ -98,11 +106,8 @@ async fn compare(args: &Args, cilium: &CiliumEnd, site: &SiteValues) -> anyhow::
 }
 
 /// Prints all that each BIG-IP needs.
-fn wanted(args: &Args, parsed: &Parsed, site: &SiteValues) -> anyhow::Result<ExitCode> {
-    let Some(spec) = effective(parsed, None).map(|effective| effective.spec).filter(|spec| !spec.vteps.is_empty())
-    else {
-        bail!("no VTEP of this configuration would be in force: see `vtep-agent check`");
-    };
+fn wanted(args: &Args, spec: Spec, site: &SiteValues) -> anyhow::Result<ExitCode> {
+    ensure!(!spec.vteps.is_empty(), "no VTEP of this configuration would be in force: see `vtep-agent check`");
     site.check(&spec).context("--self-ip")?;
     let bigips = bigips(&spec, site);
     let mut out = std::io::stdout().lock();

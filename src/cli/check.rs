@@ -17,7 +17,6 @@ use std::{
 use anyhow::bail;
 use vtep_core::config::{checked::Located, finding::Severity, surroundings::Surroundings};
 
-use self::section::Section;
 use super::{
     args::{cluster_networks::ClusterNetworks, far_end::FarEnd},
     far_end::{self, BigIps},
@@ -27,6 +26,7 @@ use super::{
 pub use self::text::render;
 pub(super) use self::{
     json::Found,
+    section::Section,
     text::{render_located, render_notes},
 };
 

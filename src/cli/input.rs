@@ -12,13 +12,11 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 use vtep_core::config::{
-    checked::{Checked, check},
     document::NodeConfig,
     manifest::{self, MAX_BYTES},
     project::{Group, groups},
     selector::{Labels, Selector},
     shapes::{Configuration, Contents, NodeConfigObject},
-    surroundings::Surroundings,
     text::Text,
 };
 
@@ -134,37 +132,35 @@ impl Input {
         self.input.as_deref().is_none_or(|path| path == Path::new("-"))
     }
 
-    /// Reads the one configuration of the input, merged as a node would merge it.
+    /// Reads the one configuration of the input: VTEP lists, with what overrides them, or else custom resources.
     ///
     /// # Errors
     ///
-    /// The input cannot be read, or does not hold one configuration with VTEP lists.
-    pub fn read(&self, surroundings: &Surroundings) -> anyhow::Result<(Checked, Vec<Applied>)> {
+    /// The input cannot be read, or does not hold one configuration.
+    pub fn read(&self) -> anyhow::Result<(Group, Option<Labels>)> {
         let given = self.node.read(self.input.as_slice());
         if let Some(failure) = given.failures.into_iter().next() {
             return Err(failure);
         }
-        let mut with_lists = given.groups.iter().filter_map(|group| Some((group, group.configuration.as_ref()?)));
-        let Some((group, configuration)) = with_lists.next() else {
-            bail!("the input has no cilium-config: give the ConfigMap with the VTEP lists")
+        let (with_lists, others): (Vec<_>, Vec<_>) =
+            given.groups.into_iter().partition(|group| group.configuration.is_some());
+        let mut groups = if with_lists.is_empty() { others } else { with_lists }.into_iter();
+        let Some(group) = groups.next() else {
+            bail!("the input has no cilium-config, and no CiliumVTEPConfig: give the ConfigMap with the VTEP lists")
         };
-        if let Some((_, other)) = with_lists.next() {
-            bail!(
-                "the input has several configurations, {} and {}: give one of them",
-                shown(configuration),
-                shown(other)
-            )
+        if let Some(other) = groups.next() {
+            bail!("the input has several configurations, {} and {}: give one of them", shown(&group), shown(&other))
         }
-        let (overrides, applied) = overrides(group, given.labels.as_ref());
-        let labels = given.labels.clone().unwrap_or_default();
-        let checked = check(configuration, &overrides, &labels, surroundings, |_| Vec::new());
-        ensure!(!checked.is_unknown, "the VTEPs depend on a value that is a template: give the rendered configuration");
-        Ok((checked, applied))
+        Ok((group, given.labels))
     }
 }
 
-fn shown(configuration: &Configuration) -> String {
-    format!("{} in {}", configuration.shape.name(), configuration.file())
+fn shown(group: &Group) -> String {
+    match (&group.configuration, group.vtep_configs.first()) {
+        (Some(configuration), _) => format!("{} in {}", configuration.shape.name(), configuration.file()),
+        (None, Some(object)) => format!("custom resources in {}", object.file),
+        (None, None) => "one without VTEPs".to_owned(),
+    }
 }
 
 impl Inputs {

@@ -20,22 +20,22 @@ use vtep_core::config::{
 use super::objects::Objects;
 use crate::cli::input::{Applied, overrides};
 
-pub(super) struct Section {
-    pub(super) shape: Shape,
+pub(in crate::cli) struct Section {
+    pub(in crate::cli) shape: Shape,
     /// The file that it is in.
-    pub(super) file: Arc<str>,
-    pub(super) name: Option<String>,
-    pub(super) namespace: Option<String>,
-    pub(super) lists: Option<Checked>,
+    pub(in crate::cli) file: Arc<str>,
+    pub(in crate::cli) name: Option<String>,
+    pub(in crate::cli) namespace: Option<String>,
+    pub(in crate::cli) lists: Option<Checked>,
     pub(super) objects: Option<Objects>,
-    pub(super) node_configs: Vec<Applied>,
+    pub(in crate::cli) node_configs: Vec<Applied>,
     /// Those of the lists first.
-    pub(super) findings: Vec<Located>,
-    pub(super) notes: Vec<String>,
+    pub(in crate::cli) findings: Vec<Located>,
+    pub(in crate::cli) notes: Vec<String>,
 }
 
 impl Section {
-    pub(super) fn of(group: Group, labels: Option<&Labels>, surroundings: &Surroundings) -> Self {
+    pub(in crate::cli) fn of(group: Group, labels: Option<&Labels>, surroundings: &Surroundings) -> Self {
         let (overrides, node_configs) = overrides(&group, labels);
         let has_objects = !group.vtep_configs.is_empty();
         let none = Labels::new();
@@ -60,14 +60,20 @@ impl Section {
         Self { shape, file, name, namespace, lists, objects, node_configs, findings, notes }
     }
 
+    /// A sentence for each object that is not applied.
+    pub(in crate::cli) fn not_applied(&self) -> impl Iterator<Item = String> {
+        let of_objects = self.objects.iter().flat_map(|objects| objects.unknown.iter().cloned());
+        self.node_configs.iter().filter_map(Applied::note).chain(of_objects)
+    }
+
     /// The keys of the lists' document; none if there are only custom resources.
-    pub(super) fn keys(&self) -> &Keys {
+    pub(in crate::cli) fn keys(&self) -> &Keys {
         static NONE: Keys = Keys::new();
         self.lists.as_ref().map_or(&NONE, |lists| &lists.document.keys)
     }
 
     /// What a BIG-IP is compared with.
-    pub(super) fn cilium_end(&self) -> CiliumEnd {
+    pub(in crate::cli) fn cilium_end(&self) -> CiliumEnd {
         let nothing = || CiliumEnd::of_lists(&Keys::new(), &parse(&Keys::new()));
         let end = self.lists.as_ref().map_or_else(nothing, |lists| CiliumEnd::of_lists(self.keys(), &lists.parsed));
         match &self.objects {
@@ -77,12 +83,12 @@ impl Section {
     }
 
     /// Whether the custom resources decide the VTEPs: there are no lists.
-    pub(super) fn objects_decide(&self) -> bool {
+    pub(in crate::cli) fn objects_decide(&self) -> bool {
         self.objects.is_some() && self.lists.as_ref().is_none_or(|lists| lists.parsed.elsewhere)
     }
 
     /// The VTEPs in force, and what decides them. Nobody knows them while a value is a template.
-    pub(super) fn vteps(&self) -> (Vec<Vtep>, Truth) {
+    pub(in crate::cli) fn vteps(&self) -> (Vec<Vtep>, Truth) {
         if self.objects_decide() {
             let vteps = self.objects.iter().flat_map(|objects| &objects.resolved.vteps).map(|named| named.vtep);
             return (vteps.collect(), Truth::Crd);
@@ -94,7 +100,7 @@ impl Section {
 }
 
 /// The VTEPs that take effect on a node without an earlier configuration.
-pub(super) fn in_force(parsed: &Parsed) -> Vec<Vtep> {
+pub(in crate::cli) fn in_force(parsed: &Parsed) -> Vec<Vtep> {
     effective(parsed, None).map(|effective| effective.spec.vteps).unwrap_or_default()
 }
 
