@@ -136,6 +136,9 @@ impl<'w> Command<'w> {
     /// Helm refuses the rest of a list that commas separate.
     fn refuse(&mut self, word: &Word, (start, end): (usize, usize), last: Option<&str>) {
         let text = word.value.get(start..end).unwrap_or_default().trim();
+        if text.is_empty() {
+            return;
+        }
         let path = last.unwrap_or(text);
         let key = chart::key(path).unwrap_or(path);
         let problem = format!("Helm reads the comma as the end of the value, and refuses {text:?}, which has no value");

@@ -147,6 +147,10 @@ fn commands_are_read() {
     assert_eq!(found(&job), [format!("vtep-mac-invalid vtep.mac, 2nd value 10:49 {MAC}")]);
     let cilium = "cilium install --config enable-vtep=true,vtep-endpoint=10.1.6.34,vtep-cidr=10.1.6.0/24,vtep-mac=00:50:56:a0:7d:d8,vtep-mask=255.255.255.0";
     assert_eq!(found(cilium), ["vtep-endpoint-in-vtep-cidr extraConfig.vtep-endpoint, 1st value 1:56 10.1.6.34"]);
+    assert_eq!(
+        found("helm install cilium cilium/cilium --set ' ,' --set l7Proxy=true"),
+        ["vtep-disabled vtep.enabled 1:1 "]
+    );
     let comma = "helm install cilium cilium/cilium --set vtep.enabled=true --set vtep.endpoint=10.169.72.34,10.169.72.36 \
                  --set vtep.cidr=10.1.6.0/24 --set vtep.mac=00:50:56:a0:7d:d8 --set vtep.mask=255.255.255.0";
     assert_eq!(found(comma), ["vtep-list-separator vtep.endpoint 1:92 10.169.72.36"]);
