@@ -186,10 +186,10 @@ proptest! {
     }
 }
 
-/// Each of these takes minutes if it takes quadratic time.
+/// Each of these takes a minute or more if it takes quadratic time.
 #[test]
 fn large_texts_take_linear_time() {
-    const SIZE: usize = 2_000_000;
+    const SIZE: usize = 500_000;
     let fill = |piece: &str| piece.repeat(SIZE / piece.len());
     let numbered =
         |piece: &str| (0..SIZE / (piece.len() + 6)).map(|n| piece.replace('N', &n.to_string())).collect::<String>();
