@@ -9,7 +9,7 @@ use super::bigip::BigIpAddress;
 pub struct FarEnd {
     /// A BIG-IP's configuration to compare with: output of `tmsh list net` and `tmsh show net`, bigip.conf and bigip_base.conf, an SCF, a UCS
     /// archive, a qkview, or answers of iControl REST as JSON; repeatable.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, visible_alias = "compare", value_name = "FILE")]
     pub bigip: Vec<PathBuf>,
     #[command(flatten)]
     pub address: BigIpAddress,
