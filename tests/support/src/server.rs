@@ -5,7 +5,6 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, mpsc::sync_channel},
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -178,11 +177,6 @@ impl ApiServer {
     /// Requires this bearer token from now on, or none. Requests without it get 401; open watches continue.
     pub fn require_token(&self, token: Option<&str>) {
         self.shared.state().token = token.map(str::to_owned);
-    }
-
-    /// Sets the interval of bookmarks for watches that open from now on and request bookmarks. The default is a minute.
-    pub fn bookmark_every(&self, interval: Duration) {
-        self.shared.state().bookmark_interval = interval;
     }
 
     /// Sends a bookmark on matching open watches, also on those that did not request any. Returns their number.

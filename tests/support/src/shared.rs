@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Duration,
 };
 
 use serde_json::Value;
@@ -61,7 +60,6 @@ pub(crate) struct State {
     pub(crate) token: Option<String>,
     pub(crate) served: Served,
     pub(crate) too_old: TooOld,
-    pub(crate) bookmark_interval: Duration,
     next_watch: u64,
 }
 
@@ -90,7 +88,6 @@ impl Shared {
             token: None,
             served: Served::default(),
             too_old: TooOld::default(),
-            bookmark_interval: Duration::from_secs(60),
             next_watch: 0,
         };
         Self {

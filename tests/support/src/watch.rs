@@ -20,6 +20,8 @@ use crate::{
     store::{Selection, Store},
 };
 
+/// The interval of bookmarks for watches that request them.
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 /// The resolution of timers; faster bookmarks come several at a time.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -80,7 +82,7 @@ impl Watch {
         let resource = selection.resource;
         // The resource may have gone after the handler found it.
         let withdrawn = !resource.versions(state.served).contains(&request.version.as_str());
-        let bookmarks = Bookmarks::every(state.bookmark_interval, request.flag("allowWatchBookmarks"));
+        let bookmarks = Bookmarks::every(BOOKMARK_INTERVAL, request.flag("allowWatchBookmarks"));
         let id = state.register(OpenWatch { request: request.clone(), resource, commands: sender });
         let mut watch = Self {
             shared: Arc::clone(shared),
