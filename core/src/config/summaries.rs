@@ -3,7 +3,7 @@
 use super::finding::Rule;
 
 impl Rule {
-    /// The rule in a few words, as a sentence without its full stop.
+    /// The rule in a few words, as a sentence without its full stop. One long match, so that the compiler misses a rule without a summary.
     #[must_use]
     pub const fn summary(self) -> &'static str {
         match self {
