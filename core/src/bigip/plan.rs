@@ -60,7 +60,10 @@ pub fn absent(cilium: &CiliumEnd, comparison: &Comparison, site: &SiteValues) ->
 /// makes it a comment.
 #[must_use]
 pub fn for_shell(command: &str) -> String {
-    if command.contains('<') {
+    if command.starts_with('#') {
+        return command.to_owned();
+    }
+    if command.contains(['<', '>']) {
         return format!("# complete this: tmsh {command}");
     }
     let words: Vec<&str> = command.split(' ').collect();
@@ -76,6 +79,12 @@ pub fn for_shell(command: &str) -> String {
         ["delete", "net", kind, name] => format!("tmsh list net {kind} {name} >/dev/null 2>&1 && tmsh {command}"),
         _ => format!("tmsh {command}"),
     }
+}
+
+/// A text of somebody else as a part of one line: a control character could begin another line.
+#[must_use]
+pub fn in_one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

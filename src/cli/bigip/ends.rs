@@ -6,7 +6,7 @@ use serde::Serialize;
 use vtep_core::bigip::{
     BigIp, SiteValues,
     compare::{CiliumEnd, Comparison},
-    plan::{DevicePlan, absent, for_shell, plan},
+    plan::{DevicePlan, absent, for_shell, in_one_line, plan},
 };
 
 use super::Output;
@@ -56,6 +56,7 @@ fn commands(
     line: fn(&str) -> String,
 ) -> std::io::Result<()> {
     for DevicePlan { bigip, commands, optional } in plan {
+        let bigip = in_one_line(bigip);
         match commands.as_slice() {
             [] => writeln!(out, "# {bigip}: nothing is missing")?,
             commands => {

@@ -123,7 +123,8 @@ fn render_finding(keys: &Keys, located: &Located) -> String {
     text += &fold(&format!("   = {remedy}"), "     ");
     text.push('\n');
     for command in difference.iter().flat_map(|difference| &difference.commands) {
-        text += &format!("   $ tmsh {}\n", printable(command));
+        let prompt = if command.starts_with('#') { "" } else { "$ tmsh " };
+        text += &format!("   {prompt}{}\n", printable(command));
     }
     text
 }

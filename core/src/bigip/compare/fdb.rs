@@ -7,7 +7,7 @@ use super::{
         device::{Address, Component, Fdb, FdbEntry, Setting},
         wanted::FdbRecord,
     },
-    ClusterNode, Comparison, Place, difference,
+    ClusterNode, Comparison, Place, address_or_any, difference,
     pairing::Pair,
     some_of,
 };
@@ -67,10 +67,7 @@ fn route_domains(pair: &Pair<'_>, records: &[&FdbEntry], comparison: &mut Compar
     let remedy = format!("write the endpoints with %{domain}");
     comparison.differences.push(
         difference(pair, Rule::BigipRouteDomain, &place, &problem, &remedy)
-            .against(
-                "local-address",
-                pair.tunnel.local_address.value.map_or_else(|| "any".to_owned(), |a| a.to_string()),
-            )
+            .against("local-address", address_or_any(pair.tunnel.local_address.value))
             .mended_by(commands),
     );
 }

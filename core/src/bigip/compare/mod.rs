@@ -19,7 +19,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 use ipnet::Ipv4Net;
 
 use self::pairing::Pair;
-use super::device::{Component, Device};
+use super::device::{Address, Component, Device};
 use crate::{
     config::{
         finding::{Finding, Rule, Severity},
@@ -141,9 +141,34 @@ impl Difference {
     }
 
     fn mended_by(mut self, commands: impl IntoIterator<Item = String>) -> Self {
-        self.commands.extend(commands);
+        self.commands.extend(plain(commands.into_iter().collect()));
         self
     }
+}
+
+/// The commands, or comments in their place if a name in one of them has characters that mean something to tmsh or to a shell. A person
+/// pastes the commands, and somebody else may have written the input. Without one of them, the others could do harm.
+fn plain(commands: Vec<String>) -> Vec<String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b" _-./:%{}".contains(&byte);
+    if commands.iter().all(|command| without_placeholder(command).bytes().all(is_plain)) {
+        return commands;
+    }
+    let comment = |command: String| {
+        let shown: String = command.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        format!("# a name is not plain, write it by hand: {shown}")
+    };
+    commands.into_iter().map(comment).collect()
+}
+
+/// The command without the brackets around a value that a person has to choose.
+fn without_placeholder(command: &str) -> String {
+    let placeholder = command.find("<pod CIDR>").or_else(|| command.find("<an address in "));
+    let parts = placeholder.and_then(|start| {
+        let (before, rest) = command.split_at_checked(start)?;
+        let (inside, after) = rest.strip_prefix('<')?.split_once('>')?;
+        Some([before, inside, after].concat())
+    });
+    parts.unwrap_or_else(|| command.to_owned())
 }
 
 /// BIG-IP's object and property, its value, and where it stands.
@@ -157,6 +182,11 @@ impl Device {
     fn covers(&self, component: Component) -> bool {
         self.covered.contains(&component)
     }
+}
+
+/// An address as BIG-IP shows it.
+fn address_or_any(address: Option<Address>) -> String {
+    address.map_or_else(|| "any".to_owned(), |address| address.to_string())
 }
 
 /// The addresses as a sentence lists them: the first three, and how many more.

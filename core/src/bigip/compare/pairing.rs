@@ -1,7 +1,7 @@
 //! Which tunnel of which BIG-IP belongs to a VTEP.
 
 use super::{
-    super::device::{Device, Profile, ProfileKind, SelfIp, Tunnel},
+    super::device::{Address, Device, Profile, ProfileKind, SelfIp, Tunnel},
     CiliumEnd, CiliumVtep,
 };
 use crate::tunnel::frames::VTEP_VNI;
@@ -76,7 +76,7 @@ fn candidates<'a>(cilium: &'a CiliumEnd, vtep: &'a CiliumVtep, devices: &'a [Dev
 
 fn certainty(pair: &Pair<'_>) -> Option<Certainty> {
     let Pair { vtep, device, tunnel, .. } = pair;
-    let is_endpoint = |address: Option<super::super::device::Address>| address.is_some_and(|a| a.ip == vtep.endpoint);
+    let is_endpoint = |address: Option<Address>| address.is_some_and(|a| a.ip == vtep.endpoint);
     if is_endpoint(tunnel.local_address.value) {
         return Some(Certainty::LocalAddress);
     }

@@ -343,6 +343,36 @@ fn the_forwarding_database() {
     );
 }
 
+/// Whoever wrote the input must not write the commands.
+#[test]
+fn a_name_from_outside_is_no_command() {
+    for bad in [
+        "a;reboot",
+        "a\nreboot",
+        "$(reboot)",
+        "a`reboot`",
+        "a|reboot",
+        "a&&reboot",
+        "'a",
+        "a\u{1b}[1A",
+        "ä",
+        "a>b",
+        "a<b",
+    ] {
+        let mut device = device();
+        device.name = bad.to_owned();
+        device.tunnels[0].name = name(bad);
+        device.tunnels[0].key.value = 1;
+        let comparison = compare(&cilium(), std::slice::from_ref(&device));
+        let plan = plan::plan(&[device], &comparison).remove(0);
+        assert!(plan.commands.iter().any(|command| command.contains("key 2")), "{:?}", plan.commands);
+        for command in plan.commands.iter().filter(|command| *command != "save sys config") {
+            let line = plan::for_shell(command);
+            assert!(line.starts_with("# ") && !line.contains(char::is_control), "{line:?}");
+        }
+    }
+}
+
 /// The list of nodes may lack some.
 #[test]
 fn no_plan_deletes_records() {

@@ -2,7 +2,7 @@
 
 use super::{
     super::device::{Component, Flooding, ObjectName, Profile, ProfileKind},
-    Comparison, Place, difference,
+    Comparison, Place, address_or_any, difference,
     pairing::Pair,
 };
 use crate::{
@@ -124,7 +124,7 @@ fn local_address(pair: &Pair<'_>, comparison: &mut Comparison) {
     if is_endpoint && !lacks_self_ip {
         return;
     }
-    let shown = local.map_or_else(|| "any".to_owned(), |local| local.to_string());
+    let shown = address_or_any(local);
     let mut problems = Vec::new();
     if !is_endpoint {
         problems.push(format!("not the vtep-endpoint {endpoint}"));

@@ -1,8 +1,8 @@
 //! Devices as a whole: the two units of a pair, BIG-IPs that no VTEP names, and VTEPs that no BIG-IP serves.
 
 use super::{
-    super::device::{Component, Device, ProfileKind},
-    CiliumEnd, CiliumVtep, Comparison, Difference, Place, difference,
+    super::device::{Component, Device, Tunnel},
+    CiliumEnd, CiliumVtep, Comparison, Difference, Place, address_or_any, difference,
     pairing::{Pair, may_be_meant},
     some_of,
     tunnel::property,
@@ -78,8 +78,7 @@ fn failover(units: &[&Pair<'_>], comparison: &mut Comparison) {
 
 fn local_address<'a>(pair: &Pair<'a>) -> Place<'a> {
     let local = &pair.tunnel.local_address;
-    let shown = local.value.map_or_else(|| "any".to_owned(), |local| local.to_string());
-    property(pair, "local-address", shown, &local.at)
+    property(pair, "local-address", address_or_any(local.value), &local.at)
 }
 
 fn is_floating(pair: &Pair<'_>) -> bool {
@@ -88,23 +87,12 @@ fn is_floating(pair: &Pair<'_>) -> bool {
 }
 
 fn unlisted(cilium: &CiliumEnd, index: usize, device: &Device, comparison: &mut Comparison) {
-    let kind = |tunnel: &super::super::device::Tunnel| {
-        device.profiles.iter().find(|profile| profile.name == tunnel.profile.value).map(|profile| &profile.kind)
-    };
-    let is_vxlan = |tunnel: &&super::super::device::Tunnel| {
-        may_be_meant(device, tunnel) && !matches!(kind(tunnel), Some(ProfileKind::Other(_)))
-    };
-    let tunnels: Vec<_> = device.tunnels.iter().filter(is_vxlan).collect();
+    let tunnels: Vec<_> = device.tunnels.iter().filter(|tunnel| may_be_meant(device, tunnel)).collect();
     let Some(first) = tunnels.first() else { return };
-    let shown: Vec<_> = tunnels
-        .iter()
-        .map(|tunnel| {
-            let local = tunnel.local_address.value.map_or_else(|| "any".to_owned(), |local| local.to_string());
-            format!("{} at {local}", tunnel.name)
-        })
-        .collect();
+    let at_address = |tunnel: &&Tunnel| format!("{} at {}", tunnel.name, address_or_any(tunnel.local_address.value));
+    let named: Vec<_> = tunnels.iter().map(at_address).collect();
     let endpoints: Vec<_> = cilium.vteps.iter().map(|vtep| vtep.endpoint).collect();
-    let problem = format!("no VTEP names this BIG-IP, {}, with its tunnels {}", device.name, some_of(&shown));
+    let problem = format!("no VTEP names this BIG-IP, {}, with its tunnels {}", device.name, some_of(&named));
     let remedy = "add its VTEP to Cilium's configuration, or leave its file out";
     let key = format!("net tunnels tunnel {}", first.name);
     let finding = Finding::new(Rule::BigipUnlisted, &key, None, None, problem, remedy);
