@@ -16,8 +16,8 @@ pub struct DirWatch {
     watching: Option<(Identity, RecommendedWatcher)>,
 }
 
-/// Device and inode: another directory with the same name needs another watch.
-type Identity = (u64, u64);
+/// Device and inode: another file or directory with the same name has others.
+pub type Identity = (u64, u64);
 
 impl DirWatch {
     /// Watches nothing before [`Self::renew`].
@@ -60,8 +60,11 @@ fn start(dir: &Path, notices: mpsc::Sender<()>) -> notify::Result<RecommendedWat
     Ok(watcher)
 }
 
-fn identity(dir: &Path) -> io::Result<Identity> {
-    fs::metadata(dir).map(|metadata| (metadata.dev(), metadata.ino()))
+/// # Errors
+///
+/// Nothing has this name, or it cannot be read.
+pub fn identity(path: &Path) -> io::Result<Identity> {
+    fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 #[cfg(test)]

@@ -144,7 +144,7 @@ async fn observe(
     let settings = reconcile::Settings {
         mode: Mode::Observe,
         fitness: Arc::clone(&fitness),
-        tick: TIMEOUT,
+        look: TIMEOUT,
         datapath: settings,
         lifeline,
         recheck: watch::Sender::new(()),

@@ -8,6 +8,7 @@ pub mod icmp;
 pub mod ipcache;
 pub mod lock;
 pub mod malloc;
+pub mod map_image;
 pub mod maps;
 pub mod neighbour;
 pub mod netlink;

@@ -1,6 +1,11 @@
 //! Reads and writes entries of `cilium_vtep_map` in either of its layouts.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::Path};
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
 
 use aya::maps::{HashMap, LpmTrie, Map, MapData, MapType};
 use ipnet::Ipv4Net;
@@ -9,7 +14,11 @@ use vtep_core::datapath::{
     layout::Layout,
 };
 
-use super::maps::{self, MapError, Pinned, from_trie, is_not_found, to_trie};
+use super::{
+    map_image::{MapImage, Readable},
+    maps::{self, MapError, PINS, Pinned, from_trie, is_not_found, to_trie},
+};
+use crate::watch_dir::{Identity, identity};
 
 /// The name of the map and of its pin.
 pub const NAME: &str = "cilium_vtep_map";
@@ -17,10 +26,34 @@ pub const NAME: &str = "cilium_vtep_map";
 /// The opened map.
 pub struct VtepMap {
     handle: Handle,
+    /// A copy of the descriptor, to look at the entries without an allocation.
+    readable: Option<Readable>,
+    pin: Pin,
     /// The kernel's id: another id means Cilium created another map.
     pub id: u32,
     /// The maximum number of entries.
     pub capacity: usize,
+}
+
+/// The pin of the map.
+#[derive(Clone, Debug)]
+pub struct Pin {
+    path: PathBuf,
+    /// As it was before the map was opened. A pin that is made anew has another identity.
+    identity: Option<Identity>,
+}
+
+impl Pin {
+    fn of(bpffs: &Path) -> Self {
+        let path = bpffs.join(PINS).join(NAME);
+        Self { identity: identity(&path).ok(), path }
+    }
+
+    /// Whether the map may still be the one that is pinned.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        identity(&self.path).ok() == self.identity
+    }
 }
 
 enum Handle {
@@ -37,9 +70,12 @@ impl VtepMap {
     ///
     /// No map is pinned, its layout is unknown, or the kernel refuses.
     pub fn open(bpffs: &Path) -> Result<Self, MapError> {
+        let pin = Pin::of(bpffs);
         let Pinned { path, data, shape, id, max_entries } = maps::open(bpffs, NAME)?;
         let sizes = (shape.key_size, shape.value_size);
         let known = |key: usize| sizes == (key, size_of::<VtepValue>());
+        // Without a copy, the agent compares the map less often.
+        let readable = Readable::new(data.fd().as_fd(), shape.key_size, shape.value_size).ok().flatten();
         let handle = match shape.map_type {
             Some(MapType::Hash) if known(size_of::<VtepKey>()) => {
                 HashMap::try_from(Map::HashMap(data)).map(Handle::Hash)
@@ -48,7 +84,7 @@ impl VtepMap {
             Some(_) | None => return Err(MapError::UnknownLayout { path, shape }),
         };
         let handle = handle.map_err(|source| MapError::Open { path, source })?;
-        Ok(Self { handle, id, capacity: max_entries as usize })
+        Ok(Self { handle, readable, pin, id, capacity: max_entries as usize })
     }
 
     #[must_use]
@@ -82,6 +118,15 @@ impl VtepMap {
         entries.map_err(|source| MapError::Read { map: NAME, source })
     }
 
+    /// The map as it is now, for [`super::map_image`]; `None` if it cannot be read so, or has too many entries.
+    #[must_use]
+    pub fn look(&mut self) -> Option<Look> {
+        let mut readable = self.readable.take()?;
+        let mut image = MapImage::empty();
+        let fits = readable.read(&mut image).unwrap_or(false);
+        fits.then(|| Look { readable, image, pin: self.pin.clone() })
+    }
+
     /// Adds or replaces an entry.
     ///
     /// # Errors
@@ -112,8 +157,53 @@ impl VtepMap {
     }
 }
 
+/// A map with its content at one moment, for comparisons that allocate nothing.
+#[derive(Debug)]
+pub struct Look {
+    readable: Readable,
+    image: MapImage,
+    pin: Pin,
+}
+
+impl Look {
+    /// Whether every byte of the map is as it was; `None` if it cannot be read. `buffer` is overwritten.
+    #[must_use]
+    pub fn is_unchanged(&mut self, buffer: &mut MapImage) -> Option<bool> {
+        let fits = self.readable.read(buffer).ok()?;
+        Some(fits && *buffer == self.image)
+    }
+
+    /// Whether the map may still be the one that is pinned.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.pin.is_current()
+    }
+}
+
 /// An invalid length yields the prefix of the single address.
 fn with_length(key: VtepKey, prefix_len: impl Fn(Ipv4Addr) -> u8) -> Ipv4Net {
     let address = key.address();
     Ipv4Net::new(address, prefix_len(address)).unwrap_or_else(|_| address.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context, Result, ensure};
+    use vtep_lab::{BPF_FS, Lab};
+
+    use super::*;
+
+    #[test]
+    fn a_replaced_pin_is_noticed_though_the_old_map_is_unchanged() -> Result<()> {
+        let mut lab = Lab::start()?;
+        let look = || VtepMap::open(Path::new(BPF_FS))?.look().context("a look");
+        let (mut before, mut buffer) = (look()?, MapImage::empty());
+        ensure!(before.is_pinned() && before.is_unchanged(&mut buffer) == Some(true));
+        lab.cilium.replace_pin()?;
+        ensure!(!before.is_pinned() && before.is_unchanged(&mut buffer) == Some(true));
+        ensure!(look()?.is_pinned());
+        lab.cilium.remove_pin()?;
+        ensure!(!before.is_pinned());
+        Ok(())
+    }
 }

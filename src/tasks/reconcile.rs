@@ -1,7 +1,8 @@
 //! The loop that keeps the kernel in the configured state: observe, decide, write, observe again.
 //!
-//! It compares the maps with the configuration ten times a second, and the routes when the kernel reports a change and every few seconds.
-//! It keeps no list of failed writes, because the next plan contains them again.
+//! A pass compares the maps with the configuration: when the sentinel calls, because a byte of the VTEP map has changed, and every second; ten
+//! times a second while work is left. It compares the routes when the kernel reports a change and every few seconds. It keeps no list of
+//! failed writes, because the next plan contains them again.
 
 mod dead_mans_switch;
 pub mod ipcache_ledger;
@@ -11,6 +12,7 @@ mod lifeline;
 pub mod maps;
 mod publish;
 pub mod routes;
+mod sentinel;
 
 use std::{
     sync::Arc,
@@ -23,11 +25,12 @@ use tokio::{
     sync::{mpsc, watch},
     time,
 };
-use tracing::info;
+use tracing::{info, warn};
 use vtep_core::{
     config::view::View,
     datapath::{
         decide::Inputs,
+        look_pace::LookPace,
         plan::Op,
         report::{DatapathReport, Mode, Pass, Reason},
         route_guard::{Outcome, Reach},
@@ -36,18 +39,29 @@ use vtep_core::{
     node::{facts::Facts, fitness::Fitness},
 };
 
-use self::{ipcache_ledger::Ledger, journal::Journal, maps::MapsReconciler, routes::RoutesReconciler};
+use self::{
+    ipcache_ledger::Ledger,
+    journal::Journal,
+    maps::MapsReconciler,
+    routes::RoutesReconciler,
+    sentinel::{Sentinel, Watch},
+};
 use crate::{kernel::lock::NodeLock, liveness::Heartbeat};
 
 pub use self::lifeline::Lifeline;
+
+/// The time between two passes while everything is as it should be.
+const QUIET: Duration = Duration::from_secs(1);
+/// The time between two passes while work is left, or while no sentinel looks at the map.
+const RETRY: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub mode: Mode,
     /// If the node is not supported, the reconciler writes nothing.
     pub fitness: Arc<Fitness>,
-    /// The interval between two comparisons of the maps.
-    pub tick: Duration,
+    /// The interval between two looks at the VTEP map.
+    pub look: Duration,
     pub datapath: settings::Settings,
     /// The connection that no route may cut off.
     pub lifeline: Lifeline,
@@ -77,6 +91,10 @@ pub struct Reconciler {
     maps: MapsReconciler,
     routes: RoutesReconciler,
     lock: Option<NodeLock>,
+    sentinel: Option<Sentinel>,
+    pace: LookPace,
+    /// When the next pass is due, if nothing else causes one.
+    due: Instant,
     current: Arc<DatapathReport>,
 }
 
@@ -92,13 +110,16 @@ impl Reconciler {
     ) -> Self {
         let routes = RoutesReconciler::new(netlink, journal, settings.lifeline.clone());
         let (maps, current) = (MapsReconciler::new(ledger, settings.recheck.clone()), Arc::default());
-        Self { settings, config, facts, report, maps, routes, lock: None, current }
+        let (lock, sentinel, pace, due) = (None, None, LookPace::new(settings.look), Instant::now());
+        Self { settings, config, facts, report, maps, routes, lock, sentinel, pace, due, current }
     }
 
     /// Runs until the configuration's sender is gone.
     pub async fn run(mut self, mut notices: Notices, heartbeat: Heartbeat) {
-        let mut tick = time::interval(self.settings.tick);
-        tick.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        match Sentinel::start() {
+            Ok(sentinel) => self.sentinel = Some(sentinel),
+            Err(error) => warn!(%error, "no thread for the sentinel: comparing the VTEP map ten times a second"),
+        }
         loop {
             let reason = tokio::select! {
                 biased;
@@ -109,10 +130,12 @@ impl Reconciler {
                     Outcome::Nothing => continue,
                     Outcome::Withdraw | Outcome::Restore => Reason::CutOff,
                 },
+                Some(()) = sentinel::called(self.sentinel.as_mut()) => Reason::MapChanged,
                 Some(()) = notices.routes.recv() => Reason::RoutesChanged,
-                _ = tick.tick() => Reason::Tick,
+                () = time::sleep_until(self.due.into()) => Reason::Tick,
             };
             if reason == Reason::RoutesChanged && self.routes.defers_notice() {
+                self.due = self.due.min(Instant::now() + self.retry());
                 continue;
             }
             self.pass(reason).await;
@@ -141,6 +164,7 @@ impl Reconciler {
 
     async fn pass(&mut self, reason: Reason) {
         let start = Instant::now();
+        self.due = start + self.retry();
         let view = self.config.borrow_and_update().clone();
         let facts = self.facts.borrow_and_update().clone();
         // Before the first valid configuration there is nothing to compare with, and nothing to delete.
@@ -153,8 +177,13 @@ impl Reconciler {
         let settings = self.settings.datapath.clone();
         let inputs = Inputs { settings: &settings, view: &view, facts: &facts };
         self.routes.on_config(&view);
-        let maps = self.maps.pass(inputs, writes, start).await;
-        let with_routes = self.routes.is_due(reason, start);
+        let mut maps = self.maps.pass(inputs, writes, start).await;
+        if maps.repairs.iter().any(|op| op.found().is_some()) {
+            self.pace.on_overwrite(start);
+        }
+        let look = maps.observed.look.take();
+        let is_settled = maps.observed.is_settled(writes);
+        let with_routes = !maps.is_same_map || self.routes.is_due(reason, start);
         if with_routes {
             self.routes.pass(inputs, maps.observed.ipcache_seen, writes, maps.is_same_map, start).await;
         }
@@ -174,6 +203,19 @@ impl Reconciler {
             self.routes.save().await;
         }
         self.publish(&view, maps, &repaired_routes, observing, last_pass, start);
+        self.pace.hold_back(!self.current.backed_off.is_empty());
+        let watch = look.map(|look| Watch { look, pace: self.pace });
+        let looks = self.sentinel.as_ref().is_some_and(|sentinel| sentinel.watch(watch));
+        if looks && is_settled {
+            self.due = start + QUIET.max(self.settings.look);
+            // The routes may have work left.
+            self.due = self.due.min(self.routes.next_comparison()).max(start + self.retry());
+        }
+    }
+
+    /// The time between two passes while work is left.
+    fn retry(&self) -> Duration {
+        RETRY.max(self.settings.look)
     }
 
     /// The reason why an agent in enforce mode does not write. The notifier logs why a node is not supported.

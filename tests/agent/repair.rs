@@ -51,6 +51,22 @@ fn entries_are_mended(source: Source) -> Result<()> {
     Ok(())
 }
 
+/// Nothing tells the agent of a change of the map, and it makes a pass only once a second: the sentinel calls for one.
+#[test]
+fn a_change_of_the_map_calls_for_a_pass() -> Result<()> {
+    const TIMES: usize = 5;
+    let lab = ConfiguredLab::start(Source::Lists)?;
+    let agent = lab.healthy_agent()?;
+    let vtep = lab.topology.vteps()[0];
+    for _ in 0..TIMES {
+        lab.delete_by_hand(&vtep)?;
+        repaired(&lab)?;
+    }
+    // A pass that was due anyway may have come first, but not each time.
+    let called = || Ok((!agent.lines("map-changed").is_empty()).then_some(()));
+    eventually("the log names the reason", HEALTHY_WITHIN, called)
+}
+
 #[test]
 fn an_entry_that_is_in_no_list_is_deleted() -> Result<()> {
     let lab = ConfiguredLab::start(Source::Lists)?;

@@ -8,6 +8,7 @@ pub mod decide;
 pub mod grace_period;
 pub mod ipcache;
 pub mod layout;
+pub mod look_pace;
 pub mod plan;
 pub mod records;
 pub mod repairs;

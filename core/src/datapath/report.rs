@@ -31,6 +31,8 @@ pub enum Reason {
     ConfigChanged,
     NodeChanged,
     PinsChanged,
+    /// The VTEP map differs from what the last pass has left.
+    MapChanged,
     RoutesChanged,
     Tick,
     /// The node lost the API server after a change by this agent.
@@ -45,6 +47,7 @@ impl std::fmt::Display for Reason {
             Self::ConfigChanged => "config-changed",
             Self::NodeChanged => "node-changed",
             Self::PinsChanged => "pins-changed",
+            Self::MapChanged => "map-changed",
             Self::RoutesChanged => "routes-changed",
             Self::Tick => "tick",
             Self::CutOff => "cut-off",

@@ -43,8 +43,8 @@ pub struct Args {
     /// Address and port of the HTTP endpoints.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9808", env = "VTEP_AGENT_LISTEN")]
     pub listen: SocketAddr,
-    /// How often the kernel is compared with the configuration, 10ms to 5s.
-    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = verify_interval, env = "VTEP_AGENT_VERIFY_INTERVAL")]
+    /// How often to look whether the VTEP map has changed, 1ms to 5s.
+    #[arg(long, value_name = "DURATION", default_value = "4ms", value_parser = verify_interval, env = "VTEP_AGENT_VERIFY_INTERVAL")]
     pub verify_interval: Duration,
     /// How often each BIG-IP is probed.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval, env = "VTEP_AGENT_PROBE_INTERVAL")]
@@ -102,8 +102,8 @@ impl Args {
         lifeline: Lifeline,
         recheck: watch::Sender<()>,
     ) -> reconcile::Settings {
-        let (mode, tick, datapath) = (self.mode.into(), self.verify_interval, self.source.datapath());
-        reconcile::Settings { mode, fitness, tick, datapath, lifeline, recheck }
+        let (mode, look, datapath) = (self.mode.into(), self.verify_interval, self.source.datapath());
+        reconcile::Settings { mode, fitness, look, datapath, lifeline, recheck }
     }
 
     /// Settings of the prober.
@@ -150,7 +150,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 /// Limits the interval: with one of more than a few seconds, `/livez` would report that the loop hangs.
 fn verify_interval(text: &str) -> Result<Duration, String> {
-    between(text, Duration::from_millis(10), Duration::from_secs(5))
+    between(text, Duration::from_millis(1), Duration::from_secs(5))
 }
 
 pub(super) fn between(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {

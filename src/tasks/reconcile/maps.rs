@@ -31,7 +31,11 @@ use vtep_core::{
 
 use super::{ipcache_ledger::Ledger, ipcache_search::Search};
 use crate::{
-    kernel::{ipcache::Ipcache, maps::MapError, vtep_map::VtepMap},
+    kernel::{
+        ipcache::Ipcache,
+        maps::MapError,
+        vtep_map::{Look, VtepMap},
+    },
     state_file::StateError,
 };
 
@@ -63,7 +67,18 @@ pub struct Observed {
     /// An ipcache exists, readable or not.
     pub ipcache_seen: bool,
     pub ipcache: Option<Ipcache>,
+    /// The VTEP map as it was read, to compare it with later.
+    pub look: Option<Look>,
     vteps: Option<VtepMap>,
+}
+
+impl Observed {
+    /// Whether only a change of the VTEP map makes another pass necessary soon. Nobody looks at the ipcache between passes.
+    #[must_use]
+    pub fn is_settled(&self, writes: bool) -> bool {
+        let Decision { desired, plan, .. } = &self.decision;
+        desired.ipcache.is_empty() && (plan.is_empty() || !writes)
+    }
 }
 
 /// The result of a pass over the maps: the final state, and the changes.
@@ -94,11 +109,11 @@ pub fn observe(inputs: Inputs<'_>, owned: &Owned) -> Observed {
     let spec = view.effective.as_ref();
     let prefix_len = |network| spec.map_or(32, |spec| spec.prefix_len(network));
     let mut found = Maps::none();
-    let (vteps, mut map_problem) = match open_vteps(&settings.bpffs, prefix_len, &mut found) {
-        Ok(map) => (Some(map), None),
+    let (vteps, look, mut map_problem) = match open_vteps(&settings.bpffs, prefix_len, &mut found) {
+        Ok((map, look)) => (Some(map), look, None),
         Err(error) => {
             found.model = model_of(&error);
-            (None, Some(error))
+            (None, None, Some(error))
         }
     };
     let written = writes_ipcache(settings.ipcache, found.model, facts);
@@ -117,14 +132,20 @@ pub fn observe(inputs: Inputs<'_>, owned: &Owned) -> Observed {
         (model, map_problem) = (Layout::Ipcache, None);
     }
     let ipcache_seen = found.has_ipcache();
-    Observed { model, decision, map_problem, ipcache_problem, ipcache_seen, ipcache, vteps }
+    Observed { model, decision, map_problem, ipcache_problem, ipcache_seen, ipcache, look, vteps }
 }
 
-fn open_vteps(bpffs: &Path, prefix_len: impl Fn(Ipv4Addr) -> u8, found: &mut Maps) -> Result<VtepMap, MapError> {
-    let map = VtepMap::open(bpffs)?;
+fn open_vteps(
+    bpffs: &Path,
+    prefix_len: impl Fn(Ipv4Addr) -> u8,
+    found: &mut Maps,
+) -> Result<(VtepMap, Option<Look>), MapError> {
+    let mut map = VtepMap::open(bpffs)?;
+    // The look comes first: what changes in between is a difference, and another pass reads it.
+    let look = map.look();
     found.entries = map.read(prefix_len)?;
     (found.model, found.capacity) = (map.model(), map.capacity);
-    Ok(map)
+    Ok((map, look))
 }
 
 fn open_ipcache(bpffs: &Path, cidrs: &BTreeSet<Ipv4Net>, owned: &Owned, found: &mut Maps) -> Result<Ipcache, MapError> {

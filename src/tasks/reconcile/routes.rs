@@ -113,9 +113,15 @@ impl RoutesReconciler {
         defers
     }
 
+    /// When routes are compared next, without a notification.
+    #[must_use]
+    pub fn next_comparison(&self) -> Instant {
+        self.due
+    }
+
     #[must_use]
     pub fn is_due(&self, reason: Reason, now: Instant) -> bool {
-        reason != Reason::Tick || now >= self.due
+        !matches!(reason, Reason::Tick | Reason::MapChanged) || now >= self.due
     }
 
     /// Makes one pass; if `writes`, it carries out the plan. `is_same_map`: Cilium has not restarted since the previous pass.
