@@ -16,7 +16,7 @@
 //! - [`http`]: health endpoints, `/status`, metrics and the page
 //! - [`bigip_archive`]: the configuration in a UCS or qkview of a BIG-IP
 //! - [`state_file`]: files that survive a restart; [`bounded`]: reads with a size limit; [`watch_dir`]: inotify on one directory
-//! - [`liveness`]: heartbeats of the loops; [`logging`]: the log's format
+//! - [`liveness`]: heartbeats of the loops; [`together`]: the moments at which they wake up; [`logging`]: the log's format
 
 pub mod bigip_archive;
 pub mod bounded;
@@ -29,4 +29,5 @@ pub mod liveness;
 pub mod logging;
 pub mod state_file;
 pub mod tasks;
+pub mod together;
 pub mod watch_dir;

@@ -7,7 +7,7 @@ use std::{path::Path, time::Duration};
 use tokio::{sync::mpsc, time};
 
 use super::maps::PINS;
-use crate::watch_dir::DirWatch;
+use crate::{together, watch_dir::DirWatch};
 
 /// How often the watch checks whether the name still belongs to the same directory.
 const RENEW: Duration = Duration::from_secs(1);
@@ -28,6 +28,6 @@ async fn keep_watching(mut watch: DirWatch, notices: mpsc::Sender<()>) {
             // Pins may have changed before the watch began. A full channel has a notice already.
             let _ = notices.try_send(());
         }
-        time::sleep(RENEW).await;
+        time::sleep_until(together::next(RENEW).into()).await;
     }
 }

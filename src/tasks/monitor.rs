@@ -32,6 +32,9 @@ use crate::{k8s::events, liveness::Heartbeat};
 /// A VTEP that remains healthy appears only in every sixth summary. So a quiet node with eight VTEPs logs sixteen summary lines an hour.
 const HEALTHY_SUMMARY_EVERY: u64 = 6;
 
+/// The least time between two diagnoses. Evidence that comes sooner is judged together, so that the cost does not grow with it.
+const TICK: Duration = Duration::from_millis(50);
+
 /// The reports of all loops, including this one's diagnoses.
 #[derive(Clone)]
 pub struct AgentState {
@@ -92,10 +95,7 @@ pub async fn run(
         let settles = holds.values().filter_map(|hold| hold.deadline(now)).chain(notifier.deadline()).min();
         tokio::select! {
             biased;
-            changed = state.config.changed() => if changed.is_err() { return },
-            Ok(()) = state.facts.changed() => {}
-            Ok(()) = state.datapath.changed() => {}
-            Ok(()) = state.probes.changed() => {}
+            changed = news(&mut state, now + TICK) => if changed.is_none() { return },
             _ = summary.tick() => {
                 summaries += 1;
                 log_summary(&state, |cidr| sums_up(current.get(&cidr), summaries));
@@ -103,6 +103,19 @@ pub async fn run(
             () = time::sleep_until(settles.unwrap_or(now).into()), if settles.is_some() => {}
         }
     }
+}
+
+/// Waits for a new report, and until `soonest`. Cancel-safe. `None` if there will be none.
+async fn news(state: &mut AgentState, soonest: Instant) -> Option<()> {
+    tokio::select! {
+        biased;
+        changed = state.config.changed() => changed.ok()?,
+        Ok(()) = state.facts.changed() => {}
+        Ok(()) = state.datapath.changed() => {}
+        Ok(()) = state.probes.changed() => {}
+    }
+    time::sleep_until(soonest.into()).await;
+    Some(())
 }
 
 /// Marks every report as seen, and hands the notifier what needs no diagnosis.
@@ -200,7 +213,51 @@ fn log_summary(state: &AgentState, wanted: impl Fn(Ipv4Net) -> bool) {
 
 #[cfg(test)]
 mod tests {
+    use vtep_core::{datapath::report::Mode, node::fitness::Fitness};
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn sixty_four_reports_a_second_are_judged_as_twenty() {
+        const REPORTS: u32 = 64;
+        let (config, facts) = (watch::channel(None), watch::channel(None));
+        let (datapath, diagnoses) = (watch::channel(Arc::default()), watch::channel(Arc::default()));
+        let (probes, news_of_probes) = watch::channel(Arc::new(ProbeReport::default()));
+        let identity = Identity {
+            node: String::new(),
+            mode: Mode::Observe,
+            started_at: Timestamp::now(),
+            fitness: Arc::new(Fitness::default()),
+            runbook: String::new(),
+            in_pod: false,
+        };
+        let mut state = AgentState {
+            identity: Arc::new(identity),
+            config: config.1,
+            facts: facts.1,
+            datapath: datapath.1,
+            probes: news_of_probes,
+            diagnoses: diagnoses.1,
+            events: events::Queue::default(),
+        };
+        let reports = async {
+            for _ in 0..REPORTS {
+                time::sleep(Duration::from_secs(1) / REPORTS).await;
+                probes.send_replace(Arc::default());
+            }
+            drop(config.0);
+        };
+        let judged = async {
+            let mut judged = 0;
+            while news(&mut state, time::Instant::now().into_std() + TICK).await.is_some() {
+                state.probes.borrow_and_update();
+                judged += 1;
+            }
+            judged
+        };
+        let ((), judged) = tokio::join!(reports, judged);
+        assert!((10..=21).contains(&judged), "{judged}");
+    }
 
     #[test]
     fn a_quiet_node_writes_few_lines_and_trouble_is_told_each_time() {

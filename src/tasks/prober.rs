@@ -239,7 +239,9 @@ impl Prober {
     }
 
     fn on_time(&mut self, now: Instant) {
-        if now >= self.housekeeping_due {
+        // Whatever is due soon takes place together with a round of probes, because each wake-up costs more than the work.
+        let is_round = self.vteps.values().any(|probes| now >= probes.due);
+        if now >= self.housekeeping_due || (is_round && now + HOUSEKEEPING / 2 >= self.housekeeping_due) {
             self.housekeeping_due = now + HOUSEKEEPING;
             self.open_sockets();
             self.tend_tap(now);
@@ -261,7 +263,8 @@ impl Prober {
                 probes.schedule(self.settings.timing, now, fastrand::f64());
             }
             if !probes.suppressed {
-                self.send_large(probes, now);
+                let slack = if some_due { self.settings.timing.interval / 2 } else { Duration::ZERO };
+                self.send_large(probes, slack, now);
             }
         }
         self.vteps = vteps;

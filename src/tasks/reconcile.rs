@@ -46,7 +46,7 @@ use self::{
     routes::RoutesReconciler,
     sentinel::{Sentinel, Watch},
 };
-use crate::{kernel::lock::NodeLock, liveness::Heartbeat};
+use crate::{kernel::lock::NodeLock, liveness::Heartbeat, together};
 
 pub use self::lifeline::Lifeline;
 
@@ -207,7 +207,7 @@ impl Reconciler {
         let watch = look.map(|look| Watch { look, pace: self.pace });
         let looks = self.sentinel.as_ref().is_some_and(|sentinel| sentinel.watch(watch));
         if looks && is_settled {
-            self.due = start + QUIET.max(self.settings.look);
+            self.due = together::next(QUIET.max(self.settings.look));
             // The routes may have work left.
             self.due = self.due.min(self.routes.next_comparison()).max(start + self.retry());
         }

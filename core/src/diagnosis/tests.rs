@@ -122,7 +122,7 @@ impl Case {
         let path_mtu = &mut self.probes.path_mtu;
         let start = Instant::now();
         for (sequence, now) in (0..200).map(|n| (n, start + Duration::from_secs(n.into()))) {
-            let Some(due) = path_mtu.turn(1450, true, now) else { continue };
+            let Some(due) = path_mtu.turn(1450, true, Duration::ZERO, now) else { continue };
             path_mtu.on_sent(sequence, due, now);
             if due.size <= passes {
                 assert!(path_mtu.on_reply(sequence, now));

@@ -84,8 +84,9 @@ impl PathMtu {
         }
     }
 
-    /// The echo to send now, given the full size. If `alive` is false, nothing passes at all, so the size is not the reason.
-    pub fn turn(&mut self, full: u16, alive: bool, now: Instant) -> Option<Due> {
+    /// The echo to send now, given the full size. If `alive` is false, nothing passes at all, so the size is not the reason. A check that is
+    /// due within `slack` takes place now.
+    pub fn turn(&mut self, full: u16, alive: bool, slack: Duration, now: Instant) -> Option<Due> {
         if full != self.size {
             *self = Self { size: full, ..Self::new(self.full.thresholds(), self.interval, self.timeout, now) };
         }
@@ -101,7 +102,7 @@ impl PathMtu {
             self.search = Some(Search { full, passes: 0, fails: full, lost: 0, confirmed: 0, awaited: None });
             return Some(Due { size: SMALLEST });
         }
-        if now < self.due {
+        if now + slack < self.due {
             return None;
         }
         // After a loss, the next echoes come sooner, because they decide about the state.
@@ -263,7 +264,7 @@ mod tests {
         let mut sequence = 0_u16;
         while *now < end {
             mtu.on_time(*now);
-            while let Some(due) = mtu.turn(FULL, true, *now) {
+            while let Some(due) = mtu.turn(FULL, true, Duration::ZERO, *now) {
                 sequence = sequence.wrapping_add(1);
                 sent += 1;
                 mtu.on_sent(sequence, due, *now);
@@ -329,7 +330,7 @@ mod tests {
             let (mut mtu, end) = (new(now), now + DAY);
             while now < end {
                 mtu.on_time(now);
-                while let Some(due) = mtu.turn(FULL, true, now) {
+                while let Some(due) = mtu.turn(FULL, true, Duration::ZERO, now) {
                     sequence = sequence.wrapping_add(1);
                     mtu.on_sent(sequence, due, now);
                     if random.u8(..100) >= 20 {
@@ -354,7 +355,7 @@ mod tests {
         run(&mut mtu, 0, &mut now, 60);
         assert_eq!(mtu.inner_mtu(), None);
         mtu.on_time(now);
-        assert_eq!(mtu.turn(FULL, false, now), None);
+        assert_eq!(mtu.turn(FULL, false, Duration::ZERO, now), None);
         assert!(mtu.deadline() > now, "and the next action is not due at once");
     }
 }

@@ -27,6 +27,8 @@ use vtep_core::{
     types::error_chain::chain,
 };
 
+use crate::together;
+
 /// The socket's name in Cilium's run directory.
 const SOCKET: &str = "cilium.sock";
 /// The interval of attempts to connect. Only a new socket causes a request.
@@ -127,7 +129,7 @@ impl AgentSocket {
                     }
                 }
             }
-            time::sleep(INTERVAL).await;
+            time::sleep_until(together::next(INTERVAL).into()).await;
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     bounded,
     kernel::devices::{self, DeviceError},
     liveness::Heartbeat,
+    together,
 };
 
 /// The maximum time between two reads, because nothing notifies the agent of changes in Cilium's files.
@@ -114,7 +115,7 @@ pub async fn follow(
             changed = config.changed() => if changed.is_err() { return },
             Some(()) = changes.recv() => {}
             Ok(()) = agent.changed() => {}
-            () = time::sleep(REFRESH) => {}
+            () = time::sleep_until(together::next(REFRESH).into()) => {}
         }
     }
 }

@@ -29,6 +29,7 @@ use vtep_core::{
 use crate::{
     kernel::netlink::{DumpError, dump, fold},
     liveness::Heartbeat,
+    together,
 };
 
 /// The maximum time between two reads, in case a notification is lost.
@@ -88,7 +89,7 @@ pub async fn follow(
         // The pause grows with the read's duration, so that a node with very many routes spends at most a tenth of a CPU on them.
         time::sleep(PAUSE.max(began.elapsed() * 9)).await;
         // A notification and a timeout have the same effect: the next read.
-        let _ = time::timeout(REFRESH, changes.recv()).await;
+        let _ = time::timeout_at(together::next(REFRESH).into(), changes.recv()).await;
     }
 }
 

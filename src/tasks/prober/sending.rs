@@ -1,6 +1,6 @@
 //! Sends probes, and the requests of a sweep.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::info;
 use vtep_core::tunnel::{
@@ -52,8 +52,8 @@ impl Prober {
         }
     }
 
-    /// Sends a full-size echo, or during a search an echo of the size to try.
-    pub(super) fn send_large(&mut self, probes: &mut VtepProbes, now: Instant) {
+    /// Sends a full-size echo, or during a search an echo of the size to try; also one that is due within `slack`.
+    pub(super) fn send_large(&mut self, probes: &mut VtepProbes, slack: Duration, now: Instant) {
         let (Some(target), Some(full), Some(socket)) = (probes.target, self.full_size, self.sockets.through_tunnel())
         else {
             probes.path_mtu.suppress(now);
@@ -62,7 +62,7 @@ impl Prober {
         // Where ICMP is limited, it would take the answer of an ordinary echo.
         let is_limited = probes.pace.every() > 1 || probes.is_judging_pace(now);
         let alive = probes.icmp_state() == ProbeState::Ok && !is_limited;
-        let Some(due) = probes.path_mtu.turn(full, alive, now) else { return };
+        let Some(due) = probes.path_mtu.turn(full, alive, slack, now) else { return };
         self.sequence = self.sequence.wrapping_add(1);
         let echo = Echo { id: self.echo_id, sequence: self.sequence };
         match socket.send(echo, due.size, target.address) {
