@@ -10,11 +10,14 @@ KUBERNETES ?= 1.35
 # How many tests run at once. Most of their time they wait, so it is more than the machine has cores.
 TEST_THREADS ?= $(shell expr 1 + $$(nproc))
 
-.PHONY: run test test-all test-kernels test-cluster setup-cluster fuzz image bench check advisories docs manifests setup
+# `setup` builds bpf-linker in the background while it holds this lock, and cargo compiles meanwhile what needs none.
+export BPF_LINKER_LOCK := $(CURDIR)/target/bpf-linker.lock
+
+.PHONY: run test test-all test-kernels test-cluster setup-cluster fuzz image bench check advisories docs manifests setup setup-run
 
 # Starts the lab with the agent. With ONCE=1 it ends when both BIG-IPs are healthy. It runs the programs that `make test` builds: the `--test`
 # target brings the features that tests add to dependencies, so that nothing is built twice. A release build takes several times as long.
-run: setup
+run: setup-run
 	cargo build --workspace --bins --test check
 	target/debug/vtep-lab demo --agent target/debug/vtep-agent $(if $(ONCE),--once)
 
@@ -79,3 +82,7 @@ manifests: setup
 
 setup:
 	@scripts/setup
+
+# What `make run` needs, without the browser and the tools of the tests.
+setup-run:
+	@scripts/setup run

@@ -8,6 +8,7 @@
 use std::{
     env,
     ffi::OsString,
+    fs::File,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -89,7 +90,7 @@ enum Toolchain {
 
 impl Toolchain {
     fn find(target: &str) -> Result<Self> {
-        let linker = bpf_linker().context(WHAT_TO_INSTALL)?;
+        let linker = bpf_linker().or_else(awaited_bpf_linker).context(WHAT_TO_INSTALL)?;
         if Path::new(DEBIAN_RUSTC).exists() && Path::new(DEBIAN_RUSTLIB).join(target).exists() {
             return Ok(Self::Debian { linker });
         }
@@ -129,6 +130,13 @@ fn clear_outer_settings(cargo: &mut Command) {
     for variable in inherited_from_outer_cargo() {
         cargo.env_remove(variable);
     }
+}
+
+/// Waits for `scripts/setup`, which builds `bpf-linker` in the background while it holds the lock on this file.
+fn awaited_bpf_linker() -> Option<PathBuf> {
+    let lock = File::open(env::var_os("BPF_LINKER_LOCK")?).ok()?;
+    lock.lock_shared().ok()?;
+    bpf_linker()
 }
 
 fn bpf_linker() -> Option<PathBuf> {
