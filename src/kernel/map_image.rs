@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
 };
 
-use nix::{errno::Errno, libc};
+use nix::libc;
 
 /// An image has room for fewer entries than this. Cilium's VTEP map has eight.
 const MAX: usize = 64;
@@ -106,7 +106,7 @@ impl Readable {
             // The kernel lacks the command, or lacks it for this type of map. If something else is wrong, the other way shows it.
             self.has_batch = false;
         }
-        self.read_each(image).map_err(Into::into)
+        self.read_each(image).map_err(|Errno(error)| io::Error::from_raw_os_error(error))
     }
 
     fn read_batch(&self, image: &mut MapImage) -> Result<bool, Errno> {
@@ -128,9 +128,9 @@ impl Readable {
         image.entries = attr.count as usize;
         match result {
             // At the end of the map, the kernel says so. A full image may lack entries.
-            Ok(()) | Err(Errno::ENOENT) => Ok(image.entries < MAX),
+            Ok(()) | Err(Errno(libc::ENOENT)) => Ok(image.entries < MAX),
             // A bucket of the hash has more entries than there is room for.
-            Err(Errno::ENOSPC) => Ok(false),
+            Err(Errno(libc::ENOSPC)) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -167,11 +167,14 @@ impl Readable {
         // SAFETY: the callers pass a key, and room for a key or for a value; `new` has checked the sizes.
         match unsafe { bpf(command, &raw mut attr) } {
             Ok(()) => Ok(Found::Something),
-            Err(Errno::ENOENT) => Ok(Found::Nothing),
+            Err(Errno(libc::ENOENT)) => Ok(Found::Nothing),
             Err(error) => Err(error),
         }
     }
 }
+
+/// An error of the kernel, without the search for its name.
+struct Errno(i32);
 
 #[derive(PartialEq, Eq)]
 enum Found {
@@ -185,7 +188,8 @@ enum Found {
 #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
 unsafe fn bpf<T>(command: libc::c_long, attr: *mut T) -> Result<(), Errno> {
     // SAFETY: the caller's promise. The kernel takes missing fields for zeros.
-    Errno::result(unsafe { libc::syscall(libc::SYS_bpf, command, attr, size_of::<T>()) }).map(drop)
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr, size_of::<T>()) };
+    if result < 0 { Err(Errno(nix::errno::Errno::last_raw())) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -194,7 +198,7 @@ mod tests {
 
     use anyhow::{Context, Result, ensure};
     use aya::maps::MapData;
-    use nix::errno::Errno;
+    use nix::libc;
     use vtep_lab::Lab;
 
     use super::{MAX, MapImage, Readable};
@@ -255,7 +259,7 @@ mod tests {
     fn a_failure_is_no_empty_map() -> Result<()> {
         let mut readable = Readable::new(File::open("/dev/null")?.as_fd(), 4, 16)?.context("a descriptor")?;
         let error = readable.read(&mut MapImage::empty()).err().context("it is no map")?;
-        ensure!(error.raw_os_error() == Some(Errno::EINVAL as i32), "{error}");
+        ensure!(error.raw_os_error() == Some(libc::EINVAL), "{error}");
         Ok(())
     }
 }

@@ -53,13 +53,13 @@ impl LookPace {
         self.holds_back = holds_back;
     }
 
-    /// The time from this look to the next.
+    /// The time from this look to the next. Most looks need no clock.
     #[must_use]
-    pub fn next(&self, now: Instant) -> Duration {
+    pub fn next(&self, now: impl FnOnce() -> Instant) -> Duration {
         if self.holds_back {
             return self.period.max(HELD_BACK);
         }
-        let Some(since) = self.overwritten.map(|at| now.saturating_duration_since(at)) else { return self.period };
+        let Some(since) = self.overwritten.map(|at| now().saturating_duration_since(at)) else { return self.period };
         let window = |n| (self.sync * n).saturating_sub(AROUND)..self.sync * n + AROUND;
         let Some(window) = (1..=EXPECTED).map(window).find(|window| since < window.end) else { return self.period };
         match window.start.checked_sub(since) {
@@ -83,7 +83,7 @@ mod tests {
         let mut now = from;
         let mut longest = Duration::ZERO;
         while now < at + around {
-            let next = pace.next(now);
+            let next = pace.next(|| now);
             if now + next > at.checked_sub(around).expect("later than the start") {
                 longest = longest.max(next);
             }
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn without_an_overwrite_the_period_is_as_set() {
-        assert_eq!(LookPace::new(PERIOD).next(Instant::now() + SYNC), PERIOD);
+        assert_eq!(LookPace::new(PERIOD).next(|| Instant::now() + SYNC), PERIOD);
     }
 
     #[test]
@@ -124,8 +124,8 @@ mod tests {
         let mut pace = LookPace::new(PERIOD);
         pace.on_overwrite(Instant::now());
         pace.hold_back(true);
-        assert_eq!(pace.next(Instant::now() + SYNC), HELD_BACK);
+        assert_eq!(pace.next(|| Instant::now() + SYNC), HELD_BACK);
         pace.hold_back(false);
-        assert_eq!(pace.next(Instant::now()), PERIOD);
+        assert_eq!(pace.next(Instant::now), PERIOD);
     }
 }
