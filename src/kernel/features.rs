@@ -1,16 +1,15 @@
 //! Tests the kernel's BPF features by using them. The release is no proof, because vendors backport features to older kernels, and remove
 //! some from newer ones.
 
+use std::io;
+
 use aya::{
-    EbpfError, EbpfLoader, include_bytes_aligned,
     maps::MapType,
-    programs::{ProgramError, ProgramType, SocketFilter},
+    programs::{ProgramError, ProgramType},
     sys::{SyscallError, is_map_supported, is_program_supported},
 };
 
-use super::malloc;
-
-static LARGE_PROGRAM: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/large"));
+use super::bpf;
 
 /// One feature, and the result of its test.
 #[derive(Debug)]
@@ -27,10 +26,8 @@ pub enum FeatureError {
     Syscall(#[from] SyscallError),
     #[error(transparent)]
     Program(#[from] ProgramError),
-    #[error("the eBPF object does not load")]
-    Object(#[from] EbpfError),
-    #[error("the eBPF object lacks its program")]
-    Incomplete,
+    #[error("the kernel refused the program")]
+    Refused(#[from] io::Error),
 }
 
 /// Tests the features that VTEPs and this agent need. Test maps and programs are dropped at once.
@@ -45,19 +42,22 @@ pub fn probe() -> [Feature; 4] {
     ]
 }
 
+/// Tests whether the kernel accepts more instructions than kernels before 5.2 (`BPF_MAXINSNS`, 4096). Cilium's programs with VTEP support are
+/// larger than that.
 fn loads_large_program() -> Result<bool, FeatureError> {
-    // The program uses no types of the kernel, so it needs no BTF.
-    let mut ebpf = EbpfLoader::new().btf(None).load(LARGE_PROGRAM)?;
-    malloc::trim();
-    let program: &mut SocketFilter = ebpf.program_mut("large").ok_or(FeatureError::Incomplete)?.try_into()?;
-    match program.load() {
-        Ok(()) => Ok(true),
-        Err(ProgramError::LoadError { io_error, .. }) if is_too_large(&io_error) => Ok(false),
+    // From linux/bpf.h: `r0 = 0`, and `exit`.
+    const CLEAR: [u8; 8] = [0xb7, 0, 0, 0, 0, 0, 0, 0];
+    const EXIT: [u8; 8] = [0x95, 0, 0, 0, 0, 0, 0, 0];
+    let mut instructions = vec![CLEAR; 4200];
+    instructions.push(EXIT);
+    match bpf::load_socket_filter(&instructions) {
+        Ok(_) => Ok(true),
+        Err(error) if is_too_large(&error) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
 /// Kernels before 5.2 return `E2BIG` (`bpf_prog_load` in `kernel/bpf/syscall.c`); those before 4.19 return `EINVAL`.
-fn is_too_large(error: &std::io::Error) -> bool {
+fn is_too_large(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(nix::libc::E2BIG | nix::libc::EINVAL))
 }

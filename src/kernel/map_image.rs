@@ -4,21 +4,18 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use nix::libc;
+
+use super::bpf::{self, Errno, Sizes};
 
 /// An image has room for fewer entries than this. Cilium's VTEP map has eight.
 const MAX: usize = 64;
 /// The largest key and value, in bytes: an LPM key with an IPv4 address; MAC, padding and endpoint.
 const KEY: usize = 8;
 const VALUE: usize = 16;
-
-// Commands of bpf(2), from linux/bpf.h.
-const MAP_LOOKUP_ELEM: libc::c_long = 1;
-const MAP_GET_NEXT_KEY: libc::c_long = 4;
-const MAP_LOOKUP_BATCH: libc::c_long = 24;
 
 /// The entries of a map, in the order of the kernel.
 #[derive(Clone, Debug)]
@@ -51,32 +48,8 @@ impl PartialEq for MapImage {
 #[derive(Debug)]
 pub struct Readable {
     map: OwnedFd,
-    key_size: usize,
+    sizes: Sizes,
     has_batch: bool,
-}
-
-/// `union bpf_attr` for the batch commands.
-#[repr(C)]
-struct Batch {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map: i32,
-    elem_flags: u64,
-    flags: u64,
-}
-
-/// `union bpf_attr` for the commands of one entry.
-#[repr(C)]
-struct Element {
-    map: i32,
-    _padding: u32,
-    key: u64,
-    /// The place for the value, or for the next key.
-    to: u64,
-    flags: u64,
 }
 
 impl Readable {
@@ -85,11 +58,11 @@ impl Readable {
     /// # Errors
     ///
     /// The process has too many descriptors.
-    pub fn new(map: BorrowedFd<'_>, key_size: usize, value_size: usize) -> io::Result<Option<Self>> {
-        if key_size > KEY || value_size != VALUE {
+    pub fn new(map: BorrowedFd<'_>, sizes: Sizes) -> io::Result<Option<Self>> {
+        if !(1..=KEY).contains(&sizes.key) || sizes.value != VALUE {
             return Ok(None);
         }
-        Ok(Some(Self { map: map.try_clone_to_owned()?, key_size, has_batch: true }))
+        Ok(Some(Self { map: map.try_clone_to_owned()?, sizes, has_batch: true }))
     }
 
     /// Reads all entries. Returns false if there are too many, or if they change just now.
@@ -98,7 +71,7 @@ impl Readable {
     ///
     /// The kernel refuses.
     pub fn read(&mut self, image: &mut MapImage) -> io::Result<bool> {
-        image.key_size = self.key_size;
+        image.key_size = self.sizes.key;
         if self.has_batch {
             if let Ok(fits) = self.read_batch(image) {
                 return Ok(fits);
@@ -106,29 +79,16 @@ impl Readable {
             // The kernel lacks the command, or lacks it for this type of map. If something else is wrong, the other way shows it.
             self.has_batch = false;
         }
-        self.read_each(image).map_err(|Errno(error)| io::Error::from_raw_os_error(error))
+        Ok(self.read_each(image)?)
     }
 
     fn read_batch(&self, image: &mut MapImage) -> Result<bool, Errno> {
-        // The kernel writes here where it stopped: four bytes for a hash, a key for a trie.
-        let mut stopped = [0_u8; KEY];
-        let mut attr = Batch {
-            in_batch: 0,
-            out_batch: (&raw mut stopped).expose_provenance() as u64,
-            keys: (&raw mut image.keys).expose_provenance() as u64,
-            values: (&raw mut image.values).expose_provenance() as u64,
-            count: MAX as u32,
-            map: self.map.as_raw_fd(),
-            elem_flags: 0,
-            flags: 0,
-        };
-        #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
-        // SAFETY: keys and values have room for `count` entries: `new` has checked their sizes.
-        let result = unsafe { bpf(MAP_LOOKUP_BATCH, &raw mut attr) };
-        image.entries = attr.count as usize;
+        let keys = image.keys.get_mut(..MAX * self.sizes.key).unwrap_or_default();
+        let (entries, result) = bpf::lookup_batch(self.map.as_fd(), self.sizes, keys, &mut image.values);
+        image.entries = entries;
         match result {
             // At the end of the map, the kernel says so. A full image may lack entries.
-            Ok(()) | Err(Errno(libc::ENOENT)) => Ok(image.entries < MAX),
+            Ok(()) | Err(Errno(libc::ENOENT)) => Ok(entries < MAX),
             // A bucket of the hash has more entries than there is room for.
             Err(Errno(libc::ENOSPC)) => Ok(false),
             Err(error) => Err(error),
@@ -137,59 +97,25 @@ impl Readable {
 
     fn read_each(&self, image: &mut MapImage) -> Result<bool, Errno> {
         image.entries = 0;
-        let (mut keys, mut values) =
-            (image.keys.chunks_exact_mut(self.key_size), image.values.as_chunks_mut::<VALUE>().0.iter_mut());
-        let mut key = std::ptr::null::<u8>();
-        while let (Some(next), Some(value)) = (keys.next(), values.next()) {
-            let (next, value) = (next.as_mut_ptr(), value.as_mut_ptr());
-            if self.element(MAP_GET_NEXT_KEY, key, next)? == Found::Nothing {
-                return Ok(true);
+        let (map, sizes) = (self.map.as_fd(), self.sizes);
+        let keys = image.keys.chunks_exact_mut(sizes.key);
+        let mut key: Option<&[u8]> = None;
+        for (next, value) in keys.zip(image.values.chunks_exact_mut(VALUE)).take(MAX) {
+            match bpf::next_key(map, sizes, key, next) {
+                Ok(()) => {}
+                Err(Errno(libc::ENOENT)) => return Ok(true),
+                Err(error) => return Err(error),
             }
-            // An entry that was deleted in between shows a change.
-            if self.element(MAP_LOOKUP_ELEM, next, value)? == Found::Nothing {
-                return Ok(false);
+            match bpf::lookup(map, sizes, next, value) {
+                Ok(()) => image.entries += 1,
+                // An entry that was deleted in between shows a change.
+                Err(Errno(libc::ENOENT)) => return Ok(false),
+                Err(error) => return Err(error),
             }
-            image.entries += 1;
-            key = next;
+            key = Some(next);
         }
         Ok(false)
     }
-
-    fn element(&self, command: libc::c_long, key: *const u8, to: *mut u8) -> Result<Found, Errno> {
-        let mut attr = Element {
-            map: self.map.as_raw_fd(),
-            _padding: 0,
-            key: key.expose_provenance() as u64,
-            to: to.expose_provenance() as u64,
-            flags: 0,
-        };
-        #[expect(unsafe_code, reason = "a system call without a safe wrapper")]
-        // SAFETY: the callers pass a key, and room for a key or for a value; `new` has checked the sizes.
-        match unsafe { bpf(command, &raw mut attr) } {
-            Ok(()) => Ok(Found::Something),
-            Err(Errno(libc::ENOENT)) => Ok(Found::Nothing),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// An error of the kernel, without the search for its name.
-struct Errno(i32);
-
-#[derive(PartialEq, Eq)]
-enum Found {
-    Something,
-    Nothing,
-}
-
-/// # Safety
-///
-/// `attr` is the part of `union bpf_attr` for this command, and its pointers are valid.
-#[expect(unsafe_code, reason = "a system call without a safe wrapper")]
-unsafe fn bpf<T>(command: libc::c_long, attr: *mut T) -> Result<(), Errno> {
-    // SAFETY: the caller's promise. The kernel takes missing fields for zeros.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr, size_of::<T>()) };
-    if result < 0 { Err(Errno(nix::errno::Errno::last_raw())) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -201,12 +127,13 @@ mod tests {
     use nix::libc;
     use vtep_lab::Lab;
 
-    use super::{MAX, MapImage, Readable};
+    use super::{MAX, MapImage, Readable, Sizes};
 
     /// The images of the map, read in both ways.
     fn images(pin: &Path) -> Result<[Option<MapImage>; 2]> {
         let data = MapData::from_pin(pin)?;
-        let mut readable = Readable::new(data.fd().as_fd(), 4, 16)?.context("small keys and values")?;
+        let mut readable =
+            Readable::new(data.fd().as_fd(), Sizes { key: 4, value: 16 })?.context("small keys and values")?;
         let mut both = [None, None];
         for (image, has_batch) in both.iter_mut().zip([true, false]) {
             let mut read = MapImage::empty();
@@ -257,7 +184,8 @@ mod tests {
 
     #[test]
     fn a_failure_is_no_empty_map() -> Result<()> {
-        let mut readable = Readable::new(File::open("/dev/null")?.as_fd(), 4, 16)?.context("a descriptor")?;
+        let mut readable =
+            Readable::new(File::open("/dev/null")?.as_fd(), Sizes { key: 4, value: 16 })?.context("a descriptor")?;
         let error = readable.read(&mut MapImage::empty()).err().context("it is no map")?;
         ensure!(error.raw_os_error() == Some(libc::EINVAL), "{error}");
         Ok(())

@@ -1,6 +1,7 @@
 //! The kernel: Cilium's maps, netlink, sockets and the tap. This module carries values to the kernel and back, and decides nothing.
 
 pub mod arp;
+pub mod bpf;
 pub mod devices;
 pub mod features;
 pub mod fitness;

@@ -15,6 +15,7 @@ use vtep_core::datapath::{
 };
 
 use super::{
+    bpf::Sizes,
     map_image::{MapImage, Readable},
     maps::{self, MapError, PINS, Pinned, from_trie, is_not_found, to_trie},
 };
@@ -75,7 +76,8 @@ impl VtepMap {
         let sizes = (shape.key_size, shape.value_size);
         let known = |key: usize| sizes == (key, size_of::<VtepValue>());
         // Without a copy, the agent compares the map less often.
-        let readable = Readable::new(data.fd().as_fd(), shape.key_size, shape.value_size).ok().flatten();
+        let readable =
+            Readable::new(data.fd().as_fd(), Sizes { key: shape.key_size, value: shape.value_size }).ok().flatten();
         let handle = match shape.map_type {
             Some(MapType::Hash) if known(size_of::<VtepKey>()) => {
                 HashMap::try_from(Map::HashMap(data)).map(Handle::Hash)

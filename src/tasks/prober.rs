@@ -22,7 +22,7 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
-    time,
+    task, time,
 };
 use vtep_core::{
     config::{spec::Tunnel, view::View},
@@ -159,6 +159,10 @@ impl Prober {
         loop {
             heartbeat.beat();
             let Some(event) = self.next_event().await else { return };
+            if matches!(event, Event::Rewire) {
+                // The reconciler goes first: to load the tap takes as long as many passes.
+                task::yield_now().await;
+            }
             let now = Instant::now();
             if !self.on_event(event, now) {
                 continue;

@@ -68,7 +68,9 @@ impl Prober {
     }
 
     fn fit_tap(&mut self, facts: &Facts) {
-        if self.tap.as_ref().map(Tap::tunnel) != Some(self.tunnel) && !self.vteps.is_empty() {
+        // Before the facts are known, the first entries are not yet written.
+        let is_ready = !self.vteps.is_empty() && self.facts.borrow().is_some();
+        if self.tap.as_ref().map(Tap::tunnel) != Some(self.tunnel) && is_ready {
             let loaded = Tap::load(self.tunnel);
             self.tap_load_error = loaded.as_ref().err().map(|error| chain(error).to_string());
             self.tap = loaded.ok();
