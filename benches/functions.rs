@@ -1,8 +1,17 @@
-//! The time that pure functions take.
+//! The time that pure functions take, each compared with a hash of 64 KiB, which depends on the machine as they do.
+#![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
-use std::{hint::black_box, sync::Arc};
+mod support;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use std::{
+    hint::black_box,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sha2::{Digest, Sha256};
+use support::{Figure, Report, Unit};
 use vtep_core::{
     config::{
         Keys,
@@ -15,6 +24,52 @@ use vtep_core::{
     },
     tunnel::frames::{arp_request, tunnel_arp_reply},
 };
+
+const RUNS: usize = 7;
+/// Each run repeats the function for about this long.
+const RUN: Duration = Duration::from_millis(200);
+
+fn main() -> ExitCode {
+    support::run(&[("functions", "Pure functions", |report| {
+        let data = vec![113; 64 << 10];
+        let yardstick = time(|| Sha256::digest(black_box(&data)));
+        report.figure(&Figure::new("sha256-of-64-kib", Unit::Nanoseconds, yardstick.clone()));
+        let mut bench = Bench { report, yardstick };
+        configuration(&mut bench);
+        planning(&mut bench);
+        frames(&mut bench);
+        bigip(&mut bench);
+        Ok(())
+    })])
+}
+
+struct Bench<'r> {
+    report: &'r mut Report,
+    yardstick: Vec<f64>,
+}
+
+impl Bench<'_> {
+    fn function<T>(&mut self, name: &str, work: impl FnMut() -> T) {
+        let runs = time(work);
+        self.report.figure(&Figure::new(name, Unit::Nanoseconds, runs.clone()));
+        self.report.ratio(name, "sha256-of-64-kib", &runs, &self.yardstick);
+    }
+}
+
+/// The nanoseconds of a call, as the mean of each run.
+fn time<T>(mut work: impl FnMut() -> T) -> Vec<f64> {
+    let mut run = |calls: u32| {
+        let begin = Instant::now();
+        for _ in 0..calls {
+            black_box(work());
+        }
+        begin.elapsed().as_secs_f64() * 1e9 / f64::from(calls)
+    };
+    // The first call is slow; the second run says how many fit.
+    run(1);
+    let calls = (RUN.as_secs_f64() * 1e9 / run(3)).clamp(1.0, 10e6) as u32;
+    (0..RUNS).map(|_| run(calls)).collect()
+}
 
 fn eight_vteps() -> Keys {
     let list = |value: fn(usize) -> String| (0..8).map(value).collect::<Vec<_>>().join("   ");
@@ -31,27 +86,23 @@ fn vteps() -> Vec<Vtep> {
     parse(&eight_vteps()).lines.iter().filter_map(|line| line.vtep).collect()
 }
 
-fn configuration(c: &mut Criterion) {
+fn configuration(bench: &mut Bench<'_>) {
     let keys = eight_vteps();
-    c.bench_function("parse 8 VTEPs with all rules", |b| b.iter(|| parse(black_box(&keys))));
+    bench.function("parse-eight-vteps", || parse(black_box(&keys)));
 }
 
-fn planning(c: &mut Criterion) {
+fn planning(bench: &mut Bench<'_>) {
     let desired = state::State { entries: state::entries(&vteps()), ..state::State::default() };
     let empty = state::State::default();
     let retain = Retain::default();
-    c.bench_function("plan 8 entries, in sync", |b| {
-        b.iter(|| plan(black_box(&desired), black_box(&desired), &retain, 8));
-    });
-    c.bench_function("plan 8 entries, empty map", |b| {
-        b.iter(|| plan(black_box(&empty), black_box(&desired), &retain, 8));
-    });
+    bench.function("plan-eight-entries-in-sync", || plan(black_box(&desired), black_box(&desired), &retain, 8));
+    bench.function("plan-eight-entries-into-empty-map", || plan(black_box(&empty), black_box(&desired), &retain, 8));
 }
 
-fn frames(c: &mut Criterion) {
+fn frames(bench: &mut Bench<'_>) {
     let tunnel = Tunnel::default();
     let request = || arp_request(tunnel.protocol, [2; 6].into(), [10, 0, 0, 126].into(), [10, 1, 6, 34].into());
-    c.bench_function("encode an ARP request", |b| b.iter(|| black_box(request())));
+    bench.function("encode-arp-request", || black_box(request()));
     let mut payload = request();
     // VXLAN header, Ethernet header, and the low byte of ARP's operation.
     payload[8 + 14 + 7] = 2;
@@ -61,7 +112,7 @@ fn frames(c: &mut Criterion) {
         .write(&mut packet, &payload)
         .expect("a Vec takes all");
     assert!(tunnel_arp_reply(&packet, tunnel).is_some());
-    c.bench_function("decode an ARP reply", |b| b.iter(|| tunnel_arp_reply(black_box(&packet), tunnel)));
+    bench.function("decode-arp-reply", || tunnel_arp_reply(black_box(&packet), tunnel));
 }
 
 /// A `bigip.conf` of 5 MiB, mostly pools and iRules, with some objects of `net` among them.
@@ -84,13 +135,10 @@ fn bigip_conf() -> String {
     text
 }
 
-fn bigip(c: &mut Criterion) {
+fn bigip(bench: &mut Bench<'_>) {
     let text = bigip_conf();
     let texts = [(Arc::from("bigip.conf"), text.as_str())];
     let device = &vtep_core::bigip::read(&texts).devices[0];
     assert!(device.self_ips.len() > 100 && device.self_ips.len() == device.routes.len() && !device.covered.is_empty());
-    c.bench_function("read a bigip.conf of 5 MiB", |b| b.iter(|| vtep_core::bigip::read(black_box(&texts))));
+    bench.function("read-bigip-conf-of-5-mib", || vtep_core::bigip::read(black_box(&texts)));
 }
-
-criterion_group!(benches, configuration, planning, frames, bigip);
-criterion_main!(benches);
