@@ -3,6 +3,8 @@
 
 #[path = "../benches/support/baseline.rs"]
 mod baseline;
+#[path = "../benches/support/document.rs"]
+mod document;
 #[path = "../benches/support/figure.rs"]
 mod figure;
 #[path = "../benches/support/fleet_model.rs"]

@@ -4,7 +4,7 @@ use std::{fs, thread};
 
 use anyhow::Result;
 
-/// The processor, its cores, the kernel, whether it is virtual, what was built, and what else runs.
+/// The processor, its cores, the kernel, whether it is virtual, and what was built.
 pub(crate) fn words() -> Result<String> {
     let cpu = fs::read_to_string("/proc/cpuinfo")?;
     let field = |name: &str| {
@@ -19,14 +19,18 @@ pub(crate) fn words() -> Result<String> {
     // They decide the cost of each call of a BPF helper.
     let mitigations = fs::read_to_string("/sys/devices/system/cpu/vulnerabilities/spectre_v2").unwrap_or_default();
     let mitigations = mitigations.split(';').next().unwrap_or_default();
-    let load = fs::read_to_string("/proc/loadavg")?;
-    let load = load.split(' ').next().unwrap_or_default();
     let build = if cfg!(debug_assertions) { "debug build" } else { "release build" };
     Ok(format!(
-        "{model}, family {} model {}, {cores} cores, {place}, Linux {}, spectre_v2: {}, {build}, load {load} at the start",
+        "{model}, family {} model {}, {cores} cores, {place}, Linux {}, spectre_v2: {}, {build}",
         field("cpu family"),
         field("model\t"),
         kernel.trim(),
         mitigations.trim(),
     ))
+}
+
+/// Whether something else ran when the measurement began.
+pub(crate) fn load() -> Result<String> {
+    let load = fs::read_to_string("/proc/loadavg")?;
+    Ok(format!("Load of the last minute: {}", load.split(' ').next().unwrap_or_default()))
 }

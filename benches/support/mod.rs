@@ -3,6 +3,7 @@
 
 mod agent;
 mod baseline;
+mod document;
 mod figure;
 pub(crate) mod fleet_model;
 mod machine;

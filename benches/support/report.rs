@@ -6,10 +6,14 @@ use anyhow::{Context, Result};
 
 use super::{
     baseline::{Baseline, Verdict},
+    document,
     figure::{Figure, Unit},
     machine,
 };
 
+/// If set, a run replaces its rows in the document.
+const UPDATE_DOCS: &str = "UPDATE_DOCS";
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/figures.md");
 const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/baseline.json");
 /// If set, a run records its ratios as the new baseline.
 const UPDATE: &str = "UPDATE_BASELINE";
@@ -21,6 +25,7 @@ pub(crate) struct Report {
     baseline: Baseline,
     /// The medians of its ratios.
     ratios: Vec<(String, f64)>,
+    rows: Vec<[String; 6]>,
 }
 
 /// A part of a benchmark: its name on the command line, its title, and what it measures.
@@ -55,11 +60,11 @@ fn measured((_, title, measure): &Section<'_>) -> Result<bool> {
 impl Report {
     fn start(title: &str) -> Result<Self> {
         let baseline = Self::read()?;
-        println!("\n## {title}\n\n{}\n", machine::words()?);
+        println!("\n## {title}\n\n{}{}\n{}\n", document::MACHINE, machine::words()?, machine::load()?);
         let head = ["figure", "runs", "min", "median", "max", "promised", "to baseline"];
-        row(&head.map(str::to_owned));
+        print_row(head);
         println!("|---|---|---|---|---|---|---|");
-        Ok(Self { baseline, ratios: Vec::new() })
+        Ok(Self { baseline, ratios: Vec::new(), rows: Vec::new() })
     }
 
     fn read() -> Result<Baseline> {
@@ -68,23 +73,27 @@ impl Report {
 
     /// Prints a figure.
     pub(crate) fn figure(&mut self, figure: &Figure) {
-        let [name, runs, least, median, most, promise] = figure.cells();
-        row(&[name, runs, least, median, most, promise, String::new()]);
+        self.row(figure.cells(), "");
     }
 
     /// Prints `name/other`: the runs, divided by the median of what they are compared with. More must be worse.
     pub(crate) fn ratio(&mut self, name: &str, other: &str, runs: &[f64], others: &[f64]) {
         let ratio = Figure::ratio(name, other, runs, others);
-        let [name, runs, least, median, most, promise] = ratio.cells();
-        let times = self.baseline.times(&name, ratio.median()).map_or("none".to_owned(), |times| format!("{times:.2}"));
-        self.ratios.push((name.clone(), ratio.median()));
-        row(&[name, runs, least, median, most, promise, times]);
+        let times = self.baseline.times(ratio.name(), ratio.median());
+        self.ratios.push((ratio.name().to_owned(), ratio.median()));
+        self.row(ratio.cells(), &times.map_or("none".to_owned(), |times| format!("{times:.2}")));
     }
 
     /// Prints what a model says, which has no runs.
     pub(crate) fn model(&mut self, name: &str, unit: Unit, value: f64) {
         let [name, _, _, median, ..] = Figure::new(name, unit, [value]).cells();
-        row(&[name, "model".into(), String::new(), median, String::new(), String::new(), String::new()]);
+        self.row([name, "model".into(), String::new(), median, String::new(), String::new()], "");
+    }
+
+    fn row(&mut self, cells: [String; 6], times: &str) {
+        let [name, runs, least, median, most, promise] = &cells;
+        print_row([name, runs, least, median, most, promise, times]);
+        self.rows.push(cells);
     }
 
     /// Prints what no figure can say.
@@ -94,6 +103,10 @@ impl Report {
 
     /// Prints the verdicts, and returns whether a ratio became worse.
     fn finish(self) -> Result<bool> {
+        if env::var_os(UPDATE_DOCS).is_some() {
+            let text = fs::read_to_string(DOCUMENT)?;
+            fs::write(DOCUMENT, document::with_figures(&text, &machine::words()?, &self.rows))?;
+        }
         if env::var_os(UPDATE).is_some() {
             // Another benchmark may have written its own since the start.
             let mut baseline = Self::read()?;
@@ -121,8 +134,7 @@ impl Report {
     }
 }
 
-/// A row of a Markdown table, which can be copied into `docs/figures.md`.
-fn row(cells: &[String; 7]) {
-    let [name, runs, least, median, most, promise, times] = cells;
-    println!("| {name:<58} | {runs:>4} | {least:>10} | {median:>10} | {most:>10} | {promise:>16} | {times:>11} |");
+/// A row of a Markdown table.
+fn print_row([name, runs, least, median, most, promise, times]: [&str; 7]) {
+    println!("| {name:<58} | {runs:>5} | {least:>10} | {median:>10} | {most:>10} | {promise:>16} | {times:>11} |");
 }
