@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::figure::three_digits;
+
 /// The tolerance of a ratio that `UPDATE_BASELINE` adds, until a person has considered it.
 const NEW_TOLERANCE: f64 = 0.25;
 const NEW_REASON: &str = "new: nobody has considered the tolerance yet";
@@ -48,10 +50,11 @@ impl Baseline {
 
     pub(crate) fn compare(&self, name: &str, ratio: f64) -> Verdict {
         let Some(Entry { ratio: known, tolerance, .. }) = self.0.get(name) else {
-            return Verdict::Unknown(format!("no baseline: {name} {ratio:.3}"));
+            return Verdict::Unknown(format!("no baseline: {name} {}", three_digits(ratio)));
         };
         let margin = known * tolerance;
-        let text = |how: &str| format!("{how}: {name} {ratio:.3} (baseline {known:.3} ± {margin:.3})");
+        let [of_run, of_file, differs] = [ratio, *known, margin].map(three_digits);
+        let text = |how: &str| format!("{how}: {name} {of_run} (baseline {of_file} ± {differs})");
         if ratio > known + margin {
             Verdict::Slower(text("slower"))
         } else if ratio < known - margin {
@@ -92,12 +95,12 @@ mod tests {
         let compare = |ratio| baseline().compare("repair/bpftool-loop", ratio);
         assert_eq!(compare(1.14), Verdict::Same);
         assert_eq!(compare(0.86), Verdict::Same);
-        let slower = "slower: repair/bpftool-loop 1.310 (baseline 1.000 ± 0.150)";
+        let slower = "slower: repair/bpftool-loop 1.31 (baseline 1.00 ± 0.150)";
         assert_eq!(compare(1.31), Verdict::Slower(slower.into()));
-        let faster = "faster: repair/bpftool-loop 0.500 (baseline 1.000 ± 0.150)";
+        let faster = "faster: repair/bpftool-loop 0.500 (baseline 1.00 ± 0.150)";
         assert_eq!(compare(0.5), Verdict::Faster(faster.into()));
         assert!(matches!(compare(f64::NAN), Verdict::Slower(_)), "NaN is no good figure");
-        assert_eq!(baseline().compare("other/one", 2.0), Verdict::Unknown("no baseline: other/one 2.000".into()));
+        assert_eq!(baseline().compare("other/one", 2.0), Verdict::Unknown("no baseline: other/one 2.00".into()));
     }
 
     #[test]

@@ -70,7 +70,16 @@ impl Figure {
 impl Unit {
     /// The value with three digits that count, and the unit.
     fn of(self, value: f64) -> String {
-        let unit = match self {
+        let (value, unit) = match (self == Self::Nanoseconds, value) {
+            (true, 1e6..) => (value / 1e6, " ms"),
+            (true, 1e4..) => (value / 1e3, " µs"),
+            _ => (value, self.symbol()),
+        };
+        format!("{}{unit}", three_digits(value))
+    }
+
+    fn symbol(self) -> &'static str {
+        match self {
             Self::Nanoseconds => " ns",
             Self::Milliseconds => " ms",
             Self::Seconds => " s",
@@ -79,20 +88,16 @@ impl Unit {
             Self::Bytes => " B",
             Self::Percent => " %",
             Self::Count | Self::Ratio => "",
-        };
-        format!("{}{unit}", three_digits(value))
+        }
     }
 }
 
-fn three_digits(value: f64) -> String {
-    let decimals = match value.abs() {
-        // A whole number that is a count, too.
-        size if size >= 99.95 || size == 0.0 => 0,
-        size if size >= 9.995 => 1,
-        size if size >= 0.9995 => 2,
-        size if size >= 0.0995 => 3,
-        _ => 4,
-    };
+/// The value with three digits that count; more before the point if it has them.
+pub(super) fn three_digits(value: f64) -> String {
+    // The exponent after rounding, so that 9.999 becomes 10.0.
+    let exponent = format!("{value:.2e}").rsplit_once('e').and_then(|(_, exponent)| exponent.parse().ok());
+    let decimals = (2 - exponent.unwrap_or(0_i32)).clamp(0, 9);
+    let decimals = usize::try_from(if value == 0.0 { 0 } else { decimals }).unwrap_or(0);
     format!("{value:.decimals$}")
 }
 
@@ -118,6 +123,8 @@ mod tests {
         assert_eq!(figure.cells(), ["repair-p50", "5", "0.500 ms", "2.00 ms", "120 ms", ""]);
         assert_eq!(figure.clone().promise(2.0).cells()[5], "2.00 ms");
         assert_eq!(figure.promise(1.5).cells()[5], "missed: 1.50 ms");
+        let long = Figure::new("read", Unit::Nanoseconds, [175_000_000.0, 9000.0, 12_000.0]);
+        assert_eq!(&long.cells()[2..5], ["9000 ns", "12.0 µs", "175 ms"]);
     }
 
     #[test]
@@ -136,8 +143,8 @@ mod tests {
 
     #[test]
     fn three_digits_count() {
-        let values = [0.0, 0.012_34, 0.1234, 1.234, 12.34, 123.4, 12_345.0, 9.999];
+        let values = [0.0, 0.000_412_3, 0.012_34, 0.1234, 1.234, 12.34, 123.4, 12_345.0, 9.999, f64::NAN];
         let texts = values.map(three_digits);
-        assert_eq!(texts, ["0", "0.0123", "0.123", "1.23", "12.3", "123", "12345", "10.0"]);
+        assert_eq!(texts, ["0", "0.000412", "0.0123", "0.123", "1.23", "12.3", "123", "12345", "10.0", "NaN"]);
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct PerAgent {
     pub(crate) start_bytes: f64,
     /// For one edit of the ConfigMap.
     pub(crate) edit_bytes: f64,
-    /// After the server's return, until it watches again.
+    /// After the return of a server that was away for a while, until it watches again. After a restart it only opens its watches.
     pub(crate) return_requests: f64,
     pub(crate) return_bytes: f64,
     /// Open at the same time.
@@ -40,11 +40,13 @@ pub(crate) struct Load {
     /// The worst second after the server's return.
     pub(crate) storm_agents: f64,
     pub(crate) storm_requests: f64,
+    pub(crate) storm_requests_after_restart: f64,
     pub(crate) storm_bytes: f64,
-    /// Seconds after the server's return, if it was away for longer than a cycle, and if it was away for a moment only.
+    /// Seconds after the server's return, if it was away for longer than a cycle; or for a moment, when agents still pause.
     pub(crate) half_back: f64,
     pub(crate) half_back_after_restart: f64,
     pub(crate) nine_tenths_back: f64,
+    pub(crate) nine_tenths_back_after_restart: f64,
 }
 
 impl PerAgent {
@@ -57,10 +59,12 @@ impl PerAgent {
             edit_bytes: agents * self.edit_bytes,
             storm_agents,
             storm_requests: storm_agents * self.return_requests,
+            storm_requests_after_restart: storm_agents * self.watches,
             storm_bytes: storm_agents * self.return_bytes,
             half_back: CYCLE / 2.0,
             half_back_after_restart: FIRST_PAUSE + CYCLE / 2.0,
             nine_tenths_back: CYCLE * 0.9,
+            nine_tenths_back_after_restart: FIRST_PAUSE + CYCLE * 0.9,
         }
     }
 }

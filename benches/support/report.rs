@@ -40,7 +40,7 @@ pub(crate) fn run(sections: &[Section<'_>]) -> ExitCode {
     let mut good = true;
     for section in selected {
         good &= measured(section).unwrap_or_else(|error| {
-            println!("\nfailed: {error:?}");
+            println!("\nfailed: {error:#}");
             false
         });
     }
