@@ -117,8 +117,8 @@ fn pings(report: &mut Report) -> Result<()> {
     let (mut shares, mut ping_shares) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
         let before = of_pings()?;
-        shares.push(share_of(|| cpu_time(agent.pid()), WINDOW * 2)?);
-        ping_shares.push((of_pings()? - before).as_secs_f64() / (WINDOW * 2).as_secs_f64() * 100.0);
+        shares.push(share_of(|| cpu_time(agent.pid()), WINDOW)?);
+        ping_shares.push((of_pings()? - before).as_secs_f64() / (WINDOW).as_secs_f64() * 100.0);
     }
     drop(agent);
     report.figure(&Figure::new("ping-of-both-share-of-core", Unit::Percent, ping_shares.clone()));

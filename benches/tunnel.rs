@@ -23,7 +23,7 @@ use vtep_lab::{Config, Host, Lab};
 const TIMEOUT: Duration = Duration::from_secs(30);
 const WINDOWS: usize = 5;
 const WINDOW: Duration = Duration::from_secs(10);
-const OUTAGES: usize = 10;
+const OUTAGES: usize = 7;
 /// The seconds of each transfer, and the number of transfers of each kind.
 const TRANSFER: u32 = 4;
 const TRANSFERS: usize = 5;

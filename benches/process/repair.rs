@@ -10,9 +10,9 @@ use vtep_lab::{Config, Lab};
 /// The intervals whose costs are compared; without one, the agent has its default.
 const INTERVALS: [Option<&str>; 6] = [None, Some("1ms"), Some("2ms"), Some("5ms"), Some("10ms"), Some("20ms")];
 const RUNS: usize = 5;
-const WINDOW: Duration = Duration::from_secs(5);
+const WINDOW: Duration = Duration::from_secs(4);
 /// In each run. The agent backs off from an entry after more than ten repairs in a minute: each run deletes one entry twice.
-const REPAIRS: u8 = 60;
+const REPAIRS: u8 = 50;
 
 pub(crate) fn measure(report: &mut Report) -> Result<()> {
     let lab = Lab::start()?;

@@ -74,6 +74,10 @@ impl Baseline {
 
     /// Records a ratio, and keeps the tolerance that a person has chosen.
     pub(crate) fn update(&mut self, name: &str, ratio: f64) {
+        // JSON has no such numbers, and nothing can be compared with them.
+        if !ratio.is_finite() {
+            return;
+        }
         // More digits would only make noise in the history of the file.
         let rounded = format!("{ratio:.3e}").parse().unwrap_or(ratio);
         let new = || Entry { ratio: rounded, tolerance: NEW_TOLERANCE, reason: NEW_REASON.to_owned() };
@@ -108,6 +112,7 @@ mod tests {
         let mut baseline = baseline();
         baseline.update("repair/bpftool-loop", 0.123_456);
         baseline.update("other/one", 2.0);
+        baseline.update("other/one", f64::NAN);
         let read = Baseline::parse(&baseline.text().expect("text")).expect("its own text");
         assert_eq!(read, baseline);
         let known = &read.0["repair/bpftool-loop"];
