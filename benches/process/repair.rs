@@ -11,7 +11,7 @@ use vtep_lab::{Config, Lab};
 const INTERVALS: [Option<&str>; 6] = [None, Some("1ms"), Some("2ms"), Some("5ms"), Some("10ms"), Some("20ms")];
 const RUNS: usize = 5;
 const WINDOW: Duration = Duration::from_secs(4);
-/// In each run. The agent backs off from an entry after more than ten repairs in a minute: each run deletes one entry twice.
+/// In each run. The agent backs off from an entry after more than ten repairs in a minute: each run deletes each entry once.
 const REPAIRS: u8 = 50;
 
 pub(crate) fn measure(report: &mut Report) -> Result<()> {
