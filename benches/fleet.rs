@@ -261,10 +261,10 @@ fn waits(requests: &[Request], back: Instant) -> Vec<f64> {
 
 async fn measure(report: &mut Report) -> Result<()> {
     let one = one_agent(report).await?;
+    print_model(report, &one.times(LARGE as f64));
     for agents in FLEETS {
         simulate(report, agents, &one.times(agents as f64)).await?;
     }
-    print_model(report, &one.times(LARGE as f64));
     Ok(())
 }
 

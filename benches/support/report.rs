@@ -136,5 +136,5 @@ impl Report {
 
 /// A row of a Markdown table.
 fn print_row([name, runs, least, median, most, promise, times]: [&str; 7]) {
-    println!("| {name:<58} | {runs:>5} | {least:>10} | {median:>10} | {most:>10} | {promise:>16} | {times:>11} |");
+    println!("| {name:<66} | {runs:>5} | {least:>10} | {median:>10} | {most:>10} | {promise:>16} | {times:>11} |");
 }
