@@ -157,11 +157,18 @@ impl Fleet {
 
     /// Starts so many agents several times, and returns the last fleet.
     async fn start_again(agents: usize) -> Result<(Self, Vec<Start>)> {
+        let before = descriptors()?;
         let mut fleet = Self::start(agents).await?;
         let mut starts = vec![fleet.start];
         while starts.len() < RUNS {
-            // The old fleet ends before the new one costs anything.
+            // The old fleet ends before the new one costs anything. Its connections end in tasks of their own, and both fleets together
+            // would need more descriptors than a process may have.
             drop(fleet);
+            let begin = Instant::now();
+            while descriptors()? > before + agents {
+                ensure!(begin.elapsed() < TIMEOUT, "{} descriptors, and {before} before", descriptors()?);
+                time::sleep(Duration::from_millis(20)).await;
+            }
             fleet = Self::start(agents).await?;
             starts.push(fleet.start);
         }
@@ -226,6 +233,10 @@ impl Fleet {
             nine_tenths: percentile(&waits, 90),
         })
     }
+}
+
+fn descriptors() -> Result<usize> {
+    Ok(fs::read_dir("/proc/self/fd")?.count())
 }
 
 /// The bytes that the loopback has carried, in both directions.

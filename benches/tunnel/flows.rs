@@ -27,20 +27,20 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
     // It takes the packets, so that the pod does not answer that nobody listens.
     let pod_ip = lab.topology.pod_ip;
     let _receiver = lab.pod.run(|| Ok(UdpSocket::bind((pod_ip, PORT))?))?;
-    let before = maps_bytes(agent.pid())?;
-    let (mut few, mut many, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut few, mut many) = (Vec::new(), Vec::new());
+    // Before any flow, and after each run.
+    let (mut memory, mut maps) = (Vec::new(), vec![maps_bytes(agent.pid())?]);
     for _ in 0..RUNS {
         few.push(share_while(&agent, || send(&lab, 1))?);
         many.push(share_while(&agent, || send(&lab, FLOWS))?);
         memory.push(resident_mb(agent.pid())?);
+        maps.push(maps_bytes(agent.pid())?);
     }
-    let after = maps_bytes(agent.pid())?;
     report.figure(&Figure::new("share-of-core-with-8-flows", Unit::Percent, few.clone()));
     report.figure(&Figure::new("share-of-core-with-80000-flows", Unit::Percent, many.clone()));
     report.ratio("share-of-core-with-80000-flows", "with-8-flows", &many, &few);
     report.figure(&Figure::new("memory-with-80000-flows", Unit::Megabytes, memory).promise(12.0));
-    report.figure(&Figure::new("kernel-memory-of-maps-before", Unit::Bytes, [before]));
-    report.figure(&Figure::new("kernel-memory-of-maps-after", Unit::Bytes, [after]));
+    report.figure(&Figure::new("kernel-memory-of-maps", Unit::Bytes, maps));
     Ok(())
 }
 
