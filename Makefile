@@ -68,8 +68,13 @@ check: setup
 advisories: setup
 	target/tools/bin/cargo-deny --workspace check advisories
 
+# Measures for half an hour, and fails if a ratio is worse than in benches/baseline.json. With UPDATE_BASELINE=1 the measured ratios become
+# the new baseline. A benchmark that fails does not hide the others: what each of them found follows at the end.
 bench: setup
-	cargo bench --package vtep-agent
+	@mkdir -p target/tmp && rm -f target/tmp/bench-summary
+	@VTEP_BENCH_SUMMARY=$(CURDIR)/target/tmp/bench-summary cargo bench --package vtep-agent --no-fail-fast; status=$$?; \
+	if [ -s target/tmp/bench-summary ]; then echo; echo "Compared with benches/baseline.json:"; cat target/tmp/bench-summary; fi; \
+	[ $$status = 0 ] || exit 1
 
 # Writes docs/configuration.md from the command line of the program.
 docs: setup

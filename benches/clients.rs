@@ -5,10 +5,9 @@
 mod support;
 
 use std::{
-    io::{Read, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
-    path::Path,
-    process::Stdio,
+    io::Write,
+    net::TcpStream,
+    process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
@@ -16,92 +15,101 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use serde_json::Value;
-use support::{cpu_time, resident_mb};
+use support::{Agent, Figure, LISTEN, Report, Unit, cpu_time, get, percentile, resident_mb, status, wait_for};
 use vtep_lab::{Config, Host, Lab};
 
-const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9808);
 const CONNECTIONS: usize = 1000;
 const REQUESTS: usize = 10_000;
-const REPAIRS: usize = 9;
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// The two entries in turns.
+const REPAIRS: usize = 10;
+/// The agent backs off from an entry after more than ten repairs in a minute.
+const PAUSE: Duration = Duration::from_millis(3500);
 
-fn main() -> Result<()> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    println!(
-        "{:<52} {:>10} {:>10} {:>10} {:>10} {:>10}",
-        "clients, release build", "repair p50", "ping p50", "/livez p99", "one core", "memory"
-    );
-    with("nobody asks", |_| Ok(Vec::<TcpStream>::new()), |_, _| Ok(()))?;
-    with("1,000 connections that never end their request", hold, |_, _| Ok(()))?;
-    with("GET /status without a pause, 10,000 times at least", |_| Ok(Vec::<TcpStream>::new()), ask)
+fn main() -> ExitCode {
+    support::run(&[("clients", "Clients of the HTTP endpoints", |report| {
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+        let none = with("no-client", report, |_| Ok(Vec::<TcpStream>::new()), |_, _| Ok(None))?;
+        let held = with("1000-open-requests", report, hold, |_, _| Ok(None))?;
+        let asked = with("status-without-pause", report, |_| Ok(Vec::<TcpStream>::new()), ask)?;
+        report.ratio("repair-with-1000-open-requests", "no-client", &held, &none);
+        report.ratio("repair-with-status-without-pause", "no-client", &asked, &none);
+        Ok(())
+    })])
 }
 
-/// Starts a new agent, runs `before`, and measures the work of the agent while `beside` runs.
+/// What is measured between two repairs.
+#[derive(Default)]
+struct Measured {
+    repairs: Vec<f64>,
+    pings: Vec<f64>,
+    /// The 99th percentile of the kubelet's requests in each pause.
+    lives: Vec<f64>,
+    shares: Vec<f64>,
+    memory: Vec<f64>,
+}
+
+/// Starts a new agent, runs `before`, and measures the work of the agent while `beside` runs. Returns the milliseconds of the repairs.
 fn with<H>(
-    what: &str,
+    name: &str,
+    report: &mut Report,
     before: impl Fn(&Host) -> Result<H>,
-    beside: impl Fn(&Host, &AtomicBool) -> Result<()> + Sync,
-) -> Result<()> {
+    beside: impl Fn(&Host, &AtomicBool) -> Result<Option<f64>> + Sync,
+) -> Result<Vec<f64>> {
     let lab = Lab::start()?;
     lab.config.write(&Config::seed_keys())?;
-    let mut agent =
-        lab.agent_command(Path::new(env!("CARGO_BIN_EXE_vtep-agent")), LISTEN).stdout(Stdio::null()).spawn()?;
-    let begin = Instant::now();
-    while get(&lab.node, "/healthz").map_or(0, |(code, _)| code) != 200 {
-        ensure!(begin.elapsed() < TIMEOUT, "not healthy");
-        thread::sleep(Duration::from_millis(20));
-    }
+    let agent = Agent::start(&lab, &[])?;
     let held = before(&lab.node)?;
-    let (cpu, since) = (cpu_time(agent.id())?, Instant::now());
     let (done, node) = (AtomicBool::new(false), lab.node.clone());
-    let measured = thread::scope(|scope| {
+    let (measured, asked) = thread::scope(|scope| {
         let asking = scope.spawn(|| beside(&node, &done));
-        let measured = measure(&lab);
+        let measured = measure(&lab, &agent);
         done.store(true, Ordering::Relaxed);
-        asking.join().map_err(|_| anyhow::anyhow!("the asking thread panicked"))??;
-        measured
-    });
-    let memory = resident_mb(agent.id());
-    let share = (cpu_time(agent.id())? - cpu).as_secs_f64() / since.elapsed().as_secs_f64() * 100.0;
+        let asked = asking.join().map_err(|_| anyhow::anyhow!("the asking thread panicked"))??;
+        Ok::<_, anyhow::Error>((measured?, asked))
+    })?;
     drop(held);
-    agent.kill()?;
-    agent.wait()?;
-    let (repair, ping, livez) = measured?;
-    let ms = |duration: Duration| format!("{:.2} ms", duration.as_secs_f64() * 1e3);
-    println!("{what:<52} {:>10} {:>10} {:>10} {share:>8.1} % {:>7.1} MB", ms(repair), ms(ping), ms(livez), memory?);
-    Ok(())
+    let name = |what: &str| format!("{name}-{what}");
+    if let Some(rate) = asked {
+        report.figure(&Figure::new(name("requests-per-second"), Unit::Count, [rate]));
+    }
+    report.figure(&Figure::new(name("repair"), Unit::Milliseconds, measured.repairs.clone()));
+    report.figure(&Figure::new(name("ping"), Unit::Milliseconds, measured.pings));
+    report.figure(&Figure::new(name("livez-p99"), Unit::Milliseconds, measured.lives));
+    report.figure(&Figure::new(name("share-of-core"), Unit::Percent, measured.shares));
+    report.figure(&Figure::new(name("memory"), Unit::Megabytes, measured.memory));
+    Ok(measured.repairs)
 }
 
-/// The median repair of a deleted entry, the median ping through the tunnel, and the 99th percentile of the kubelet's requests.
-fn measure(lab: &Lab) -> Result<(Duration, Duration, Duration)> {
-    let (mut repairs, mut pings, mut lives) = (Vec::new(), Vec::new(), Vec::new());
-    let vtep = lab.topology.vteps().into_iter().next().context("a VTEP")?;
-    for n in 0..REPAIRS {
-        let begin = Instant::now();
+/// Deletes an entry again and again, and asks as the kubelet does in between.
+fn measure(lab: &Lab, agent: &Agent) -> Result<Measured> {
+    let mut measured = Measured::default();
+    let vteps = lab.topology.vteps();
+    for (n, vtep) in vteps.iter().cycle().take(REPAIRS).enumerate() {
+        let (cpu, begin) = (cpu_time(agent.pid())?, Instant::now());
         lab.cilium.delete_vtep(vtep.key())?;
-        while !lab.cilium.vtep_entries()?.contains_key(&vtep.key()) {
-            ensure!(begin.elapsed() < TIMEOUT, "not repaired");
-            thread::sleep(Duration::from_micros(200));
-        }
-        repairs.push(begin.elapsed());
-        // The moments are independent of the ticks, and seven seconds apart, because the agent would take more for contention.
-        let pause = Instant::now();
-        while pause.elapsed() < Duration::from_millis(7000 + n as u64 * 37) {
+        measured.repairs.push(milliseconds(wait_for(lab, &vteps)? - begin));
+        // The moments are independent of the ticks.
+        let pause = PAUSE + Duration::from_millis(n as u64 * 37);
+        let mut lives = Vec::new();
+        while begin.elapsed() < pause {
             let asked = Instant::now();
             ensure!(get(&lab.node, "/livez")?.0 == 200, "not alive");
-            lives.push(asked.elapsed());
+            lives.push(milliseconds(asked.elapsed()));
             thread::sleep(Duration::from_millis(50));
         }
-        let status: Value = serde_json::from_str(&get(&lab.node, "/status")?.1)?;
-        let rtt = status["vteps"][0]["probes"]["icmp"]["rtt_us"].as_u64().context("a round trip")?;
-        pings.push(Duration::from_micros(rtt));
+        measured.lives.push(percentile(&lives, 99));
+        let rtt = status(lab)?["vteps"][0]["probes"]["icmp"]["rtt_us"].as_f64().context("a round trip")?;
+        measured.pings.push(rtt / 1e3);
+        let share = (cpu_time(agent.pid())? - cpu).as_secs_f64() / begin.elapsed().as_secs_f64() * 100.0;
+        measured.shares.push(share);
+        measured.memory.push(resident_mb(agent.pid())?);
     }
-    for times in [&mut repairs, &mut pings, &mut lives] {
-        times.sort_unstable();
-    }
-    Ok((repairs[repairs.len() / 2], pings[pings.len() / 2], lives[lives.len() * 99 / 100]))
+    Ok(measured)
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 fn hold(node: &Host) -> Result<Vec<TcpStream>> {
@@ -115,30 +123,13 @@ fn hold(node: &Host) -> Result<Vec<TcpStream>> {
     })
 }
 
-fn ask(node: &Host, done: &AtomicBool) -> Result<()> {
+/// Asks without a pause, each time on a connection of its own; returns the requests per second.
+fn ask(node: &Host, done: &AtomicBool) -> Result<Option<f64>> {
     let mut asked = 0;
     let begin = Instant::now();
     while asked < REQUESTS || !done.load(Ordering::Relaxed) {
         ensure!(get(node, "/status")?.0 == 200, "no status");
         asked += 1;
     }
-    println!(
-        "  {:.0} requests a second, each on a connection of its own",
-        f64::from(u32::try_from(asked)?) / begin.elapsed().as_secs_f64()
-    );
-    Ok(())
-}
-
-fn get(node: &Host, path: &str) -> Result<(u16, String)> {
-    let path = path.to_owned();
-    let answer = node.run(move || {
-        let mut stream = TcpStream::connect(LISTEN)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    })?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("not HTTP")?;
-    Ok((head.split(' ').nth(1).context("a code")?.parse()?, body.to_owned()))
+    Ok(Some(f64::from(u32::try_from(asked)?) / begin.elapsed().as_secs_f64()))
 }

@@ -1,98 +1,60 @@
-//! The agent's cost beside traffic, and the time until it sees an outage: eight BIG-IPs, the tap under load. Needs root.
+//! The agent's cost beside traffic, and the time until it sees an outage: eight BIG-IPs, many flows, the tap under load; and what traffic
+//! loses while an entry is away. Needs root.
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
+#[path = "tunnel/flows.rs"]
+mod flows;
 mod support;
+#[path = "tunnel/traffic.rs"]
+mod traffic;
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, ExitCode, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
-use ipnet::Ipv4Net;
 use serde_json::Value;
-use support::{cpu_time, resident_mb};
-use vtep_lab::{BigIpAddresses, Config, Host, Lab, Topology};
+use support::{Agent, Figure, Report, Unit, cpu_time, eight_bigips, resident_mb, share_of, verdicts, wait};
+use vtep_lab::{Config, Host, Lab};
 
-const AGENT: &str = env!("CARGO_BIN_EXE_vtep-agent");
-const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9808);
 const TIMEOUT: Duration = Duration::from_secs(30);
-const STEADY: Duration = Duration::from_secs(30);
-const OUTAGES: usize = 10;
+const WINDOWS: usize = 5;
+const WINDOW: Duration = Duration::from_secs(10);
+const OUTAGES: usize = 7;
 /// The seconds of each transfer, and the number of transfers of each kind.
 const TRANSFER: u32 = 4;
 const TRANSFERS: usize = 5;
 
-fn main() -> Result<()> {
-    println!("{:<52} {:>10} {:>10}   promised", "beside traffic, release build", "", "");
-    steady(8)?;
-    outages("1s", "3.5 s")?;
-    outages("250ms", "1 s")?;
+fn main() -> ExitCode {
+    support::run(&[
+        ("tunnel", "Tunnels", measure),
+        ("flows", "Eight VTEPs with 10,000 flows each", flows::measure),
+        ("traffic", "Packets lost at 5,000 a second", traffic::measure),
+    ])
+}
+
+fn measure(report: &mut Report) -> Result<()> {
+    steady(report)?;
+    outages("1s", 3.5, report)?;
+    outages("250ms", 1.0, report)?;
     tap()
 }
 
-/// An agent that ends with its measurement.
-struct Agent(Child);
-
-impl Agent {
-    fn start(lab: &Lab, args: &[&str]) -> Result<Self> {
-        let mut command = lab.agent_command(Path::new(AGENT), LISTEN);
-        let agent = Self(command.args(args).stdout(Stdio::null()).spawn()?);
-        wait(lab, "healthy", |status| verdicts(status).all(|verdict| verdict == "healthy"))?;
-        Ok(agent)
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn verdicts(status: &Value) -> impl Iterator<Item = &str> {
-    status["vteps"].as_array().into_iter().flatten().filter_map(|vtep| vtep["verdict"].as_str())
-}
-
-/// Waits until the status is as wanted and has a VTEP.
-fn wait(lab: &Lab, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Instant> {
-    let begin = Instant::now();
-    let url = format!("http://{LISTEN}");
-    loop {
-        let output = lab.node.command(AGENT).args(["status", "-o", "json", "--url", &url]).output()?;
-        let status = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-        if verdicts(&status).next().is_some() && wanted(&status) {
-            return Ok(Instant::now());
-        }
-        ensure!(begin.elapsed() < TIMEOUT, "not {what} within {TIMEOUT:?}: {status:#}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// This many BIG-IPs, all probed at the full rate.
-fn steady(bigips: u8) -> Result<()> {
-    let of = |n: u8| -> Result<BigIpAddresses> {
-        Ok(BigIpAddresses {
-            underlay_ip: [10, 169, 72, 40 + n].into(),
-            self_ip: Ipv4Net::new([10, 1, 10 + n, 34].into(), 24)?,
-            mac: [0, 0x50, 0x56, 0xa0, 0x7d, n].into(),
-            vni: 2,
-        })
-    };
-    let topology = Topology { bigips: (0..bigips).map(of).collect::<Result<_>>()?, ..Topology::default() };
-    let lab = Lab::builder().topology(topology).start()?;
+/// Eight BIG-IPs, all probed at the full rate.
+fn steady(report: &mut Report) -> Result<()> {
+    let lab = Lab::builder().topology(eight_bigips()?).start()?;
     lab.config.write(&Config::keys_for(&lab.topology.vteps()))?;
     let agent = Agent::start(&lab, &[])?;
-    let pid = agent.0.id();
-    let (begin, before) = (Instant::now(), cpu_time(pid)?);
-    thread::sleep(STEADY);
-    let share = (cpu_time(pid)? - before).as_secs_f64() / begin.elapsed().as_secs_f64() * 100.0;
-    println!("{:<52} {share:>9.3}% {:>10}   0.5 %", format!("{bigips} VTEPs: share of one core"), "");
-    println!("{:<52} {:>7.1} MB {:>10}   12 MB", format!("{bigips} VTEPs: resident memory"), resident_mb(pid)?, "");
+    let (mut shares, mut memory) = (Vec::new(), Vec::new());
+    for _ in 0..WINDOWS {
+        shares.push(share_of(|| cpu_time(agent.pid()), WINDOW)?);
+        memory.push(resident_mb(agent.pid())?);
+    }
+    report.figure(&Figure::new("eight-vteps-share-of-core", Unit::Percent, shares).promise(0.5));
+    report.figure(&Figure::new("eight-vteps-memory", Unit::Megabytes, memory).promise(12.0));
     Ok(())
 }
 
@@ -100,7 +62,7 @@ fn steady(bigips: u8) -> Result<()> {
 const CILIUM_STARTS: Duration = Duration::from_secs(10);
 
 /// The time from the failure of a BIG-IP to a verdict.
-fn outages(interval: &str, promised: &str) -> Result<()> {
+fn outages(interval: &str, promised: f64, report: &mut Report) -> Result<()> {
     let lab = Lab::start()?;
     lab.config.write(&Config::seed_keys())?;
     // While Cilium is younger, lost probes say nothing about BIG-IP.
@@ -113,16 +75,13 @@ fn outages(interval: &str, promised: &str) -> Result<()> {
         thread::sleep(Duration::from_millis(n as u64 * 377 % 1000));
         let begin = Instant::now();
         lab.bigips[0].down()?;
-        times.push(
-            wait(&lab, "unreachable", |status| verdicts(status).any(|verdict| verdict == "unreachable"))? - begin,
-        );
+        let seen = wait(&lab, "unreachable", |status| verdicts(status).any(|verdict| verdict == "unreachable"))?;
+        times.push((seen - begin).as_secs_f64());
         lab.bigips[0].up()?;
         wait(&lab, "healthy again", |status| verdicts(status).all(|verdict| verdict == "healthy"))?;
     }
-    times.sort_unstable();
-    let (median, last) = (times[OUTAGES / 2].as_secs_f64(), times[OUTAGES - 1].as_secs_f64());
-    let label = format!("BIG-IP down to its verdict, interval {interval}: p50, worst");
-    println!("{label:<52} {median:>8.2} s {last:>8.2} s   {promised}");
+    let name = format!("outage-to-verdict-with-interval-{interval}");
+    report.figure(&Figure::new(name, Unit::Seconds, times).promise(promised));
     Ok(())
 }
 

@@ -1,10 +1,12 @@
 //! The agent's watch loop and kube's `watcher`, side by side at API servers that fail: how often each asks, and when it sees an edit again.
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
+mod support;
+
 use std::{
     collections::BTreeMap,
     pin::Pin,
-    process::Command,
+    process::{Command, ExitCode},
     time::{Duration, Instant},
 };
 
@@ -16,6 +18,7 @@ use kube::{
     client::ClientBuilder,
     runtime::{WatchStreamExt, watcher},
 };
+use support::{Figure, Report, Unit};
 use tokio::{
     sync::{mpsc, watch},
     time,
@@ -31,25 +34,35 @@ use vtep_core::config::{
 
 /// How long a server fails.
 const FAILS: Duration = Duration::from_secs(20);
-const TIMEOUT: Duration = Duration::from_secs(120);
+/// A follower that has not seen an edit by then may never see it. The slowest of the others needs 25 s.
+const TIMEOUT: Duration = Duration::from_secs(60);
+const RUNS: usize = 5;
 /// The limiter's time for each request.
 const LIMIT: Duration = Duration::from_secs(1);
 /// The followers that lose their server at once.
-const FLEET: usize = 200;
+const FLEET: usize = 100;
 /// The argument of the process that measures one kind's memory.
 const MEMORY: &str = "memory-of";
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "cilium-config";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let kind = std::env::args().skip_while(|argument| argument != MEMORY).nth(1);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match kind {
-        Some(kind) => {
-            runtime.block_on(memory(kind.parse::<usize>().ok().and_then(|n| KINDS.get(n)).context("a kind")?))
-        }
-        None => runtime.block_on(measure()),
+    match kind.map(|kind| kind.parse::<usize>().ok().and_then(|n| KINDS.get(n))) {
+        // A process that measures one kind's memory, for another one that reads its output.
+        Some(kind) => match kind.context("a kind").and_then(|(_, kind)| block_on(memory(kind))) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        None => support::run(&[
+            ("failures", "The agent's watch beside kube's", |report| block_on(measure(report))),
+            ("outages", "Fleets of them that lose their server", |report| block_on(outages(report))),
+        ]),
     }
+}
+
+fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
 /// Follows the ConfigMap.
@@ -67,7 +80,7 @@ enum Kind {
     Limited,
 }
 
-const KINDS: [Kind; 3] = [Kind::Agent, Kind::Kube, Kind::Limited];
+const KINDS: [(&str, Kind); 3] = [("agent", Kind::Agent), ("kube", Kind::Kube), ("kube-limited", Kind::Limited)];
 
 impl Follower {
     fn start(kind: Kind, server: &ApiServer, n: usize) -> Result<Self> {
@@ -159,8 +172,16 @@ async fn failure(kind: Kind, fault: Fault) -> Result<(usize, Duration)> {
     Ok((requests, end.elapsed()))
 }
 
-/// A fleet loses its server: the most requests in one second after its return, and the times until half and all have seen an edit.
-async fn outage(kind: Kind, away: Duration) -> Result<[String; 3]> {
+/// The return of a fleet that lost its server.
+struct Return {
+    /// The most requests of each in one second.
+    peak: f64,
+    /// The seconds until half and all have seen an edit.
+    half: f64,
+    all: f64,
+}
+
+async fn outage(kind: Kind, away: Duration) -> Result<Return> {
     let server = server()?;
     let mut fleet = (0..FLEET).map(|n| Follower::start(kind, &server, n)).collect::<Result<Vec<_>>>()?;
     join_all(fleet.iter_mut().map(|follower| follower.sees("a"))).await.into_iter().collect::<Result<()>>()?;
@@ -170,15 +191,19 @@ async fn outage(kind: Kind, away: Duration) -> Result<[String; 3]> {
     server.resume()?;
     let back = Instant::now();
     edit(&server, "b")?;
-    let seen = fleet.iter_mut().map(|follower| async move { follower.sees("b").await.map(|()| back.elapsed()) });
-    let mut seen = join_all(seen).await.into_iter().collect::<Result<Vec<_>>>()?;
+    // One that sees nothing within the timeout has the timeout.
+    let seen = fleet.iter_mut().map(|follower| async move {
+        let _ = follower.sees("b").await;
+        back.elapsed()
+    });
+    let mut seen = join_all(seen).await;
     seen.sort_unstable();
     let mut seconds = BTreeMap::<u64, usize>::new();
     for request in server.requests().iter().filter(|request| request.resource == "configmaps") {
         *seconds.entry(request.instant.duration_since(back).as_secs()).or_default() += 1;
     }
     let peak = seconds.into_values().max().unwrap_or_default() as f64 / FLEET as f64;
-    Ok([format!("{peak:.2}"), format!("{:.1?}", seen[FLEET / 2]), format!("{:.1?}", seen[FLEET - 1])])
+    Ok(Return { peak, half: seen[FLEET / 2].as_secs_f64(), all: seen[FLEET - 1].as_secs_f64() })
 }
 
 /// Prints the growth of this process for each follower, in kB; the server's part of it is the same for all kinds.
@@ -200,53 +225,82 @@ fn resident() -> Result<usize> {
 }
 
 /// A process for each kind, so that none uses the memory that another one has freed.
-fn memory_in_a_process(kind: usize) -> Result<String> {
+fn memory_in_a_process(kind: usize) -> Result<f64> {
     let output = Command::new(std::env::current_exe()?).args([MEMORY, &kind.to_string()]).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
 
-fn print(what: &str, figures: [&str; 3]) {
-    let [agent, kube, limited] = figures;
-    println!("{what:<64} {agent:>12} {kube:>12} {limited:>12}");
-}
-
-async fn measure() -> Result<()> {
-    print("one ConfigMap is followed", ["the agent", "kube", "kube limited"]);
-    let [agent, kube, limited] = [0, 1, 2].map(memory_in_a_process);
-    print(&format!("memory of each of {FLEET}, in kB"), [&agent?, &kube?, &limited?]);
-    let faults = [
-        ("the watch ends at once", Fault::End),
-        ("429, Retry-After: 1", Fault::TooManyRequests(1)),
+async fn measure(report: &mut Report) -> Result<()> {
+    for (n, (name, _)) in KINDS.iter().enumerate() {
+        let runs = (0..RUNS).map(|_| memory_in_a_process(n)).collect::<Result<Vec<_>>>()?;
+        report.figure(&Figure::new(format!("watch-{name}-memory"), Unit::Kilobytes, runs));
+    }
+    // Where a watch ends at once, kube's watcher asks as often as the processor permits: so only one run of these at a time.
+    let busy = [("watch-ends", Fault::End), ("half-a-line", Fault::HalfLine(After::Close))];
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        runs.extend(failures(&busy).await);
+    }
+    print_failures(report, &busy, &runs);
+    let waiting = [
+        ("429-retry-after-1", Fault::TooManyRequests(1)),
         ("500", Fault::InternalError),
         ("503", Fault::Unavailable),
         ("410", Fault::Gone),
         ("403", Fault::Forbidden),
-        ("no answer", Fault::Hang),
-        ("half a line, then the end", Fault::HalfLine(After::Close)),
-        ("connection reset", Fault::Reset),
-        ("bytes that are no JSON", Fault::Garbage),
-        ("an object of the wrong shape", Fault::WrongShape),
+        ("no-answer", Fault::Hang),
+        ("connection-reset", Fault::Reset),
+        ("no-json", Fault::Garbage),
+        ("wrong-shape", Fault::WrongShape),
     ];
-    let all = faults.iter().map(|(_, fault)| join_all(KINDS.map(|kind| failure(kind, fault.clone()))));
-    for ((what, _), results) in faults.iter().zip(join_all(all).await) {
-        let words = results.into_iter().map(|result| match result {
-            Ok((requests, time)) => (requests.to_string(), format!("{time:.1?}")),
-            Err(_) => ("-".to_owned(), format!("> {TIMEOUT:?}")),
-        });
-        let [agent, kube, limited] = &words.collect::<Vec<_>>()[..] else { continue };
-        print(&format!("{what}: requests in {} s", FAILS.as_secs()), [&agent.0, &kube.0, &limited.0]);
-        print(&format!("{what}: an edit is seen after"), [&agent.1, &kube.1, &limited.1]);
-    }
-    for away in [1, 15] {
-        let away = Duration::from_secs(away);
-        let [agent, kube, limited] =
-            [outage(Kind::Agent, away).await?, outage(Kind::Kube, away).await?, outage(Kind::Limited, away).await?];
-        let what = format!("{FLEET} lose the server for {away:?}");
-        let figures = ["most requests of each in one second", "half have seen an edit after", "all have seen it after"];
-        for (n, figure) in figures.iter().enumerate() {
-            print(&format!("{what}: {figure}"), [&agent[n], &kube[n], &limited[n]]);
+    let runs: Vec<_> = join_all((0..RUNS).map(|_| failures(&waiting))).await.into_iter().flatten().collect();
+    print_failures(report, &waiting, &runs);
+    Ok(())
+}
+
+/// The name of the fault, the number of the kind, the requests, and the seconds until an edit is seen.
+type Failure = (&'static str, usize, f64, f64);
+
+/// Each fault with each kind, at the same time.
+async fn failures(faults: &[(&'static str, Fault)]) -> Vec<Failure> {
+    let of = |(name, fault): &(&'static str, Fault), n: usize| {
+        let (name, fault) = (*name, fault.clone());
+        async move {
+            let seen = failure(KINDS[n].1, fault).await;
+            let (requests, time) = seen.map_or((f64::NAN, TIMEOUT), |(requests, time)| (requests as f64, time));
+            (name, n, requests, time.as_secs_f64())
         }
+    };
+    join_all(faults.iter().flat_map(|fault| (0..KINDS.len()).map(move |n| of(fault, n)))).await
+}
+
+/// A follower that has seen no edit within the timeout has no number of requests, and the timeout as its time.
+fn print_failures(report: &mut Report, faults: &[(&'static str, Fault)], failures: &[Failure]) {
+    for (fault, _) in faults {
+        for (n, (kind, _)) in KINDS.iter().enumerate() {
+            let runs = failures.iter().filter(|(name, of, ..)| name == fault && *of == n);
+            let (requests, times): (Vec<_>, Vec<_>) = runs.map(|(.., requests, time)| (*requests, *time)).unzip();
+            report.figure(&Figure::new(format!("watch-{fault}-{kind}-requests-in-20s"), Unit::Count, requests));
+            report.figure(&Figure::new(format!("watch-{fault}-{kind}-edit-seen"), Unit::Seconds, times));
+        }
+    }
+}
+
+/// The fleets of all kinds and outages at the same time: the short outage is over before the server of the long one returns.
+async fn outages(report: &mut Report) -> Result<()> {
+    let cases: Vec<_> = [1, 15].into_iter().flat_map(|away| KINDS.map(|(name, kind)| (away, name, kind))).collect();
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        let all = cases.iter().map(|(away, _, kind)| outage(*kind, Duration::from_secs(*away)));
+        runs.push(join_all(all).await.into_iter().collect::<Result<Vec<_>>>()?);
+    }
+    for (n, (away, kind, _)) in cases.iter().enumerate() {
+        let name = |what: &str| format!("{FLEET}-lose-server-{away}s-{kind}-{what}");
+        let of = |value: fn(&Return) -> f64| runs.iter().map(|run| value(&run[n])).collect::<Vec<_>>();
+        report.figure(&Figure::new(name("requests-of-each-in-one-second"), Unit::Count, of(|back| back.peak)));
+        report.figure(&Figure::new(name("half-see-edit"), Unit::Seconds, of(|back| back.half)));
+        report.figure(&Figure::new(name("all-see-edit"), Unit::Seconds, of(|back| back.all)));
     }
     Ok(())
 }

@@ -1,21 +1,22 @@
-//! The resources that a process of the lab uses.
+//! What the benchmarks share: figures and their baseline, an agent in the lab, and the resources of a process.
+#![allow(dead_code, unused_imports, reason = "each benchmark uses its part")]
 
-use std::{fs, time::Duration};
+mod agent;
+mod baseline;
+mod document;
+mod figure;
+pub(crate) mod fleet_model;
+mod machine;
+mod map;
+mod process;
+mod report;
+mod shell_loop;
 
-use anyhow::{Context, Result};
-
-/// User and system time of a process.
-pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // After the name in parentheses, utime and stime are the 12th and 13th word, in hundredths of a second.
-    let words: Vec<_> = stat.rsplit_once(')').context("a name in parentheses")?.1.split_whitespace().collect();
-    let ticks = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok()).context("a number of ticks");
-    Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
-}
-
-pub(crate) fn resident_mb(pid: u32) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a VmRSS line")?;
-    let kb: f64 = line.split_whitespace().next().and_then(|kb| kb.parse().ok()).context("a number of kB")?;
-    Ok(kb / 1024.0)
-}
+pub(crate) use self::{
+    agent::{AGENT, Agent, LISTEN, get, status, verdicts, wait},
+    figure::{Figure, Unit, median, percentile},
+    map::{disturb, eight_bigips, wait_for},
+    process::{cpu_time, idle_process, is_idle_process, resident_mb, share_of, steady_shares, time_with_children},
+    report::{Report, run},
+    shell_loop::ShellLoop,
+};
