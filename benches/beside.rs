@@ -47,8 +47,8 @@ fn shell_loops(report: &mut Report) -> Result<()> {
     let shares = steady_shares(agent.pid(), RUNS, WINDOW)?;
     let repairs = deletions(&lab)?;
     drop(agent);
-    report.figure(&Figure::new("agent-share-of-core", Unit::Percent, shares.clone()).promise(0.5));
-    report.figure(&Figure::new("agent-repair-of-deletion", Unit::Milliseconds, repairs.clone()).promise(150.0));
+    report.figure(&Figure::new("agent-share-of-core", Unit::Percent, shares.clone()).promise(0.4));
+    report.figure(&Figure::new("agent-repair-of-deletion", Unit::Milliseconds, repairs.clone()).promise(5.0));
     for (name, pause) in [("bpftool-loop-each-second", Some("1")), ("bpftool-loop-without-pause", None)] {
         let shell = ShellLoop::start(&lab, pause)?;
         let of_loop =

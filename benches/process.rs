@@ -82,8 +82,8 @@ fn steady(lab: &Lab, agent: &Agent, report: &mut Report) -> Result<()> {
     }
     idle.kill()?;
     idle.wait()?;
-    report.figure(&Figure::new("steady-share-of-core", Unit::Percent, shares).promise(0.5));
-    report.figure(&Figure::new("memory", Unit::Megabytes, memory.clone()).promise(12.0));
+    report.figure(&Figure::new("steady-share-of-core", Unit::Percent, shares).promise(0.4));
+    report.figure(&Figure::new("memory", Unit::Megabytes, memory.clone()).promise(8.0));
     report.figure(&Figure::new("memory-of-idle-tokio-process", Unit::Megabytes, least.clone()));
     report.ratio("memory", "idle-tokio-process", &memory, &least);
     Ok(())

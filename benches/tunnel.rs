@@ -53,8 +53,8 @@ fn steady(report: &mut Report) -> Result<()> {
         shares.push(share_of(|| cpu_time(agent.pid()), WINDOW)?);
         memory.push(resident_mb(agent.pid())?);
     }
-    report.figure(&Figure::new("eight-vteps-share-of-core", Unit::Percent, shares).promise(0.5));
-    report.figure(&Figure::new("eight-vteps-memory", Unit::Megabytes, memory).promise(12.0));
+    report.figure(&Figure::new("eight-vteps-share-of-core", Unit::Percent, shares).promise(0.2));
+    report.figure(&Figure::new("eight-vteps-memory", Unit::Megabytes, memory).promise(8.0));
     Ok(())
 }
 

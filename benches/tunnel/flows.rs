@@ -39,7 +39,7 @@ pub(crate) fn measure(report: &mut Report) -> Result<()> {
     report.figure(&Figure::new("share-of-core-with-8-flows", Unit::Percent, few.clone()));
     report.figure(&Figure::new("share-of-core-with-80000-flows", Unit::Percent, many.clone()));
     report.ratio("share-of-core-with-80000-flows", "with-8-flows", &many, &few);
-    report.figure(&Figure::new("memory-with-80000-flows", Unit::Megabytes, memory).promise(12.0));
+    report.figure(&Figure::new("memory-with-80000-flows", Unit::Megabytes, memory).promise(8.0));
     report.figure(&Figure::new("kernel-memory-of-maps", Unit::Bytes, maps));
     Ok(())
 }
