@@ -19,8 +19,8 @@ COPY . .
 # the API server, which is an address in a cluster. With an explicit target, the flags do not apply to build scripts and macros.
 RUN target="$(rustc --print host-tuple)" && \
     RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=${CARGO_HOME}=/cargo" \
-    cargo build --profile image --locked --package vtep-agent --target "$target" && \
-    install -D "target/$target/image/vtep-agent" /out/usr/local/bin/vtep-agent
+    cargo build --release --locked --package vtep-agent --target "$target" && \
+    install -D "target/$target/release/vtep-agent" /out/usr/local/bin/vtep-agent
 # In a cluster, the agent checks the API server with the ServiceAccount's CA, and uses no other TLS. A KUBECONFIG without a CA needs these
 # roots, and so does a person's command with --bigip-url. They come from the package, so that no other CA of the builder gets into the image.
 RUN install -d /out/etc/ssl/certs && \

@@ -154,10 +154,10 @@ fn room_is_left_for_what_cilium_will_write() -> Result<()> {
     wanted.extend((10..16).map(|n| nth(&lab, n)).collect::<Result<Vec<_>>>()?);
     lab.config.write(&Config::keys_for(&wanted))?;
     let agent = Agent::start(&lab)?;
-    let status = agent.wait_for("four are in the map", HEALTHY_WITHIN, |_| {
-        lab.cilium.vtep_entries().is_ok_and(|entries| entries.len() == 4)
+    // The status is asked for before the map is read, so it may be older.
+    agent.wait_for("four are in the map, and eight reported", HEALTHY_WITHIN, |status| {
+        lab.cilium.vtep_entries().is_ok_and(|entries| entries.len() == 4) && status.vteps.len() == 8
     })?;
-    ensure!(status.vteps.len() == 8, "{:?}", status.vteps);
     lab.cilium.sync().context("Cilium's own sync has room")?;
     let status = agent.wait_for("the others are reported", NOTICED_WITHIN, |status| {
         status.vteps.iter().filter(|vtep| vtep.cause == Some(Cause::DatapathMissing)).count() == 4
