@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 30
 # The minor release of Kubernetes for test-cluster: one that scripts/setup-cluster knows.
 KUBERNETES ?= 1.35
 # How many tests run at once. Most of their time they wait, so it is more than the machine has cores.
-TEST_THREADS ?= $(shell expr 1 + $$(nproc))
+TEST_THREADS ?= $(shell expr 3 \* $$(nproc))
 
 # `setup` builds bpf-linker in the background while it holds this lock, and cargo compiles meanwhile what needs none.
 export BPF_LINKER_LOCK := $(CURDIR)/target/bpf-linker.lock
