@@ -87,9 +87,22 @@ pub async fn follow(
             differs
         });
         // The pause grows with the read's duration, so that a node with very many routes spends at most a tenth of a CPU on them.
-        time::sleep(PAUSE.max(began.elapsed() * 9)).await;
+        pause(PAUSE.max(began.elapsed() * 9), &heartbeat).await;
         // A notification and a timeout have the same effect: the next read.
         let _ = time::timeout_at(together::next(REFRESH).into(), changes.recv()).await;
+    }
+}
+
+/// A long pause is no hang: the loop turns meanwhile.
+async fn pause(duration: Duration, heartbeat: &Heartbeat) {
+    let end = Instant::now() + duration;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        time::sleep(left.min(REFRESH)).await;
+        heartbeat.beat();
+        if left <= REFRESH {
+            return;
+        }
     }
 }
 
