@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use frames::{Frame, KINDS, endpoint, network};
 use program::{Counts, Program};
 use transfers::{PAIRS, transfers};
-use vtep_agent_ebpf::{Network, TARGETS_MAX, Targets};
+use vtep_agent_ebpf::{Endpoint, Network, TARGETS_MAX, Targets};
 
 /// How often the kernel runs the program in one measurement, and the measurements of each kind of frame.
 const REPEAT: u32 = 1_000_000;
@@ -28,7 +28,7 @@ fn program_times() -> Result<()> {
     println!("the tap, {ENDPOINTS} endpoints; ns above an empty program, of {MEASUREMENTS} times {REPEAT} runs");
     println!("{:<52} {:>8} {:>8} {:>8}   goal", "with the agent's capabilities", "min", "median", "max");
     let (empty, mut tap) = (Program::empty()?, Program::tap()?);
-    tap.watch(targets())?;
+    tap.watch(targets()?)?;
     for frame in KINDS {
         let packet = (frame.packet)();
         goes_its_way(&mut tap, frame, &packet).with_context(|| frame.name.to_owned())?;
@@ -92,14 +92,23 @@ fn spread(values: &mut [f64]) -> [f64; 3] {
 }
 
 /// The endpoint that sends the frames is the last one.
-fn targets() -> Targets {
-    let mut targets =
-        Targets { router: u32::from_ne_bytes(frames::ROUTER), echo_id: frames::ECHO_ID.into(), ..Targets::default() };
+fn targets() -> Result<Targets> {
+    let around =
+        Network { address: u32::from_ne_bytes(network(0)), mask: u32::from_ne_bytes([255, 255, 240, 0]), endpoint: 0 };
+    let mut targets = Targets {
+        router: u32::from_ne_bytes(frames::ROUTER),
+        echo_id: frames::ECHO_ID.into(),
+        around,
+        ..Targets::default()
+    };
     for n in 0..ENDPOINTS {
         let (address, mask) = (u32::from_ne_bytes(network(n)), u32::from_ne_bytes([255, 255, 255, 0]));
         let sender = u32::from_ne_bytes(endpoint(n));
         // The tap compares with all places, so the last one costs most.
-        targets.endpoints[TARGETS_MAX - usize::from(ENDPOINTS - n)] = sender;
+        let place = TARGETS_MAX - usize::from(ENDPOINTS - n);
+        targets.endpoints[place] =
+            Endpoint { address: sender, place: u32::try_from(place)?, home_address: address, home_mask: mask };
+        targets.sieve |= 1 << Targets::sieve_place(sender);
         targets.networks[usize::from(n)] = Network { address, mask, endpoint: sender };
     }
     // The sender has another VTEP CIDR, the last one of the list.
@@ -108,5 +117,5 @@ fn targets() -> Targets {
         mask: u32::from_ne_bytes([255, 255, 255, 0]),
         endpoint: u32::from_ne_bytes(endpoint(frames::SENDER)),
     };
-    targets
+    Ok(targets)
 }

@@ -12,7 +12,7 @@ use aya::{
     programs::SocketFilter,
 };
 use nix::libc;
-use vtep_agent_ebpf::{COUNTERS, EndpointStats, Targets, UnexpectedSource};
+use vtep_agent_ebpf::{COUNTERS, EndpointStats, TARGETS_MAP, Targets, UnexpectedSource};
 
 use crate::frames::Way;
 
@@ -156,7 +156,7 @@ impl Program {
     }
 
     pub(crate) fn watch(&mut self, targets: Targets) -> Result<()> {
-        let map = self.ebpf.as_mut().and_then(|ebpf| ebpf.map_mut("TARGETS")).context("a map")?;
+        let map = self.ebpf.as_mut().and_then(|ebpf| ebpf.map_mut(TARGETS_MAP)).context("a map")?;
         Ok(Array::try_from(map)?.set(0, Record(targets), 0)?)
     }
 

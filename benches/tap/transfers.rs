@@ -28,17 +28,14 @@ pub(crate) struct Transfers {
     pub(crate) ratios: Vec<f64>,
 }
 
-/// Transfers from BIG-IP to a pod through the tunnel, and from BIG-IP to the node over the same device.
+/// Their names, and the transfers: from BIG-IP to a pod through the tunnel, and from BIG-IP to the node over the same device.
 pub(crate) fn transfers() -> Result<[(&'static str, Transfers); 2]> {
     let lab = Lab::start()?;
     lab.config.write(&Config::seed_keys())?;
     // The entries remain when the agent ends.
     drop(Agent::start(&lab)?);
     let (pod, node) = (lab.topology.pod_ip, lab.topology.node_ip);
-    Ok([
-        ("TCP from BIG-IP to a pod", pairs(&lab, &lab.pod, pod)?),
-        ("TCP from BIG-IP to the node, outside the tunnel", pairs(&lab, &lab.node, node)?),
-    ])
+    Ok([("TCP in the tunnel", pairs(&lab, &lab.pod, pod)?), ("TCP outside the tunnel", pairs(&lab, &lab.node, node)?)])
 }
 
 /// Every second pair begins with the agent, so that a machine that becomes slower or faster favours neither.
