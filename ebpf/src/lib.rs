@@ -18,19 +18,68 @@ pub const UNEXPECTED_MAX: u32 = 64;
 /// How many bytes of an outer packet the tap passes to the agent. Outer IPv4 with options, UDP, Geneve with options, Ethernet and ARP fit.
 pub const SNAP_LEN: u32 = 512;
 
-/// The addresses that the tap matches: the only value of the map `TARGETS`.
+/// The map with the tap's data: its only value is `Targets`.
+pub const TARGETS_MAP: &str = ".data.targets";
+
+/// The addresses that the tap matches.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Targets {
-    /// Outer sources: the configured VTEP endpoints, in network order. Unused places are zero, an address that sends nothing. The place of
-    /// an endpoint is also its place in the map `ENDPOINTS`, so it must not change while the endpoint is configured.
-    pub endpoints: [u32; TARGETS_MAX],
+    /// Outer sources: the configured VTEP endpoints. An endpoint must not change its place here while it is configured.
+    pub endpoints: [Endpoint; TARGETS_MAX],
+    /// The default, for all other sources: a search that finds no endpoint ends here.
+    pub nobody: Endpoint,
     /// The VTEP CIDRs.
     pub networks: [Network; TARGETS_MAX],
+    /// The smallest network that contains all of them. Its endpoint has no meaning.
+    pub around: Network,
     /// This node's address inside the tunnel, in network order; zero if it is not known.
     pub router: u32,
     /// The identifier of the agent's own echoes, in host order.
     pub echo_id: u32,
+    pub reserved: [u8; 4],
+    /// A bit for each endpoint: of the frames of other nodes, most need no comparison with the endpoints.
+    pub sieve: u64,
+}
+
+impl Targets {
+    /// The place of an address in `sieve`: its last six bits. Neighbours on the underlay mostly differ in them.
+    #[must_use]
+    #[inline(always)]
+    pub fn sieve_place(address: u32) -> u32 {
+        u32::from_be(address) & 63
+    }
+}
+
+/// A VTEP endpoint. The default has an address that sends nothing.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// In network order.
+    pub address: u32,
+    /// Its place in the map `ENDPOINTS`; `NOWHERE` if it is none.
+    pub place: u32,
+    /// One of its VTEP CIDRs, in network order. The tap compares the inner sources with it first.
+    pub home_address: u32,
+    pub home_mask: u32,
+}
+
+impl Endpoint {
+    pub const NOWHERE: u32 = u32::MAX;
+    /// The default: it has no place, and no address is in its VTEP CIDR.
+    pub const NONE: Self = Self { address: 0, place: Self::NOWHERE, home_address: !0, home_mask: 0 };
+
+    #[must_use]
+    #[inline(always)]
+    pub fn is_home_of(&self, address: u32) -> bool {
+        address & self.home_mask == self.home_address
+    }
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self::NONE
+    }
 }
 
 /// A VTEP CIDR, in network order.
@@ -44,16 +93,25 @@ pub struct Network {
 }
 
 impl Network {
+    /// The default: it contains no address. No network behind it is in use.
+    pub const NONE: Self = Self { address: !0, mask: 0, endpoint: 0 };
+
     #[must_use]
+    #[inline(always)]
+    pub fn is_none(self) -> bool {
+        self.address == Self::NONE.address
+    }
+
+    #[must_use]
+    #[inline(always)]
     pub fn contains(self, address: u32) -> bool {
         address & self.mask == self.address
     }
 }
 
-/// The default network contains no address.
 impl Default for Network {
     fn default() -> Self {
-        Self { address: !0, mask: 0, endpoint: 0 }
+        Self::NONE
     }
 }
 
@@ -86,7 +144,8 @@ pub struct FlowStats {
     /// Source MAC of the last inner frame.
     pub inner_mac: [u8; 6],
     pub reserved: [u8; 2],
-    /// Source of the last inner IPv4 packet, in network order; zero if there was none.
+    /// Source of the last inner IPv4 packet from a VTEP CIDR of the sender, in network order; zero if there was none. In a stream of such
+    /// packets, only the first one of a tick is recorded, and its MAC.
     pub inner_source: [u8; 4],
     /// Sender of the last inner ARP packet, in network order; zero if there was none.
     pub arp_sender: [u8; 4],
@@ -118,6 +177,8 @@ pub struct EndpointStats {
     /// pod has answered (ACK), to within a second; zero if there was none.
     pub pods_asked_ns: u64,
     pub pods_answered_ns: u64,
+    /// The last tick of which `tunnel` has the source of an inner packet from its own CIDRs, in jiffies.
+    pub own_tick: u64,
 }
 
 /// How many values of the map `NEIGHBOURS` each endpoint has. The first is the host that sent the last frame with an ARP reply inside: the
@@ -164,9 +225,9 @@ pub enum Counter {
 /// The size of the map `COUNTERS`.
 pub const COUNTERS: u32 = 3;
 
-const _: () = assert!(size_of::<Targets>() == TARGETS_MAX * 16 + 8);
+const _: () = assert!(size_of::<Targets>() == TARGETS_MAX * 28 + 48);
 const _: () = assert!(size_of::<FlowKey>() == 12);
 const _: () = assert!(size_of::<FlowStats>() == 64);
-const _: () = assert!(size_of::<EndpointStats>() == 128);
+const _: () = assert!(size_of::<EndpointStats>() == 136);
 const _: () = assert!(size_of::<Neighbour>() == 16);
 const _: () = assert!(size_of::<UnexpectedSource>() == 24);

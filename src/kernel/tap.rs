@@ -21,7 +21,7 @@ use aya::{
 };
 use ipnet::Ipv4Net;
 use tokio::task::JoinHandle;
-use vtep_agent_ebpf::{TARGETS_MAX, Targets};
+use vtep_agent_ebpf::{TARGETS_MAP, TARGETS_MAX, Targets};
 use vtep_core::config::spec::{Tunnel, TunnelProtocol};
 
 use self::targets::{assign_places, targets};
@@ -113,7 +113,7 @@ impl Tap {
         if self.targets == Some(targets) {
             return Ok(());
         }
-        let map = self.ebpf.map_mut("TARGETS").ok_or(TapError::Incomplete("the map TARGETS"))?;
+        let map = self.ebpf.map_mut(TARGETS_MAP).ok_or(TapError::Incomplete("the map of its data"))?;
         let mut map = Array::<&mut MapData, records::Targets>::try_from(map).map_err(TapError::Map)?;
         map.set(0, records::Targets(targets), 0).map_err(TapError::Map)?;
         self.targets = Some(targets);

@@ -60,7 +60,7 @@ fn a_self_ip_that_nobody_told_is_found() -> Result<()> {
 }
 
 /// An agent without a configured tunnel self IP.
-fn untold(lab: &Lab) -> Result<Agent> {
+pub(crate) fn untold(lab: &Lab) -> Result<Agent> {
     lab.config.write(&Config::seed_keys())?;
     let mut command = lab.node.command(crate::support::AGENT);
     command.args(["run", "--config-dir", vtep_lab::CONFIG, "--cilium-run", vtep_lab::CILIUM_RUN]);

@@ -1,6 +1,7 @@
 //! The tap with frames as real networks deliver them: headers with options, without checksums, in fragments.
 
 use std::{
+    fs,
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
     time::Duration,
@@ -10,12 +11,14 @@ use anyhow::{Context, Result, ensure};
 use nix::{libc, setsockopt_impl, sockopt_impl, sys::socket::setsockopt};
 use vtep_core::{
     diagnosis::{Cause, Verdict},
-    report::status::Status,
+    report::status::{Status, VtepStatus},
+    tunnel::vtep_probes::Origin,
 };
 use vtep_lab::{BIGIP_TUNNEL, Lab};
 
 use crate::{
     far_end::{Chatter, ask_for_node, bigip, on_bigip, tunnel},
+    outage::untold,
     support::{Agent, HEALTHY_WITHIN, all_healthy, eventually, run},
 };
 
@@ -41,10 +44,14 @@ sockopt_impl!(
 
 /// An inner IPv4 frame from BIG-IP's self IP; the tap reads only up to its addresses.
 fn inner() -> Vec<u8> {
+    inner_from([10, 1, 6, 34])
+}
+
+fn inner_from(source: [u8; 4]) -> Vec<u8> {
     let mut frame = vec![0; 14 + 20];
     frame[12..14].copy_from_slice(&[0x08, 0x00]);
     frame[14] = 0x45;
-    frame[14 + 12..14 + 16].copy_from_slice(&[10, 1, 6, 34]);
+    frame[14 + 12..14 + 16].copy_from_slice(&source);
     frame
 }
 
@@ -155,6 +162,45 @@ fn a_flood_of_invented_vnis_hides_nothing_and_names_nothing() -> Result<()> {
     let hint = vtep.hint.as_deref().unwrap_or_default();
     ensure!(hint.contains("its frames carry VNI 3"), "{hint}");
     ensure!(vtep.seen.vnis == [2, 3], "{vtep:?}");
+    Ok(())
+}
+
+/// Before Linux 6.7, a socket takes no filter of more than 20 kB (`net.core.optmem_max`). The kernel counts whole pages here.
+#[test]
+fn its_programs_are_small_enough_for_older_kernels() -> Result<()> {
+    const SOCKET_FILTER: &str = "prog_type:\t1\n";
+    const MOST: u64 = 4 * 4096;
+    let lab = Lab::start()?;
+    let agent = Agent::healthy(&lab)?;
+    let mut sizes = Vec::new();
+    for descriptor in fs::read_dir(format!("/proc/{}/fdinfo", agent.pid()?))? {
+        // The agent may close one meanwhile.
+        let info = fs::read_to_string(descriptor?.path()).unwrap_or_default();
+        if info.contains(SOCKET_FILTER) {
+            let size = info.lines().find_map(|line| line.strip_prefix("memlock:")).context("a size")?;
+            sizes.push(size.trim().parse::<u64>()?);
+        }
+    }
+    ensure!(sizes.len() == 2 && sizes.iter().all(|size| *size <= MOST), "{sizes:?}");
+    Ok(())
+}
+
+/// The tap does not record the source of each of BIG-IP's own frames, but of each other one. These must not take its place.
+#[test]
+fn frames_from_elsewhere_do_not_hide_the_self_ip() -> Result<()> {
+    let lab = Lab::start()?;
+    // It answers no request, so only frames show its self IP.
+    on_bigip(&lab, &format!("link set {BIGIP_TUNNEL} down"))?;
+    let agent = untold(&lab)?;
+    let from = |source| [&[8, 0, 0, 0, 0, 0, 2, 0][..], &inner_from(source)].concat();
+    let status = eventually("its self IP is learned", SEEN_WITHIN, || {
+        for source in [[10, 1, 6, 34], [192, 0, 2, 1]] {
+            send(&lab, 8472, from(source), plain)?;
+        }
+        let learned = |vtep: &VtepStatus| vtep.probes.arp.target_origin == Some(Origin::Learned);
+        Ok(agent.status()?.filter(|status| status.vteps.first().is_some_and(learned)))
+    })?;
+    ensure!(status.vteps[0].seen.packets >= 2, "both are counted: {status:?}");
     Ok(())
 }
 

@@ -18,7 +18,7 @@ pub struct Flow {
     pub bytes: u64,
     pub last_seen: Instant,
     pub inner_mac: Mac,
-    /// Source of the last inner IPv4 packet.
+    /// Source of the last inner IPv4 packet from a VTEP CIDR of the sender.
     pub inner_source: Option<Ipv4Addr>,
     /// Sender of the last inner ARP packet.
     pub arp_sender: Option<Ipv4Addr>,
