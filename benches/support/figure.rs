@@ -9,6 +9,8 @@ pub(crate) enum Unit {
     Megabytes,
     Kilobytes,
     Bytes,
+    /// A second.
+    Gigabits,
     /// Of one core, of a fleet.
     Percent,
     /// Requests, packets.
@@ -81,6 +83,7 @@ impl Unit {
     fn symbol(self) -> &'static str {
         match self {
             Self::Nanoseconds => " ns",
+            Self::Gigabits => " Gbit/s",
             Self::Milliseconds => " ms",
             Self::Seconds => " s",
             Self::Megabytes => " MB",

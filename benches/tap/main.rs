@@ -3,12 +3,17 @@
 
 mod frames;
 mod program;
+#[path = "../support/mod.rs"]
+mod support;
 mod transfers;
+
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use frames::{Frame, KINDS, endpoint, network};
 use program::{Counts, Program};
-use transfers::{PAIRS, transfers};
+use support::{Figure, Report, Unit};
+use transfers::transfers;
 use vtep_agent_ebpf::{Endpoint, Network, TARGETS_MAX, Targets};
 
 /// How often the kernel runs the program in one measurement, and the measurements of each kind of frame.
@@ -17,33 +22,36 @@ const MEASUREMENTS: usize = 11;
 /// As many as `cilium_vtep_map` holds.
 const ENDPOINTS: u8 = 8;
 
-fn main() -> Result<()> {
-    program_times()?;
-    throughput()
+fn main() -> ExitCode {
+    support::run(&[
+        ("frames", "The tap's time for each kind of frame, above an empty program's", program_times),
+        ("transfers", "Throughput of TCP in Gbit/s, with the agent and without, in turns", throughput),
+    ])
 }
 
 /// The time of each kind of frame above the time of an empty program. Both alternate, so that a machine that becomes slower changes no
-/// difference.
-fn program_times() -> Result<()> {
-    println!("the tap, {ENDPOINTS} endpoints; ns above an empty program, of {MEASUREMENTS} times {REPEAT} runs");
-    println!("{:<52} {:>8} {:>8} {:>8}   goal", "with the agent's capabilities", "min", "median", "max");
+/// difference. The program has the agent's capabilities, which decide how much the verifier adds.
+fn program_times(report: &mut Report) -> Result<()> {
     let (empty, mut tap) = (Program::empty()?, Program::tap()?);
     tap.watch(targets()?)?;
+    let mut empties = Vec::new();
     for frame in KINDS {
         let packet = (frame.packet)();
         goes_its_way(&mut tap, frame, &packet).with_context(|| frame.name.to_owned())?;
-        let mut above = Vec::new();
+        let (mut above, mut ratios) = (Vec::new(), Vec::new());
         for _ in 0..MEASUREMENTS {
             let nothing = empty.run(&packet, REPEAT)?.nanoseconds;
-            above.push(tap.run(&packet, REPEAT)?.nanoseconds - nothing);
+            let time = tap.run(&packet, REPEAT)?.nanoseconds;
+            above.push(time - nothing);
+            ratios.push(time / nothing);
+            empties.push(nothing);
         }
-        print(frame.name, &mut above, frame.goal);
+        let name = format!("tap-{}", frame.name.to_lowercase().replace([' ', ','], "-").replace("--", "-"));
+        let figure = Figure::new(name.clone(), Unit::Nanoseconds, above);
+        report.figure(&frame.goal.into_iter().fold(figure, |figure, goal| figure.promise(goal.into())));
+        report.ratio(&name, "empty-program", &ratios, &[1.0]);
     }
-    let mut empties = Vec::new();
-    for _ in 0..MEASUREMENTS {
-        empties.push(empty.run(&(KINDS[0].packet)(), REPEAT)?.nanoseconds);
-    }
-    print("an empty program, with what the kernel does for it", &mut empties, None);
+    report.figure(&Figure::new("empty-program", Unit::Nanoseconds, empties));
     Ok(())
 }
 
@@ -59,36 +67,13 @@ fn goes_its_way(tap: &mut Program, frame: &Frame, packet: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn throughput() -> Result<()> {
-    println!(
-        "{:<52} {:>8} {:>8} {:>8}",
-        format!("throughput in Gbit/s, {PAIRS} pairs in turns"),
-        "min",
-        "median",
-        "max"
-    );
-    for (name, mut transfers) in transfers()? {
-        let columns = |what: &str, values: &mut [f64]| {
-            let [min, median, max] = spread(values);
-            println!("{:<52} {min:>8.2} {median:>8.2} {max:>8.2}", format!("{name}{what}"));
-        };
-        columns(", without the agent", &mut transfers.without);
-        columns(", with it", &mut transfers.with);
-        columns(", with / without, per pair", &mut transfers.ratios);
+fn throughput(report: &mut Report) -> Result<()> {
+    for (name, transfers) in transfers()? {
+        report.figure(&Figure::new(format!("{name}-without-agent"), Unit::Gigabits, transfers.without));
+        report.figure(&Figure::new(format!("{name}-with-agent"), Unit::Gigabits, transfers.with));
+        report.ratio(&format!("{name}-without-agent"), "with-agent", &transfers.ratios, &[1.0]);
     }
     Ok(())
-}
-
-fn print(name: &str, values: &mut [f64], goal: Option<u32>) {
-    let [min, median, max] = spread(values);
-    let goal = goal.map(|goal| format!("{goal} ns")).unwrap_or_default();
-    println!("{name:<52} {min:>8.0} {median:>8.0} {max:>8.0}   {goal}");
-}
-
-/// The smallest value, the median and the largest one.
-fn spread(values: &mut [f64]) -> [f64; 3] {
-    values.sort_unstable_by(f64::total_cmp);
-    [values[0], values[values.len() / 2], values[values.len() - 1]]
 }
 
 /// The endpoint that sends the frames is the last one.

@@ -1,26 +1,25 @@
 //! The throughput of one TCP stream, with and without the agent in turns.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::Path,
-    process::{Child, Command, Stdio},
+    net::Ipv4Addr,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 use vtep_lab::{Config, Host, Lab};
 
-const AGENT: &str = env!("CARGO_BIN_EXE_vtep-agent");
-const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9808);
+use crate::support::Agent;
+
 const TIMEOUT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(50);
 /// The seconds of each transfer.
 const SECONDS: u32 = 3;
-pub(crate) const PAIRS: usize = 10;
+const PAIRS: usize = 10;
 
-/// Throughputs in Gbit/s, and of each pair the share that is left with the agent.
+/// Throughputs in Gbit/s, and of each pair, how many times as much there is without the agent.
 #[derive(Default)]
 pub(crate) struct Transfers {
     pub(crate) without: Vec<f64>,
@@ -33,9 +32,9 @@ pub(crate) fn transfers() -> Result<[(&'static str, Transfers); 2]> {
     let lab = Lab::start()?;
     lab.config.write(&Config::seed_keys())?;
     // The entries remain when the agent ends.
-    drop(Agent::start(&lab)?);
+    drop(Agent::start(&lab, &[])?);
     let (pod, node) = (lab.topology.pod_ip, lab.topology.node_ip);
-    Ok([("TCP in the tunnel", pairs(&lab, &lab.pod, pod)?), ("TCP outside the tunnel", pairs(&lab, &lab.node, node)?)])
+    Ok([("tcp-in-tunnel", pairs(&lab, &lab.pod, pod)?), ("tcp-outside-tunnel", pairs(&lab, &lab.node, node)?)])
 }
 
 /// Every second pair begins with the agent, so that a machine that becomes slower or faster favours neither.
@@ -44,13 +43,13 @@ fn pairs(lab: &Lab, server: &Host, address: Ipv4Addr) -> Result<Transfers> {
     for n in 0..PAIRS {
         let (mut without, mut with) = (0.0, 0.0);
         for has_agent in [n % 2 == 1, n % 2 == 0] {
-            let _agent = has_agent.then(|| Agent::start(lab)).transpose()?;
+            let _agent = has_agent.then(|| Agent::start(lab, &[])).transpose()?;
             let throughput = transfer(lab, server, address)?;
             if has_agent { with = throughput } else { without = throughput }
         }
         transfers.without.push(without);
         transfers.with.push(with);
-        transfers.ratios.push(with / without);
+        transfers.ratios.push(without / with);
     }
     Ok(transfers)
 }
@@ -78,33 +77,4 @@ fn transfer(lab: &Lab, server: &Host, address: Ipv4Addr) -> Result<f64> {
     let _ = server.kill();
     server.wait()?;
     Ok(bits? / 1e9)
-}
-
-/// An agent that ends with its measurement.
-struct Agent(Child);
-
-impl Agent {
-    /// Starts it, and waits until it is healthy.
-    fn start(lab: &Lab) -> Result<Self> {
-        let mut command = lab.agent_command(Path::new(AGENT), LISTEN);
-        let agent = Self(command.stdout(Stdio::null()).spawn()?);
-        let (begin, url) = (Instant::now(), format!("http://{LISTEN}"));
-        loop {
-            let output = lab.node.command(AGENT).args(["status", "-o", "json", "--url", &url]).output()?;
-            let status: Value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-            let vteps = status["vteps"].as_array().map(Vec::as_slice).unwrap_or_default();
-            if !vteps.is_empty() && vteps.iter().all(|vtep| vtep["verdict"] == "healthy") {
-                return Ok(agent);
-            }
-            ensure!(begin.elapsed() < TIMEOUT, "not healthy within {TIMEOUT:?}: {status:#}");
-            thread::sleep(POLL);
-        }
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
