@@ -46,7 +46,7 @@ fn program_times(report: &mut Report) -> Result<()> {
             ratios.push(time / nothing);
             empties.push(nothing);
         }
-        let name = format!("tap-{}", frame.name.to_lowercase().replace([' ', ','], "-").replace("--", "-"));
+        let name = format!("tap-{}", frame.name);
         let figure = Figure::new(name.clone(), Unit::Nanoseconds, above);
         report.figure(&frame.goal.into_iter().fold(figure, |figure, goal| figure.promise(goal.into())));
         report.ratio(&name, "empty-program", &ratios, &[1.0]);
