@@ -130,6 +130,8 @@ fn clear_outer_settings(cargo: &mut Command) {
     for variable in inherited_from_outer_cargo() {
         cargo.env_remove(variable);
     }
+    // The agent is built for size. These programs are not: an instruction on the stack costs a barrier, and old kernels refuse some of them.
+    cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3");
 }
 
 /// Waits for `scripts/setup`, which builds `bpf-linker` in the background while it holds the lock on this file.
