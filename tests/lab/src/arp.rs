@@ -50,6 +50,17 @@ pub fn arp(from: &Host, device: &str, request: ArpRequest, timeout: Duration) ->
     })
 }
 
+/// Gratuitous ARP (RFC 5227, section 3): tells everybody on the link that this device has the address now.
+pub(crate) fn announce(host: &Host, device: &str, address: Ipv4Addr) -> Result<()> {
+    let link = host.link(device)?;
+    let frame = encode(link.mac, ArpRequest::broadcast(address, address));
+    host.run(|| {
+        let socket = packet::open(link.index, ETHERTYPE_ARP)?;
+        socket.send(&frame).with_context(|| format!("failed to send through {device}"))?;
+        Ok(())
+    })
+}
+
 fn receive(mut socket: Socket, request: ArpRequest, deadline: Instant) -> io::Result<Option<Mac>> {
     let mut frame = [0; FRAME_LEN];
     loop {

@@ -7,6 +7,7 @@ use anyhow::Result;
 use crate::{
     Lab,
     cilium::Faults,
+    pair::Standby,
     running::RunningConfig,
     topology::{Topology, Tunnel, Vtep},
     vtep_map::VtepModel,
@@ -27,6 +28,7 @@ pub struct Builder {
     pub(crate) cilium_running: bool,
     pub(crate) api_host: bool,
     pub(crate) second: bool,
+    pub(crate) standby: Option<Standby>,
 }
 
 impl Default for Builder {
@@ -41,6 +43,7 @@ impl Default for Builder {
             cilium_running: true,
             api_host: false,
             second: false,
+            standby: None,
         }
     }
 }
@@ -105,6 +108,12 @@ impl Builder {
     /// Whether the node has a second interface, `eth1`, with a host at its other end: [`Lab::second`]. Off by default.
     pub fn second(mut self, exists: bool) -> Self {
         self.second = exists;
+        self
+    }
+
+    /// Makes the first BIG-IP a pair, whose other unit is [`Lab::standby`]. One unit by default.
+    pub fn standby(mut self, standby: Standby) -> Self {
+        self.standby = Some(standby);
         self
     }
 

@@ -13,7 +13,7 @@
 //!     └──── eth1 ── eth0  second host, on a network of the node's own
 //! ```
 //!
-//! And the cluster may have another node, with a tunnel to the same BIG-IPs.
+//! And the cluster may have another node, with a tunnel to the same BIG-IPs, and the first BIG-IP a second unit, which takes over.
 //!
 //! The kernel, the maps, the tunnels and the packets are real. A small eBPF datapath (`ebpf/`) with the same pins, layouts and answers
 //! replaces Cilium's programs, and [`Cilium`] replaces its agent.
@@ -47,6 +47,7 @@ mod mounts;
 mod namespace;
 mod network;
 mod packet;
+mod pair;
 mod ping;
 mod proxy;
 mod reconciler;
@@ -63,6 +64,7 @@ pub use crate::{
     mac::Mac,
     mounts::{BPF_FS, CILIUM_RUN, CONFIG, FILES, PINS, STATE},
     network::{BIGIP_TUNNEL, POD_DEVICE},
+    pair::Standby,
     ping::{PingResult, ping},
     proxy::{Proxy, proxy},
     running::RunningConfig,
@@ -82,6 +84,8 @@ pub struct Lab {
     pub node: Host,
     pub pod: Host,
     pub bigips: Vec<BigIp>,
+    /// The other unit of the first BIG-IP. Only with [`Builder::standby`].
+    pub standby: Option<BigIp>,
     /// The switch between them, with the router's address.
     pub underlay: Host,
     /// A host on a network behind the router: a place for an API server. Only with [`Builder::api_host`].
@@ -113,8 +117,18 @@ impl Lab {
     }
 
     fn build(builder: Builder) -> Result<Self> {
-        let Builder { topology, mut running, faults, model, vteps, fill_map, cilium_running, api_host, second } =
-            builder;
+        let Builder {
+            topology,
+            mut running,
+            faults,
+            model,
+            vteps,
+            fill_map,
+            cilium_running,
+            api_host,
+            second,
+            standby,
+        } = builder;
         ensure!(nix::unistd::geteuid().is_root(), "the lab needs root: it makes namespaces, mounts and eBPF programs");
         let mounts = Mounts::new()?;
         let Network { underlay, node, pod, bigips, user_devices } = Network::new(&topology)?;
@@ -137,14 +151,20 @@ impl Lab {
                 addresses: addresses.clone(),
                 underlay: underlay.clone(),
                 port,
+                topology: topology.clone(),
             })
-            .collect();
+            .collect::<Vec<_>>();
+        let standby = match (standby, bigips.first()) {
+            (Some(standby), Some(active)) => Some(standby.start(&underlay, active, &topology)?),
+            (None, _) | (_, None) => None,
+        };
         let (config, _not_send) = (Config::new(), PhantomData);
         Ok(Self {
             cilium,
             node,
             pod,
             bigips,
+            standby,
             underlay,
             api_host,
             second,
@@ -177,6 +197,7 @@ pub struct BigIp {
     pub addresses: BigIpAddresses,
     underlay: Host,
     port: String,
+    topology: Topology,
 }
 
 impl BigIp {

@@ -73,7 +73,7 @@ fn on_underlay(host: &Host, device: &str, vlan: Option<u16>) -> Result<String> {
 }
 
 /// Creates a host's `eth0`, with `port` as the other end at the underlay's switch.
-fn connect(underlay: &Host, host: &Host, port: &str) -> Result<()> {
+pub(crate) fn connect(underlay: &Host, host: &Host, port: &str) -> Result<()> {
     let netns = host.path();
     underlay.ip(&format!(
         "link add {port} type veth peer name eth0 netns {}
@@ -213,7 +213,11 @@ fn set_up_pod(node: &Host, pod: &Host, topology: &Topology) -> Result<()> {
     Ok(())
 }
 
-fn set_up_bigip(bigip: &Host, addresses: &BigIpAddresses, topology: &Topology) -> Result<Option<UserDevice>> {
+pub(crate) fn set_up_bigip(
+    bigip: &Host,
+    addresses: &BigIpAddresses,
+    topology: &Topology,
+) -> Result<Option<UserDevice>> {
     let BigIpAddresses { underlay_ip, self_ip, mac, .. } = addresses;
     let Topology { underlay, vlan, cluster_cidr, .. } = topology;
     let device = on_underlay(bigip, "eth0", *vlan)?;
