@@ -1,7 +1,9 @@
-//! The agent's cost beside traffic, and the time until it sees an outage: eight BIG-IPs, and many flows; and what traffic
-//! loses while an entry is away. Needs root.
+//! The agent's cost beside traffic, and the time until it sees an outage: eight BIG-IPs, and many flows; what traffic
+//! loses while an entry is away, and after a failover. Needs root.
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
+#[path = "tunnel/failover.rs"]
+mod failover;
 #[path = "tunnel/flows.rs"]
 mod flows;
 mod support;
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
     support::run(&[
         ("tunnel", "Tunnels", measure),
         ("flows", "Eight VTEPs with 10,000 flows each", flows::measure),
+        ("failover", "Failovers of a pair", failover::measure),
         ("traffic", "Packets lost at 5,000 a second", traffic::measure),
     ])
 }
