@@ -45,7 +45,8 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(NO_CONFIGURATION));
     };
     let (settings, memory) = (args.source.datapath(), args.source.state.memory());
-    let inputs = Inputs { settings: &settings, view: &view, facts: &facts };
+    let macs = args.source.learned_macs();
+    let inputs = Inputs { settings: &settings, view: &view, facts: &facts, macs: &macs };
     let maps = maps::observe(inputs, memory.ledger.owned());
     let past = Past { records: memory.journal.records(), refused: &BTreeSet::new() };
     let routes = routes::observe(inputs, past, &netlink, maps.ipcache_seen).await;

@@ -38,7 +38,7 @@ use crate::{
     tasks::{
         monitor::{self, AgentState},
         prober::{self, Prober, learned::Memory},
-        reconcile::{self, Lifeline, Reconciler},
+        reconcile::{self, Lifeline, Reconciler, Watched},
     },
 };
 
@@ -150,13 +150,18 @@ async fn observe(
         recheck: watch::Sender::new(()),
     };
     let memory = args.source.state.memory();
-    Reconciler::new(settings, netlink, config.clone(), facts.clone(), memory, datapath_tx).once().await;
+    let (macs, macs_rx) = watch::channel(Arc::new(args.source.learned_macs()));
+    let watched = Watched { config: config.clone(), facts: facts.clone(), macs: macs_rx };
+    Reconciler::new(settings, netlink, watched, memory, datapath_tx).once().await;
     if can_probe {
         let targets: BTreeMap<_, _> = args.probe_target.iter().copied().collect();
         let bpffs = args.source.node.bpffs.clone();
-        let settings = prober::Settings { timing: TIMING, passive_first: false, bpffs, targets };
+        let (learn_macs, tcp_targets) = (args.source.learn_macs(), BTreeMap::new());
+        let settings =
+            prober::Settings { timing: TIMING, passive_first: false, bpffs, targets, tcp_targets, learn_macs };
         let memory = Memory::read_only(&args.source.state.learned());
-        let prober = Prober::new(settings, memory, config.clone(), facts.clone(), probes_tx).await;
+        let outputs = prober::Outputs { report: probes_tx, macs };
+        let prober = Prober::new(settings, memory, config.clone(), facts.clone(), outputs).await;
         let heartbeat = Liveness::new(Instant::now()).register("probe");
         tokio::spawn(prober.context("failed to open the probe socket")?.run(heartbeat));
     }

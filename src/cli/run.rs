@@ -17,7 +17,7 @@ use vtep_core::{
     config::view::View,
     datapath::report::DatapathReport,
     node::{capabilities, cilium_agent::CiliumAgent, facts::Facts, fitness::Fitness},
-    tunnel::report::ProbeReport,
+    tunnel::{mac_learning::LearnedMacs, report::ProbeReport},
 };
 
 use super::{
@@ -37,8 +37,8 @@ use crate::{
         self, history,
         monitor::{self, AgentState},
         node::{facts, networks},
-        prober::{Prober, learned::Memory},
-        reconcile::{self, Notices, Reconciler},
+        prober::{self, Prober, learned::Memory},
+        reconcile::{self, Notices, Reconciler, Watched},
     },
 };
 
@@ -88,9 +88,11 @@ async fn once(args: &Args) -> anyhow::Result<ExitCode> {
     let (_config, config) = watch::channel(Some(Arc::clone(&view)));
     let (_facts, facts) = watch::channel(Some(Arc::new(facts)));
     let (report, _) = watch::channel(Arc::new(DatapathReport::default()));
+    let (_macs, macs) = watch::channel(Arc::new(args.learned_macs()));
     let lifeline = args.source.lifeline(&args.source.config().await?, netlink.clone());
     let settings = args.reconcile(fitness, lifeline, watch::Sender::new(()));
-    let reconciler = Reconciler::new(settings, netlink, config, facts, args.source.state.memory(), report);
+    let watched = Watched { config, facts, macs };
+    let reconciler = Reconciler::new(settings, netlink, watched, args.source.state.memory(), report);
     let report = reconciler.once().await;
     report.pending.iter().for_each(|op| warn!(change = %op, "change still pending"));
     let in_sync = report.in_sync();
@@ -114,8 +116,10 @@ async fn start(args: &Args) -> anyhow::Result<http::Sources> {
     let facts = start_facts(args, config.clone(), &mut liveness)?;
     let fitness = Arc::new(args.source.node.fitness()?);
     let settings = args.reconcile(fitness.clone(), lifeline, recheck);
-    let datapath = start_reconciler(args, settings, config.clone(), facts.clone(), &mut liveness)?;
-    let probes = start_prober(args, &fitness, config.clone(), facts.clone(), &mut liveness).await?;
+    let (macs, macs_rx) = watch::channel(Arc::new(args.learned_macs()));
+    let watched = Watched { config: config.clone(), facts: facts.clone(), macs: macs_rx };
+    let datapath = start_reconciler(args, settings, watched, &mut liveness)?;
+    let probes = start_prober(args, &fitness, config.clone(), facts.clone(), macs, &mut liveness).await?;
     let identity = Arc::new(args.identity(fitness));
     let state = AgentState { identity, config, facts, datapath, probes, diagnoses: diagnoses_rx, events };
     tokio::spawn(monitor::run(state.clone(), diagnoses, args.summary_interval, liveness.register("monitor")));
@@ -171,8 +175,7 @@ fn start_facts(args: &Args, config: Config, liveness: &mut Liveness) -> anyhow::
 fn start_reconciler(
     args: &Args,
     settings: reconcile::Settings,
-    config: Config,
-    facts: NodeFacts,
+    watched: Watched,
     liveness: &mut Liveness,
 ) -> anyhow::Result<watch::Receiver<Arc<DatapathReport>>> {
     let notices = Notices {
@@ -181,7 +184,7 @@ fn start_reconciler(
     };
     let (report, report_rx) = watch::channel(Arc::default());
     let memory = args.source.state.memory();
-    let reconciler = Reconciler::new(settings, netlink_socket()?, config, facts, memory, report);
+    let reconciler = Reconciler::new(settings, netlink_socket()?, watched, memory, report);
     tokio::spawn(reconciler.run(notices, liveness.register("reconcile")));
     Ok(report_rx)
 }
@@ -192,12 +195,14 @@ async fn start_prober(
     fitness: &Fitness,
     config: Config,
     facts: NodeFacts,
+    macs: watch::Sender<Arc<LearnedMacs>>,
     liveness: &mut Liveness,
 ) -> anyhow::Result<watch::Receiver<Arc<ProbeReport>>> {
     let (report, report_rx) = watch::channel(Arc::new(ProbeReport::default()));
     if !fitness.lacks(capabilities::NET_RAW) {
         let memory = Memory::load(args.source.state.learned());
-        let prober = Prober::new(args.probing(), memory, config, facts, report).await;
+        let outputs = prober::Outputs { report, macs };
+        let prober = Prober::new(args.probing(), memory, config, facts, outputs).await;
         let prober = prober.context("failed to open the probe socket")?;
         tokio::spawn(prober.run(liveness.register("probe")));
     }

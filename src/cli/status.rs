@@ -258,8 +258,23 @@ fn row(out: &mut String, vtep: &VtepStatus) -> fmt::Result {
         // The link is not folded, so that a terminal can open it.
         vtep.runbook.iter().try_for_each(|runbook| writeln!(out, "  {}", paint(SOFT, runbook)))?;
     }
+    learned_mac(vtep).iter().try_for_each(|line| writeln!(out, "{}", fold(&format!("  {line}"), "  ")))?;
+    if let Some(failover) = vtep.failovers.last() {
+        writeln!(out, "{}", fold(&format!("  failover at {:.0}: {}", failover.at, failover.words()), "  "))?;
+    }
     let also: Vec<_> = vtep.also.iter().map(ToString::to_string).collect();
     if also.is_empty() { Ok(()) } else { writeln!(out, "{}", fold(&format!("  also {}", also.join(", ")), "  ")) }
+}
+
+/// The MAC that the entry has in the place of the configured one, and what to do about it.
+fn learned_mac(vtep: &VtepStatus) -> Option<String> {
+    let mac = vtep.mac_learned?;
+    let learning = vtep.mac_learning.as_ref();
+    let since = learning.and_then(|of| of.since).map(|since| format!(" since {since:.0}")).unwrap_or_default();
+    let remedy =
+        learning.and_then(|of| of.config_line.as_ref()).map(|line| format!("; write {line} into cilium-config"));
+    let configured = vtep.mac_configured;
+    Some(format!("the entry has the learned MAC {mac}{since}, not {configured}{}", remedy.unwrap_or_default()))
 }
 
 /// Lost pings of the last ones; a share would not say of how many.

@@ -3,28 +3,16 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddrV4},
-    os::fd::AsRawFd,
 };
 
-use nix::{
-    libc::{in_addr, in_pktinfo},
-    sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg},
-};
 use vtep_core::tunnel::frames::{Echo, echo_reply, echo_request};
 
-use super::socket::EventSocket;
+use super::socket::{EventSocket, Path};
 
 /// The length of the IPv4 and ICMP headers, in bytes.
 const HEADERS: u16 = 20 + 8;
 /// The length of an ordinary echo in bytes, headers included; `ping` sends the same.
 pub const ORDINARY: u16 = 56 + HEADERS;
-
-/// The source address and the device of echoes, regardless of routing rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Path {
-    pub source: Ipv4Addr,
-    pub device: u32,
-}
 
 /// A raw ICMP socket. The kernel delivers every echo reply for its address to it, so receivers must match the echo's identity.
 pub struct IcmpSocket {
@@ -57,19 +45,8 @@ impl IcmpSocket {
     ///
     /// The kernel's error about this packet: no route, no buffer space (Cilium dropped it), and others.
     pub fn send(&self, echo: Echo, size: u16, to: Ipv4Addr) -> io::Result<()> {
-        let message = echo_request(echo, size.saturating_sub(HEADERS).into());
-        // The device in IP_PKTINFO overrides the route: the probe tests the tunnel even if the host route is missing.
-        let info = self.path.map(|path| in_pktinfo {
-            ipi_ifindex: path.device.cast_signed(),
-            ipi_spec_dst: in_addr { s_addr: u32::from(path.source).to_be() },
-            ipi_addr: in_addr { s_addr: 0 },
-        });
-        let control: Vec<_> = info.iter().map(ControlMessage::Ipv4PacketInfo).collect();
-        let to = SockaddrIn::from(SocketAddrV4::new(to, 0));
-        let bytes = [io::IoSlice::new(&message)];
         self.socket.forget_errors();
-        sendmsg(self.socket.get().as_raw_fd(), &bytes, &control, MsgFlags::empty(), Some(&to))?;
-        Ok(())
+        self.socket.send(&echo_request(echo, size.saturating_sub(HEADERS).into()), self.path, to)
     }
 
     /// Waits for the next echo reply, and returns its source and identity.

@@ -17,4 +17,5 @@ pub mod pins;
 pub mod routes;
 pub mod socket;
 pub mod tap;
+pub mod tcp;
 pub mod vtep_map;

@@ -1,13 +1,26 @@
 //! Raw and packet sockets on the event loop. The socket options and addresses here need `unsafe` or exist in no crate.
 
-use std::{io, os::fd::AsRawFd};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddrV4},
+    os::fd::AsRawFd,
+};
 
 use nix::{
-    libc, setsockopt_impl, sockopt_impl,
-    sys::socket::{MsgFlags, recv, setsockopt, sockopt::Ipv4RecvErr},
+    libc::{self, in_addr, in_pktinfo},
+    setsockopt_impl, sockopt_impl,
+    sys::socket::{ControlMessage, MsgFlags, SockaddrIn, recv, sendmsg, setsockopt, sockopt::Ipv4RecvErr},
 };
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 use tokio::io::unix::AsyncFd;
+use vtep_core::tunnel::tcp_probe::SOURCE_PORTS;
+
+/// The source address and the device of packets, regardless of routing rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    pub source: Ipv4Addr,
+    pub device: u32,
+}
 
 /// A socket that the event loop watches.
 pub struct EventSocket(AsyncFd<Socket>);
@@ -22,6 +35,18 @@ impl EventSocket {
         let socket = Socket::new(Domain::IPV4, Type::RAW.nonblocking().cloexec(), Some(Protocol::ICMPV4))?;
         setsockopt(&socket, IcmpFilter, &!(1 << ICMP_ECHO_REPLY)).map_err(io::Error::from)?;
         // Without this option, the kernel does not report that a program or a queue dropped a sent packet (raw(7)).
+        setsockopt(&socket, Ipv4RecvErr, &true).map_err(io::Error::from)?;
+        Self::watch(socket)
+    }
+
+    /// A raw TCP socket that receives only segments to the source ports of probes.
+    ///
+    /// # Errors
+    ///
+    /// The process lacks `CAP_NET_RAW`.
+    pub fn tcp() -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::RAW.nonblocking().cloexec(), Some(Protocol::TCP))?;
+        socket.attach_filter(&to_probes())?;
         setsockopt(&socket, Ipv4RecvErr, &true).map_err(io::Error::from)?;
         Self::watch(socket)
     }
@@ -70,6 +95,24 @@ impl EventSocket {
         Ok(setsockopt(self.get(), MtuDiscover, &libc::IP_PMTUDISC_PROBE)?)
     }
 
+    /// Sends one packet without waiting, by `path` if there is one.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's error about this packet: no route, no buffer space (Cilium dropped it), and others.
+    pub fn send(&self, bytes: &[u8], path: Option<Path>, to: Ipv4Addr) -> io::Result<()> {
+        // The device in IP_PKTINFO overrides the route: the probe tests the tunnel even if the host route is missing.
+        let info = path.map(|path| in_pktinfo {
+            ipi_ifindex: path.device.cast_signed(),
+            ipi_spec_dst: in_addr { s_addr: u32::from(path.source).to_be() },
+            ipi_addr: in_addr { s_addr: 0 },
+        });
+        let control: Vec<_> = info.iter().map(ControlMessage::Ipv4PacketInfo).collect();
+        let to = SockaddrIn::from(SocketAddrV4::new(to, 0));
+        sendmsg(self.get().as_raw_fd(), &[io::IoSlice::new(bytes)], &control, MsgFlags::empty(), Some(&to))?;
+        Ok(())
+    }
+
     #[must_use]
     pub fn get(&self) -> &Socket {
         self.0.get_ref()
@@ -104,6 +147,25 @@ impl EventSocket {
             }
         }
     }
+}
+
+/// A classic BPF program (`linux/filter.h`) that passes IPv4 packets with a TCP destination port of the probes.
+fn to_probes() -> [SockFilter; 6] {
+    // BPF_LDX | BPF_B | BPF_MSH: the length of the IPv4 header. BPF_LD | BPF_H | BPF_IND: the destination port behind it.
+    const LENGTH: u16 = 0xb1;
+    const LOAD: u16 = 0x48;
+    const JUMP_IF_AT_LEAST: u16 = 0x35;
+    const JUMP_IF_ABOVE: u16 = 0x25;
+    const RETURN: u16 = 0x06;
+    let (first, last) = (u32::from(*SOURCE_PORTS.start()), u32::from(*SOURCE_PORTS.end()));
+    [
+        SockFilter::new(LENGTH, 0, 0, 0),
+        SockFilter::new(LOAD, 0, 0, 2),
+        SockFilter::new(JUMP_IF_AT_LEAST, 0, 2, first),
+        SockFilter::new(JUMP_IF_ABOVE, 1, 0, last),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ]
 }
 
 /// Whether the error code comes from an ICMP error (ip(7), `icmp_err_convert` in the kernel).

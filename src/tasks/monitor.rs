@@ -85,6 +85,7 @@ pub async fn run(
         take_news(&mut state, &mut notifier);
         let next = held_down(&state, &mut holds, now);
         let changed = notifier.changes(&current, &next, now);
+        notifier.units(&state, &next, now);
         if *current != next {
             current = Arc::new(next);
             diagnoses.send_replace(Arc::clone(&current));

@@ -1,6 +1,8 @@
 //! Reports each change once: as a line in the log, and as an Event for `kubectl`. The monitor decides on verdicts; this module only
 //! compares them with the last ones.
 
+mod units;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Instant,
@@ -22,6 +24,8 @@ use vtep_core::{
     },
 };
 
+use self::units::Units;
+use super::monitor::AgentState;
 use crate::k8s::events::Queue;
 
 /// The state that was reported last.
@@ -34,6 +38,7 @@ pub struct Notifier {
     moves: BTreeMap<Ipv4Net, FlapDamping>,
     /// VTEPs whose last Event reported a cause.
     troubled: BTreeSet<Ipv4Net>,
+    units: Units,
     findings: Vec<Finding>,
     source_fails: bool,
     truth: Truth,
@@ -49,6 +54,7 @@ impl Notifier {
             damping: BTreeMap::new(),
             moves: BTreeMap::new(),
             troubled: BTreeSet::new(),
+            units: Units::default(),
             findings: Vec::new(),
             source_fails: false,
             truth: Truth::default(),
@@ -59,7 +65,8 @@ impl Notifier {
     /// The next time at which a suppressed change may have become stable.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.damping.values().chain(self.moves.values()).filter_map(FlapDamping::deadline).min()
+        let damped = self.damping.values().chain(self.moves.values()).filter_map(FlapDamping::deadline);
+        damped.chain(self.units.deadline()).min()
     }
 
     /// Reports each change of place, verdict or cause unless the VTEP flaps. Returns the VTEPs with a reported change of verdict or cause, and
@@ -95,6 +102,14 @@ impl Notifier {
             }
         }
         changed
+    }
+
+    /// Reports failovers and learned MACs.
+    pub fn units(&mut self, state: &AgentState, diagnoses: &BTreeMap<Ipv4Net, Diagnosis>, now: Instant) {
+        let (probes, at) = (state.probes.borrow().clone(), Timestamp::now());
+        let label = |cidr| diagnoses.get(&cidr).map_or_else(|| cidr.to_string(), |of| of.label(cidr));
+        self.units.failovers(&probes, label, &self.events, now, at);
+        self.units.macs(&probes, label, || state.status(), &self.events, at);
     }
 
     /// Reports that a VTEP has another endpoint or MAC than `before`, if it does: a failover. It begins anew, so earlier changes of its

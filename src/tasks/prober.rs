@@ -1,8 +1,10 @@
 //! The probe loop: sends probes when they are due, handles their answers, and publishes a report.
 //!
-//! `wiring` adapts it to the configuration and the node, `sending` sends, and `tap` passes on what the tap has recorded.
+//! `wiring` adapts it to the configuration and the node, `sending` sends, `tap` passes on what the tap has recorded, and `macs` follows a MAC
+//! that changes.
 
 pub mod learned;
+mod macs;
 mod nodes;
 mod sending;
 mod sockets;
@@ -12,7 +14,7 @@ mod wiring;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddrV4},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -29,11 +31,14 @@ use vtep_core::{
     node::{facts::Facts, udp::UdpErrors},
     tunnel::{
         frames::Echo,
+        mac_learning::{LearnMacs, LearnedMacs},
         report::ProbeReport,
         strays::Strays,
         sweep::Sweep,
+        tcp_probe,
         vtep_probes::{ProbeState, ProbeTiming, VtepProbes},
     },
+    types::mac::Mac,
 };
 
 use self::{learned::Memory, nodes::Nodes, sockets::Sockets};
@@ -61,6 +66,16 @@ pub struct Settings {
     pub bpffs: PathBuf,
     /// `--probe-target`: VTEP CIDR → tunnel self IP.
     pub targets: BTreeMap<Ipv4Net, Ipv4Addr>,
+    /// `--probe-tcp`: VTEP CIDR → tunnel self IP and port.
+    pub tcp_targets: BTreeMap<Ipv4Net, SocketAddrV4>,
+    pub learn_macs: LearnMacs,
+}
+
+/// Where the prober publishes what it finds.
+pub struct Outputs {
+    pub report: watch::Sender<Arc<ProbeReport>>,
+    /// For the reconciler: the MACs in the place of configured ones.
+    pub macs: watch::Sender<Arc<LearnedMacs>>,
 }
 
 pub struct Prober {
@@ -68,6 +83,11 @@ pub struct Prober {
     config: watch::Receiver<Option<Arc<View>>>,
     facts: watch::Receiver<Option<Arc<Facts>>>,
     report: watch::Sender<Arc<ProbeReport>>,
+    macs: watch::Sender<Arc<LearnedMacs>>,
+    /// When to look at the MACs of frames again.
+    macs_due: Instant,
+    /// The MACs of this node's devices.
+    own_macs: BTreeSet<Mac>,
     /// Identifies this process's echoes among others'.
     echo_id: u16,
     sequence: u16,
@@ -109,6 +129,7 @@ enum Event {
     OwnReply(OwnReply),
     ThroughTunnel(io::Result<(Ipv4Addr, Echo)>),
     BesideTunnel(io::Result<(Ipv4Addr, Echo)>),
+    Tcp(io::Result<tcp_probe::Answer>),
     Time,
 }
 
@@ -121,20 +142,24 @@ impl Prober {
         memory: Memory,
         config: watch::Receiver<Option<Arc<View>>>,
         facts: watch::Receiver<Option<Arc<Facts>>>,
-        report: watch::Sender<Arc<ProbeReport>>,
+        Outputs { report, macs }: Outputs,
     ) -> io::Result<Self> {
+        let has_tcp = !settings.tcp_targets.is_empty();
         Ok(Self {
             settings,
             config,
             facts,
             report,
+            macs,
+            macs_due: Instant::now(),
+            own_macs: BTreeSet::new(),
             echo_id: fastrand::u16(..),
             sequence: 0,
             vteps: BTreeMap::new(),
             memory,
             idle_targets: BTreeSet::new(),
             tunnel: Tunnel::default(),
-            sockets: Sockets::new().await?,
+            sockets: Sockets::new(has_tcp).await?,
             tap: None,
             tap_load_error: None,
             underlay: BTreeSet::new(),
@@ -192,6 +217,7 @@ impl Prober {
                         probes.on_other_arp_reply(&reply, at);
                     }
                 }
+                self.follow_units(now);
             }
             Event::OwnReply((at, reply)) => {
                 self.vteps.values_mut().for_each(|probes| probes.on_own_reply(&reply, at));
@@ -206,6 +232,11 @@ impl Prober {
             }
             // Another process sent the request.
             Event::ThroughTunnel(Ok(_)) | Event::BesideTunnel(Ok(_)) => return false,
+            Event::Tcp(Ok(answer)) => {
+                let probes = self.vteps.values_mut().filter_map(|probes| probes.tcp.as_mut());
+                probes.for_each(|tcp| tcp.on_answer(&answer, self.echo_id, now));
+            }
+            Event::Tcp(Err(error)) => self.sockets.close_tcp(&error),
             Event::ThroughTunnel(Err(error)) => self.sockets.close_through_tunnel(&error),
             Event::BesideTunnel(Err(error)) => self.sockets.close_beside_tunnel(&error),
             Event::Time => self.on_time(now),
@@ -216,7 +247,7 @@ impl Prober {
     async fn next_event(&mut self) -> Option<Event> {
         // Even with nothing to probe, the sockets, the tap and the heartbeat need a turn every second.
         let vteps = self.vteps.values().map(VtepProbes::deadline);
-        let others = self.sweep.deadline().into_iter().chain(self.report_due);
+        let others = self.sweep.deadline().into_iter().chain(self.report_due).chain(self.next_look());
         let deadline = vteps.chain(others).fold(self.housekeeping_due, Instant::min);
         tokio::select! {
             biased;
@@ -226,6 +257,7 @@ impl Prober {
             Some(reply) = self.replies.1.recv() => Some(Event::OwnReply(reply)),
             reply = self.sockets.receive_through_tunnel() => Some(Event::ThroughTunnel(reply)),
             reply = self.sockets.receive_beside_tunnel() => Some(Event::BesideTunnel(reply)),
+            answer = self.sockets.receive_tcp() => Some(Event::Tcp(answer)),
             () = time::sleep_until(deadline.into()) => Some(Event::Time),
         }
     }
@@ -251,7 +283,9 @@ impl Prober {
             self.tend_tap(now);
             self.read_udp_errors();
             self.memory.follow(&self.vteps, now, Timestamp::now());
+            self.follow_units(now);
         }
+        self.look_at_macs(now);
         let mut vteps = std::mem::take(&mut self.vteps);
         vteps.values_mut().for_each(|probes| probes.on_time(now));
         let some_due = vteps.values().any(|probes| now >= probes.due);

@@ -37,6 +37,7 @@ use vtep_core::{
         settings,
     },
     node::{facts::Facts, fitness::Fitness},
+    tunnel::mac_learning::LearnedMacs,
 };
 
 use self::{
@@ -75,6 +76,14 @@ pub struct Notices {
     pub pins: mpsc::Receiver<()>,
 }
 
+/// What the other loops have found.
+pub struct Watched {
+    pub config: watch::Receiver<Option<Arc<View>>>,
+    pub facts: watch::Receiver<Option<Arc<Facts>>>,
+    /// The MACs that entries have in the place of configured ones.
+    pub macs: watch::Receiver<Arc<LearnedMacs>>,
+}
+
 /// The records of this agent's own writes.
 pub struct Memory {
     /// Ipcache entries.
@@ -87,6 +96,7 @@ pub struct Reconciler {
     settings: Settings,
     config: watch::Receiver<Option<Arc<View>>>,
     facts: watch::Receiver<Option<Arc<Facts>>>,
+    macs: watch::Receiver<Arc<LearnedMacs>>,
     report: watch::Sender<Arc<DatapathReport>>,
     maps: MapsReconciler,
     routes: RoutesReconciler,
@@ -103,15 +113,14 @@ impl Reconciler {
     pub fn new(
         settings: Settings,
         netlink: Handle,
-        config: watch::Receiver<Option<Arc<View>>>,
-        facts: watch::Receiver<Option<Arc<Facts>>>,
+        Watched { config, facts, macs }: Watched,
         Memory { ledger, journal }: Memory,
         report: watch::Sender<Arc<DatapathReport>>,
     ) -> Self {
         let routes = RoutesReconciler::new(netlink, journal, settings.lifeline.clone());
         let (maps, current) = (MapsReconciler::new(ledger, settings.recheck.clone()), Arc::default());
         let (lock, sentinel, pace, due) = (None, None, LookPace::new(settings.look), Instant::now());
-        Self { settings, config, facts, report, maps, routes, lock, sentinel, pace, due, current }
+        Self { settings, config, facts, macs, report, maps, routes, lock, sentinel, pace, due, current }
     }
 
     /// Runs until the configuration's sender is gone.
@@ -125,6 +134,7 @@ impl Reconciler {
                 biased;
                 changed = self.config.changed() => if changed.is_ok() { Reason::ConfigChanged } else { return },
                 Ok(()) = self.facts.changed() => Reason::NodeChanged,
+                Ok(()) = self.macs.changed() => Reason::MacLearned,
                 Some(()) = notices.pins.recv() => Reason::PinsChanged,
                 reach = self.routes.answer() => match self.on_answer(reach) {
                     Outcome::Nothing => continue,
@@ -175,14 +185,16 @@ impl Reconciler {
         let observing = self.why_only_observing(&facts);
         let writes = self.settings.mode == Mode::Enforce && observing.is_none();
         let settings = self.settings.datapath.clone();
-        let inputs = Inputs { settings: &settings, view: &view, facts: &facts };
+        let macs = self.macs.borrow_and_update().clone();
+        let inputs = Inputs { settings: &settings, view: &view, facts: &facts, macs: &macs };
         self.routes.on_config(&view);
         let mut maps = self.maps.pass(inputs, writes, start).await;
-        if maps.repairs.iter().any(|op| op.found().is_some()) {
+        if maps.repairs.iter().any(|op| op.found().is_some()) || maps.made_good > 0 {
             self.pace.on_overwrite(start);
         }
         let look = maps.observed.look.take();
         let is_settled = maps.observed.is_settled(writes);
+        let is_disturbed = maps.is_disturbed;
         let with_routes = !maps.is_same_map || self.routes.is_due(reason, start);
         if with_routes {
             self.routes.pass(inputs, maps.observed.ipcache_seen, writes, maps.is_same_map, start).await;
@@ -210,6 +222,9 @@ impl Reconciler {
             self.due = together::next(QUIET.max(self.settings.look));
             // The routes may have work left.
             self.due = self.due.min(self.routes.next_comparison()).max(start + self.retry());
+        }
+        if is_disturbed {
+            self.due = self.due.min(start + self.settings.look);
         }
     }
 

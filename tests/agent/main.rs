@@ -11,6 +11,7 @@ mod configured_lab;
 mod contention;
 mod crashes;
 mod events;
+mod failover;
 mod far_end;
 mod faults;
 mod files;

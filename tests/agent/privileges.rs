@@ -97,7 +97,7 @@ pub(crate) fn does_its_work(lab: &Lab, agent: &Agent) -> Result<()> {
 }
 
 fn is_probed(vtep: &VtepStatus) -> bool {
-    let Probes { underlay, arp, icmp, path_mtu, echo_every: _, skipped: _ } = &vtep.probes;
+    let Probes { underlay, arp, icmp, tcp: _, path_mtu, echo_every: _, skipped: _ } = &vtep.probes;
     [underlay, arp, icmp].iter().all(|probe| probe.state == ProbeState::Ok) && path_mtu.state == ProbeState::Ok
 }
 

@@ -32,6 +32,14 @@ pub struct Contention {
     repairs: BTreeMap<Ipv4Net, Repairs>,
     /// The keys that the agent backs off from, each with the end of that time.
     backed_off: BTreeMap<Ipv4Net, Instant>,
+    made_good: BTreeMap<Ipv4Net, MadeGood>,
+}
+
+/// The times that the agent put a learned MAC back, since the start.
+#[derive(Clone, Copy, Debug)]
+struct MadeGood {
+    count: u64,
+    last: Instant,
 }
 
 #[derive(Clone, Debug)]
@@ -102,6 +110,24 @@ impl Contention {
             self.backed_off.insert(key, now + CONFLICT_WINDOW);
         }
         fight
+    }
+
+    /// Counts that somebody wrote the configured MAC over a learned one. Returns false if that comes sooner than with Cilium's sync: then it is
+    /// a repair like any other.
+    pub fn makes_good(&mut self, key: Ipv4Net, now: Instant) -> bool {
+        let is_sync = |made: &MadeGood| now.saturating_duration_since(made.last) >= SYNC_AT_LEAST;
+        let before = self.made_good.get(&key).copied();
+        if before.as_ref().is_some_and(|made| !is_sync(made)) {
+            return false;
+        }
+        self.made_good.insert(key, MadeGood { count: before.map_or(1, |made| made.count + 1), last: now });
+        true
+    }
+
+    /// How often the agent put a learned MAC back, per key.
+    #[must_use]
+    pub fn made_good(&self) -> BTreeMap<Ipv4Net, u64> {
+        self.made_good.iter().map(|(key, made)| (*key, made.count)).collect()
     }
 
     /// The configuration has another value for this key: whoever wrote over the old one may not touch the new one.
@@ -230,6 +256,17 @@ mod tests {
             let contended = contention.contended(now)[&key()];
             assert_eq!(contended.minutely_since, since.map(|at| start + Duration::from_secs(at)), "{at:?}");
         }
+    }
+
+    #[test]
+    fn what_the_sync_writes_over_a_learned_mac_is_made_good() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut contention = Contention::default();
+        assert!([0, 60, 120, 165].into_iter().all(|at| contention.makes_good(key(), after(at))));
+        assert!([166, 170, 209].into_iter().all(|at| !contention.makes_good(key(), after(at))), "somebody else");
+        assert!(contention.contended(after(209)).is_empty());
+        assert_eq!(contention.made_good(), [(key(), 4)].into());
     }
 
     #[test]

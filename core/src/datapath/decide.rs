@@ -20,6 +20,7 @@ use crate::{
         facts::Facts,
         running::{Running, RunningConfig},
     },
+    tunnel::mac_learning::LearnedMacs,
 };
 
 /// The inputs of a pass.
@@ -28,6 +29,8 @@ pub struct Inputs<'a> {
     pub settings: &'a Settings,
     pub view: &'a View,
     pub facts: &'a Facts,
+    /// The MACs in the place of configured ones.
+    pub macs: &'a LearnedMacs,
 }
 
 impl Inputs<'_> {

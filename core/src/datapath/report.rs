@@ -34,6 +34,8 @@ pub enum Reason {
     /// The VTEP map differs from what the last pass has left.
     MapChanged,
     RoutesChanged,
+    /// An entry gets the MAC that BIG-IP's tunnel answers with, or the configured one back.
+    MacLearned,
     Tick,
     /// The node lost the API server after a change by this agent.
     CutOff,
@@ -49,6 +51,7 @@ impl std::fmt::Display for Reason {
             Self::PinsChanged => "pins-changed",
             Self::MapChanged => "map-changed",
             Self::RoutesChanged => "routes-changed",
+            Self::MacLearned => "mac-learned",
             Self::Tick => "tick",
             Self::CutOff => "cut-off",
             Self::Once => "once",
@@ -102,6 +105,8 @@ pub struct DatapathReport {
     pub route_repairs: BTreeMap<Ipv4Net, u64>,
     /// Repairs of drift since the start, routes and rules included.
     pub repairs_total: u64,
+    /// How often somebody wrote the configured MAC over a learned one, as Cilium's sync does, and the agent put the learned one back.
+    pub made_good: BTreeMap<Ipv4Net, u64>,
     /// Entries that somebody keeps overwriting.
     pub contended: BTreeMap<Ipv4Net, Contended>,
     /// The contended entries that the agent backs off from now.
@@ -135,6 +140,7 @@ impl Default for DatapathReport {
             repairs: BTreeMap::new(),
             route_repairs: BTreeMap::new(),
             repairs_total: 0,
+            made_good: BTreeMap::new(),
             contended: BTreeMap::new(),
             backed_off: BTreeSet::new(),
             last_pass: None,
@@ -188,6 +194,7 @@ impl DatapathReport {
             repairs,
             route_repairs,
             repairs_total,
+            made_good,
             contended,
             backed_off,
             last_pass,
@@ -195,7 +202,8 @@ impl DatapathReport {
         (
             (model, pending, ipcache, ipcache_conflicts, over_capacity, observing, map_problem),
             (ipcache_problem, route_problem, refused, verify_only, foreign_routes),
-            (failures, repairs, route_repairs, repairs_total, contended, backed_off, last_pass.is_some()),
+            (failures, repairs, route_repairs, repairs_total, made_good),
+            (contended, backed_off, last_pass.is_some()),
         )
     }
 }

@@ -10,6 +10,7 @@ use super::{Evidence, RECENT, age::at_least, node::dropped_on_node, peer::Settin
 use crate::tunnel::{
     flow::{Flow, Sender, UnexpectedSource},
     frames::VTEP_VNI,
+    mac_learning::MacLearning,
     owners::Owner,
     strays::LISTED,
     vtep_probes::{ProbeState, VtepProbes},
@@ -117,14 +118,24 @@ pub(super) fn vtep_mac_mismatch(evidence: &Evidence<'_>, now: Instant) -> Option
     let (configured, place, peer) = (evidence.vtep.mac, evidence.place(Setting::Mac), evidence.peer_name());
     let at = evidence.probes.and_then(|probes| probes.observed_at);
     let is_gone = evidence.is_tunnel_unanswered() && at.is_none_or(|at| now.saturating_duration_since(at) >= SILENT);
-    let seen = evidence.probes.and_then(VtepProbes::foreign_mac).filter(|_| !is_gone);
-    if configured.is_multicast() {
+    let learning = evidence.probes.map(|probes| &probes.learning);
+    let learned = learning.and_then(MacLearning::learned).map(|learned| learned.mac);
+    // A learned MAC counts once it is in the map.
+    let is_in_place = learned.is_some() && evidence.pending_entry().is_none();
+    let seen = evidence.probes.and_then(VtepProbes::foreign_mac).or(learned.filter(|_| !is_in_place));
+    let seen = seen.filter(|_| !is_gone);
+    if configured.is_multicast() && !is_in_place {
         let seen = seen.map(|mac| format!("; {peer}'s tunnel answers with {mac}")).unwrap_or_default();
         return Some(format!(
             "set {place} to the MAC of {peer}'s tunnel: {configured} is a group address, ping may pass and TCP does not{seen}"
         ));
     }
-    seen.map(|seen| format!("set {place} to {seen}, which {peer}'s tunnel answers with, instead of {configured}"))
+    let refusal =
+        learning.and_then(MacLearning::refusal).map(|refusal| format!("; the entry does not follow: {refusal}"));
+    let refusal = refusal.unwrap_or_default();
+    seen.map(|seen| {
+        format!("set {place} to {seen}, which {peer}'s tunnel answers with, instead of {configured}{refusal}")
+    })
 }
 
 /// A group address is wrong whatever BIG-IP answers, so it is a present state.
@@ -176,6 +187,21 @@ pub(super) fn no_return_path(evidence: &Evidence<'_>, now: Instant) -> Option<St
             "the tunnel of {peer} answers ARP but not ping: check its route to the pod CIDR{router}, {record}, and that {address} \
              allows ICMP{}",
             evidence.send_error()
+        )
+    })
+}
+
+/// TCP was answered through the tunnel, and is not any more, while ping passes.
+pub(super) fn tcp_broken(evidence: &Evidence<'_>, now: Instant) -> Option<String> {
+    let probes = evidence.probes?;
+    let tcp = probes.tcp.as_ref().filter(|tcp| tcp.is_broken())?;
+    let passes = evidence.state(VtepProbes::icmp_state) == ProbeState::Ok;
+    (passes && vtep_mac_mismatch(evidence, now).is_none()).then(|| {
+        format!(
+            "look for what stops TCP to {}, which {} answered before, and does not any more though ping passes: wrong checksums (checksum              offload of this node's underlay device, or of {}), a group address as its MAC, a network policy, or the port's own filter",
+            tcp.target,
+            evidence.peer(),
+            evidence.peer_name()
         )
     })
 }

@@ -170,6 +170,7 @@ registry! {
     TunnelSilent "tunnel-silent" = Entry::new(Unreachable, Bigip, wire::tunnel_silent).probed(&[Arp, Ping]);
     ForeignInnerSource "foreign-inner-source" = Entry::new(Degraded, Bigip, bigip::foreign_inner_source).probed(&[]);
     NoReturnPath "no-return-path" = Entry::new(Degraded, SelfIp, bigip::no_return_path).probed(&[Ping]);
+    TcpBroken "tcp-broken" = Entry::new(Degraded, SelfIp, bigip::tcp_broken).probed(&[]);
     PathMtu "path-mtu" = Entry::new(Degraded, Underlay, wire::path_mtu).probed(&[]);
     PacketLoss "packet-loss" = Entry::new(Degraded, SelfIp, wire::packet_loss).probed(&[]).based_on(wire::last_loss);
     SelfIpUnknown "self-ip-unknown" = Entry::new(Unknown, SelfIp, bigip::self_ip_unknown).probed(&[]);

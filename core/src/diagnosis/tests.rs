@@ -5,7 +5,7 @@ mod wire;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddrV4},
 };
 
 use Wire::{Beside, Icmp, InArp};
@@ -34,8 +34,10 @@ use crate::{
         echo_pace::Counts,
         flow::{Flow, Kinds, Sender, UnexpectedSource},
         frames::{Arp, TunnelArpReply, VTEP_VNI},
+        mac_learning::{MacLearning, Record},
         owners::Owner,
         self_ip::Known,
+        tcp_probe::TcpProbe,
         vtep_probes::{ProbeTiming, Target},
         window::Thresholds,
     },
@@ -164,6 +166,35 @@ impl Case {
                 self.window(wire).on_reply(sequence, now);
             }
         }
+    }
+
+    /// The entry follows this MAC, which answers.
+    pub(super) fn learn_mac(&mut self, mac: Mac) {
+        self.probes.learning = MacLearning::new(self.vtep, true, Record::default());
+        let start = Instant::now();
+        for n in 0..3_u16 {
+            let at = start + u32::from(n) * TIMING.interval;
+            self.probes.arp.on_sent(1000 + n, at);
+            self.answer_arp_at(mac, at);
+            self.probes.decide_mac(&BTreeSet::new(), Timestamp::UNIX_EPOCH);
+        }
+        assert_eq!(self.probes.learning.mac(), mac);
+    }
+
+    /// SYNs that are lost, after one that perhaps was answered.
+    pub(super) fn probe_tcp(&mut self, is_answered: bool) {
+        let target = SocketAddrV4::new([10, 1, 6, 34].into(), 443);
+        let mut tcp = TcpProbe::new(target, TIMING.thresholds, TIMING.timeout);
+        let start = Instant::now() - 10 * TIMING.interval;
+        for n in 0..8_u16 {
+            let at = start + u32::from(n) * TIMING.interval;
+            tcp.window.on_sent(n, at);
+            if n == 0 && is_answered {
+                tcp.window.on_reply(n, at);
+            }
+            tcp.window.on_time(at + TIMING.timeout);
+        }
+        self.probes.tcp = Some(tcp);
     }
 
     fn answer_arp(&mut self, mac: Mac, times: u16) {

@@ -12,6 +12,7 @@ use std::{
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
+pub use self::vtep::failover;
 use self::vtep::vtep_status;
 use super::status::{Bigip, Cilium, Config, Datapath, Events, Identity, Intruder, LastPass, Status, Tap, VtepStatus};
 use crate::{
@@ -51,7 +52,13 @@ impl Status {
             let name = view.as_ref().and_then(|view| view.names.get(&vtep.cidr)).cloned();
             VtepStatus { runbook, name, ..vtep_status(vtep, diagnosis, probes.probes(vtep), datapath, now, at) }
         });
-        let vteps: Vec<_> = vteps.collect();
+        let mut vteps: Vec<_> = vteps.collect();
+        // Without an error, the lists have exactly these VTEPs, in this order.
+        if view.as_ref().is_some_and(|view| view.valid() && view.truth == Truth::Configmap) {
+            let line = vtep::config_line(&vteps);
+            let learned = vteps.iter_mut().filter(|vtep| vtep.mac_learned.is_some());
+            learned.filter_map(|vtep| vtep.mac_learning.as_mut()).for_each(|of| of.config_line = Some(line.clone()));
+        }
         Self {
             node: node.clone(),
             version: env!("CARGO_PKG_VERSION").into(),

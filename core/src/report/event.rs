@@ -1,11 +1,15 @@
 //! The content of an Event: a change of a verdict, or a finding.
 
+use std::net::Ipv4Addr;
+
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
 use crate::{
     config::finding::{Finding, Severity},
     diagnosis::{Cause, Diagnosis, Verdict},
+    report::status::Failover,
+    types::mac::Mac,
 };
 
 /// The object that an Event is attached to.
@@ -45,6 +49,23 @@ impl EventRecord {
     pub fn flapping(label: &str, at: Timestamp) -> Self {
         let text = format!("VTEP {label}: verdict is flapping; suppressed until stable for 60 s");
         Self { about: Regarding::Node, is_warning: true, reason: "VtepFlapping", text, at }
+    }
+
+    /// Another unit of a BIG-IP has taken over.
+    #[must_use]
+    pub fn failover(label: &str, endpoint: Ipv4Addr, failover: &Failover, at: Timestamp) -> Self {
+        let text = format!("VTEP {label}: failover at {endpoint}: {}", failover.words());
+        Self { about: Regarding::Node, is_warning: false, reason: "VtepFailover", text, at }
+    }
+
+    /// The entry has the MAC that BIG-IP's tunnel answers with.
+    #[must_use]
+    pub fn mac_learned(label: &str, configured: Mac, learned: Mac, config_line: Option<&str>, at: Timestamp) -> Self {
+        let remedy = config_line.map(|line| format!(": write {line} into cilium-config")).unwrap_or_default();
+        let text = format!(
+            "VTEP {label}: the entry has MAC {learned}, which BIG-IP's tunnel answers with, instead of the configured {configured}{remedy}"
+        );
+        Self { about: Regarding::Node, is_warning: true, reason: "VtepMacLearned", text, at }
     }
 
     /// The record for a finding; `None` if the finding is only informational.

@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::status::{Status, VtepStatus};
+use super::status::{Failover, Status, VtepStatus};
 use crate::{
     config::spec::Place,
     diagnosis::{Cause, Verdict},
@@ -28,7 +28,7 @@ pub struct History {
     pub vteps: Vec<Track>,
 }
 
-/// A change of verdict or cause, a repair, a move, or several of them.
+/// A change of verdict or cause, a repair, a move, a failover, or several of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
     pub at: Timestamp,
@@ -44,6 +44,9 @@ pub struct Change {
     /// The configuration has another endpoint or MAC: a failover.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved: Option<Moved>,
+    /// Another unit has taken over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failover: Option<Failover>,
 }
 
 /// The old and the new place of a VTEP.
@@ -88,6 +91,7 @@ struct Counters {
     lost: u64,
     repairs: u64,
     route_repairs: u64,
+    failovers: u64,
     state: Option<State>,
     place: Option<Place>,
     /// Nothing is known yet about the place that it moved to.
@@ -97,9 +101,22 @@ struct Counters {
 impl History {
     /// Records the changes since the last call.
     pub fn note_changes(&mut self, status: &Status, at: Timestamp) {
+        self.complete_failovers(status);
         self.vteps.retain(|track| status.vteps.iter().any(|vtep| vtep.cidr == track.cidr));
         for vtep in &status.vteps {
             self.note_change(vtep, at);
+        }
+    }
+
+    /// Enters what has become known since about failovers: further changes, and how long pings were lost.
+    fn complete_failovers(&mut self, status: &Status) {
+        for Change { cidr, failover, .. } in &mut self.changes {
+            let Some(known) = failover else { continue };
+            let vtep = status.vteps.iter().find(|vtep| vtep.cidr == *cidr);
+            let is_same = |now: &&Failover| now.changes.first() == known.changes.first() && now.is_of_time(known);
+            if let Some(now) = vtep.and_then(|vtep| vtep.failovers.iter().find(is_same)) {
+                *known = Failover { at: known.at, ..now.clone() };
+            }
         }
     }
 
@@ -130,7 +147,8 @@ impl History {
 
 impl Change {
     fn is_one(&self) -> bool {
-        self.from != self.to || self.repairs + self.route_repairs > 0 || self.moved.is_some()
+        let is_event = self.moved.is_some() || self.failover.is_some();
+        self.from != self.to || self.repairs + self.route_repairs > 0 || is_event
     }
 }
 
@@ -148,20 +166,22 @@ impl Counters {
         let to = State { verdict: vtep.verdict, cause: vtep.cause };
         // The first observation of a VTEP is not a change.
         let from = self.state.replace(to).unwrap_or(to);
-        let place = Place { endpoint: vtep.endpoint, mac: vtep.mac };
+        let place = Place { endpoint: vtep.endpoint, mac: vtep.mac_configured };
         let moved = self.place.replace(place).filter(|&from| from != place).map(|from| Moved { from, to: place });
         let since = |now: u64, last: &mut u64| now.saturating_sub(std::mem::replace(last, now));
         let repairs = since(vtep.datapath.repairs, &mut self.repairs);
         let route_repairs = since(vtep.datapath.route_repairs, &mut self.route_repairs);
+        let has_failed_over = std::mem::replace(&mut self.failovers, vtep.failovers_total) < vtep.failovers_total;
+        let failover = vtep.failovers.last().filter(|_| has_failed_over).cloned();
         let is_arrival = self.is_moving && moved.is_none() && (vtep.early || vtep.verdict == Verdict::Healthy);
         let is_moving = vtep.early && (self.is_moving || moved.is_some());
         if moved.is_some() {
             // The probes begin anew, and so do their counts.
-            let Self { repairs, route_repairs, state, place, .. } = *self;
-            *self = Self { repairs, route_repairs, state, place, ..Self::default() };
+            let Self { repairs, route_repairs, failovers, state, place, .. } = *self;
+            *self = Self { repairs, route_repairs, failovers, state, place, ..Self::default() };
         }
         self.is_moving = is_moving;
-        (Change { at, cidr: vtep.cidr, from, to, repairs, route_repairs, moved }, is_arrival)
+        (Change { at, cidr: vtep.cidr, from, to, repairs, route_repairs, moved, failover }, is_arrival)
     }
 }
 

@@ -26,7 +26,8 @@ use crate::{
 };
 
 pub use self::vtep::{
-    EntryState, Observation, PathMtu, Probe, Probes, Seen, SeenKinds, SeenPods, Stream, VtepDatapath, VtepStatus,
+    EntryState, Failover, MacLearning, Observation, PathMtu, Probe, Probes, Seen, SeenKinds, SeenPods, Stream,
+    VtepDatapath, VtepStatus,
 };
 
 /// Values that do not change while the agent runs.

@@ -2,8 +2,10 @@
 
 pub mod delivery;
 pub mod echo_pace;
+pub mod failover;
 pub mod flow;
 pub mod frames;
+pub mod mac_learning;
 pub mod owners;
 pub mod passive;
 pub mod path_mtu;
@@ -13,5 +15,6 @@ pub mod self_ip;
 pub mod send_error;
 pub mod strays;
 pub mod sweep;
+pub mod tcp_probe;
 pub mod vtep_probes;
 pub mod window;

@@ -60,6 +60,26 @@ impl Owners {
         self.claims.windows(2).all(|pair| matches!(pair, [(_, a), (_, b)] if a.mac == b.mac))
     }
 
+    /// The owner of the last claim.
+    #[must_use]
+    pub fn newest(&self) -> Option<Owner> {
+        self.claims.last().map(|(_, owner)| *owner)
+    }
+
+    /// Another MAC has claimed the address since then.
+    #[must_use]
+    pub fn others_since(&self, mac: Mac, since: Instant) -> bool {
+        self.claims.iter().any(|(at, owner)| *at >= since && owner.mac != mac)
+    }
+
+    /// The owner of the last claims, if `count` in a row are its own.
+    #[must_use]
+    pub fn of_last(&self, count: usize) -> Option<Owner> {
+        let owner = self.newest()?;
+        let own = self.claims.iter().rev().take_while(|(_, claimed)| *claimed == owner).count();
+        (own >= count).then_some(owner)
+    }
+
     fn changes(&self) -> usize {
         let (mut changes, mut last) = (0, None);
         for pair in self.claims.windows(2) {

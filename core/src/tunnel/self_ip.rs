@@ -6,6 +6,7 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::mac_learning;
 use crate::types::mac::Mac;
 
 /// A self IP that has answered.
@@ -21,12 +22,15 @@ pub struct Known {
 }
 
 /// The record of one VTEP CIDR.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SelfIp {
     pub endpoint: Ipv4Addr,
     #[serde(flatten)]
     pub known: Known,
     pub learned_at: Timestamp,
+    /// The MAC of the entry under `--mac learned`.
+    #[serde(default)]
+    pub entry_mac: mac_learning::Record,
 }
 
 /// All records.

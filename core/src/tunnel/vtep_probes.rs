@@ -7,19 +7,25 @@ mod target;
 mod timing;
 
 use std::{
+    collections::BTreeSet,
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
+
 use super::{
     delivery::Delivery,
     echo_pace::EchoPace,
+    failover::Failovers,
     flow::{EndpointCounts, Flow, PodTraffic, Sender, UnexpectedSource},
     frames::{Arp, TunnelArpReply, VTEP_VNI},
+    mac_learning::{LearnedMac, MacLearning, Record},
     owners::{Owner, Owners},
     passive::Passive,
     path_mtu::PathMtu,
     self_ip::Known,
+    tcp_probe::TcpProbe,
     window::{CERTAIN_LOSSES, ProbeWindow, Thresholds, WindowState},
 };
 use crate::{
@@ -57,6 +63,8 @@ pub struct VtepProbes {
     pub underlay: ProbeWindow,
     pub arp: ProbeWindow,
     pub icmp: ProbeWindow,
+    /// `--probe-tcp`.
+    pub tcp: Option<TcpProbe>,
     pub pace: EchoPace,
     pub path_mtu: PathMtu,
     pub passive: Passive,
@@ -74,8 +82,19 @@ pub struct VtepProbes {
     pub observed_mac: Option<Mac>,
     /// When it answered.
     pub observed_at: Option<Instant>,
-    /// Answers in a row with another MAC than the configured one.
+    /// Answers in a row with another MAC than the entry's.
     foreign_macs: u32,
+    /// Which MAC the entry has.
+    pub learning: MacLearning,
+    pub failovers: Failovers,
+    /// Rounds of probes that follow each other quickly, because another unit may have taken over.
+    hurry: u32,
+    /// When they began.
+    hurried_at: Option<Instant>,
+    /// The inner source MAC of the tunnel's newest frames.
+    inner_mac: Option<Mac>,
+    /// Answers within this time of each other are in a row: no probe between them was lost.
+    row: Duration,
     thresholds: Thresholds,
     /// The streams from this endpoint: its VTEP traffic, and at most five others that persist.
     pub flows: Vec<Flow>,
@@ -121,6 +140,7 @@ impl VtepProbes {
             underlay: window(),
             arp: window(),
             icmp: window(),
+            tcp: None,
             pace: EchoPace::default(),
             path_mtu: PathMtu::new(timing.thresholds, timing.interval * FULL_SIZE_EVERY, timing.timeout, now),
             passive: Passive::default(),
@@ -132,6 +152,12 @@ impl VtepProbes {
             observed_mac: None,
             observed_at: None,
             foreign_macs: 0,
+            learning: MacLearning::new(vtep, false, Record::default()),
+            failovers: Failovers::default(),
+            hurry: 0,
+            hurried_at: None,
+            inner_mac: None,
+            row: timing.interval * 3 / 2,
             thresholds: timing.thresholds,
             flows: Vec::new(),
             other_streams: 0,
@@ -173,10 +199,18 @@ impl VtepProbes {
         }
         let mac = reply.arp.sender_mac;
         self.self_ip_owners.on_claim(Owner { mac, source: reply.endpoint }, now);
+        if self.observed_mac.is_some_and(|before| before != mac) {
+            self.hurry(now);
+        }
         (self.observed_mac, self.observed_at) = (Some(mac), Some(now));
         self.note_answer(false);
-        self.foreign_macs = if mac == self.vtep.mac { 0 } else { self.foreign_macs.saturating_add(1) };
+        let answered = self.arp.received;
         self.arp.on_reply_to_newest(now);
+        // Two units may answer the same probe.
+        if self.arp.received > answered {
+            self.learning.on_answer(mac, self.row, now);
+        }
+        self.foreign_macs = if mac == self.learning.mac() { 0 } else { self.foreign_macs.saturating_add(1) };
     }
 
     /// Processes an ARP reply from another outer source. Whoever sends one for the self IP claims it, asked or not.
@@ -186,7 +220,23 @@ impl VtepProbes {
         }
     }
 
-    /// The MAC of BIG-IP's tunnel, if it is not the configured one. It needs as many answers in a row as a failure needs losses.
+    /// Decides whether the entry follows the MAC that answers; `ours` are the MACs of this node's devices. Returns the MAC that was learned now.
+    pub fn decide_mac(&mut self, ours: &BTreeSet<Mac>, at: Timestamp) -> Option<LearnedMac> {
+        let learned = self.learning.decide(ours, &self.self_ip_owners, at)?;
+        self.foreign_macs = 0;
+        Some(learned)
+    }
+
+    /// Notices that another unit has taken over; `endpoints` are those of all VTEPs.
+    pub fn follow_owners(&mut self, endpoints: &BTreeSet<Ipv4Addr>, now: Instant) {
+        let self_ip = self.target.map(|target| target.address);
+        let (inside, outside) = (&self.self_ip_owners, &self.endpoint_owners);
+        if self.failovers.follow(self_ip, inside, outside, endpoints, now) {
+            self.hurry(now);
+        }
+    }
+
+    /// The MAC of BIG-IP's tunnel, if it is not the entry's. It needs as many answers in a row as a failure needs losses.
     #[must_use]
     pub fn foreign_mac(&self) -> Option<Mac> {
         self.observed_mac.filter(|_| self.foreign_macs >= self.thresholds.raise)
@@ -242,6 +292,12 @@ impl VtepProbes {
         let EndpointCounts { source: _, tunnel: flow, packets, bytes, kinds, pods } = counts;
         (self.packets, self.bytes, self.pods) = (*packets, *bytes, *pods);
         self.delivery.on_kinds(*kinds, self.icmp.unanswered_since().is_none(), now);
+        if let Some(flow) = flow {
+            self.learning.on_frames(flow.inner_mac, flow.last_seen);
+            if self.inner_mac.replace(flow.inner_mac).is_some_and(|before| before != flow.inner_mac) {
+                self.hurry(now);
+            }
+        }
         // The tunnel's own stream comes first: it shows the self IP.
         self.flows.retain(|flow| !flow.belongs_to(tunnel));
         self.flows.splice(0..0, flow.clone());
@@ -249,9 +305,13 @@ impl VtepProbes {
     }
 
     /// Processes the MACs of the outer frames, each with the time of the last one.
-    pub fn on_neighbours(&mut self, neighbours: &[(Mac, Instant)]) {
+    pub fn on_neighbours(&mut self, neighbours: &[(Mac, Instant)], now: Instant) {
+        let before = self.endpoint_owners.newest();
         for &(mac, at) in neighbours.iter().filter(|_| self.is_neighbour) {
             self.endpoint_owners.on_claim(Owner { mac, source: self.vtep.endpoint }, at);
+        }
+        if before.is_some() && before != self.endpoint_owners.newest() {
+            self.hurry(now);
         }
     }
 
@@ -292,6 +352,7 @@ impl VtepProbes {
         self.last_answer = Some(now);
         if !self.path_mtu.on_reply(sequence, now) {
             self.icmp.on_reply(sequence, now);
+            self.failovers.on_echo(self.icmp.lost_total, now);
         }
         self.delivery.on_delivered();
         self.note_answer(true);

@@ -34,6 +34,12 @@ impl Mac {
     pub const fn is_multicast(self) -> bool {
         self.0[0] & 1 == 1
     }
+
+    /// The address of one device.
+    #[must_use]
+    pub fn is_unicast(self) -> bool {
+        !self.is_multicast() && !self.is_zero()
+    }
 }
 
 impl From<[u8; 6]> for Mac {

@@ -29,6 +29,15 @@ pub enum IpcacheMode {
     Off,
 }
 
+/// `--mac`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum EntryMac {
+    /// The one in `vtep-mac`.
+    Configured,
+    /// The one that BIG-IP's tunnel answers ARP with, if nothing contradicts and the configured one does not answer.
+    Learned,
+}
+
 impl From<Mode> for report::Mode {
     fn from(mode: Mode) -> Self {
         match mode {

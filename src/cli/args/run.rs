@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +15,11 @@ use vtep_core::{
     diagnosis::RUNBOOK,
     node::fitness::Fitness,
     report::status::Identity,
-    tunnel::{vtep_probes::ProbeTiming, window::Thresholds},
+    tunnel::{
+        mac_learning::{LearnMacs, LearnedMacs},
+        vtep_probes::ProbeTiming,
+        window::Thresholds,
+    },
 };
 
 use super::{choices::Mode, source};
@@ -63,6 +67,9 @@ pub struct Args {
     /// The tunnel self IP behind a VTEP CIDR, repeatable; without it, it is learned from BIG-IP's own frames.
     #[arg(long, value_name = "CIDR=IP", value_parser = probe_target, value_delimiter = ',', env = "VTEP_AGENT_PROBE_TARGET")]
     pub probe_target: Vec<(Ipv4Net, Ipv4Addr)>,
+    /// A TCP port of the tunnel self IP behind a VTEP CIDR to send SYNs to, repeatable; no connection is completed, and silence alone is no verdict.
+    #[arg(long, value_name = "CIDR=IP:PORT", value_parser = tcp_target, value_delimiter = ',', env = "VTEP_AGENT_PROBE_TCP")]
+    pub probe_tcp: Vec<(Ipv4Net, SocketAddrV4)>,
     /// While BIG-IP's own frames show that its tunnel lives, leave out nine rounds of probes in ten.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", env = "VTEP_AGENT_PASSIVE_FIRST")]
     pub passive_first: bool,
@@ -120,8 +127,16 @@ impl Args {
             },
             passive_first: self.passive_first,
             bpffs: self.source.node.bpffs.clone(),
+            tcp_targets: self.probe_tcp.iter().copied().collect(),
+            learn_macs: if self.mode == Mode::Enforce { self.source.learn_macs() } else { LearnMacs::default() },
             targets: self.probe_target.iter().copied().collect::<BTreeMap<_, _>>(),
         }
+    }
+
+    /// The MACs that entries have in the place of configured ones. An agent that only observes learns none.
+    #[must_use]
+    pub fn learned_macs(&self) -> LearnedMacs {
+        if self.mode == Mode::Enforce { self.source.learned_macs() } else { LearnedMacs::new() }
     }
 
     /// The values that do not change while the agent runs.
@@ -171,4 +186,14 @@ pub fn probe_target(text: &str) -> Result<(Ipv4Net, Ipv4Addr), String> {
     let cidr: Ipv4Net = cidr.trim().parse().map_err(|_| format!("{cidr:?} is not an IPv4 CIDR"))?;
     let address = address.trim().parse().map_err(|_| format!("{address:?} is not an IPv4 address"))?;
     if cidr.contains(&address) { Ok((cidr.trunc(), address)) } else { Err(format!("{address} is not inside {cidr}")) }
+}
+
+/// Parses `CIDR=IP:PORT`. The IP must lie inside the CIDR.
+fn tcp_target(text: &str) -> Result<(Ipv4Net, SocketAddrV4), String> {
+    let (target, port) = text.rsplit_once(':').ok_or("write CIDR=IP:PORT, e.g. 10.1.6.0/24=10.1.6.34:443")?;
+    let (cidr, address) = probe_target(target)?;
+    match port.trim().parse() {
+        Ok(0) | Err(_) => Err(format!("{port:?} is not a TCP port")),
+        Ok(port) => Ok((cidr, SocketAddrV4::new(address, port))),
+    }
 }

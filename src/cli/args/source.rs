@@ -18,11 +18,12 @@ use vtep_core::{
         view::Observed,
     },
     datapath::{layout::Layout, settings::Settings, state::ROUTE_TABLE},
+    tunnel::mac_learning::{LearnMacs, LearnedMacs},
     types::error_chain::chain,
 };
 
 use super::{
-    choices::{HostRoutes, IpcacheMode},
+    choices::{EntryMac, HostRoutes, IpcacheMode},
     cluster_networks::ClusterNetworks,
     node, state,
 };
@@ -32,6 +33,7 @@ use crate::{
     tasks::{
         config::{IpcacheQuery, Needs, SignsQuery, dir},
         node::cilium_files::CiliumFiles,
+        prober::learned,
         reconcile::{Lifeline, ipcache_search},
     },
 };
@@ -93,6 +95,12 @@ pub struct Source {
     /// Write VTEPs into Cilium's ipcache: `auto` only where Cilium has no VTEP map (1.12.0 and older); verified in any case.
     #[arg(long, value_enum, default_value = "auto", env = "VTEP_AGENT_IPCACHE")]
     pub ipcache: IpcacheMode,
+    /// The MAC of an entry: as configured, or, after a failover, the one that BIG-IP's tunnel answers with. See SECURITY.md first.
+    #[arg(long, value_enum, default_value = "configured", env = "VTEP_AGENT_MAC")]
+    mac: EntryMac,
+    /// A VTEP CIDR whose entry follows the MAC that BIG-IP's tunnel answers with, whatever `--mac` is; repeatable.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "VTEP_AGENT_LEARN_MAC")]
+    learn_mac: Vec<Ipv4Net>,
     #[command(flatten)]
     pub state: state::Flags,
 }
@@ -149,6 +157,18 @@ impl Source {
             route_table: self.route_table,
             ipcache: self.ipcache.into(),
         }
+    }
+
+    /// The VTEPs whose entries follow the MAC that answers.
+    #[must_use]
+    pub fn learn_macs(&self) -> LearnMacs {
+        LearnMacs { all: self.mac == EntryMac::Learned, cidrs: self.learn_mac.iter().map(Ipv4Net::trunc).collect() }
+    }
+
+    /// The MACs that entries have in the place of configured ones, as the agent left them.
+    #[must_use]
+    pub fn learned_macs(&self) -> LearnedMacs {
+        learned::Memory::read_only(&self.state.learned()).macs(&self.learn_macs())
     }
 
     /// Routing tables of this agent. Their routes do not count as networks that the node needs.

@@ -25,9 +25,11 @@ pub(super) fn of_vteps(status: &Status, value: impl Fn(&VtepStatus) -> Option<Va
 pub(super) fn of_probes(status: &Status, value: impl Fn(&Probe) -> Option<Value>) -> Vec<Sample> {
     let of = |vtep: &VtepStatus| {
         let probes = &vtep.probes;
-        let probes = [("underlay", &probes.underlay), ("arp", &probes.arp), ("icmp", &probes.icmp)];
+        let tcp = probes.tcp.iter().map(|tcp| ("tcp", tcp));
+        let probes =
+            [("underlay", &probes.underlay), ("arp", &probes.arp), ("icmp", &probes.icmp)].into_iter().chain(tcp);
         let sample = |(name, probe)| Some(Sample { labels: labels_and(vtep, name), value: value(probe)? });
-        probes.into_iter().filter_map(sample).collect::<Vec<_>>()
+        probes.filter_map(sample).collect::<Vec<_>>()
     };
     status.vteps.iter().flat_map(of).collect()
 }

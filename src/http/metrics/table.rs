@@ -296,7 +296,30 @@ pub const METRICS: &[Metric] = &[
         kind: Gauge,
         labels: VTEP,
         help: "1 when ARP through the tunnel is answered by the MAC of vtep-mac, once it is answered",
-        samples: |status| of_vteps(status, |vtep| vtep.probes.arp.observed_mac.map(|mac| whole(mac == vtep.mac))),
+        samples: |status| {
+            of_vteps(status, |vtep| vtep.probes.arp.observed_mac.map(|mac| whole(mac == vtep.mac_configured)))
+        },
+    },
+    Metric {
+        name: "mac_learned",
+        kind: Gauge,
+        labels: VTEP,
+        help: "1 when the entry has the MAC that BIG-IP's tunnel answers with, instead of the one of vtep-mac",
+        samples: |status| of_vteps(status, |vtep| Some(whole(vtep.mac_learned.is_some()))),
+    },
+    Metric {
+        name: "mac_made_good",
+        kind: Counter,
+        labels: VTEP,
+        help: "How often the learned MAC was put back after somebody, such as Cilium's sync, had written the one of vtep-mac",
+        samples: |status| of_vteps(status, |vtep| vtep.mac_learning.as_ref().map(|of| whole(of.made_good))),
+    },
+    Metric {
+        name: "failovers",
+        kind: Counter,
+        labels: VTEP,
+        help: "How often another unit has taken over the tunnel, the endpoint or the self IP",
+        samples: |status| of_vteps(status, |vtep| Some(whole(vtep.failovers_total))),
     },
     // What BIG-IP sends.
     Metric {

@@ -102,7 +102,8 @@ function hops(status, vtep) {
       answered ? `pods answer, seen ${ago(seen.pods.answered_at)} ago`
         : asked ? `no pod has answered the connection of ${ago(seen.pods.asked_at)} ago` : null, intruders.length ? `${list(intruders)} is in the cluster` : null] },
     { id: "map", name: "VTEP map", state: map, seen: [
-      vtep.datapath.state, `to ${vtep.endpoint}`, vtep.mac, vtep.datapath.repairs ? plural(vtep.datapath.repairs, "repair", "repairs") : null,
+      vtep.datapath.state, `to ${vtep.endpoint}`, vtep.mac, vtep.mac_learned ? `learned, not ${vtep.mac_configured}` : null,
+      vtep.mac_learned ? vtep.mac_learning?.config_line : null, vtep.datapath.repairs ? plural(vtep.datapath.repairs, "repair", "repairs") : null,
       vtep.datapath.error, cilium.restart_required ? "Cilium runs with other values" : null, status.kernel.supported ? null : "kernel not supported"] },
     { id: "device", name: "Tunnel device", state: cilium.devices ? "ok" : "failed", seen: [
       cilium.devices ? `cilium_${cilium.tunnel_protocol ?? "vxlan"}` : "not there", "VNI 2",
@@ -118,6 +119,7 @@ function hops(status, vtep) {
     { id: "self-ip", name: "Tunnel self IP", state: stateOf(probes.icmp), seen: [
       probes.icmp.target ? `${probes.icmp.target}${probes.icmp.target_origin ? ` (${probes.icmp.target_origin})` : ""}` : null,
       answer("ping", probes.icmp), lostOf(probes.icmp),
+      probes.tcp ? answer(`TCP port ${probes.tcp.port}`, probes.tcp) : null,
       probes.echo_every > 1 ? `asked in one round of ${probes.echo_every}: it limits its answers` : null] },
   ];
   const names = vtep.name ? { bigip: vtep.name, "self-ip": "Tunnel address" } : {};
@@ -321,14 +323,20 @@ function draw(status) {
   set("as-of", `as of ${clock(Date.now())}, up for ${ago(status.started_at)}`);
 }
 
+function failoverWords({ changes, lost_ms }) {
+  const words = { "tunnel-mac": "tunnel MAC", "underlay-mac": "underlay MAC", "self-ip": "self IP, endpoint" };
+  const lost = lost_ms == null ? "pings are unanswered since" : lost_ms ? `pings were unanswered for ${(lost_ms / 1000).toFixed(1)} s` : "no ping was lost";
+  return `${changes.map(({ kind, from, to }) => `${words[kind] ?? kind} ${from} → ${to}`).join(", ")}; ${lost}`;
+}
+
 function drawHistory() {
   const words = ({ verdict, cause }) => (cause ? `${verdict} (${cause})` : verdict);
   const move = ({ from, to }) => (from.endpoint === to.endpoint ? `moved: MAC ${from.mac} → ${to.mac}` : `moved: ${from.endpoint} → ${to.endpoint}`);
   const nameOf = (cidr) => label(shown?.vteps.find((vtep) => vtep.cidr === cidr) ?? { cidr });
   /* After a move nothing is known for a moment: that is no trouble. */
   const isSame = (from, to, moved) => words(from) === words(to) || (moved && to.verdict === "unknown");
-  const entry = ({ at, cidr, from, to, repairs, route_repairs, moved }) => make("li", {}, make("time", { datetime: at }, clock(at)),
-    make("span", {}, `${nameOf(cidr)}: ${[moved ? move(moved) : null, isSame(from, to, moved) ? null : `${words(to)}, was ${words(from)}`,
+  const entry = ({ at, cidr, from, to, repairs, route_repairs, moved, failover }) => make("li", {}, make("time", { datetime: at }, clock(at)),
+    make("span", {}, `${nameOf(cidr)}: ${[moved ? move(moved) : null, failover ? `failover: ${failoverWords(failover)}` : null, isSame(from, to, moved) ? null : `${words(to)}, was ${words(from)}`,
       repairs ? `${plural(repairs, "repair", "repairs")} of the map entry` : null,
       route_repairs ? `${plural(route_repairs, "repair", "repairs")} of routes and rules` : null].filter(Boolean).join("; ")}`));
   renew($("changes"), past.changes.length ? past.changes.map(entry) : [make("li", { class: "none" }, "none since the agent started")]);

@@ -18,6 +18,7 @@ use tracing::warn;
 use vtep_core::{
     config::spec::Vtep,
     tunnel::{
+        mac_learning::{LearnMacs, LearnedMacs, Record},
         self_ip::{Known, Learned, SelfIp},
         vtep_probes::VtepProbes,
     },
@@ -76,6 +77,20 @@ impl Memory {
         Some(of.known)
     }
 
+    /// The record of the MAC that the entry of this VTEP has.
+    #[must_use]
+    pub fn mac_record(&self, vtep: &Vtep) -> Record {
+        let of = self.learned.get(&vtep.cidr).filter(|of| of.endpoint == vtep.endpoint);
+        of.map(|of| of.entry_mac.clone()).unwrap_or_default()
+    }
+
+    /// The MACs that entries had before a restart: the first pass must not write the configured ones back.
+    #[must_use]
+    pub fn macs(&self, learn: &LearnMacs) -> LearnedMacs {
+        let learned = self.learned.iter().filter(|(cidr, _)| learn.includes(**cidr));
+        learned.filter_map(|(cidr, of)| Some((*cidr, of.entry_mac.learned?))).collect()
+    }
+
     /// Records the self IPs that the probes know now, and drops the records of VTEPs that are no longer in effect.
     pub fn follow(&mut self, vteps: &BTreeMap<Ipv4Net, VtepProbes>, now: Instant, at: Timestamp) {
         // Before the first configuration there are none.
@@ -87,9 +102,10 @@ impl Memory {
             // An echo without an ARP reply proves nothing: an earlier endpoint may have answered before the map was written.
             let proven = |known: &Known| known.mac.is_some() || !probes.heard;
             let Some(known) = probes.known.filter(proven) else { continue };
-            let of = SelfIp { endpoint: probes.vtep.endpoint, known, learned_at: at };
-            let record = self.learned.entry(cidr).or_insert(of);
-            if (record.endpoint, record.known) != (of.endpoint, of.known) {
+            let entry_mac = probes.learning.record().clone();
+            let of = SelfIp { endpoint: probes.vtep.endpoint, known, learned_at: at, entry_mac };
+            let record = self.learned.entry(cidr).or_insert_with(|| of.clone());
+            if (record.endpoint, record.known, &record.entry_mac) != (of.endpoint, of.known, &of.entry_mac) {
                 *record = of;
             }
         }
@@ -138,9 +154,11 @@ impl Memory {
     }
 }
 
-/// The records without the MACs, which may change all the time.
-fn places(learned: &Learned) -> Vec<(Ipv4Net, Ipv4Addr, Ipv4Addr, bool)> {
-    learned.iter().map(|(&cidr, of)| (cidr, of.endpoint, of.known.self_ip, of.known.echo)).collect()
+/// The records without the MACs that answer, which may change all the time.
+fn places<'a>(learned: &'a Learned) -> Vec<(Ipv4Net, Ipv4Addr, Ipv4Addr, bool, &'a Record)> {
+    let place =
+        |(&cidr, of): (&Ipv4Net, &'a SelfIp)| (cidr, of.endpoint, of.known.self_ip, of.known.echo, &of.entry_mac);
+    learned.iter().map(place).collect()
 }
 
 #[cfg(test)]
@@ -252,7 +270,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let file: StateFile<Learned> = StateFile::new(dir.path().join(FILE));
         let known = Known { self_ip: [192, 0, 2, 1].into(), mac: None, echo: false };
-        let of = SelfIp { endpoint: vtep(34).endpoint, known, learned_at: Timestamp::UNIX_EPOCH };
+        let (learned_at, entry_mac) = (Timestamp::UNIX_EPOCH, Record::default());
+        let of = SelfIp { endpoint: vtep(34).endpoint, known, learned_at, entry_mac };
         file.save(&[(vtep(34).cidr, of)].into()).expect("saved");
         assert_eq!(Memory::load(file.clone()).recall(&vtep(34)), None);
         std::fs::write(dir.path().join(FILE), "{").expect("written");

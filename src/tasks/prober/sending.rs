@@ -47,6 +47,10 @@ impl Prober {
                 record(&mut probes.icmp, sequence, now, through);
             }
         }
+        if let Some(tcp) = &mut probes.tcp {
+            let sent = self.sockets.syn_through_tunnel(self.echo_id, sequence, tcp.target);
+            record(&mut tcp.window, sequence, now, sent);
+        }
         if through_first {
             beside(self, probes);
         }

@@ -1,17 +1,23 @@
 //! The sockets of the probes, and the probes' source addresses.
 
-use std::{io, net::Ipv4Addr, time::Instant};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Instant,
+};
 
 use tracing::warn;
 use vtep_core::{
     config::spec::Tunnel,
     node::devices::CiliumDevices,
-    tunnel::{frames::Echo, window::ProbeWindow},
+    tunnel::{frames::Echo, tcp_probe::Answer, window::ProbeWindow},
 };
 
 use crate::kernel::{
     arp::{ArpSender, ArpSocket},
-    icmp::{IcmpSocket, Path},
+    icmp::IcmpSocket,
+    socket::Path,
+    tcp::TcpSocket,
 };
 
 pub(super) struct Sockets {
@@ -22,6 +28,9 @@ pub(super) struct Sockets {
     path: Option<Path>,
     through_tunnel: Option<IcmpSocket>,
     beside_tunnel: Option<IcmpSocket>,
+    /// TCP probes are switched on.
+    has_tcp: bool,
+    tcp: Option<TcpSocket>,
     /// The errors, as last logged.
     errors: Vec<String>,
 }
@@ -30,13 +39,15 @@ impl Sockets {
     /// # Errors
     ///
     /// The socket for ARP cannot be opened.
-    pub(super) async fn new() -> io::Result<Self> {
+    pub(super) async fn new(has_tcp: bool) -> io::Result<Self> {
         Ok(Self {
             arp: ArpSocket::open().await?,
             arp_sender: None,
             path: None,
             through_tunnel: None,
             beside_tunnel: None,
+            has_tcp,
+            tcp: None,
             errors: Vec::new(),
         })
     }
@@ -64,13 +75,21 @@ impl Sockets {
                 None
             });
         }
+        let path = self.path.filter(|_| self.has_tcp);
+        if self.tcp.as_ref().map(TcpSocket::path) != path {
+            let opened = path.map(TcpSocket::open).transpose();
+            self.tcp = opened.unwrap_or_else(|error| {
+                errors.push(format!("cannot send SYNs through the tunnel: {error}"));
+                None
+            });
+        }
         if self.beside_tunnel.is_none() {
             let opened = IcmpSocket::open(None);
             self.beside_tunnel =
                 opened.map_err(|error| errors.push(format!("cannot probe the underlay: {error}"))).ok();
         }
         if errors != self.errors {
-            errors.iter().for_each(|error| warn!(error, "no ICMP socket"));
+            errors.iter().for_each(|error| warn!(error, "no probe socket"));
             self.errors = errors;
         }
         moved
@@ -80,6 +99,24 @@ impl Sockets {
     pub(super) fn close_through_tunnel(&mut self, error: &io::Error) {
         warn!(%error, "the tunnel's ICMP socket failed; another is opened within a second");
         self.through_tunnel = None;
+    }
+
+    /// Closes the socket after an error; [`Self::open`] opens another.
+    pub(super) fn close_tcp(&mut self, error: &io::Error) {
+        warn!(%error, "the tunnel's TCP socket failed; another is opened within a second");
+        self.tcp = None;
+    }
+
+    pub(super) fn syn_through_tunnel(&self, id: u16, sequence: u16, to: SocketAddrV4) -> io::Result<()> {
+        self.tcp.as_ref().map_or_else(no_socket, |socket| socket.send(id, sequence, to))
+    }
+
+    /// The next answer to a SYN; waits for ever while there is no socket.
+    pub(super) async fn receive_tcp(&self) -> io::Result<Answer> {
+        match &self.tcp {
+            Some(socket) => socket.receive().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Closes the socket after an error; [`Self::open`] opens another.
@@ -125,7 +162,7 @@ impl Sockets {
 }
 
 fn no_socket() -> io::Result<()> {
-    Err(io::Error::other("no ICMP socket: see the log"))
+    Err(io::Error::other("no socket: see the log"))
 }
 
 async fn receive(socket: Option<&IcmpSocket>) -> io::Result<(Ipv4Addr, Echo)> {

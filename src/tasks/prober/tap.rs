@@ -68,7 +68,7 @@ impl Prober {
             let endpoint = probes.vtep.endpoint;
             for (counts, neighbours) in endpoints.iter().filter(|(counts, _)| counts.source == endpoint) {
                 probes.on_counts(counts, self.tunnel, now);
-                probes.on_neighbours(neighbours);
+                probes.on_neighbours(neighbours, now);
             }
             let (listed, others) = self.strays.of(endpoint);
             probes.on_strays(listed, others, self.tunnel);

@@ -6,11 +6,11 @@ use tracing::warn;
 use vtep_core::{
     config::spec::{Spec, Vtep},
     node::{devices::Underlay, facts::Facts},
-    tunnel::{strays::Strays, vtep_probes::VtepProbes},
+    tunnel::{mac_learning::MacLearning, strays::Strays, tcp_probe::TcpProbe, vtep_probes::VtepProbes},
     types::error_chain::chain,
 };
 
-use super::Prober;
+use super::{Prober, macs};
 use crate::kernel::tap::Tap;
 
 impl Prober {
@@ -21,6 +21,8 @@ impl Prober {
         let spec = view.as_ref().and_then(|view| view.effective.as_ref());
         self.tunnel = spec.map_or(self.tunnel, |spec| spec.tunnel);
         self.fit_probes(spec);
+        self.own_macs = macs::own_macs(&facts);
+        self.enable_learning(view.as_deref());
         self.log_idle_targets();
         self.sockets.fit(&facts.cilium);
         self.open_sockets();
@@ -29,16 +31,22 @@ impl Prober {
 
     /// Adapts the probes to the configuration. An unchanged VTEP keeps its records; one with another endpoint or MAC begins anew, at once.
     fn fit_probes(&mut self, spec: Option<&Spec>) {
-        let now = Instant::now();
+        let (now, timing) = (Instant::now(), self.settings.timing);
         let mut previous = std::mem::take(&mut self.vteps);
         for &vtep in spec.iter().flat_map(|spec| &spec.vteps) {
             let before = previous.remove(&vtep.cidr);
             let predecessor = before.as_ref().map(|probes| probes.vtep.endpoint).filter(|&at| at != vtep.endpoint);
+            let failovers = before.as_ref().map(|probes| probes.failovers.clone().carried_over());
             let kept = before.filter(|probes| probes.vtep == vtep);
             let configured = self.settings.targets.get(&vtep.cidr).copied();
             let begin = || {
-                let mut probes = VtepProbes::new(vtep, configured, self.settings.timing, now);
+                let mut probes = VtepProbes::new(vtep, configured, timing, now);
                 probes.predecessor = predecessor;
+                let tcp = self.settings.tcp_targets.get(&vtep.cidr);
+                probes.tcp = tcp.map(|target| TcpProbe::new(*target, timing.thresholds, timing.timeout));
+                probes.failovers = failovers.unwrap_or_default();
+                let learns = self.settings.learn_macs.includes(vtep.cidr);
+                probes.learning = MacLearning::new(vtep, learns, self.memory.mac_record(&vtep));
                 self.memory.recall(&vtep).into_iter().for_each(|known| probes.recall(known));
                 probes
             };

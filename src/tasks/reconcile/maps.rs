@@ -11,9 +11,9 @@ use ipnet::Ipv4Net;
 use tokio::sync::watch;
 use tracing::{info, warn};
 use vtep_core::{
-    config::{truth::Truth, view::View},
+    config::{spec::Vtep, truth::Truth, view::View},
     datapath::{
-        abi::IpcacheEntry,
+        abi::{IpcacheEntry, VtepValue},
         contention::Contention,
         decide::{
             Inputs,
@@ -26,6 +26,7 @@ use vtep_core::{
         repairs::Repairs,
         report::Failure,
     },
+    tunnel::mac_learning::mac_of,
     types::error_chain::chain,
 };
 
@@ -88,6 +89,11 @@ pub struct MapsPass {
     pub failures: Vec<Failure>,
     /// The operations in `done` that undo a change by another writer.
     pub repairs: Vec<Op>,
+    /// How many other operations put a learned MAC back in the place of the configured one, as Cilium's sync makes it necessary every minute.
+    pub made_good: usize,
+    /// An entry was changed again after the agent had written it, and before it read the map: the next pass has to come at once, because the
+    /// sentinel compares with what was read.
+    pub is_disturbed: bool,
     /// VTEP CIDR → prefixes of it that the ipcache assigns to something else.
     pub conflicts: BTreeMap<Ipv4Net, Vec<Inside>>,
     /// The VTEP map is the same as in the previous pass.
@@ -105,7 +111,7 @@ enum WriteError {
 /// Reads the maps and plans, without a change. `owned` lists the ipcache entries that this agent wrote.
 #[must_use]
 pub fn observe(inputs: Inputs<'_>, owned: &Owned) -> Observed {
-    let Inputs { settings, view, facts } = inputs;
+    let Inputs { settings, view, facts, .. } = inputs;
     let spec = view.effective.as_ref();
     let prefix_len = |network| spec.map_or(32, |spec| spec.prefix_len(network));
     let mut found = Maps::none();
@@ -191,6 +197,7 @@ impl MapsReconciler {
         // A gateway's failover takes effect at once, even if the entry was contended.
         self.repairs.changed(&observed.decision.desired).for_each(|cidr| self.contention.forget_key(cidr));
         let (mut done, mut failures, mut repairs) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut made_good, mut is_disturbed) = (0, false);
         // What is left to Cilium now, and written after the grace period, is a repair.
         let planned = if inputs.view.truth == Truth::Crd { Vec::new() } else { observed.decision.plan.clone() };
         let due = if writes { self.due(&observed.decision, inputs.view, now) } else { Vec::new() };
@@ -200,14 +207,18 @@ impl MapsReconciler {
             if is_same_map {
                 repairs = self.repairs.among(desired, retain, &done).copied().collect();
             }
+            let all = repairs.len();
+            repairs.retain(|op| !self.makes_good(op, inputs, now));
+            made_good = all - repairs.len();
             repairs.iter().for_each(|op| self.note_repair(op, now));
             // The second observation verifies the writes: its plan must be empty.
             observed = observe(inputs, self.ledger.owned());
+            is_disturbed = inputs.view.truth != Truth::Crd && self.is_disturbed(&observed.decision, &failures, now);
         }
         let Decision { desired, retain, .. } = &observed.decision;
         self.repairs.on_pass(desired, retain, &planned, &done);
         let conflicts = self.conflicts(inputs, &observed, now).await;
-        MapsPass { observed, done, failures, repairs, conflicts, is_same_map }
+        MapsPass { observed, done, failures, repairs, made_good, is_disturbed, conflicts, is_same_map }
     }
 
     /// The operations to carry out now: not those of entries under contention, and not those that the agent only reports.
@@ -219,6 +230,13 @@ impl MapsReconciler {
             self.let_cilium_write(&mut due, view, now);
         }
         due
+    }
+
+    /// Whether something is left to do that could be done: neither has it just failed, nor does the agent leave it to somebody else.
+    fn is_disturbed(&mut self, decision: &Decision, failures: &[Failure], now: Instant) -> bool {
+        let has_failed = |op: &Op| failures.iter().any(|failure| failure.op == *op);
+        let mut left = decision.plan.iter().filter(|op| !has_failed(op) && !decision.withholds(op));
+        left.any(|op| !op.entry().is_some_and(|cidr| self.contention.holds_back(cidr, now)))
     }
 
     /// Leaves only the operations that Cilium's reconciler had time for, and that the objects still demand. Asks for the objects again if
@@ -248,6 +266,15 @@ impl MapsReconciler {
             (None, None) => {}
         }
         true
+    }
+
+    /// Whether the operation only undoes what Cilium's sync has done: it wrote the configured MAC over a learned one.
+    fn makes_good(&mut self, op: &Op, inputs: Inputs<'_>, now: Instant) -> bool {
+        let Some((cidr, found)) = op.entry().zip(op.found()) else { return false };
+        let vteps = inputs.view.effective.iter().flat_map(|spec| &spec.vteps);
+        let is_learned = |vtep: &&Vtep| vtep.cidr == cidr && mac_of(vtep, inputs.macs) != vtep.mac;
+        let configured = vteps.into_iter().find(is_learned).map(|vtep| VtepValue::new(vtep.mac, vtep.endpoint));
+        configured == Some(found) && self.contention.makes_good(cidr, now)
     }
 
     fn note_repair(&mut self, op: &Op, now: Instant) {

@@ -31,7 +31,8 @@ impl Reconciler {
         last_pass: Pass,
         now: Instant,
     ) {
-        let MapsPass { observed, failures, repairs, conflicts, done: _, is_same_map: _ } = maps;
+        let MapsPass { observed, failures, repairs, conflicts, done: _, made_good: _, is_disturbed: _, is_same_map: _ } =
+            maps;
         let routes = &self.routes.last;
         let why = |problem: Option<&dyn std::error::Error>| problem.map(|problem| chain(problem).to_string());
         let report = DatapathReport {
@@ -51,6 +52,7 @@ impl Reconciler {
             repairs: count(view, &self.current.repairs, repairs.iter().filter_map(Op::entry)),
             route_repairs: count(view, &self.current.route_repairs, repaired_routes.iter().filter_map(Op::route)),
             repairs_total: self.current.repairs_total + (repairs.len() + repaired_routes.len()) as u64,
+            made_good: self.maps.contention.made_good(),
             contended: self.maps.contention.contended(now),
             backed_off: self.maps.contention.backed_off(now),
             last_pass: Some(last_pass),

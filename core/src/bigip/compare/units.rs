@@ -72,7 +72,7 @@ fn failover(units: &[&Pair<'_>], comparison: &mut Comparison) {
         "{names} have a tunnel at the same local-address, each with a MAC of its own{shown}: after a failover, vtep-mac is wrong on \
          every node, and TCP is dead until somebody changes it"
     );
-    let remedy = "give each unit a VTEP of its own: local-address, self IP and vtep-cidr";
+    let remedy = "give each unit a VTEP of its own (local-address, self IP and vtep-cidr), or let the agents follow the MAC (--mac learned)";
     comparison.differences.push(difference(first, Rule::BigipFailoverMac, &local_address(first), &problem, remedy));
 }
 

@@ -19,6 +19,7 @@ use crate::{
         state::{self, State},
     },
     node::{facts::Facts, running::RunningConfig, version::CiliumVersion},
+    tunnel::mac_learning::mac_of,
 };
 
 /// The content of the maps.
@@ -97,7 +98,10 @@ pub fn decide(inputs: Inputs<'_>, owned: &Owned, found: &Maps) -> Decision {
         decision.retain = Retain::all();
         return decision;
     }
-    let vteps = inputs.vteps(found.has_ipcache());
+    let mut vteps = inputs.vteps(found.has_ipcache());
+    if inputs.view.truth == Truth::Configmap && !decision.verify_only {
+        vteps.iter_mut().for_each(|vtep| vtep.mac = mac_of(vtep, inputs.macs));
+    }
     decision.retain = retained(inputs.view, inputs.facts);
     if decision.verify_only {
         decision.retain.entries = RetainEntries::All;
@@ -150,7 +154,7 @@ fn ipcache_alone(facts: &Facts) -> bool {
 }
 
 fn decide_ipcache(
-    Inputs { settings, facts, view }: Inputs<'_>,
+    Inputs { settings, facts, view, .. }: Inputs<'_>,
     owned: &Owned,
     vteps: &[Vtep],
     found: &Maps,

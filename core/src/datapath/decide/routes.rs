@@ -52,7 +52,7 @@ pub struct Past<'a> {
 /// readable or not.
 #[must_use]
 pub fn decide(inputs: Inputs<'_>, past: Past<'_>, found: &HostRoutes, ipcache_seen: bool) -> Decision {
-    let Inputs { view, facts, settings } = inputs;
+    let Inputs { view, facts, settings, .. } = inputs;
     let Past { records, refused } = past;
     let table = settings.route_table;
     if view.truth == Truth::None {

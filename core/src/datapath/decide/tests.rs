@@ -223,7 +223,8 @@ proptest! {
         };
         let (owned, refused) = (Owned::default(), BTreeSet::new());
         let records = &case.routes.records;
-        let inputs = Inputs { settings: &settings, view: &now, facts: &facts };
+        let macs = LearnedMacs::new();
+        let inputs = Inputs { settings: &settings, view: &now, facts: &facts, macs: &macs };
         let past = routes::Past { records, refused: &refused };
         let mut plan = maps::decide(inputs, &owned, &found).plan;
         plan.extend(routes::decide(inputs, past, &case.routes.found, found.has_ipcache()).plan);
@@ -368,7 +369,8 @@ proptest! {
             ipcache_denied: false,
         };
         let facts = facts(&BTreeSet::new());
-        let inputs = Inputs { settings: &settings, view: &now, facts: &facts };
+        let macs = LearnedMacs::new();
+        let inputs = Inputs { settings: &settings, view: &now, facts: &facts, macs: &macs };
         let decision = maps::decide(inputs, &Owned::default(), &found);
         let were_listed = |cidr: &Ipv4Net| {
             history.iter().any(|view| view.truth == Truth::Configmap && vteps(view.effective.as_ref()).contains(cidr))

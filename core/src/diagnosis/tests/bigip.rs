@@ -185,6 +185,38 @@ pub(super) const FAULTS: &[Row] = &[
         "00:50:56:01:02:03",
     ),
     (
+        "a learned MAC",
+        |case| {
+            case.learn_mac([0, 0x50, 0x56, 1, 2, 3].into());
+            case.answer(&[Icmp], 3);
+        },
+        None,
+        Verdict::Healthy,
+        "",
+    ),
+    (
+        "a learned MAC in the place of a group address",
+        |case| {
+            case.vtep.mac = [1, 0x50, 0x56, 0xa0, 0x7d, 0xd8].into();
+            case.learn_mac([0, 0x50, 0x56, 1, 2, 3].into());
+        },
+        None,
+        Verdict::Healthy,
+        "",
+    ),
+    ("TCP that was answered", |case| case.probe_tcp(true), Some(Cause::TcpBroken), Verdict::Degraded, "10.1.6.34:443"),
+    ("TCP that never was answered", |case| case.probe_tcp(false), None, Verdict::Healthy, ""),
+    (
+        "TCP that was answered, and a MAC that is the reason",
+        |case| {
+            case.probe_tcp(true);
+            case.answer_arp([0, 0x50, 0x56, 1, 2, 3].into(), 3);
+        },
+        Some(Cause::VtepMacMismatch),
+        Verdict::Misconfigured,
+        "00:50:56:01:02:03",
+    ),
+    (
         "SNAT to another network",
         |case| {
             case.see(8472, VTEP_VNI);

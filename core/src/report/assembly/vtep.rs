@@ -11,9 +11,11 @@ use crate::{
     datapath::report::DatapathReport,
     diagnosis::{self, Diagnosis, Verdict},
     report::status::{
-        EntryState, Observation, PathMtu, Probe, Probes, Seen, SeenKinds, SeenPods, Stream, VtepDatapath, VtepStatus,
+        EntryState, Failover, MacLearning, Observation, PathMtu, Probe, Probes, Seen, SeenKinds, SeenPods, Stream,
+        VtepDatapath, VtepStatus,
     },
     tunnel::{
+        failover,
         flow::{Flow, Kinds},
         rtt::RttHistogram,
         vtep_probes::{ProbeState, VtepProbes},
@@ -33,11 +35,22 @@ pub(super) fn vtep_status(
     at: Timestamp,
 ) -> VtepStatus {
     let cidr = vtep.cidr;
+    let learned = probes.and_then(|probes| probes.learning.learned()).map(|learned| learned.mac);
+    let failovers = probes.map(|probes| &probes.failovers);
     VtepStatus {
         cidr: vtep.cidr,
         name: None,
         endpoint: vtep.endpoint,
-        mac: vtep.mac,
+        mac: learned.unwrap_or(vtep.mac),
+        mac_configured: vtep.mac,
+        mac_learned: learned,
+        mac_learning: probes.and_then(|probes| mac_learning(vtep, probes, datapath)),
+        failovers: failovers
+            .iter()
+            .flat_map(|failovers| &failovers.recent)
+            .filter_map(|of| failover(of, now, at))
+            .collect(),
+        failovers_total: failovers.map_or(0, |failovers| failovers.total),
         verdict: diagnosis.map_or(Verdict::Unknown, |diagnosis| diagnosis.verdict),
         cause: diagnosis.and_then(|diagnosis| diagnosis.cause),
         also: diagnosis.map(|diagnosis| diagnosis.also.clone()).unwrap_or_default(),
@@ -60,6 +73,29 @@ pub(super) fn vtep_status(
         probes: probe_statuses(probes, now, at),
         seen: seen(probes, now, at),
     }
+}
+
+fn mac_learning(vtep: &Vtep, probes: &VtepProbes, datapath: &DatapathReport) -> Option<MacLearning> {
+    let learning = Some(&probes.learning).filter(|learning| learning.is_enabled())?;
+    Some(MacLearning {
+        since: learning.learned().map(|learned| learned.since),
+        made_good: datapath.made_good.get(&vtep.cidr).copied().unwrap_or(0),
+        config_line: None,
+        refused: learning.refusal().map(|refusal| refusal.to_string()),
+    })
+}
+
+/// A failover for the status; `None` if its time is not on the calendar.
+#[must_use]
+pub fn failover(of: &failover::Failover, now: Instant, at: Timestamp) -> Option<Failover> {
+    let lost_ms = of.lost.map(|lost| u64::try_from(lost.as_millis()).unwrap_or(u64::MAX));
+    Some(Failover { at: wall_clock(of.at, now, at)?, changes: of.changes.clone(), lost_ms })
+}
+
+/// The line for `cilium-config` with the MACs that the entries have.
+pub(super) fn config_line(vteps: &[VtepStatus]) -> String {
+    let macs: Vec<_> = vteps.iter().map(|vtep| vtep.mac.to_string()).collect();
+    format!("vtep-mac: \"{}\"", macs.join(" "))
 }
 
 fn observation(of: &diagnosis::Observation, now: Instant, at: Timestamp) -> Observation {
@@ -114,6 +150,11 @@ fn probe_statuses(probes: Option<&VtepProbes>, now: Instant, at: Timestamp) -> P
             inner_mtu: probes.path_mtu.inner_mtu(),
         }),
         icmp: in_tunnel(VtepProbes::icmp_state, |probes| &probes.icmp),
+        tcp: probes.and_then(|probes| probes.tcp.as_ref()).map(|tcp| Probe {
+            target: Some(*tcp.target.ip()),
+            port: Some(tcp.target.port()),
+            ..probe(tcp.window.state().into(), &tcp.window)
+        }),
         skipped: probes.map_or(0, |probes| probes.passive.skipped_total),
     }
 }
@@ -124,6 +165,7 @@ impl Probe {
             state,
             rtt_us: window.rtt.map(micros),
             target: None,
+            port: None,
             target_origin: None,
             observed_mac: None,
             observed_at: None,
@@ -145,6 +187,7 @@ impl Probe {
             state: ProbeState::Pending,
             rtt_us: None,
             target: None,
+            port: None,
             target_origin: None,
             observed_mac: None,
             observed_at: None,

@@ -3,12 +3,13 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnosis::{Cause, Flapping, Verdict},
     tunnel::{
+        failover::Takeover,
         rtt::RttHistogram,
         vtep_probes::{Origin, ProbeState},
     },
@@ -22,7 +23,22 @@ pub struct VtepStatus {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub name: Option<String>,
     pub endpoint: Ipv4Addr,
+    /// The MAC of the entry: the configured one, unless another is learned.
     pub mac: Mac,
+    #[serde(default)]
+    pub mac_configured: Mac,
+    /// The MAC in the place of the configured one.
+    #[serde(default)]
+    pub mac_learned: Option<Mac>,
+    /// Present if the entry may follow the MAC that answers.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub mac_learning: Option<MacLearning>,
+    /// The last failovers, oldest first.
+    #[serde(default)]
+    pub failovers: Vec<Failover>,
+    /// Since the agent's start.
+    #[serde(default)]
+    pub failovers_total: u64,
     pub verdict: Verdict,
     pub cause: Option<Cause>,
     pub also: Vec<Cause>,
@@ -43,6 +59,48 @@ pub struct VtepStatus {
     pub datapath: VtepDatapath,
     pub probes: Probes,
     pub seen: Seen,
+}
+
+/// What the agent does about another MAC than the configured one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MacLearning {
+    /// When the MAC was learned that the entry has now.
+    pub since: Option<Timestamp>,
+    /// How often the agent put it back after somebody had written the configured one, as Cilium's sync does every minute.
+    pub made_good: u64,
+    /// The line for `cilium-config` that makes the learned MAC the configured one.
+    pub config_line: Option<String>,
+    /// Why the entry does not follow the MAC that answers now.
+    pub refused: Option<String>,
+}
+
+/// Another unit has taken over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failover {
+    pub at: Timestamp,
+    pub changes: Vec<Takeover>,
+    /// How long the pings through the tunnel were unanswered; `null` while they still are.
+    pub lost_ms: Option<u64>,
+}
+
+impl Failover {
+    /// Whether both began at the same time. Wall-clock times are computed anew for each status, so they may differ a little.
+    #[must_use]
+    pub fn is_of_time(&self, other: &Self) -> bool {
+        self.at.duration_since(other.at).abs() < SignedDuration::from_secs(1)
+    }
+
+    /// The changes and the loss, in words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let changes: Vec<_> = self.changes.iter().map(ToString::to_string).collect();
+        let lost = match self.lost_ms {
+            Some(0) => "no ping was lost".to_owned(),
+            Some(ms) => format!("pings were unanswered for {:.1} s", ms as f64 / 1e3),
+            None => "pings are unanswered since".to_owned(),
+        };
+        format!("{}; {lost}", changes.join(", "))
+    }
 }
 
 /// Something that the agent saw some time ago, and the cause that follows from it.
@@ -94,6 +152,9 @@ pub struct Probes {
     pub underlay: Probe,
     pub arp: Probe,
     pub icmp: Probe,
+    /// Present with `--probe-tcp`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tcp: Option<Probe>,
     #[serde(default)]
     pub path_mtu: PathMtu,
     /// One round of probes in this many has pings; above 1, because BIG-IP answers no more.
@@ -127,6 +188,9 @@ pub struct Probe {
     pub state: ProbeState,
     pub rtt_us: Option<u64>,
     pub target: Option<Ipv4Addr>,
+    /// Of the probe `tcp`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub target_origin: Option<Origin>,
     #[serde(skip_serializing_if = "Option::is_none", default)]

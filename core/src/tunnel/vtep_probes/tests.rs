@@ -1,5 +1,8 @@
 use super::*;
-use crate::tunnel::flow::{Kinds, PodTraffic, Sender};
+use crate::tunnel::{
+    flow::{Kinds, PodTraffic, Sender},
+    mac_learning::{MacLearning, Record},
+};
 
 const TIMING: ProbeTiming = ProbeTiming {
     interval: Duration::from_secs(1),
@@ -219,4 +222,55 @@ fn a_failover_is_no_unexpected_source() {
         probes.on_unexpected_sources(&[UnexpectedSource { sender, inner_mac: mac, ..frame(stranger, second) }]);
     }
     assert!(probes.self_ip_owners.is_one(), "the MAC in a forwarded frame may be the node's");
+}
+
+/// An hour of probes and traffic, in which a part of the probes is lost, and BIG-IP announces itself now and then.
+#[test]
+fn an_hour_of_health_has_no_failover() {
+    let start = Instant::now();
+    let here = Ipv4Addr::from([10, 1, 6, 34]);
+    let mut probes = VtepProbes::new(vtep(), Some(here), TIMING, start);
+    probes.learning = MacLearning::new(vtep(), true, Record::default());
+    probes.is_neighbour = true;
+    let (endpoints, underlay) = ([vtep().endpoint].into(), Mac::from([2, 0, 0, 0, 0, 7]));
+    let mut random = 1_u32;
+    for second in 0..3600 {
+        let now = start + Duration::from_secs(second);
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        probes.on_time(now);
+        probes.arp.on_sent(second as u16, now);
+        probes.icmp.on_sent(second as u16, now);
+        if random >> 24 > 50 {
+            probes.on_arp_reply(&reply(2, [10, 1, 6, 34], [10, 0, 0, 126], vtep().mac), [10, 0, 0, 126].into(), now);
+            probes.on_echo(second as u16, now);
+        }
+        let mut frames = flow([10, 169, 72, 34], 2, Some([10, 1, 6, 34]), None);
+        (frames.inner_mac, frames.last_seen) = (vtep().mac, now);
+        see(&mut probes, frames);
+        probes.on_neighbours(&[(underlay, now)], now);
+        probes.follow_owners(&endpoints, now);
+        assert_eq!(probes.decide_mac(&BTreeSet::new(), Timestamp::UNIX_EPOCH), None);
+        assert_eq!((probes.failovers.total, probes.hurry), (0, 0), "second {second}");
+    }
+    assert!(probes.icmp.received > 1000 && probes.icmp.lost_total > 100);
+}
+
+/// The first answer of another unit brings six quick rounds, and no more within ten seconds.
+#[test]
+fn another_mac_makes_the_probes_hurry_for_a_while() {
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let mut probes = VtepProbes::new(vtep(), Some([10, 1, 6, 34].into()), TIMING, start);
+    let answer = |probes: &mut VtepProbes, ms: u64, mac: u8| {
+        probes.arp.on_sent(ms as u16, at(ms));
+        let reply = reply(2, [10, 1, 6, 34], [10, 0, 0, 126], [2, 0, 0, 0, 0, mac].into());
+        probes.on_arp_reply(&reply, [10, 0, 0, 126].into(), at(ms));
+        probes.schedule(TIMING, at(ms), 0.5);
+        probes.due.saturating_duration_since(at(ms)).as_millis()
+    };
+    assert_eq!(answer(&mut probes, 0, 1), 1000);
+    let quick: Vec<_> = (0..7).map(|n| answer(&mut probes, 1000 + 120 * n, 2)).collect();
+    assert_eq!(quick, [120, 120, 120, 120, 120, 120, 1000]);
+    assert_eq!(answer(&mut probes, 5000, 1), 1000, "two units in turn");
+    assert_eq!(answer(&mut probes, 20_000, 2), 120);
 }

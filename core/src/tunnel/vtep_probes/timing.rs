@@ -7,12 +7,19 @@ use crate::{
     config::spec::Tunnel,
     tunnel::{
         echo_pace::{Counts, Turn},
+        tcp_probe::TcpProbe,
         window::{CERTAIN_LOSSES, ProbeWindow, Thresholds, WindowState},
     },
 };
 
 /// After a loss, probes are sent this many times as often.
 const BURST: u32 = 4;
+/// While another unit may have taken over, this many rounds follow each other quickly.
+const HURRIED: u32 = 6;
+/// The interval between them. It is longer than the time within which claims count once.
+const HURRY: Duration = Duration::from_millis(120);
+/// The least time between two such series: two units that answer in turn do not make the probes faster for long.
+const HURRY_AGAIN: Duration = Duration::from_secs(10);
 /// Each interval is randomly shorter or longer by up to this share.
 const JITTER: f64 = 0.05;
 /// Probes that are due within the interval divided by this are sent together with those due now, so that one turn of the loop serves all
@@ -34,8 +41,22 @@ impl VtepProbes {
     /// outage, the usual interval applies again.
     pub fn schedule(&mut self, timing: ProbeTiming, now: Instant, random: f64) {
         let short = || (timing.interval / BURST).max(timing.timeout.min(timing.interval) / 2);
-        let interval = if self.is_lossy() { short() } else { timing.interval };
+        let interval = match self.hurry.checked_sub(1) {
+            Some(left) => {
+                self.hurry = left;
+                HURRY.min(timing.interval)
+            }
+            None if self.is_lossy() => short(),
+            None => timing.interval,
+        };
         self.due = now + interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * random);
+    }
+
+    /// Something has changed that a failover changes: the next probes come at once, and quickly.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if self.hurried_at.is_none_or(|at| now.saturating_duration_since(at) >= HURRY_AGAIN) {
+            (self.hurry, self.hurried_at, self.due) = (HURRIED, Some(now), self.due.min(now));
+        }
     }
 
     /// Whether to probe now, given that another VTEP is probed now.
@@ -85,16 +106,18 @@ impl VtepProbes {
         let (mut seen, mut from_its_mac) = (0, true);
         for flow in self.flows_of(tunnel) {
             seen += flow.packets;
-            from_its_mac &= flow.inner_mac == self.vtep.mac;
+            from_its_mac &= flow.inner_mac == self.learning.mac();
         }
         let is_sound = |window: &ProbeWindow| window.state() == WindowState::Ok && window.lost() == 0;
         // While the full size is lost, probes are not skipped: they show when the loss ends.
         let sound = is_sound(&self.icmp)
+            && self.tcp.as_ref().is_none_or(TcpProbe::is_steady)
             && is_sound(&self.arp)
             && !self.path_mtu.is_uncertain()
             && self.heard
             && from_its_mac
             && self.foreign_macs == 0
+            && self.hurry == 0
             && self.self_ip_owners.is_one()
             && !self.shares_endpoint;
         self.suppressed = self.passive.skips(seen, self.answers, sound);
@@ -103,7 +126,8 @@ impl VtepProbes {
 
     pub fn on_time(&mut self, now: Instant) {
         let was_lossy = self.is_lossy();
-        for window in [&mut self.underlay, &mut self.arp, &mut self.icmp] {
+        let tcp = self.tcp.as_mut().map(|tcp| &mut tcp.window);
+        for window in [&mut self.underlay, &mut self.arp, &mut self.icmp].into_iter().chain(tcp) {
             window.on_time(now);
         }
         self.path_mtu.on_time(now);
@@ -119,7 +143,9 @@ impl VtepProbes {
     /// The time of the next action for this VTEP.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        let timeouts = [&self.underlay, &self.arp, &self.icmp].into_iter().filter_map(ProbeWindow::deadline);
+        let windows =
+            [&self.underlay, &self.arp, &self.icmp].into_iter().chain(self.tcp.as_ref().map(|tcp| &tcp.window));
+        let timeouts = windows.filter_map(ProbeWindow::deadline);
         let path_mtu = (self.target.is_some() && !self.suppressed).then(|| self.path_mtu.deadline());
         timeouts.chain(path_mtu).fold(self.due, Instant::min)
     }
