@@ -6,10 +6,13 @@ use clap::{Parser, Subcommand};
 
 pub mod args;
 mod bigip;
+pub mod capture;
 pub mod check;
 pub mod cleanup;
+pub mod destination;
 mod far_end;
 pub mod input;
+mod interruption;
 pub mod plan;
 pub mod preflight;
 pub mod probe;
@@ -52,6 +55,8 @@ enum Command {
     Cleanup(cleanup::Args),
     /// Ask the running agent.
     Status(status::Args),
+    /// Write a pcapng file of what passes between this node and the BIG-IPs; with --explain, say each frame in words.
+    Capture(capture::Args),
 }
 
 impl Cli {
@@ -68,6 +73,7 @@ impl Cli {
             Command::Probe(args) => probe::run(&args).await,
             Command::Cleanup(args) => cleanup::run(&args).await,
             Command::Status(args) => status::run(&args).await,
+            Command::Capture(args) => capture::run(&args).await,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod arp;
 pub mod bpf;
+pub mod capture;
 pub mod devices;
 pub mod features;
 pub mod fitness;

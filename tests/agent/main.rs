@@ -4,6 +4,7 @@
 
 mod api;
 mod bad_edits;
+mod capture;
 mod clients;
 mod commands;
 mod configuration;
