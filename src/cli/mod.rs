@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 pub mod args;
 mod bigip;
+pub mod bundle;
 pub mod capture;
 pub mod check;
 pub mod cleanup;
@@ -57,6 +58,8 @@ enum Command {
     Status(status::Args),
     /// Write a pcapng file of what passes between this node and the BIG-IPs; with --explain, say each frame in words.
     Capture(capture::Args),
+    /// Write one archive with everything that a ticket needs from this node.
+    Bundle(bundle::Args),
 }
 
 impl Cli {
@@ -74,6 +77,7 @@ impl Cli {
             Command::Cleanup(args) => cleanup::run(&args).await,
             Command::Status(args) => status::run(&args).await,
             Command::Capture(args) => capture::run(&args).await,
+            Command::Bundle(args) => bundle::run(&args).await,
         }
     }
 }

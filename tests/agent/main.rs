@@ -4,6 +4,7 @@
 
 mod api;
 mod bad_edits;
+mod bundle;
 mod capture;
 mod clients;
 mod commands;
