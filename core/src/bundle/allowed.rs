@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::config::Keys;
 
 /// Keys of `cilium-config` that the rules read, or that Cilium's tunnels depend on.
-const KEYS: [&str; 27] = [
+const KEYS: [&str; 28] = [
     "bpf-lb-acceleration",
     "bpf-lb-mode",
     "cluster-pool-ipv4-cidr",
@@ -33,6 +33,7 @@ const KEYS: [&str; 27] = [
     "vtep-endpoint",
     "vtep-mac",
     "vtep-mask",
+    "vtep-sync-interval",
 ];
 
 /// Keys of Cilium's `DaemonConfig` (Cilium 1.12 to 1.20).
