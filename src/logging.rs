@@ -1,9 +1,13 @@
 //! Log output: text for people, JSON for programs, and the filter for the lines of libraries.
 
+mod recent;
+
 use std::{fmt, io::IsTerminal};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt::time::FormatTime};
+
+pub use self::recent::Recent;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -15,19 +19,21 @@ pub enum Format {
 /// directive names them. The exception is `client::tls`: only that module reports a certificate that cannot be loaded or is not verified.
 const LIBRARIES: &str = "kube=off,kube_client::client::tls=warn,hyper=off,tower=off,rustls=off";
 
-/// Starts logging to standard output. `level` takes directives in the form of `RUST_LOG`: `info`, `vtep_agent=debug`.
+/// Starts logging to standard output, and returns the last lines as they will be. `level` takes directives in the form of `RUST_LOG`: `info`, `vtep_agent=debug`.
 ///
 /// # Errors
 ///
 /// `level` is not valid, or logging was started before.
-pub fn init(format: Format, level: &str) -> anyhow::Result<()> {
-    let filter = filter(level)?;
+pub fn init(format: Format, level: &str) -> anyhow::Result<Recent> {
+    let (filter, recent) = (filter(level)?, Recent::default());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_timer(Utc).with_target(false);
+    let builder = builder.with_writer(recent.clone());
     let result = match format {
         Format::Text => builder.with_ansi(in_colour()).try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
-    result.map_err(|error| anyhow::anyhow!("failed to start logging: {error}"))
+    result.map_err(|error| anyhow::anyhow!("failed to start logging: {error}"))?;
+    Ok(recent)
 }
 
 /// Directives in `level` come last, so they override `LIBRARIES` for a library or for one of its modules.

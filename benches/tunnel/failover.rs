@@ -115,9 +115,13 @@ fn fail_over(from: &BigIp, to: &BigIp) -> Result<SystemTime> {
     let source = to.addresses.underlay_ip.to_string();
     capture.args(["-tt", "-n", "-U", "-l", "-c", "1", "-i", "eth0", "udp and src host"]).arg(source);
     let mut capture = capture.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("failed to run tcpdump")?;
-    // Its first line says that it listens.
-    let mut listening = String::new();
-    BufReader::new(capture.stderr.take().context("stderr")?).read_line(&mut listening)?;
+    // It writes again at its end, so the pipe stays open.
+    let mut messages = BufReader::new(capture.stderr.take().context("stderr")?);
+    let mut message = String::new();
+    while !message.contains("listening on") {
+        message.clear();
+        ensure!(messages.read_line(&mut message)? > 0, "tcpdump has ended");
+    }
     from.step_down()?;
     to.take_over()?;
     let mut line = String::new();

@@ -18,11 +18,15 @@
 //! - [`tunnel`]: frames, probes and their windows
 //! - [`diagnosis`]: from evidence to a cause
 //! - [`report`]: the status, its history, Events, and how often a change is reported
+//! - [`bundle`]: the parts of a bundle for a ticket, and the replacement of addresses
+//! - [`capture`]: the filter, the file and the words of a packet capture
 //! - [`bigip`]: the objects that a BIG-IP needs, as tmsh commands, and the objects that it has
 
 #![forbid(unsafe_code)]
 
 pub mod bigip;
+pub mod bundle;
+pub mod capture;
 pub mod config;
 pub mod datapath;
 pub mod diagnosis;

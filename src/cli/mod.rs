@@ -6,10 +6,14 @@ use clap::{Parser, Subcommand};
 
 pub mod args;
 mod bigip;
+pub mod bundle;
+pub mod capture;
 pub mod check;
 pub mod cleanup;
+pub mod destination;
 mod far_end;
 pub mod input;
+mod interruption;
 pub mod plan;
 pub mod preflight;
 pub mod probe;
@@ -52,6 +56,10 @@ enum Command {
     Cleanup(cleanup::Args),
     /// Ask the running agent.
     Status(status::Args),
+    /// Write a pcapng file of what passes between this node and the BIG-IPs; with --explain, say each frame in words.
+    Capture(capture::Args),
+    /// Write one archive with everything that a ticket needs from this node.
+    Bundle(bundle::Args),
 }
 
 impl Cli {
@@ -68,6 +76,8 @@ impl Cli {
             Command::Probe(args) => probe::run(&args).await,
             Command::Cleanup(args) => cleanup::run(&args).await,
             Command::Status(args) => status::run(&args).await,
+            Command::Capture(args) => capture::run(&args).await,
+            Command::Bundle(args) => bundle::run(&args).await,
         }
     }
 }

@@ -30,7 +30,7 @@ pub struct Args {
 }
 
 #[derive(Serialize)]
-struct Plan {
+pub(super) struct Plan {
     in_sync: bool,
     model: Layout,
     pending: Vec<String>,
@@ -41,26 +41,33 @@ struct Plan {
 ///
 /// The kernel cannot be read.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let Some(Snapshot { view, facts, netlink }) = Snapshot::read(&args.source).await? else {
+    let Some(snapshot) = Snapshot::read(&args.source).await? else {
         return Ok(ExitCode::from(NO_CONFIGURATION));
     };
-    let (settings, memory) = (args.source.datapath(), args.source.state.memory());
-    let macs = args.source.learned_macs();
-    let inputs = Inputs { settings: &settings, view: &view, facts: &facts, macs: &macs };
-    let maps = maps::observe(inputs, memory.ledger.owned());
-    let past = Past { records: memory.journal.records(), refused: &BTreeSet::new() };
-    let routes = routes::observe(inputs, past, &netlink, maps.ipcache_seen).await;
-    let mut plan = Plan::of(&maps, &routes);
-    plan.add_problems(args.source.node.fitness()?.kernel(facts.version).reasons);
+    let plan = Plan::read(&args.source, &snapshot).await?;
     let mut out = std::io::stdout().lock();
     match args.output {
         Format::Text => plan.print(&mut out)?,
         Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&plan)?)?,
     }
-    Ok(snapshot::exit(&view, plan.in_sync))
+    Ok(snapshot::exit(&snapshot.view, plan.in_sync))
 }
 
 impl Plan {
+    /// Compares the kernel with the configuration now.
+    pub(super) async fn read(source: &source::Source, snapshot: &Snapshot) -> anyhow::Result<Self> {
+        let Snapshot { view, facts, netlink } = snapshot;
+        let (settings, memory) = (source.datapath(), source.state.memory());
+        let macs = source.learned_macs();
+        let inputs = Inputs { settings: &settings, view, facts, macs: &macs };
+        let maps = maps::observe(inputs, memory.ledger.owned());
+        let past = Past { records: memory.journal.records(), refused: &BTreeSet::new() };
+        let routes = routes::observe(inputs, past, netlink, maps.ipcache_seen).await;
+        let mut plan = Self::of(&maps, &routes);
+        plan.add_problems(source.node.fitness()?.kernel(facts.version).reasons);
+        Ok(plan)
+    }
+
     fn of(maps: &maps::Observed, routes: &routes::Observed) -> Self {
         let map_problem = maps.map_problem.as_ref().map(|problem| chain(problem).to_string());
         let ipcache_problem = maps.ipcache_problem.as_ref().map(|problem| chain(problem).to_string());

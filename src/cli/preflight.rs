@@ -31,7 +31,7 @@ pub struct Args {
 }
 
 #[derive(Serialize)]
-struct Report {
+pub(super) struct Report {
     fit: bool,
     checks: Vec<Check>,
 }
@@ -40,14 +40,7 @@ struct Report {
 ///
 /// The kernel does not answer.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let netlink = netlink::connect().context("failed to open a netlink socket")?;
-    let version = args.node.cilium_agent().read().await.version;
-    let mut checks = args.node.fitness()?.checks(version).to_vec();
-    checks.push(Check::new("bpffs", maps::check_bpffs(&args.node.bpffs).map_err(|error| chain(&error).to_string())));
-    checks.push(Check::new("cilium-version", judge_version(version)));
-    checks.push(Check::new("cilium-devices", look_at_devices(&netlink).await?));
-    checks.push(Check::new("vtep-map", look_at_map(args)));
-    let report = Report { fit: checks.iter().all(|check| check.ok), checks };
+    let report = Report::read(&args.node).await?;
     let mut out = std::io::stdout().lock();
     match args.output {
         Format::Text => report.print(&mut out)?,
@@ -57,6 +50,17 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 impl Report {
+    pub(super) async fn read(node: &node::Flags) -> anyhow::Result<Self> {
+        let netlink = netlink::connect().context("failed to open a netlink socket")?;
+        let version = node.cilium_agent().read().await.version;
+        let mut checks = node.fitness()?.checks(version).to_vec();
+        checks.push(Check::new("bpffs", maps::check_bpffs(&node.bpffs).map_err(|error| chain(&error).to_string())));
+        checks.push(Check::new("cilium-version", judge_version(version)));
+        checks.push(Check::new("cilium-devices", look_at_devices(&netlink).await?));
+        checks.push(Check::new("vtep-map", look_at_map(node)));
+        Ok(Self { fit: checks.iter().all(|check| check.ok), checks })
+    }
+
     fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         for Check { name, ok, detail } in &self.checks {
             writeln!(out, "{:<6} {name:<15} {detail}", if *ok { "ok" } else { "FAILED" })?;
@@ -99,8 +103,8 @@ async fn look_at_devices(netlink: &Handle) -> anyhow::Result<Result<String, Stri
     })
 }
 
-fn look_at_map(args: &Args) -> Result<String, String> {
-    let count = VtepMap::open(&args.node.bpffs).and_then(|map| map.read(|_| 32)).map(|entries| entries.len());
+fn look_at_map(node: &node::Flags) -> Result<String, String> {
+    let count = VtepMap::open(&node.bpffs).and_then(|map| map.read(|_| 32)).map(|entries| entries.len());
     match count {
         Ok(1) => Ok("a VTEP map with 1 entry".to_owned()),
         Ok(count) => Ok(format!("a VTEP map with {count} entries")),

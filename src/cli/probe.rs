@@ -80,12 +80,13 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let status = match args.output {
         // Print each rung as soon as it is decided, because a person waits.
         Format::Text => {
-            let status = round(args, snapshot, |status| ladder.climb(&mut out, status)).await?;
+            let status =
+                round(&args.source, &args.targets(), snapshot, |status| ladder.climb(&mut out, status)).await?;
             ladder.finish(&mut out, &status)?;
             status
         }
         Format::Json => {
-            let status = round(args, snapshot, |_| Ok(())).await?;
+            let status = round(&args.source, &args.targets(), snapshot, |_| Ok(())).await?;
             writeln!(out, "{}", serde_json::to_string_pretty(&status.vteps)?)?;
             status
         }
@@ -93,16 +94,23 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(snapshot::exit(&view, status.healthy()))
 }
 
+impl Args {
+    fn targets(&self) -> BTreeMap<Ipv4Net, Ipv4Addr> {
+        self.probe_target.iter().copied().collect()
+    }
+}
+
 /// Runs the loops of `run` in observe mode until each probe has a result. `on_news` gets every intermediate status.
-async fn round(
-    args: &Args,
+pub(super) async fn round(
+    source: &source::Source,
+    targets: &BTreeMap<Ipv4Net, Ipv4Addr>,
     snapshot: Snapshot,
     mut on_news: impl FnMut(&Status) -> io::Result<()>,
 ) -> anyhow::Result<Status> {
-    let fitness = Arc::new(args.source.node.fitness()?);
+    let fitness = Arc::new(source.node.fitness()?);
     // Without CAP_NET_RAW no probe can run, and the missing capability is the diagnosis.
     let can_probe = !fitness.lacks(capabilities::NET_RAW);
-    let Observers { state, diagnoses, _view, _facts } = observe(args, snapshot, fitness, can_probe).await?;
+    let Observers { state, diagnoses, _view, _facts } = observe(source, targets, snapshot, fitness, can_probe).await?;
     let mut news = state.probes.clone();
     let deadline = time::Instant::now() + TIMEOUT;
     loop {
@@ -130,7 +138,8 @@ struct Observers {
 
 /// One pass over the datapath, and probes that run on.
 async fn observe(
-    args: &Args,
+    source: &source::Source,
+    targets: &BTreeMap<Ipv4Net, Ipv4Addr>,
     Snapshot { view, facts, netlink }: Snapshot,
     fitness: Arc<Fitness>,
     can_probe: bool,
@@ -140,7 +149,7 @@ async fn observe(
     let (datapath_tx, datapath) = watch::channel(Arc::default());
     let (probes_tx, probes) = watch::channel(Arc::new(ProbeReport::default()));
     let (diagnoses_tx, diagnoses) = watch::channel(Arc::default());
-    let (settings, lifeline) = (args.source.datapath(), Lifeline::None);
+    let (settings, lifeline) = (source.datapath(), Lifeline::None);
     let settings = reconcile::Settings {
         mode: Mode::Observe,
         fitness: Arc::clone(&fitness),
@@ -149,24 +158,23 @@ async fn observe(
         lifeline,
         recheck: watch::Sender::new(()),
     };
-    let memory = args.source.state.memory();
-    let (macs, macs_rx) = watch::channel(Arc::new(args.source.learned_macs()));
+    let memory = source.state.memory();
+    let (macs, macs_rx) = watch::channel(Arc::new(source.learned_macs()));
     let watched = Watched { config: config.clone(), facts: facts.clone(), macs: macs_rx };
     Reconciler::new(settings, netlink, watched, memory, datapath_tx).once().await;
     if can_probe {
-        let targets: BTreeMap<_, _> = args.probe_target.iter().copied().collect();
-        let bpffs = args.source.node.bpffs.clone();
-        let (learn_macs, tcp_targets) = (args.source.learn_macs(), BTreeMap::new());
+        let (learn_macs, targets, tcp_targets) = (source.learn_macs(), targets.clone(), BTreeMap::new());
+        let bpffs = source.node.bpffs.clone();
         let settings =
             prober::Settings { timing: TIMING, passive_first: false, bpffs, targets, tcp_targets, learn_macs };
-        let memory = Memory::read_only(&args.source.state.learned());
+        let memory = Memory::read_only(&source.state.learned());
         let outputs = prober::Outputs { report: probes_tx, macs };
         let prober = Prober::new(settings, memory, config.clone(), facts.clone(), outputs).await;
         let heartbeat = Liveness::new(Instant::now()).register("probe");
         tokio::spawn(prober.context("failed to open the probe socket")?.run(heartbeat));
     }
     let identity = Identity {
-        node: args.source.node_name.clone(),
+        node: source.node_name.clone(),
         mode: Mode::Observe,
         started_at: Timestamp::now(),
         fitness,

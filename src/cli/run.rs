@@ -53,7 +53,7 @@ type NodeFacts = watch::Receiver<Option<Arc<Facts>>>;
 ///
 /// The agent cannot start, for example because the HTTP address is in use or there are no credentials for the API server.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    logging::init(args.log_format, &args.log_level)?;
+    let log = logging::init(args.log_format, &args.log_level)?;
     if args.once {
         return once(&args).await;
     }
@@ -64,7 +64,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     info!(version = env!("CARGO_PKG_VERSION"), node = args.source.node_name, listen = %listener.local_addr()?, "started");
 
-    let sources = start(&args).await?;
+    let sources = start(&args, log).await?;
     let (stop, stopped) = watch::channel(false);
     let server = http::start(listener.into_std()?, sources, stopped).context("failed to start the HTTP server")?;
     tokio::select! {
@@ -101,7 +101,7 @@ async fn once(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Starts the tasks: source → view → { facts, reconciler, prober } → monitor. Channels with the latest value connect them.
-async fn start(args: &Args) -> anyhow::Result<http::Sources> {
+async fn start(args: &Args, log: logging::Recent) -> anyhow::Result<http::Sources> {
     let mut liveness = Liveness::new(Instant::now());
     let (recheck, rechecks) = watch::channel(());
     let source = args.source.config_with(rechecks).await?;
@@ -125,7 +125,7 @@ async fn start(args: &Args) -> anyhow::Result<http::Sources> {
     tokio::spawn(monitor::run(state.clone(), diagnoses, args.summary_interval, liveness.register("monitor")));
     let (history, history_rx) = watch::channel(Arc::default());
     tokio::spawn(history::keep(state.clone(), history));
-    Ok(http::Sources::new(state, liveness, history_rx))
+    Ok(http::Sources::new(state, liveness, history_rx, log))
 }
 
 /// The queue for Events; disabled without access to the API server, because the log reports the same changes.

@@ -11,12 +11,12 @@ use rtnetlink::Handle;
 use vtep_core::{
     config::{
         finding::{Finding, Rule, Severity},
-        view::View,
+        view::{Observed, View},
     },
     node::facts::Facts,
 };
 
-use super::args::source::Source;
+use super::args::source::{Config, Source};
 use crate::{
     kernel::netlink,
     tasks::{
@@ -25,9 +25,17 @@ use crate::{
     },
 };
 
+#[derive(Clone)]
 pub struct Snapshot {
     pub view: View,
     pub facts: Facts,
+    pub netlink: Handle,
+}
+
+/// The configuration as it was seen once, whether it has VTEPs or not.
+pub struct Sighting {
+    pub observed: Observed,
+    pub view: View,
     pub netlink: Handle,
 }
 
@@ -49,6 +57,29 @@ impl Snapshot {
                 return Ok(None);
             }
         };
+        let seen = Sighting::of(config, source).await?;
+        if let Some(problem) = seen.problem() {
+            say(&problem)?;
+            return Ok(None);
+        }
+        if !is_there(&seen.view) {
+            say(&format!("{}; using the last known configuration", errors(&seen.view).join("; ")))?;
+        }
+        seen.snapshot(source).await.map(Some)
+    }
+}
+
+impl Sighting {
+    /// Reads the source and the node's networks once.
+    ///
+    /// # Errors
+    ///
+    /// There are no credentials for the source, or there is no netlink socket.
+    pub async fn read(source: &Source) -> anyhow::Result<Self> {
+        Self::of(source.config().await?, source).await
+    }
+
+    async fn of(config: Config, source: &Source) -> anyhow::Result<Self> {
         let name = config.to_string();
         let netlink = netlink::connect().context("failed to open a netlink socket")?;
         let recalled = recall(&source.state.last_good());
@@ -60,16 +91,25 @@ impl Snapshot {
         let (around, unlooked) = around(&observed, &known, signs, recalled.as_ref(), &source.ipcache_query()).await;
         let view = View::next_on(&around, signs, &name, &observed, recalled.as_ref(), Timestamp::now());
         let view = View { unlooked, ..view };
-        if view.effective.is_none() {
-            say(&format!("no usable configuration: {}", errors(&view).join("; ")))?;
-            return Ok(None);
-        }
-        if !is_there(&view) {
-            say(&format!("{}; using the last known configuration", errors(&view).join("; ")))?;
-        }
+        Ok(Self { observed, view, netlink })
+    }
+
+    /// Why no configuration is in effect, if none is.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        self.view.effective.is_none().then(|| format!("no usable configuration: {}", errors(&self.view).join("; ")))
+    }
+
+    /// Reads the facts of this node, too.
+    ///
+    /// # Errors
+    ///
+    /// The kernel cannot be read.
+    pub async fn snapshot(self, source: &Source) -> anyhow::Result<Snapshot> {
+        let Self { view, netlink, .. } = self;
         let agent = source.node.cilium_agent().read().await;
         let facts = facts::read(&netlink, &view, &source.node.cilium_run, agent).await;
-        Ok(Some(Self { view, facts: facts.context("failed to read this node")?, netlink }))
+        Ok(Snapshot { view, facts: facts.context("failed to read this node")?, netlink })
     }
 }
 

@@ -10,7 +10,10 @@ use std::{
 
 use anstyle::Style;
 use anyhow::{Context, anyhow, bail};
-use axum::{body::Bytes, http::Uri};
+use axum::{
+    body::Bytes,
+    http::{StatusCode, Uri},
+};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use jiff::SignedDuration;
@@ -110,9 +113,9 @@ fn is_closed(error: &anyhow::Error) -> bool {
 }
 
 /// The agent speaks plain HTTP and nothing else.
-fn status_uri(url: &str) -> anyhow::Result<Uri> {
+fn endpoint(url: &str, path: &str) -> anyhow::Result<Uri> {
     const EXAMPLE: &str = "http://127.0.0.1:9808";
-    let uri: Uri = format!("{}/status", url.trim_end_matches('/'))
+    let uri: Uri = format!("{}{path}", url.trim_end_matches('/'))
         .parse()
         .with_context(|| format!("not a URL; write e.g. {EXAMPLE}"))?;
     match uri.scheme_str() {
@@ -123,15 +126,21 @@ fn status_uri(url: &str) -> anyhow::Result<Uri> {
 }
 
 async fn fetch(url: &str) -> anyhow::Result<Status> {
-    let uri = status_uri(url)?;
+    let (code, body) = get(url, "/status").await?;
+    if !code.is_success() {
+        bail!("it answered {code}");
+    }
+    serde_json::from_slice(&body).context("the answer is not the status of a vtep-agent")
+}
+
+/// The running agent's answer.
+pub(super) async fn get(url: &str, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+    let uri = endpoint(url, path)?;
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     let answer = client.get(uri).await.context("failed to connect; is the agent running?")?;
-    if !answer.status().is_success() {
-        bail!("it answered {}", answer.status());
-    }
+    let code = answer.status();
     let body = Limited::new(answer.into_body(), LIMIT).collect().await;
-    let body = body.map_err(broken_off)?.to_bytes();
-    serde_json::from_slice(&body).context("the answer is not the status of a vtep-agent")
+    Ok((code, body.map_err(broken_off)?.to_bytes()))
 }
 
 fn broken_off(error: Box<dyn std::error::Error + Send + Sync>) -> anyhow::Error {
@@ -142,7 +151,7 @@ fn broken_off(error: Box<dyn std::error::Error + Send + Sync>) -> anyhow::Error 
 }
 
 /// The status for a person, in 80 columns.
-fn table(status: &Status) -> Result<String, fmt::Error> {
+pub(super) fn table(status: &Status) -> Result<String, fmt::Error> {
     let mut out = String::new();
     header(&mut out, status)?;
     if !status.vteps.is_empty() {

@@ -4,6 +4,7 @@
 //! - `page`: the page at `/`, from memory
 //! - `runbook`: the runbook at `/runbook`, from memory
 //! - `metrics`: `/metrics`, in the format that the scraper asks for
+//! - `/log`, the last lines of the log: from `crate::logging`
 //! - `sse`: `/events`, the status as server-sent events
 //! - `response_cache`: a cache for rendered responses
 //! - `server`: the accept loop, and the limits of each connection
@@ -34,13 +35,14 @@ use self::{
     metrics::Format,
     response_cache::{Cache, Text},
 };
-use crate::{liveness::Liveness, tasks::monitor::AgentState};
+use crate::{liveness::Liveness, logging::Recent, tasks::monitor::AgentState};
 
 /// The state that the endpoints read.
 pub struct Sources {
     state: AgentState,
     liveness: Liveness,
     history: watch::Receiver<Arc<History>>,
+    log: Recent,
     live: sse::Live,
     status: Cache,
     prometheus: Cache,
@@ -49,9 +51,9 @@ pub struct Sources {
 
 impl Sources {
     #[must_use]
-    pub fn new(state: AgentState, liveness: Liveness, history: watch::Receiver<Arc<History>>) -> Self {
+    pub fn new(state: AgentState, liveness: Liveness, history: watch::Receiver<Arc<History>>, log: Recent) -> Self {
         let [status, prometheus, openmetrics] = Default::default();
-        Self { state, liveness, history, live: sse::Live::default(), status, prometheus, openmetrics }
+        Self { state, liveness, history, log, live: sse::Live::default(), status, prometheus, openmetrics }
     }
 
     /// The whole status as JSON.
@@ -111,6 +113,7 @@ fn router(sources: Sources) -> Router {
         .route("/events", get(sse::events))
         .route("/history", get(history))
         .route("/metrics", get(metrics))
+        .route("/log", get(log))
         .layer(middleware::map_response(add_security_headers))
         .layer(middleware::map_response(yield_once))
         .with_state(Arc::new(sources))
@@ -146,6 +149,10 @@ async fn status(State(sources): State<Arc<Sources>>) -> Response {
 
 async fn history(State(sources): State<Arc<Sources>>) -> Json<History> {
     Json(History::clone(&sources.history.borrow()))
+}
+
+async fn log(State(sources): State<Arc<Sources>>) -> String {
+    sources.log.text()
 }
 
 async fn metrics(State(sources): State<Arc<Sources>>, headers: HeaderMap) -> Response {

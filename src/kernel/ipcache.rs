@@ -14,7 +14,7 @@ use vtep_core::datapath::{
 use super::maps::{self, MapError, Pinned, from_trie, is_not_found, to_trie};
 
 /// The names of the pin, the newest first: after an upgrade of Cilium the older one may still exist.
-const NAMES: [&str; 2] = ["cilium_ipcache_v2", "cilium_ipcache"];
+pub const NAMES: [&str; 2] = ["cilium_ipcache_v2", "cilium_ipcache"];
 /// The map's name in errors.
 const NAME: &str = "the ipcache";
 /// For a prefix of this length or longer, the search looks up each address: at most 65,536 look-ups, which take less than a tenth of the

@@ -2,13 +2,16 @@
 
 pub mod arp;
 pub mod bpf;
+pub mod capture;
 pub mod devices;
 pub mod features;
 pub mod fitness;
 pub mod icmp;
 pub mod ipcache;
+pub mod listing;
 pub mod lock;
 pub mod malloc;
+pub mod map_dump;
 pub mod map_image;
 pub mod maps;
 pub mod neighbour;

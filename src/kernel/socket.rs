@@ -7,9 +7,17 @@ use std::{
 };
 
 use nix::{
+    getsockopt_impl,
     libc::{self, in_addr, in_pktinfo},
     setsockopt_impl, sockopt_impl,
-    sys::socket::{ControlMessage, MsgFlags, SockaddrIn, recv, sendmsg, setsockopt, sockopt::Ipv4RecvErr},
+    sys::{
+        socket::{
+            ControlMessage, ControlMessageOwned, LinkAddr, MsgFlags, SockaddrIn, getsockopt, recv, recvmsg, sendmsg,
+            setsockopt,
+            sockopt::{Ipv4RecvErr, RcvBufForce, ReceiveTimestampns},
+        },
+        time::TimeSpec,
+    },
 };
 use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 use tokio::io::unix::AsyncFd;
@@ -167,6 +175,83 @@ fn to_probes() -> [SockFilter; 6] {
         SockFilter::new(RETURN, 0, 0, 0),
     ]
 }
+
+/// A frame of a socket of [`EventSocket::frames`], with what the kernel says about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Received {
+    /// The frame's length; the buffer may have less of it.
+    pub length: usize,
+    pub is_outgoing: bool,
+    /// The kernel's time of the frame.
+    pub at: Option<TimeSpec>,
+}
+
+impl EventSocket {
+    /// Lets the kernel record the time of each frame, and keep more frames than by default.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no times for this socket.
+    pub fn record_times(&self, buffer: usize) -> io::Result<()> {
+        // Without CAP_NET_ADMIN, the default remains: the socket counts what it drops.
+        let _ = setsockopt(self.get(), RcvBufForce, &buffer);
+        Ok(setsockopt(self.get(), ReceiveTimestampns, &true)?)
+    }
+
+    /// Waits for the next frame.
+    ///
+    /// # Errors
+    ///
+    /// The socket fails, for example because its device went down.
+    pub async fn receive_frame(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        loop {
+            let mut ready = self.0.readable().await?;
+            if let Ok(received) = ready.try_io(|socket| receive_frame(socket.get_ref(), buffer)) {
+                return received;
+            }
+        }
+    }
+
+    /// The frames that passed the filter since the last call, and those among them that found no room.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn statistics(&self) -> io::Result<(u32, u32)> {
+        let Statistics { packets, drops } = getsockopt(self.get(), PacketStatistics)?;
+        Ok((packets, drops))
+    }
+}
+
+fn receive_frame(socket: &Socket, buffer: &mut [u8]) -> io::Result<Received> {
+    let mut control = nix::cmsg_space!(TimeSpec);
+    let mut parts = [io::IoSliceMut::new(buffer)];
+    // With MSG_TRUNC, the kernel returns the whole length.
+    let message = recvmsg::<LinkAddr>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_TRUNC)?;
+    let time = |message| if let ControlMessageOwned::ScmTimestampns(at) = message { Some(at) } else { None };
+    Ok(Received {
+        length: message.bytes,
+        is_outgoing: message.address.is_some_and(|address| address.pkttype() == libc::PACKET_OUTGOING),
+        at: message.cmsgs().ok().and_then(|mut messages| messages.find_map(time)),
+    })
+}
+
+/// `struct tpacket_stats` of `linux/if_packet.h`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Statistics {
+    packets: u32,
+    drops: u32,
+}
+
+sockopt_impl!(
+    /// `PACKET_STATISTICS`: reading sets both counts to zero.
+    PacketStatistics,
+    GetOnly,
+    libc::SOL_PACKET,
+    libc::PACKET_STATISTICS,
+    Statistics
+);
 
 /// Whether the error code comes from an ICMP error (ip(7), `icmp_err_convert` in the kernel).
 fn is_unreachable(error: &io::Error) -> bool {

@@ -28,15 +28,15 @@ use crate::{
 const WITHIN: Duration = Duration::from_secs(100);
 
 /// Injects a fault, and repairs it; the second BIG-IP is never affected.
-struct Fault {
-    name: &'static str,
+pub(crate) struct Fault {
+    pub(crate) name: &'static str,
     cause: Cause,
     /// Words that the hint must contain.
     words: &'static str,
     /// The fault shows only in traffic that a BIG-IP sends by itself.
-    traffic: Option<fn(&Lab) -> Result<Chatter>>,
-    inject: fn(&mut ConfiguredLab) -> Result<()>,
-    repair: fn(&mut ConfiguredLab) -> Result<()>,
+    pub(crate) traffic: Option<fn(&Lab) -> Result<Chatter>>,
+    pub(crate) inject: fn(&mut ConfiguredLab) -> Result<()>,
+    pub(crate) repair: fn(&mut ConfiguredLab) -> Result<()>,
 }
 
 fn own_tunnel(lab: &mut ConfiguredLab) -> Result<()> {
@@ -74,7 +74,7 @@ fn rp_filter(lab: &ConfiguredLab, value: u8) -> Result<()> {
     })
 }
 
-const FAULTS: &[Fault] = &[
+pub(crate) const FAULTS: &[Fault] = &[
     Fault {
         name: "no FDB record for this node",
         cause: Cause::NoReturnPath,

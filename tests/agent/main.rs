@@ -4,6 +4,8 @@
 
 mod api;
 mod bad_edits;
+mod bundle;
+mod capture;
 mod clients;
 mod commands;
 mod configuration;

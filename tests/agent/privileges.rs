@@ -52,7 +52,7 @@ pub(crate) fn granted() -> Result<BTreeSet<String>> {
 }
 
 /// `setpriv`, which removes everything except these capabilities from the program after it, like a container runtime.
-fn confined<'a>(capabilities: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+pub(crate) fn confined<'a>(capabilities: impl IntoIterator<Item = &'a String>) -> Vec<String> {
     let kept =
         capabilities.into_iter().fold("-all".to_owned(), |kept, name| format!("{kept},+{}", name.to_lowercase()));
     let words = ["setpriv", "--no-new-privs", "--ambient-caps=-all", "--inh-caps=-all"];

@@ -92,20 +92,42 @@ pub fn arp_reply(frame: &[u8]) -> Option<Arp> {
     if ethernet.ether_type() != EtherType::ARP {
         return None;
     }
-    let arp = ArpPacketSlice::from_slice(ethernet.payload().payload).ok()?;
-    if arp.operation() != ArpOperation::REPLY || arp.hw_addr_type() != ArpHardwareId::ETHERNET {
+    match arp(ethernet.payload().payload)? {
+        (ArpKind::Reply, arp) => Some(arp),
+        (ArpKind::Request, _) => None,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArpKind {
+    Request,
+    Reply,
+}
+
+/// Decodes an ARP packet for IPv4 over Ethernet, behind its Ethernet header.
+#[must_use]
+pub fn arp(packet: &[u8]) -> Option<(ArpKind, Arp)> {
+    let arp = ArpPacketSlice::from_slice(packet).ok()?;
+    if arp.hw_addr_type() != ArpHardwareId::ETHERNET {
         return None;
     }
-    Some(Arp {
+    let kind = match arp.operation() {
+        ArpOperation::REQUEST => ArpKind::Request,
+        ArpOperation::REPLY => ArpKind::Reply,
+        _ => return None,
+    };
+    let arp = Arp {
         sender_mac: <[u8; 6]>::try_from(arp.sender_hw_addr()).ok()?.into(),
         sender: <[u8; 4]>::try_from(arp.sender_protocol_addr()).ok()?.into(),
         target_mac: <[u8; 6]>::try_from(arp.target_hw_addr()).ok()?.into(),
         target: <[u8; 4]>::try_from(arp.target_protocol_addr()).ok()?.into(),
-    })
+    };
+    Some((kind, arp))
 }
 
-/// VNI and inner frame of a tunnel packet.
-fn open_tunnel(payload: &[u8], protocol: TunnelProtocol) -> Option<(u32, &[u8])> {
+/// VNI and inner frame of a tunnel packet, which begins with the tunnel's header.
+#[must_use]
+pub fn open_tunnel(payload: &[u8], protocol: TunnelProtocol) -> Option<(u32, &[u8])> {
     let (header, rest) = payload.split_first_chunk::<TUNNEL_HEADER>()?;
     let vni = u32::from_be_bytes([0, header[4], header[5], header[6]]);
     match protocol {

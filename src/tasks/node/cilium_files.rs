@@ -9,13 +9,13 @@ use vtep_core::node::running::{Running, RunningConfig, parse_header, parse_runti
 
 use crate::bounded;
 
-const RUNTIME_CONFIG: &str = "state/agent-runtime-config.json";
+pub(crate) const RUNTIME_CONFIG: &str = "state/agent-runtime-config.json";
 /// The constants that Cilium's programs were compiled with (Cilium up to 1.18).
-const HEADER: &str = "state/globals/node_config.h";
+pub(crate) const HEADER: &str = "state/globals/node_config.h";
 /// The process id of Cilium's agent.
 const PID: &str = "cilium.pid";
 /// The maximum length of a file: a hundred times that of Cilium's own.
-const MAX_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_BYTES: u64 = 1 << 20;
 
 /// The result of one read of Cilium's files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

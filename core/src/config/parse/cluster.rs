@@ -40,11 +40,12 @@ pub(super) fn unknown_keys(keys: &Keys, findings: &mut Vec<Finding>) {
         // Long keys cost time and are near to none.
         let candidates = VTEP_KEYS.into_iter().filter(|known| known.len().abs_diff(lower.len()) <= 2);
         let nearest = candidates.map(|known| (strsim::levenshtein(&lower, known), known)).min();
-        let remedy = match nearest {
-            Some((0..=2, known)) => format!("did you mean {known}?"),
-            Some(_) | None => format!("known keys are {}", VTEP_KEYS.join(", ")),
+        // The value of a typo helps. That of any other key may be a secret, and findings are in logs, Events and bundles.
+        let (value, remedy) = match nearest {
+            Some((0..=2, known)) => (Some(value.as_str()), format!("did you mean {known}?")),
+            Some(_) | None => (None, format!("known keys are {}", VTEP_KEYS.join(", "))),
         };
-        findings.push(Finding::new(Rule::UnknownVtepKey, key, None, Some(value), problem, remedy));
+        findings.push(Finding::new(Rule::UnknownVtepKey, key, None, value, problem, remedy));
     }
 }
 

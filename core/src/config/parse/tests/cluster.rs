@@ -153,6 +153,9 @@ fn unknown_keys() {
     for key in ["vtep-sync-interval", "vte-mac", "enable-vxlan"] {
         expect(key, "60s", &[]);
     }
+    let value = |key: &str| parse(&keys(&[(key, Some("x"))])).findings.iter().find(|of| of.key == key)?.value.clone();
+    assert_eq!(value("vtep-macs").as_deref(), Some("x"), "a typo");
+    assert_eq!(value("vtep-password"), None, "perhaps a secret");
 }
 
 #[test]

@@ -1,0 +1,96 @@
+//! The README inside a bundle: what is what, and what is missing and why.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use jiff::Timestamp;
+
+use super::part::{Extent, Outcome, Part};
+
+/// Where a bundle comes from.
+#[derive(Clone, Debug)]
+pub struct Origin<'o> {
+    pub node: &'o str,
+    pub version: &'o str,
+    pub at: Timestamp,
+    pub is_redacted: bool,
+}
+
+/// Markdown.
+#[must_use]
+pub fn readme(origin: &Origin<'_>, outcomes: &BTreeMap<Part, Outcome>) -> String {
+    let Origin { node, version, at, is_redacted } = origin;
+    let extent = match Extent::of(outcomes.values()) {
+        Extent::Complete => "It is complete.",
+        Extent::InPart => "It is there in part: see below what is missing, and why.",
+        Extent::Nothing => "It has nothing: see below why.",
+    };
+    let mut text = format!(
+        "# Bundle of {node}\n\nMade at {at} by vtep-agent {version} on that node. {extent}\n\n| file | what it has |\n|---|---|\n"
+    );
+    for (part, outcome) in outcomes {
+        if let Outcome::Collected(_) = outcome {
+            // A `String` takes everything.
+            let _ = writeln!(text, "| `{}` | {} |", part.file(), part.what());
+        }
+    }
+    let why = |wanted: fn(&Outcome) -> Option<&String>| {
+        let found = outcomes.iter().filter_map(move |(part, outcome)| Some((part, wanted(outcome)?)));
+        found.map(|(part, why)| format!("- `{}`, {}: {why}\n", part.file(), part.what())).collect::<String>()
+    };
+    let missing = why(|outcome| if let Outcome::Missing(why) = outcome { Some(why) } else { None });
+    let left_out = why(|outcome| if let Outcome::LeftOut(why) = outcome { Some(why) } else { None });
+    for (heading, list) in [("Missing", missing), ("Left out", left_out)] {
+        if !list.is_empty() {
+            let _ = write!(text, "\n## {heading}\n\n{list}");
+        }
+    }
+    text += "\n## What is not in here\n\nNo environment variables, no Secrets, no tokens and no kubeconfig. Of Cilium's configuration only \
+             keys about tunnels, which a list in the program names. Of each captured frame only the first bytes.\n";
+    text += if *is_redacted { REDACTED } else { PLAIN };
+    text
+}
+
+const PLAIN: &str = "\nThe files have IP addresses, MACs and the names of this node and of objects in Kubernetes. `vtep-agent bundle \
+                     --redact` replaces addresses and the node's name.\n";
+
+const REDACTED: &str = "\nAddresses and the node's name are replaced, in all files by the same ones: IPv4 addresses by ones in 240.0.0.0/4, \
+                        MACs by ones that begin with 02:f5:00 (a group's with 03:f5:00), IPv6 addresses by ones in 2001:db8::/32. Whether \
+                        an address is in a network of 16 or more bits is as it was, and so is the last octet. Networks of fewer bits, \
+                        masks, loopback and multicast are as they were. Captured frames end behind their headers, and their checksums \
+                        are wrong. Names of objects in Kubernetes are as they were.\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_what_is_there_and_why_something_is_not() {
+        let outcomes = [
+            (Part::Status, Outcome::Collected(vec![])),
+            (Part::Log, Outcome::Missing("nobody answers".into())),
+            (Part::Header, Outcome::LeftOut("this Cilium has none".into())),
+        ];
+        let origin = Origin {
+            node: "worker-1",
+            version: "0.1.0",
+            at: "2026-11-27T12:00:00Z".parse().expect("a time"),
+            is_redacted: false,
+        };
+        let text = readme(&origin, &outcomes.into());
+        for words in [
+            "# Bundle of worker-1\n\nMade at 2026-11-27T12:00:00Z by vtep-agent 0.1.0 on that node. It is there in part",
+            "| `status.json` | the same in full",
+            "## Missing\n\n- `log.txt`, the last lines of the running agent's log: nobody answers\n",
+            "## Left out\n\n- `cilium/node_config.h`, ",
+            "--redact",
+        ] {
+            assert!(text.contains(words), "{words}\n{text}");
+        }
+        let complete = [(Part::Status, Outcome::Collected(vec![]))].into();
+        let text = readme(&Origin { is_redacted: true, ..origin }, &complete);
+        assert!(
+            text.contains("It is complete.") && text.contains("240.0.0.0/4") && !text.contains("## Missing"),
+            "{text}"
+        );
+    }
+}

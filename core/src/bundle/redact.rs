@@ -1,0 +1,124 @@
+//! Replaces addresses and the node's name, the same one always by the same one, in texts and in captured frames.
+//!
+//! What a diagnosis needs remains visible: whether two addresses are equal, whether an address is in a network (of 16 or more bits), the
+//! last octet, the group bit of a MAC. Addresses that name nobody stay as they are: loopback, multicast, masks, zeros, and networks of
+//! fewer than 16 bits.
+//!
+//! The replacements are in ranges that no network uses, and are never replaced again: `240.0.0.0/4` (RFC 1112), `02:f5:00:…`, and
+//! `2001:db8::/32` (RFC 3849).
+
+mod frames;
+mod text;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use ipnet::{Ipv4Net, ipv4_mask_to_prefix};
+use sha2::{Digest, Sha256};
+
+use crate::types::mac::Mac;
+
+/// The first octets of replaced MACs: locally administered, of one or of a group.
+const OURS: [[u8; 3]; 2] = [[0x02, 0xf5, 0x00], [0x03, 0xf5, 0x00]];
+/// 256 addresses of 16 networks each begin with 240 to 255.
+const BLOCKS: usize = 1 << 12;
+
+/// What was replaced so far, in the order of appearance.
+#[derive(Clone, Debug, Default)]
+pub struct Redactor {
+    /// Whoever does not know it cannot compute the third octets back.
+    secret: u64,
+    /// The first two octets → the position of their block.
+    blocks: BTreeMap<[u8; 2], usize>,
+    macs: BTreeMap<Mac, u32>,
+    ipv6: BTreeMap<Ipv6Addr, u64>,
+    names: BTreeMap<String, String>,
+}
+
+impl Redactor {
+    /// `node` is the node's name, which may contain its address.
+    #[must_use]
+    pub fn new(secret: u64, node: &str) -> Self {
+        let names = if node.is_empty() { BTreeMap::new() } else { [(node.to_owned(), "node-1".to_owned())].into() };
+        Self { secret, names, ..Self::default() }
+    }
+
+    pub fn ip(&mut self, address: IpAddr) -> IpAddr {
+        match address {
+            IpAddr::V4(address) => self.ipv4(address).into(),
+            IpAddr::V6(address) => self.ipv6(address).into(),
+        }
+    }
+
+    pub fn ipv4(&mut self, address: Ipv4Addr) -> Ipv4Addr {
+        if names_nobody(address) {
+            return address;
+        }
+        let [a, b, c, d] = address.octets();
+        let next = self.blocks.len();
+        let block = *self.blocks.entry([a, b]).or_insert(next) % BLOCKS;
+        let [high, low] = u16::try_from(block).unwrap_or_default().to_be_bytes();
+        // A constant for each block keeps the networks inside it apart, or inside each other, as they are.
+        Ipv4Addr::new(240 | high, low, c ^ self.mask(block), d)
+    }
+
+    /// A network remains one, without host bits; a short one names nobody.
+    pub fn net(&mut self, net: Ipv4Net) -> Ipv4Net {
+        let has_host_bits = net.trunc() != net;
+        match net.prefix_len() {
+            0..16 if !has_host_bits => net,
+            length => {
+                let new = Ipv4Net::new(self.ipv4(net.addr()), length).unwrap_or(net);
+                if has_host_bits { new } else { new.trunc() }
+            }
+        }
+    }
+
+    pub fn mac(&mut self, mac: Mac) -> Mac {
+        let [a, b, c, ..] = mac.octets();
+        if mac.is_zero() || mac.octets() == [0xff; 6] || OURS.contains(&[a, b, c]) || is_of_protocol(mac) {
+            return mac;
+        }
+        let next = u32::try_from(self.macs.len()).unwrap_or_default() + 1;
+        let [_, d, e, f] = self.macs.entry(mac).or_insert(next).to_be_bytes();
+        let [a, b, c] = OURS[usize::from(mac.is_multicast())];
+        Mac::new([a, b, c, d, e, f])
+    }
+
+    fn ipv6(&mut self, address: Ipv6Addr) -> Ipv6Addr {
+        let is_example = address.segments()[..2] == [0x2001, 0x0db8];
+        if address.is_unspecified() || address.is_loopback() || address.is_multicast() || is_example {
+            return address;
+        }
+        if let Some(embedded) = address.to_ipv4_mapped() {
+            return self.ipv4(embedded).to_ipv6_mapped();
+        }
+        let next = self.ipv6.len() as u64 + 1;
+        let number = *self.ipv6.entry(address).or_insert(next);
+        Ipv6Addr::from((0x2001_0db8_u128 << 96) | u128::from(number))
+    }
+
+    fn mask(&self, block: usize) -> u8 {
+        let digest = Sha256::new().chain_update(self.secret.to_be_bytes()).chain_update(block.to_be_bytes()).finalize();
+        digest.first().copied().unwrap_or_default()
+    }
+}
+
+/// Addresses that do not belong to a network of somebody.
+fn names_nobody(address: Ipv4Addr) -> bool {
+    let [first, ..] = address.octets();
+    // A mask looks like an address: 255.255.255.0.
+    let is_mask = first >= 128 && ipv4_mask_to_prefix(address).is_ok();
+    matches!(first, 0 | 127 | 224..) || is_mask
+}
+
+/// Multicast of a protocol (RFC 1112, RFC 2464, IEEE 802.1D): it says nothing about a network.
+fn is_of_protocol(mac: Mac) -> bool {
+    let [a, b, c, ..] = mac.octets();
+    matches!([a, b], [0x33, 0x33]) || [[0x01, 0x00, 0x5e], [0x01, 0x80, 0xc2]].contains(&[a, b, c])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{capture, config::spec::Tunnel};
+
+fn redactor() -> Redactor {
+    Redactor::new(7, "worker-1")
+}
+
+/// Words that are in no replacement.
+fn has(text: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| text.contains(word))
+}
+
+#[test]
+fn addresses_are_found_wherever_they_stand() {
+    let [a, b] = ["10.1.6.34", "10.1.5.36"];
+    let mut redactor = redactor();
+    let [new_a, new_b] = [a, b].map(|text| redactor.text(text));
+    assert!(new_a.starts_with("240.0.") && new_a.ends_with(".34") && new_b.ends_with(".36"), "{new_a} {new_b}");
+    for (template, what) in [
+        ("{}", "alone"),
+        ("10.1.6.0/24={}", "behind a network"),
+        ("BIG-IP {}.", "at the end of a sentence"),
+        ("http://{}:8472/", "with a port"),
+        ("\"{}\",", "in JSON"),
+        ("[{}]", "in brackets"),
+        ("x{}x", "in a word"),
+        ("({},{})", "twice"),
+    ] {
+        let words = redactor.text(&template.replace("{}", a));
+        assert!(words.contains(&new_a) && !has(&words, &["10.1."]), "{what}: {words}");
+    }
+    for unchanged in [
+        "1.18.8",
+        "6.18.44",
+        "0.0.0.0/0",
+        "127.0.0.1:9808",
+        "255.255.255.0",
+        "255.255.255.255",
+        "10.0.0.0/8",
+        "224.0.0.1",
+        "12:30:45",
+        "2026-11-27T12:30:45.123Z",
+        "vtep_agent::tasks",
+        "::",
+        "::1",
+        "00:00:00:00:00:00",
+        "ff:ff:ff:ff:ff:ff",
+        "1.3.6.1.4.1.2021",
+        "5.14.0-503.el9",
+        "a::b::c",
+        "client::client",
+        "",
+        "dead-beef",
+        "sha256:0a1b",
+    ] {
+        assert_eq!(redactor.text(unchanged), unchanged);
+    }
+}
+
+#[test]
+fn networks_remain_networks() {
+    let mut redactor = redactor();
+    let net = |text: String| text.parse::<Ipv4Net>().expect("a network");
+    for (network, inside, outside) in [
+        ("10.1.6.0/24", "10.1.6.34", "10.1.5.36"),
+        ("10.1.0.0/16", "10.1.200.3", "10.2.0.1"),
+        ("10.1.4.0/22", "10.1.7.255", "10.1.8.0"),
+        ("192.168.7.128/25", "192.168.7.130", "192.168.7.1"),
+    ] {
+        let new = net(redactor.text(network));
+        assert_eq!(new, new.trunc(), "{network}");
+        let address = |redactor: &mut Redactor, text: &str| redactor.ipv4(text.parse().expect("an address"));
+        assert!(new.contains(&address(&mut redactor, inside)), "{network} {inside}");
+        assert!(!new.contains(&address(&mut redactor, outside)), "{network} {outside}");
+    }
+    assert!(redactor.text("10.1.6.34/24").ends_with(".34/24"), "host bits show");
+}
+
+#[test]
+fn macs_and_names_are_replaced() {
+    let mut redactor = redactor();
+    assert_eq!(redactor.text("vtep-mac 00:50:56:A0:7D:D8,"), "vtep-mac 02:f5:00:00:00:01,");
+    assert_eq!(redactor.text("00-50-56-a0-7d-d8 0050.56a0.7dd8"), "02:f5:00:00:00:01 02:f5:00:00:00:01");
+    assert_eq!(redactor.text("01:50:56:a0:7d:d8"), "03:f5:00:00:00:02", "a group's");
+    assert_eq!(redactor.text("01:00:5e:00:00:01"), "01:00:5e:00:00:01", "a protocol's");
+    assert_eq!(
+        redactor.text("worker-1 \"worker-1\" worker-12 my-worker-1 worker-1.example"),
+        "node-1 \"node-1\" worker-12 my-worker-1 node-1.example"
+    );
+    assert_eq!(redactor.text("fd00::1 and fd00::2, fd00::1"), "2001:db8::1 and 2001:db8::2, 2001:db8::1");
+    let dashed = redactor.text("ip-10-1-6-34.internal");
+    assert!(dashed.starts_with("ip-240-0-") && dashed.ends_with("-34.internal"), "{dashed}");
+}
+
+#[test]
+fn frames_lose_what_they_carry() {
+    let mut redactor = redactor();
+    let tunnel = Tunnel::default();
+    let mut captured = capture::tests::capture(
+        capture::tests::captured().into_iter().map(|frame| (capture::Direction::In, frame)).collect(),
+    );
+    let before: Vec<_> = captured.frames.iter().map(|frame| frame.decode(tunnel)).collect();
+    captured.frames.iter_mut().for_each(|frame| redactor.frame(frame, tunnel));
+    let addresses = [[10, 169, 72, 34], [10, 169, 72, 239], [10, 1, 6, 34]];
+    for (frame, before) in captured.frames.iter().zip(before) {
+        assert!(addresses.iter().all(|address| !frame.bytes.windows(4).any(|bytes| bytes == address)), "{before:?}");
+        let after = frame.decode(tunnel);
+        assert_eq!(std::mem::discriminant(&before), std::mem::discriminant(&after), "{before:?} {after:?}");
+    }
+    // In a frame and in a text it is the same.
+    let capture::packet::Packet::Tunnel(first) = captured.frames[0].decode(tunnel) else { panic!("a tunnel frame") };
+    assert_eq!(redactor.text("10.169.72.34"), first.source.to_string());
+}
+
+/// Text with addresses in it.
+fn texts() -> impl Strategy<Value = String> {
+    let ipv4 = any::<[u8; 4]>().prop_map(|octets| Ipv4Addr::from(octets).to_string());
+    let net = (any::<[u8; 4]>(), 0..=32_u8).prop_map(|(octets, length)| format!("{}/{length}", Ipv4Addr::from(octets)));
+    let mac = any::<[u8; 6]>().prop_map(|octets| Mac::new(octets).to_string());
+    let ipv6 = any::<[u8; 16]>().prop_map(|octets| Ipv6Addr::from(octets).to_string());
+    let separator = prop_oneof![Just(" "), Just(","), Just("\":\""), Just("="), Just(". "), Just(" worker-1 ")];
+    let item = prop_oneof![ipv4, net, mac, ipv6, "[ -~]{0,12}"];
+    prop::collection::vec((item, separator), 0..8)
+        .prop_map(|items| items.into_iter().map(|(item, separator)| item + separator).collect())
+}
+
+proptest! {
+    #[test]
+    fn a_second_time_changes_nothing(text in texts()) {
+        let mut redactor = redactor();
+        let once = redactor.text(&text);
+        prop_assert_eq!(redactor.text(&once), once);
+    }
+
+    /// Also of another bundle: what is replaced stays.
+    #[test]
+    fn another_redactor_changes_nothing_either(text in texts()) {
+        let once = redactor().text(&text);
+        prop_assert_eq!(Redactor::new(8, "worker-2").text(&once), once);
+    }
+
+    #[test]
+    fn different_addresses_stay_different(addresses in prop::collection::btree_set(any::<[u8; 4]>(), 0..100)) {
+        let mut redactor = redactor();
+        let new: std::collections::BTreeSet<_> = addresses.iter().map(|octets| redactor.ipv4((*octets).into())).collect();
+        prop_assert!(new.len() == addresses.len() || addresses.iter().any(|[first, ..]| *first >= 240));
+        for octets in &addresses {
+            let address = Ipv4Addr::from(*octets);
+            prop_assert!(names_nobody(address) || redactor.ipv4(address) != address);
+        }
+    }
+
+    #[test]
+    fn any_text_and_any_frame_are_fine(text in "\\PC{0,60}", bytes in prop::collection::vec(any::<u8>(), 0..160)) {
+        let mut redactor = redactor();
+        let _ = redactor.text(&text);
+        let mut captured = capture::tests::capture(vec![(capture::Direction::In, bytes)]);
+        let length = captured.frames[0].bytes.len();
+        redactor.frame(&mut captured.frames[0], Tunnel::default());
+        prop_assert!(captured.frames[0].bytes.len() <= length);
+    }
+}

@@ -1,0 +1,50 @@
+//! The archive: tar, compressed.
+
+use std::{borrow::Cow, io::Write};
+
+use anyhow::Context;
+use flate2::write::GzEncoder;
+use jiff::Timestamp;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compression {
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    pub(super) const fn extension(self) -> &'static str {
+        match self {
+            Self::Gzip => "tar.gz",
+            Self::Zstd => "tar.zst",
+        }
+    }
+}
+
+/// The directory that all files are in.
+const DIRECTORY: &str = "vtep-bundle";
+
+pub(super) fn archive(
+    files: &[(&str, Cow<'_, [u8]>)],
+    now: Timestamp,
+    compression: Compression,
+) -> anyhow::Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_mtime(u64::try_from(now.as_second()).unwrap_or_default());
+        let path = format!("{DIRECTORY}/{path}");
+        tar.append_data(&mut header, &path, &**bytes).with_context(|| format!("failed to archive {path}"))?;
+    }
+    let tar = tar.into_inner().context("failed to end the archive")?;
+    match compression {
+        Compression::Gzip => {
+            let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::default());
+            gzip.write_all(&tar).and_then(|()| gzip.finish()).context("failed to compress")
+        }
+        Compression::Zstd => Ok(compress_to_vec(tar.as_slice(), CompressionLevel::Fastest)),
+    }
+}
