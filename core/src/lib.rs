@@ -18,6 +18,7 @@
 //! - [`tunnel`]: frames, probes and their windows
 //! - [`diagnosis`]: from evidence to a cause
 //! - [`report`]: the status, its history, Events, and how often a change is reported
+//! - [`fleet`]: the statuses of many agents in one report
 //! - [`bigip`]: the objects that a BIG-IP needs, as tmsh commands, and the objects that it has
 
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ pub mod bigip;
 pub mod config;
 pub mod datapath;
 pub mod diagnosis;
+pub mod fleet;
 pub mod node;
 mod registry;
 pub mod report;
