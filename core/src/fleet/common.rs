@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::Member;
 
-/// A value explains a group if at least this share of the nodes with the value are in the group.
-const MIN_SHARE: (usize, usize) = (1, 2);
+/// A value that others have, too, explains a group only if so many nodes would hardly all have it by chance.
+const MAX_CHANCE: f64 = 0.05;
 /// The most that are named: further ones hardly help.
 const LIMIT: usize = 3;
 
@@ -128,7 +128,12 @@ fn shared(attribute: Attribute, group: &[&Member], population: &[&Member], now: 
         value.is_some_and(|value| value == first || (attribute == Attribute::NodeAge && first == day))
     };
     let all = population.iter().map(value_of).filter(|value| has(value.clone())).count();
-    let (numerator, denominator) = MIN_SHARE;
-    let explains = all < population.len() && group.len() * denominator >= all * numerator;
-    explains.then(|| Common { attribute, value: first, others: all.saturating_sub(group.len()) })
+    let others = all.saturating_sub(group.len());
+    let explains = all < population.len() && (others == 0 || chance(group.len(), all, population.len()) <= MAX_CHANCE);
+    explains.then_some(Common { attribute, value: first, others })
+}
+
+/// The probability that all of `drawn` nodes have the value that `having` of `population` nodes have.
+fn chance(drawn: usize, having: usize, population: usize) -> f64 {
+    (0..drawn).map(|nth| having.saturating_sub(nth) as f64 / population.saturating_sub(nth).max(1) as f64).product()
 }

@@ -35,6 +35,13 @@ pub fn fold<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     parts.into_iter().map(|(.., text)| text).collect::<Vec<_>>().join(", ")
 }
 
+/// A key to sort names by: `worker-2` comes before `worker-10`.
+#[must_use]
+pub fn order(name: &str) -> impl Ord {
+    let key = split(name).map(|(pattern, number)| (pattern.prefix, number, name));
+    key.unwrap_or((name, 0, name))
+}
+
 fn split(name: &str) -> Option<(Pattern<'_>, u64)> {
     let host = name.split('.').next().unwrap_or(name);
     let end = host.rfind(|c: char| c.is_ascii_digit())? + 1;
@@ -115,6 +122,13 @@ mod tests {
         for (names, expected) in table {
             assert_eq!(fold(names.iter().copied()), expected);
         }
+    }
+
+    #[test]
+    fn numbers_are_sorted_as_numbers() {
+        let mut names = ["worker-10", "alpha", "worker-2", "worker-1", "worker"];
+        names.sort_by(|one, other| order(one).cmp(&order(other)));
+        assert_eq!(names, ["alpha", "worker", "worker-1", "worker-2", "worker-10"]);
     }
 
     /// The reverse of `fold`, for numbers without leading zeros.
