@@ -15,10 +15,14 @@ RUN scripts/setup build && rm -rf /var/lib/apt/lists/*
 
 FROM toolchain AS build
 COPY . .
+# For `vtep-agent version`; there is no git here.
+ARG REVISION
+ARG SOURCE_DATE_EPOCH
 # Links glibc statically. Static glibc resolves names only with /etc/hosts and DNS, without plug-ins. That is enough: the agent's only peer is
 # the API server, which is an address in a cluster. With an explicit target, the flags do not apply to build scripts and macros.
 RUN target="$(rustc --print host-tuple)" && \
     RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=${CARGO_HOME}=/cargo" \
+    VTEP_AGENT_COMMIT="${REVISION}" SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH}" \
     cargo build --release --locked --package vtep-agent --target "$target" && \
     install -D "target/$target/release/vtep-agent" /out/usr/local/bin/vtep-agent
 # In a cluster, the agent checks the API server with the ServiceAccount's CA, and uses no other TLS. A KUBECONFIG without a CA needs these

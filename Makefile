@@ -13,7 +13,7 @@ TEST_THREADS ?= $(shell expr 3 \* $$(nproc))
 # `setup` builds bpf-linker in the background while it holds this lock, and cargo compiles meanwhile what needs none.
 export BPF_LINKER_LOCK := $(CURDIR)/target/bpf-linker.lock
 
-.PHONY: run test test-all test-kernels test-cluster setup-cluster fuzz image bench check advisories docs manifests setup setup-run
+.PHONY: run test test-all test-kernels test-cluster setup-cluster fuzz image bench check advisories docs man manifests setup setup-run
 
 # Starts the lab with the agent. With ONCE=1 it ends when both BIG-IPs are healthy. It runs the programs that `make test` builds: the `--test`
 # target brings the features that tests add to dependencies, so that nothing is built twice. A release build takes several times as long.
@@ -79,6 +79,10 @@ bench: setup
 # Writes docs/configuration.md from the command line of the program.
 docs: setup
 	UPDATE_DOCS=1 cargo test --package vtep-agent --test docs configuration
+
+# Writes the man pages to target/man/man1, from the same command line.
+man: setup
+	cargo run --package vtep-agent -- man target/man/man1
 
 # Writes the plain manifests from the chart. A test checks that they are equal.
 manifests: setup

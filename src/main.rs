@@ -2,13 +2,12 @@
 
 use std::{io::Write, process::ExitCode};
 
-use clap::Parser;
 use vtep_agent::cli::Cli;
 
 /// One thread is enough and saves memory: every loop waits for events, and a pass takes microseconds.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match Cli::parse().run().await {
+    match Cli::of_process().run().await {
         Ok(code) => code,
         Err(error) => {
             // If standard error is closed, the exit status still reports the failure.

@@ -66,7 +66,7 @@ environment variable, which the chart sets; a flag takes precedence over its var
         cli.build();
         let mut text = HEAD.to_owned();
         let run: BTreeSet<String> = cli.find_subcommand("run").into_iter().flat_map(settings).map(row).collect();
-        for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
+        for command in cli.get_subcommands().filter(|command| command.get_name() != "help" && !command.is_hide_set()) {
             text += &section(command, &run);
         }
         text

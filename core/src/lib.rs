@@ -20,6 +20,7 @@
 //! - [`report`]: the status, its history, Events, and how often a change is reported
 //! - [`bundle`]: the parts of a bundle for a ticket, and the replacement of addresses
 //! - [`capture`]: the filter, the file and the words of a packet capture
+//! - [`fleet`]: the statuses of many agents in one report
 //! - [`bigip`]: the objects that a BIG-IP needs, as tmsh commands, and the objects that it has
 
 #![forbid(unsafe_code)]
@@ -30,6 +31,7 @@ pub mod capture;
 pub mod config;
 pub mod datapath;
 pub mod diagnosis;
+pub mod fleet;
 pub mod node;
 mod registry;
 pub mod report;

@@ -4,23 +4,29 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::build_info;
+
 pub mod args;
 mod bigip;
 pub mod bundle;
 pub mod capture;
 pub mod check;
 pub mod cleanup;
+pub mod completion;
 pub mod destination;
 mod far_end;
+pub mod fleet;
 pub mod input;
 mod interruption;
 pub mod plan;
+mod plugin;
 pub mod preflight;
 pub mod probe;
 pub mod run;
 pub mod snapshot;
 pub mod status;
 pub(crate) mod style;
+pub mod version;
 
 /// How a command prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -32,7 +38,7 @@ pub enum Format {
 
 /// Keeps BIG-IP tunnels into Cilium's pods working, and names the cause when one does not.
 #[derive(Debug, Parser)]
-#[command(name = "vtep-agent", version, propagate_version = true)]
+#[command(name = "vtep-agent", version = build_info::VERSION, propagate_version = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -60,9 +66,24 @@ enum Command {
     Capture(capture::Args),
     /// Write one archive with everything that a ticket needs from this node.
     Bundle(bundle::Args),
+    /// Ask all agents of a cluster: which nodes, which BIG-IP, since when.
+    Fleet(fleet::Args),
+    /// Print version, commit, build time and target.
+    Version(version::Args),
+    /// Print the completions for a shell.
+    Completion(completion::CompletionArgs),
+    /// Write the man pages.
+    #[command(hide = true)]
+    Man(completion::ManArgs),
 }
 
 impl Cli {
+    /// The command line of this process. Under the name `kubectl-vtep`, it is that of `fleet`. Ends the process if it is wrong.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self::parse_from(plugin::arguments(std::env::args_os()))
+    }
+
     /// # Errors
     ///
     /// The command cannot do its work; the message names the remedy.
@@ -78,6 +99,10 @@ impl Cli {
             Command::Status(args) => status::run(&args).await,
             Command::Capture(args) => capture::run(&args).await,
             Command::Bundle(args) => bundle::run(&args).await,
+            Command::Fleet(args) => fleet::run(&args).await,
+            Command::Version(args) => version::run(&args),
+            Command::Completion(args) => completion::run(&args),
+            Command::Man(args) => completion::write_man_pages(&args),
         }
     }
 }

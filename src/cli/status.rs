@@ -26,7 +26,7 @@ use vtep_core::{
 
 use super::{
     Format,
-    style::{BAD, BOLD, GOOD, SOFT, WARNING, fold, paint},
+    style::{BAD, BOLD, CLEAR, GOOD, SOFT, WARNING, fold, paint},
 };
 
 /// The timeout of one request.
@@ -37,8 +37,6 @@ const LIMIT: usize = 4 << 20;
 const PODS: SignedDuration = SignedDuration::from_secs(60);
 /// The interval of `--watch`.
 const WATCH: Duration = Duration::from_secs(1);
-/// Moves the cursor home and clears the screen. `anstream` removes the sequence if the output is not a terminal.
-const CLEAR: &str = "\x1b[H\x1b[2J";
 /// The JSON Schema of `/status` and `-o json`.
 const SCHEMA: &str = include_str!("../../docs/status.schema.json");
 

@@ -11,6 +11,9 @@ pub(super) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 pub(super) const BOLD: Style = Style::new().bold();
 pub(super) const SOFT: Style = Style::new().dimmed();
 
+/// Moves the cursor home and clears the screen. `anstream` removes the sequence if the output is not a terminal.
+pub(super) const CLEAR: &str = "\x1b[H\x1b[2J";
+
 /// The default width of a terminal.
 const COLUMNS: usize = 80;
 

@@ -3,6 +3,7 @@
 
 mod bounded_body;
 pub mod events;
+pub mod kubeconfig;
 pub mod node_condition;
 pub mod nodes;
 mod objects;

@@ -3,12 +3,10 @@
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::Node;
-use kube::{
-    Api, Client, Config,
-    api::ListParams,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use kube::{Api, Client, api::ListParams};
 use vtep_core::bigip::{compare::ClusterNode, nodes};
+
+use super::kubeconfig::{self, KubeconfigError};
 
 /// The nodes in one answer, as kubectl asks for them.
 const PAGE: u32 = 500;
@@ -16,10 +14,8 @@ const PAGE: u32 = 500;
 /// Why the nodes are not known.
 #[derive(Debug, thiserror::Error)]
 pub enum NodesError {
-    #[error("the kubeconfig cannot be used")]
-    Kubeconfig(#[from] kube::config::KubeconfigError),
-    #[error("there is no kubeconfig")]
-    Config(#[from] kube::config::InferConfigError),
+    #[error(transparent)]
+    Kubeconfig(#[from] KubeconfigError),
     #[error("the API server does not list the nodes")]
     Api(#[from] kube::Error),
     #[error("the API server's list of nodes cannot be used")]
@@ -32,12 +28,7 @@ pub enum NodesError {
 ///
 /// The API server cannot be asked, or refuses, or has no node.
 pub async fn list(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Vec<ClusterNode>, NodesError> {
-    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
-    let config = match (kubeconfig, context) {
-        (Some(path), _) => Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?,
-        (None, Some(_)) => Config::from_kubeconfig(&options).await?,
-        (None, None) => Config::infer().await?,
-    };
+    let config = kubeconfig::config(kubeconfig, context).await?;
     let api: Api<Node> = Api::all(Client::try_from(config)?);
     let mut parameters = ListParams::default().limit(PAGE);
     let mut all = Vec::new();

@@ -48,7 +48,7 @@ pub(super) fn refusal(status: &kube::core::Status) -> String {
 }
 
 /// The server's own message in an error answer; empty if there is none.
-pub(super) fn message(status: &kube::core::Status) -> String {
+pub(crate) fn message(status: &kube::core::Status) -> String {
     let text = status.message.trim();
     // HTML is a proxy's page, not a message of the API server.
     if text.starts_with('<') { String::new() } else { line(text) }

@@ -153,7 +153,9 @@ fn it_does_its_work_with_what_the_manifest_grants() -> Result<()> {
     is_confined_to(Pid::from_raw(pid), &granted)?;
     ensure!(Path::new(STATE).join("last-good.json").exists(), "its state is where the manifest says");
 
-    ensure!(container.exec(&["--version"])? == concat!("vtep-agent ", env!("CARGO_PKG_VERSION"), "\n"));
+    let version = container.exec(&["--version"])?;
+    // The commit follows in parentheses.
+    ensure!(version.starts_with(concat!("vtep-agent ", env!("CARGO_PKG_VERSION"), " (")), "{version}");
     let fit = container.exec(&["preflight"])?;
     ensure!(fit.ends_with("this node is fit\n"), "{fit}");
     let table = container.exec(&["status"])?;

@@ -1,14 +1,11 @@
 //! The status page in a real browser beside the agent, in every state that it can have. Screenshots are in target/screens.
 
-use std::{
-    fs,
-    io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Stdio},
-    time::Duration,
-};
+#[path = "../page/driver.rs"]
+mod driver;
 
-use anyhow::{Context, Result, bail, ensure};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
 use ipnet::Ipv4Net;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -21,15 +18,12 @@ use vtep_core::{
 };
 use vtep_lab::{Config, Lab};
 
+use self::driver::Driver;
 use crate::support::{Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, all_healthy};
-
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// A headless Chromium on the lab's node.
 struct Browser {
-    child: Child,
-    commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    driver: Driver,
     /// In place of the agent's own.
     history: Option<Value>,
 }
@@ -69,28 +63,11 @@ struct Look {
 
 impl Browser {
     fn start(lab: &Lab) -> Result<Self> {
-        let mut command = lab.node.command("node");
-        command.arg(Path::new(ROOT).join("tests/page/look.mjs")).arg(Path::new(ROOT).join("target/page"));
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("no Node.js: `make setup` brings it")?;
-        let commands = child.stdin.take().context("a pipe")?;
-        let answers = BufReader::new(child.stdout.take().context("a pipe")?);
-        Ok(Self { child, commands, answers, history: None })
+        Ok(Self { driver: Driver::start(lab.node.command("node"))?, history: None })
     }
 
     fn ask(&mut self, command: &Value) -> Result<Value> {
-        writeln!(self.commands, "{command}")?;
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        ensure!(!line.is_empty(), "the browser is gone: `make setup` brings Chromium and what drives it");
-        let answer: Value = serde_json::from_str(&line)?;
-        if let Some(failed) = answer["failed"].as_str() {
-            bail!("{command}: {failed}");
-        }
-        Ok(answer)
+        self.driver.ask(command)
     }
 
     /// Opens the page; with a status, it renders that one.
@@ -106,17 +83,15 @@ impl Browser {
     }
 
     fn click(&mut self, selector: &str) -> Result<()> {
-        self.ask(&json!({"do": "click", "selector": selector})).map(drop)
+        self.driver.click(selector)
     }
 
     fn wait(&mut self, text: &str) -> Result<()> {
-        self.ask(&json!({"do": "wait", "text": text})).map(drop)
+        self.driver.wait(text)
     }
 
     fn shot(&mut self, name: &str) -> Result<()> {
-        let screens = PathBuf::from(ROOT).join("target/screens");
-        fs::create_dir_all(&screens)?;
-        self.ask(&json!({"do": "shot", "file": screens.join(format!("{name}.png"))})).map(drop)
+        self.driver.shot(name)
     }
 
     /// The page's content; it has no fault except those that belong to its state.
@@ -143,13 +118,6 @@ impl Browser {
             last = Some(look);
         }
         last.context("a view")
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

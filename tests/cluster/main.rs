@@ -9,6 +9,7 @@ mod confinement;
 mod control_plane;
 mod edits;
 mod faulty;
+mod fleet;
 mod install;
 mod kubectl;
 mod leftovers;

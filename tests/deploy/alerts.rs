@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use vtep_core::diagnosis::{Cause, RUNBOOK, Verdict};
 
 use crate::{
@@ -65,6 +65,65 @@ fn they_fire_when_they_should_and_only_then() -> Result<()> {
     let alerts: BTreeSet<_> = alerts()?.into_keys().collect();
     ensure!(firing == alerts, "{TESTS} lets fire {firing:?}");
     ensure!(silent == alerts, "{TESTS} keeps silent {silent:?}");
+    Ok(())
+}
+
+/// A fleet of 500 nodes: one BIG-IP is down for all of them, and another one for twelve. Each is one alert, and not 500.
+#[test]
+fn a_big_ip_that_is_down_on_500_nodes_is_one_alert() -> Result<()> {
+    let series = |node: usize, cidr: &str, endpoint: &str, verdict: &str, cause: &str| {
+        let labels = format!("node=\"worker-{node:03}\", cidr=\"{cidr}\", endpoint=\"{endpoint}\"");
+        json!({ "series": format!("vtep_agent_vtep_verdict{{{labels}, verdict=\"{verdict}\", cause=\"{cause}\"}}"), "values": "1x60" })
+    };
+    let down = (1..=500).map(|node| series(node, "10.1.6.0/24", "10.169.72.34", "unreachable", "endpoint-unreachable"));
+    let some = (1..=500).map(|node| {
+        let (verdict, cause) = if node > 488 { ("unreachable", "tunnel-silent") } else { ("healthy", "") };
+        series(node, "10.1.5.0/24", "10.169.72.36", verdict, cause)
+    });
+    let expected = |alert: &str,
+                    at: &str,
+                    severity: &str,
+                    (cidr, endpoint): (&str, &str),
+                    [summary, description, cause]: [&str; 3]| {
+        json!({ "eval_time": at, "alertname": alert, "exp_alerts": [{
+            "exp_labels": { "severity": severity, "cidr": cidr, "endpoint": endpoint },
+            "exp_annotations": { "summary": summary, "description": description, "runbook_url": format!("docs/runbook.md#{cause}") },
+        }] })
+    };
+    let alerts = [
+        expected(
+            "VtepDown",
+            "5m",
+            "critical",
+            ("10.1.6.0/24", "10.169.72.34"),
+            [
+                "BIG-IP 10.169.72.34 (10.1.6.0/24) is down on 100% of its nodes: endpoint-unreachable",
+                "The BIG-IP or the network before it has failed, and not the nodes. `vtep-agent fleet` shows all nodes in one look. Nodes: \
+             worker-001, worker-002, worker-003, worker-004, worker-005, …",
+                "endpoint-unreachable",
+            ],
+        ),
+        expected(
+            "VtepNodesDegraded",
+            "12m",
+            "warning",
+            ("10.1.5.0/24", "10.169.72.36"),
+            [
+                "BIG-IP 10.169.72.36 (10.1.5.0/24) is in trouble on 2.4% of its nodes: tunnel-silent",
+                "The BIG-IP works on the other nodes. `vtep-agent fleet` shows what the nodes in trouble have in common. Nodes: worker-489, \
+             worker-490, worker-491, worker-492, worker-493, …",
+                "tunnel-silent",
+            ],
+        ),
+    ];
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let test = json!({
+        "rule_files": [root.join(rules())], "evaluation_interval": "15s",
+        "tests": [{ "interval": "15s", "input_series": down.chain(some).collect::<Vec<_>>(), "alert_rule_test": alerts }],
+    });
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
+    std::fs::write(file.path(), test.to_string())?;
+    run_well("promtool", &["test", "rules", &file.path().display().to_string()])?;
     Ok(())
 }
 

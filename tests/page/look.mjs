@@ -1,4 +1,4 @@
-// Drives a headless Chromium for tests/agent/page.rs: each line of standard input is a command, each line of standard output its answer.
+// Drives a headless Chromium for driver.rs: each line of standard input is a command, each line of standard output its answer.
 //
 //   {"do": "open", "url": …, "width": …, "scheme": "light" | "dark", "zone": …, "status": {…}, "history": {…}}
 //                             opens a new page; a given status or history replaces the agent's, and a status also its live events; the
@@ -85,6 +85,8 @@ const commands = {
       folded: document.querySelectorAll("details:not([open])").length,
       runbooks: [...document.querySelectorAll(".why a")].map((link) => link.getAttribute("href")),
       images: document.querySelectorAll("img").length,
+      cells: document.querySelectorAll(".cell").length,
+      rows: [...document.querySelectorAll(".row h3")].map((row) => row.textContent),
     }));
     const violations = serious.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`);
     return { ...seen, errors, elsewhere, violations, checked: result.passes.length };

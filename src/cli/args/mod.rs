@@ -2,6 +2,7 @@
 
 pub mod bigip;
 pub mod choices;
+pub mod cluster;
 pub mod cluster_networks;
 pub mod far_end;
 pub mod node;

@@ -168,7 +168,7 @@ fn verify_interval(text: &str) -> Result<Duration, String> {
     between(text, Duration::from_millis(1), Duration::from_secs(5))
 }
 
-pub(super) fn between(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+pub(in crate::cli) fn between(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(interval) if (least..=most).contains(&interval) => Ok(interval),
         Ok(_) => Err(format!("must be {} to {}", humantime::format_duration(least), humantime::format_duration(most))),

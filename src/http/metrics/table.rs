@@ -10,6 +10,8 @@ use vtep_core::{
     tunnel::{frames::VTEP_VNI, vtep_probes::ProbeState},
 };
 
+use crate::build_info::BuildInfo;
+
 use super::{
     Kind::{Counter, Gauge, Histogram},
     Metric, Sample, Value,
@@ -24,9 +26,12 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "build_info",
         kind: Gauge,
-        labels: &["version"],
-        help: "The running version; always 1",
-        samples: |status| labelled(&status.version, 1),
+        labels: &["version", "commit"],
+        help: "The running version, and the commit that it was built from, which is empty in builds for development; always 1",
+        samples: |status| {
+            let commit = BuildInfo::this().commit.unwrap_or_default().to_owned();
+            vec![Sample { labels: vec![status.version.clone(), commit], value: Value::Whole(1) }]
+        },
     },
     Metric {
         name: "start_time_seconds",

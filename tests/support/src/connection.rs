@@ -1,6 +1,11 @@
 //! One TCP connection: hyper serves HTTP on it until a fault ends it early.
 
-use std::{convert::Infallible, future, net::SocketAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    future,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -8,7 +13,7 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::mpsc};
 
-use crate::{handler, shared::Shared};
+use crate::{handler, shared::Shared, streams::Session};
 
 /// The type of every body that the server sends.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -33,18 +38,31 @@ impl Abort {
     }
 }
 
+/// The session for which the handler has switched protocols.
+pub(crate) type Upgrade = Arc<Mutex<Option<Session>>>;
+
 /// Serves a connection until either side ends it.
 pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     let (sender, mut aborts) = mpsc::unbounded_channel();
-    let service = service_fn(move |request| handler::handle(Arc::clone(&shared), peer, sender.clone(), request));
+    let upgrade = Upgrade::default();
+    let session = Arc::clone(&upgrade);
+    let service = service_fn(move |request| {
+        handler::handle(Arc::clone(&shared), peer, sender.clone(), Arc::clone(&session), request)
+    });
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     let abort = tokio::select! {
         biased;
-        // An error here means that the client disconnected or sent no HTTP, so nobody could receive a report of it.
-        _ = &mut connection => return,
+        // An error here means that the client disconnected or sent no HTTP, so nobody could receive a report of it. After a switch of
+        // protocols, hyper leaves the connection open.
+        _ = &mut connection => None,
         abort = aborts.recv() => abort,
     };
-    let mut stream = connection.into_parts().io.into_inner();
+    let parts = connection.into_parts();
+    let mut stream = parts.io.into_inner();
+    let session = upgrade.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(session) = session {
+        return session.run(stream, parts.read_buf.to_vec()).await;
+    }
     // The errors below only mean that the client closed the connection first.
     match abort {
         Some(Abort::Reset) => _ = stream.set_zero_linger(),

@@ -1,6 +1,11 @@
 //! Handles one HTTP request: records it, applies a fault if there is one, and otherwise executes the verb.
 
-use std::{convert::Infallible, future, net::SocketAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    future,
+    net::SocketAddr,
+    sync::{Arc, PoisonError},
+};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, future::Either, stream};
@@ -14,7 +19,7 @@ use serde_json::Value;
 use tokio::{sync::mpsc, time::sleep};
 
 use crate::{
-    connection::{Abort, Body},
+    connection::{Abort, Body, Upgrade},
     discovery,
     fault::{After, Fault},
     objects, proxy, query,
@@ -23,6 +28,7 @@ use crate::{
     routes,
     shared::{Real, Shared},
     status::Failure,
+    streams,
     verbs::{self, Reply},
     watch::{GARBAGE, Watch},
 };
@@ -32,6 +38,7 @@ pub(crate) async fn handle(
     shared: Arc<Shared>,
     peer: SocketAddr,
     abort: mpsc::UnboundedSender<Abort>,
+    upgrade: Upgrade,
     request: hyper::Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let (parts, body) = request.into_parts();
@@ -52,6 +59,15 @@ pub(crate) async fn handle(
     }
     if let Some(Real(client)) = shared.real.get() {
         return Ok(proxy::forward(client, &shared, &request, body, &abort).await);
+    }
+    if request.resource == "pods" && ["portforward", "exec"].contains(&request.subresource.as_str()) {
+        return Ok(match streams::open(&shared, &request, &parts.headers) {
+            Ok((response, session)) => {
+                *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
+                response
+            }
+            Err(failure) => refusal(&failure),
+        });
     }
     let answer = answer(&shared, &request, &parts.headers, &abort);
     Ok(match answer {

@@ -14,7 +14,7 @@
 //!
 //! In front of a real API server ([`ApiServer::in_front_of`]), it forwards every request, and the faults happen on the way.
 //!
-//! By itself, it serves `configmaps`, `nodes` (with `status`), `events.k8s.io/v1` events, `endpointslices.discovery.k8s.io`,
+//! By itself, it serves `configmaps`, `nodes` (with `status`), `pods` (with `portforward` and `exec` over a WebSocket), `events.k8s.io/v1` events, `endpointslices.discovery.k8s.io`,
 //! `ciliumnodeconfigs.cilium.io`, `ciliumvtepconfigs.cilium.io` and `ciliumvtepnodeconfigs.cilium.io` in the versions that are switched
 //! on, `ciliumnodes.cilium.io`, and discovery. It has no TLS, no paging and no schemas, and of label selectors only equality. Clients get
 //! exactly the objects that a test stores, also objects of the wrong shape. It writes nothing to disk.
@@ -36,6 +36,7 @@ mod server;
 mod shared;
 mod status;
 mod store;
+mod streams;
 mod verbs;
 mod wait;
 mod watch;

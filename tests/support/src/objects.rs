@@ -159,6 +159,23 @@ pub fn node<'a>(name: &str, labels: impl IntoIterator<Item = (&'a str, &'a str)>
     })
 }
 
+/// A pod that runs on this node.
+#[must_use]
+pub fn pod<'a>(
+    namespace: &str,
+    name: &str,
+    node: &str,
+    container: &str,
+    labels: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "namespace": namespace, "name": name, "labels": strings(labels) },
+        "spec": { "nodeName": node, "hostNetwork": true, "containers": [{ "name": container }] },
+        "status": { "phase": "Running", "hostIP": "127.0.0.1" },
+    })
+}
+
 fn vtep_endpoints(endpoints: &[VtepEndpoint<'_>]) -> Vec<Value> {
     let endpoint = |VtepEndpoint { name, tunnel_endpoint, cidr, mac }: &VtepEndpoint<'_>| json!({ "name": name, "tunnelEndpoint": tunnel_endpoint, "cidr": cidr, "mac": mac });
     endpoints.iter().map(endpoint).collect()

@@ -19,6 +19,8 @@ pub enum Resource {
     Events,
     /// `nodes`, cluster-wide, with the subresource `status`.
     Nodes,
+    /// `pods`, namespaced, with the subresources `portforward` and `exec`.
+    Pods,
 }
 
 /// The served versions of `ciliumnodeconfigs.cilium.io`.
@@ -84,7 +86,7 @@ impl VtepVersions {
 }
 
 impl Resource {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::CiliumNodeConfigs,
         Self::CiliumNodes,
         Self::CiliumVtepConfigs,
@@ -93,6 +95,7 @@ impl Resource {
         Self::EndpointSlices,
         Self::Events,
         Self::Nodes,
+        Self::Pods,
     ];
 
     /// The resource of a request, if the server serves that group and version.
@@ -115,7 +118,7 @@ impl Resource {
             Self::CiliumNodes => &["v2"],
             Self::CiliumVtepConfigs => served.vtep.of_configs(),
             Self::CiliumVtepNodeConfigs => served.vtep.of_node_configs(),
-            Self::ConfigMaps | Self::EndpointSlices | Self::Events | Self::Nodes => &["v1"],
+            Self::ConfigMaps | Self::EndpointSlices | Self::Events | Self::Nodes | Self::Pods => &["v1"],
         }
     }
 
@@ -131,6 +134,7 @@ impl Resource {
             Self::EndpointSlices => "endpointslices",
             Self::Events => "events",
             Self::Nodes => "nodes",
+            Self::Pods => "pods",
         }
     }
 
@@ -142,7 +146,7 @@ impl Resource {
                 "cilium.io"
             }
             Self::EndpointSlices => "discovery.k8s.io",
-            Self::ConfigMaps | Self::Nodes => "",
+            Self::ConfigMaps | Self::Nodes | Self::Pods => "",
             Self::Events => "events.k8s.io",
         }
     }
@@ -159,6 +163,7 @@ impl Resource {
             Self::EndpointSlices => "EndpointSlice",
             Self::Events => "Event",
             Self::Nodes => "Node",
+            Self::Pods => "Pod",
         }
     }
 
@@ -166,7 +171,7 @@ impl Resource {
     #[must_use]
     pub fn namespaced(self) -> bool {
         match self {
-            Self::CiliumNodeConfigs | Self::ConfigMaps | Self::EndpointSlices | Self::Events => true,
+            Self::CiliumNodeConfigs | Self::ConfigMaps | Self::EndpointSlices | Self::Events | Self::Pods => true,
             Self::CiliumNodes | Self::CiliumVtepConfigs | Self::CiliumVtepNodeConfigs | Self::Nodes => false,
         }
     }

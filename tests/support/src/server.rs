@@ -142,6 +142,12 @@ impl ApiServer {
         version.parse().context("the resourceVersion is no number")
     }
 
+    /// Lets port-forwards and execs of this pod lead to a TCP address, or to a pod in which nothing listens. Without this call, the pod is not
+    /// found.
+    pub fn run_pod(&self, name: &str, address: Option<SocketAddr>) {
+        self.shared.state().pods.insert(name.to_owned(), address);
+    }
+
     /// Deletes an object and returns whether it existed. The namespace of a node is ignored.
     pub fn delete(&self, resource: Resource, namespace: &str, name: &str) -> bool {
         self.shared.write(|store| store.remove(&key(resource, namespace, name))).is_some()

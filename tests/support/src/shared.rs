@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    net::SocketAddr,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -60,6 +61,8 @@ pub(crate) struct State {
     pub(crate) token: Option<String>,
     pub(crate) served: Served,
     pub(crate) too_old: TooOld,
+    /// The pods that run, by name. Without an address, nothing listens in the pod.
+    pub(crate) pods: BTreeMap<String, Option<SocketAddr>>,
     next_watch: u64,
 }
 
@@ -88,6 +91,7 @@ impl Shared {
             token: None,
             served: Served::default(),
             too_old: TooOld::default(),
+            pods: BTreeMap::new(),
             next_watch: 0,
         };
         Self {

@@ -7,4 +7,5 @@ mod records;
 mod resources;
 mod restarts;
 mod scale;
+mod streams;
 mod watches;

@@ -1,0 +1,77 @@
+//! `vtep-agent fleet` at a real API server and a real kubelet: both ways to an agent, and each with the one right that it needs.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::{
+    agent::NAMESPACE,
+    cluster::{Cluster, in_cluster},
+    node::NODE,
+};
+
+/// A node that has Cilium, and no agent.
+const OTHER: &str = "worker-99";
+const USER: &str = "jane";
+
+/// Jane may list pods, and what is given here.
+fn grant(cluster: &Cluster, resource: Option<&str>) -> Result<()> {
+    let mut rules = vec![json!({ "apiGroups": [""], "resources": ["pods"], "verbs": ["list"] })];
+    rules.extend(
+        resource.map(|resource| json!({ "apiGroups": [""], "resources": [resource], "verbs": ["get", "create"] })),
+    );
+    let metadata = json!({ "name": "fleet", "namespace": NAMESPACE });
+    cluster.apply(
+        &json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": rules }),
+    )?;
+    cluster.apply(&json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "fleet" },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": USER }],
+    }))
+}
+
+fn fleet(cluster: &Cluster, kubeconfig: &std::path::Path) -> Result<(Option<i32>, Value)> {
+    let host = cluster.lab.api_host.as_ref().context("an API host")?;
+    let mut command: Command = host.command(env!("CARGO_BIN_EXE_vtep-agent"));
+    let output = command.args(["fleet", "--timeout", "30s", "-o", "json", "--kubeconfig"]).arg(kubeconfig).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let report =
+        serde_json::from_str(&text).with_context(|| format!("{text}{}", String::from_utf8_lossy(&output.stderr)))?;
+    Ok((output.status.code(), report))
+}
+
+#[test]
+fn one_right_is_enough_and_none_is_named() -> Result<()> {
+    in_cluster(|cluster| {
+        cluster.install(&[])?;
+        cluster.apply(&json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": OTHER } }))?;
+        cluster.apply(&json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": "cilium-other", "namespace": NAMESPACE, "labels": { "k8s-app": "cilium" } },
+            "spec": { "nodeName": OTHER, "tolerations": [{ "operator": "Exists" }],
+                "containers": [{ "name": "cilium-agent", "image": "vtep-agent.invalid/none" }] },
+        }))?;
+        let (code, report) = fleet(cluster, &cluster.control_plane.kubeconfig("admin"))?;
+        ensure!(report["nodes"][0]["node"] == NODE && report["summary"]["answered"] == 1, "{report:#}");
+        ensure!(report["without_agent"] == json!([OTHER]), "{report:#}");
+        ensure!(code == Some(if report["summary"]["healthy"] == 1 { 0 } else { 1 }), "{code:?}: {report:#}");
+
+        let mut config: Value = serde_json::from_str(&cluster.run("kubectl config view --raw --flatten -o json")?)?;
+        config["users"][0]["user"]["as"] = json!(USER);
+        let kubeconfig = cluster.control_plane.file("jane.json");
+        std::fs::write(&kubeconfig, config.to_string())?;
+        for right in ["pods/portforward", "pods/exec"] {
+            grant(cluster, Some(right))?;
+            let (_, report) = fleet(cluster, &kubeconfig)?;
+            ensure!(report["summary"]["answered"] == 1, "with {right}: {report:#}");
+        }
+        grant(cluster, None)?;
+        let (code, report) = fleet(cluster, &kubeconfig)?;
+        ensure!(code == Some(2), "{code:?}: {report:#}");
+        let reason = report["unanswered"][0]["reason"].as_str().unwrap_or_default();
+        ensure!(reason == format!("you lack the right to get pods/portforward in namespace {NAMESPACE}"), "{reason}");
+        Ok(())
+    })
+}
