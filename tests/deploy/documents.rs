@@ -98,7 +98,8 @@ fn try_out(command: &str) -> Result<()> {
         ["kubectl", "apply", "-k", directory] => {
             run_well("kubectl", &["kustomize", directory])?;
         }
-        ["kubectl", "-n", "kube-system", "exec", "daemonset/vtep-agent", "--", "vtep-agent", ref args @ ..] => {
+        ["vtep-agent", ref args @ ..]
+        | ["kubectl", "-n", "kube-system", "exec", "daemonset/vtep-agent", "--", "vtep-agent", ref args @ ..] => {
             Cli::command().try_get_matches_from([&["vtep-agent"], args].concat())?;
         }
         ["kubectl", "-n", "kube-system", "rollout", "status", "daemonset/vtep-agent"]

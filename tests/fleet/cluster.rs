@@ -71,9 +71,8 @@ impl Cluster {
 
     /// A Node with a pod of Cilium's, and without an agent.
     pub(crate) fn add_node(&self, node: &str, zone: &str) -> Result<()> {
-        let mut object = objects::node(node, [("topology.kubernetes.io/zone", zone)], &[]);
-        object["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
-        self.server.apply(Resource::Nodes, object)?;
+        self.server.apply(Resource::Nodes, objects::node(node, [("topology.kubernetes.io/zone", zone)], &[]))?;
+        self.server.backdate(Resource::Nodes, "", node, "2026-01-01T00:00:00Z".parse()?);
         let cilium = objects::pod(NAMESPACE, &format!("cilium-{node}"), node, "cilium-agent", [("k8s-app", "cilium")]);
         self.server.apply(Resource::Pods, cilium).map(drop)
     }

@@ -1,6 +1,7 @@
 //! What a person and a script see.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use vtep_apiserver::{Resource, objects};
 
@@ -40,6 +41,31 @@ fn the_report_as_a_person_sees_it() -> Result<()> {
     let is_link = |line: &str| line.trim_start().starts_with("https://");
     ensure!(outcome.out.lines().all(|line| is_link(line) || line.chars().count() <= 80), "{}", outcome.out);
     insta::assert_snapshot!(outcome.out);
+    Ok(())
+}
+
+/// docs/fleet.md shows what the command prints.
+#[test]
+fn the_example_in_the_document_is_what_it_prints() -> Result<()> {
+    let document = include_str!("../../docs/fleet.md");
+    let example = document.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).context("an example")?;
+    let cluster = Cluster::start()?;
+    let five_hours_ago = Timestamp::now().checked_sub(SignedDuration::from_hours(5))?;
+    for number in 1..=500 {
+        let node = format!("worker-{number}");
+        let agent = match number {
+            7 => Agent::Dead,
+            489.. => Agent::Answers(silent(&node, BROKEN, "2026-11-27T08:00:00Z")),
+            _ => Agent::Answers(healthy(&node)),
+        };
+        let zone = if number > 480 { "b" } else { "a" };
+        cluster.add(&node, zone, agent)?;
+        if number > 488 {
+            cluster.server.backdate(Resource::Nodes, "", &node, five_hours_ago);
+        }
+    }
+    let printed = cluster.fleet(&[])?.out;
+    ensure!(printed == example, "docs/fleet.md has\n{example}\nand it prints\n{printed}");
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::{
     runtime::{Builder, Handle},
@@ -140,6 +141,11 @@ impl ApiServer {
         let stored = self.shared.write(|store| store.put(Key { resource, namespace, name }, object));
         let version = stored["metadata"]["resourceVersion"].as_str().context("the object has no resourceVersion")?;
         version.parse().context("the resourceVersion is no number")
+    }
+
+    /// Changes the creation time of an object, which is otherwise the time of its first [`ApiServer::apply`]. Returns whether it exists.
+    pub fn backdate(&self, resource: Resource, namespace: &str, name: &str, at: Timestamp) -> bool {
+        self.shared.write(|store| store.backdate(&key(resource, namespace, name), at))
     }
 
     /// Lets port-forwards and execs of this pod lead to a TCP address, or to a pod in which nothing listens. Without this call, the pod is not

@@ -103,6 +103,13 @@ impl Store {
         object
     }
 
+    /// Changes the creation time, without an event: a real server never does that. Returns whether the object exists.
+    pub(crate) fn backdate(&mut self, key: &Key, at: Timestamp) -> bool {
+        let Some(object) = self.objects.get_mut(key) else { return false };
+        Arc::make_mut(object)["metadata"]["creationTimestamp"] = json!(at.to_string());
+        true
+    }
+
     /// Removes an object and returns its last state, which has the version of the removal.
     pub(crate) fn remove(&mut self, key: &Key) -> Option<Arc<Value>> {
         let mut object = Value::clone(&*self.objects.remove(key)?);
