@@ -137,8 +137,8 @@ fn bad_values_are_refused_by_name() -> Result<()> {
         ("nameOverride=No Name", "/nameOverride"),
         ("fullnameOverride=-", "/fullnameOverride"),
         // The selectors need these labels.
-        ("commonLabels.app\\.kubernetes\\.io/name=x", "/commonLabels"),
-        ("podLabels.app\\.kubernetes\\.io/instance=x", "/podLabels"),
+        ("commonLabels.app\\.kubernetes\\.io/name=x", "app.kubernetes.io/name"),
+        ("podLabels.app\\.kubernetes\\.io/instance=x", "app.kubernetes.io/instance"),
         ("image.digest=sha256:abc", "/image/digest"),
         ("imagePullSecrets={registry}", "/imagePullSecrets/0"),
         ("global.imagePullSecrets={registry}", "/global/imagePullSecrets/0"),
