@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::tools::{CHART, DEFAULTS, EVERYTHING, Objects, read, render, root, run_well, template};
+use crate::tools::{CHART, DEFAULTS, EVERYTHING, Objects, read, render, root, run_well};
 
 /// The objects of a release with this name, in this namespace.
 fn release(name: &str, namespace: &str, values: &[&str]) -> Result<Objects> {
