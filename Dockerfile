@@ -1,7 +1,8 @@
-# The image of vtep-agent contains one static program and the CA roots. `make image` builds it without a daemon, and tests it.
+# The image of vtep-agent, for builders that want a Dockerfile: one static program, the CA roots, and the licenses. scripts/programs makes all of
+# it, as it does for `make image`, which needs no daemon and whose image is the same on every machine. With this file, the image depends on
+# what the base and Debian's packages are today: name a base by its digest to fix the compiler.
 #
-# The build is reproducible. Cargo.lock and the compiler's version determine the program, it contains no path of the builder, and files have
-# the time of the commit (SOURCE_DATE_EPOCH, which builders read from the environment; in buildah it is --timestamp).
+#   docker build --build-arg BUILD_BASE=rust:1.95.0-slim-bookworm@sha256:… --build-arg TARGETPLATFORM=linux/arm64 .
 
 # Debian 12 with rustup's toolchain. If you cannot pull this image, use a similar one.
 ARG BUILD_BASE=rust:1.95.0-slim-bookworm
@@ -14,21 +15,10 @@ COPY scripts/setup scripts/setup
 RUN scripts/setup build && rm -rf /var/lib/apt/lists/*
 
 FROM toolchain AS build
+# Builders set it: docker and buildah with --platform.
+ARG TARGETPLATFORM=linux/amd64
 COPY . .
-# For `vtep-agent version`; there is no git here.
-ARG REVISION
-ARG SOURCE_DATE_EPOCH
-# Links glibc statically. Static glibc resolves names only with /etc/hosts and DNS, without plug-ins. That is enough: the agent's only peer is
-# the API server, which is an address in a cluster. With an explicit target, the flags do not apply to build scripts and macros.
-RUN target="$(rustc --print host-tuple)" && \
-    RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=${CARGO_HOME}=/cargo" \
-    VTEP_AGENT_COMMIT="${REVISION}" SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH}" \
-    cargo build --release --locked --package vtep-agent --target "$target" && \
-    install -D "target/$target/release/vtep-agent" /out/usr/local/bin/vtep-agent
-# In a cluster, the agent checks the API server with the ServiceAccount's CA, and uses no other TLS. A KUBECONFIG without a CA needs these
-# roots, and so does a person's command with --bigip-url. They come from the package, so that no other CA of the builder gets into the image.
-RUN install -d /out/etc/ssl/certs && \
-    LC_ALL=C sh -c 'cat /usr/share/ca-certificates/mozilla/*.crt >/out/etc/ssl/certs/ca-certificates.crt'
+RUN mv "$(scripts/programs "${TARGETPLATFORM}")/root" /out
 
 FROM scratch
 ARG VERSION

@@ -22,9 +22,10 @@ fn read(path: impl AsRef<Path>) -> Result<String> {
 }
 
 /// Directories with documents.
-const FOLDERS: [&str; 9] = [
+const FOLDERS: [&str; 10] = [
     "docs",
     "docs/decisions",
+    "docs/platforms",
     "deploy/helm/vtep-agent",
     "tests/agent",
     "tests/bigip",
@@ -36,10 +37,17 @@ const FOLDERS: [&str; 9] = [
 
 /// Every document that people read.
 fn documents() -> Result<Vec<PathBuf>> {
-    let mut found: Vec<_> =
-        ["README.md", "README.zh-CN.md", "SECURITY.md", "CHANGELOG.md", "CONTRIBUTING.md", "deploy/README.md"]
-            .map(PathBuf::from)
-            .into();
+    let mut found: Vec<_> = [
+        "README.md",
+        "README.zh-CN.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "deploy/README.md",
+        "deploy/README.zh-CN.md",
+    ]
+    .map(PathBuf::from)
+    .into();
     for dir in FOLDERS.map(Path::new) {
         for entry in fs::read_dir(Path::new(ROOT).join(dir))? {
             let path = dir.join(entry?.file_name());
@@ -332,7 +340,8 @@ mod languages {
             parts(document).into_iter().partition(|part| matches!(part, Block::Links(_)));
         let links = links.into_iter().flat_map(|part| if let Block::Links(links) = part { links } else { Vec::new() });
         // A link to a document in the reader's own language has another target.
-        (parts, links.filter(|link| !link.starts_with('#')).collect())
+        let links = links.filter(|link| !link.starts_with('#')).map(|link| link.replace(".zh-CN.md", ".md"));
+        (parts, links.collect())
     }
 
     #[test]

@@ -7,7 +7,7 @@ use rtnetlink::Handle;
 use serde::Serialize;
 use vtep_core::{
     config::spec::TunnelProtocol,
-    node::{fitness::Check, version::CiliumVersion},
+    node::{compatibility, fitness::Check, version::CiliumVersion},
     types::error_chain::chain,
 };
 
@@ -81,7 +81,7 @@ fn judge_version(version: Option<CiliumVersion>) -> Result<String, String> {
     };
     match version.broken() {
         Some(broken) => Err(format!("Cilium {version} is broken for VTEPs: {broken}")),
-        None => Ok(version.to_string()),
+        None => Ok(format!("{version} ({})", compatibility::of(version).words())),
     }
 }
 

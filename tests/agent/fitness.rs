@@ -31,7 +31,7 @@ fn a_fit_node_passes() -> Result<()> {
         "ok     capabilities    CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW",
         "ok     bpf-features    hash and LPM trie maps, socket filters, large programs",
         "ok     bpffs           /sys/fs/bpf",
-        "ok     cilium-version  1.18.8",
+        "ok     cilium-version  1.18.8 (seen running)",
         "ok     cilium-devices  cilium_vxlan, cilium_host with 10.0.0.126",
         "ok     vtep-map        a VTEP map with 0 entries",
         "this node is fit",

@@ -21,7 +21,7 @@ const NODE_READY_WITHIN: Duration = Duration::from_secs(120);
 
 /// Its parts end in this order.
 pub(crate) struct Cluster {
-    _node: Node,
+    node: Node,
     pub(crate) control_plane: ControlPlane,
     pub(crate) lab: Lab,
 }
@@ -35,9 +35,14 @@ impl Cluster {
             Ok((control_plane, node))
         });
         let (control_plane, node) = started.with_context(logs)?;
-        let this = Self { _node: node, control_plane, lab };
+        let this = Self { node, control_plane, lab };
         this.ready().with_context(logs)?;
         Ok(this)
+    }
+
+    /// Brings the images of an archive to the node, under the names in it.
+    pub(crate) fn import(&self, archive: &Path) -> Result<()> {
+        self.node.containerd(&self.lab, &["images", "import", &archive.display().to_string()]).map(drop)
     }
 
     fn ready(&self) -> Result<()> {

@@ -48,7 +48,8 @@ fn the_cleanup_of_the_chart_leaves_nothing() -> Result<()> {
         ensure!(ours()?.lines().count() == 4, "two routes and two rules: {}", ours()?);
         // As deploy/README.md says.
         cluster.run(
-            "helm upgrade vtep-agent deploy/helm/vtep-agent --namespace kube-system --reuse-values --set cleanup=true",
+            "helm upgrade vtep-agent deploy/helm/vtep-agent --namespace kube-system --reset-then-reuse-values --set \
+             cleanup=true",
         )?;
         cluster.rolled_out()?;
         ensure!(ours()?.is_empty(), "{}", ours()?);

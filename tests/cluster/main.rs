@@ -20,6 +20,7 @@ mod policy;
 mod probes;
 mod replacing;
 mod rights;
+mod stranger;
 mod tools;
 
 // A scenario of the agent's tests, and what it needs of them.

@@ -84,9 +84,9 @@ impl Node {
         for archive in tools::images()? {
             this.containerd(lab, &["images", "import", &archive.display().to_string()])?;
         }
-        let version = env!("CARGO_PKG_VERSION");
+        let (tag, version) = (tools::image_tag()?, env!("CARGO_PKG_VERSION"));
         for repository in IMAGES {
-            let (from, to) = (format!("localhost/vtep-agent:{version}"), format!("{repository}:{version}"));
+            let (from, to) = (format!("localhost/vtep-agent:{tag}"), format!("{repository}:{version}"));
             this.containerd(lab, &["images", "tag", &from, &to])?;
         }
         Ok(this)

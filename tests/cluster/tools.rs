@@ -1,7 +1,7 @@
 //! The programs of a cluster: what `scripts/setup-cluster` and `scripts/setup-tools` installed in `target/tools`.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
 };
 
@@ -32,6 +32,11 @@ pub(crate) fn client(name: &str) -> Result<PathBuf> {
 /// The archives of the images: the pause program's, and the agent's from `make image`.
 pub(crate) fn images() -> Result<[PathBuf; 2]> {
     Ok([existing(root().join("target/tools/cluster/pause.tar"))?, existing(root().join("target/image.tar"))?])
+}
+
+/// The tag that `make image` gave to the agent's image.
+pub(crate) fn image_tag() -> Result<String> {
+    Ok(fs::read_to_string(existing(root().join("target/image.tag"))?)?.trim().to_owned())
 }
 
 fn existing(path: PathBuf) -> Result<PathBuf> {

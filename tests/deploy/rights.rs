@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::tools::{DEFAULTS, EVERYTHING, Objects, render};
+use crate::tools::{DEFAULTS, EVERYTHING, Objects, render, run_well, template};
 
 /// The rights with any values.
 pub(crate) fn check(objects: &Objects) -> Result<()> {
@@ -192,5 +192,72 @@ fn its_roles_hold_what_it_asks_for_and_no_more() -> Result<()> {
         let policies = objects.of_kind("ValidatingAdmissionPolicyBinding").count();
         ensure!(bindings.count() - policies == roles.count(), "{values:?}: a binding without a role");
     }
+    Ok(())
+}
+
+/// The pod of `helm test` has no right that the agent's own pod does not have.
+#[test]
+fn the_test_of_the_release_may_do_no_more() -> Result<()> {
+    let mut args = template(DEFAULTS);
+    args.retain(|arg| *arg != "--skip-tests");
+    let objects = Objects::parse(&run_well("helm", &args)?)?;
+    let (pod, agents) = (&objects.only("Pod")?["spec"], objects.pod()?);
+    for field in ["hostNetwork", "hostPID", "hostIPC", "serviceAccountName", "volumes", "tolerations", "nodeSelector"] {
+        ensure!(pod[field] == agents[field], "{field}: {}", pod[field]);
+    }
+    ensure!(pod["automountServiceAccountToken"] == false && pod["restartPolicy"] == "Never", "{pod:#}");
+    let preflight = &pod["initContainers"][0];
+    confined(preflight)?;
+    ensure!(preflight["args"] == json!(["preflight"]), "{preflight:#}");
+    for field in ["image", "env", "volumeMounts", "securityContext"] {
+        ensure!(preflight[field] == objects.container()?[field], "{field}: {}", preflight[field]);
+    }
+    let status = &pod["containers"][0];
+    ensure!(status["args"] == json!(["status"]) && status["volumeMounts"].is_null(), "{status:#}");
+    let context = &status["securityContext"];
+    ensure!(context["capabilities"] == json!({"drop": ["ALL"]}) && context["runAsNonRoot"] == true, "{context}");
+    Ok(())
+}
+
+/// OpenShift admits the pods with what they ask for, and with nothing else.
+#[test]
+fn openshift_gets_the_same_rights() -> Result<()> {
+    let own = ["serviceAccount.create=false", "serviceAccount.name=own"];
+    for values in [&["openshift.enabled=true"][..], &["openshift.enabled=true", "legacyKernel=true", own[0], own[1]]] {
+        let objects = render(values)?;
+        let constraints = objects.only("SecurityContextConstraints")?;
+        let (pod, context) = (objects.pod()?, &objects.container()?["securityContext"]);
+        let account =
+            format!("system:serviceaccount:kube-system:{}", pod["serviceAccountName"].as_str().context("a name")?);
+        for (found, expected) in [
+            (&constraints["users"], json!([account])),
+            (&constraints["groups"], json!([])),
+            (&constraints["allowedCapabilities"], context["capabilities"]["add"].clone()),
+            (&constraints["requiredDropCapabilities"], context["capabilities"]["drop"].clone()),
+            (&constraints["allowPrivilegedContainer"], context["privileged"].clone()),
+            (&constraints["allowPrivilegeEscalation"], context["allowPrivilegeEscalation"].clone()),
+            (&constraints["readOnlyRootFilesystem"], context["readOnlyRootFilesystem"].clone()),
+            (&constraints["allowHostNetwork"], pod["hostNetwork"].clone()),
+            (&constraints["allowHostPID"], json!(false)),
+            (&constraints["allowHostIPC"], json!(false)),
+            (&constraints["seccompProfiles"], json!(["runtime/default"])),
+            (&constraints["seLinuxContext"]["seLinuxOptions"], context["seLinuxOptions"].clone()),
+            (&context["seLinuxOptions"]["type"], json!("spc_t")),
+        ] {
+            ensure!(*found == expected, "{values:?}: {found} instead of {expected}");
+        }
+    }
+    ensure!(render(DEFAULTS)?.of_kind("SecurityContextConstraints").count() == 0, "elsewhere, nobody knows that kind");
+    Ok(())
+}
+
+/// With roles and a ServiceAccount of somebody else, the chart makes none.
+#[test]
+fn rights_can_come_from_elsewhere() -> Result<()> {
+    let objects = render(&["rbac.create=false", "serviceAccount.create=false", "serviceAccount.name=own"])?;
+    for kind in ["Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding", "ServiceAccount"] {
+        ensure!(objects.of_kind(kind).count() == 0, "{kind}");
+    }
+    ensure!(objects.pod()?["serviceAccountName"] == "own");
     Ok(())
 }

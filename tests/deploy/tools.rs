@@ -25,7 +25,22 @@ pub(crate) const EVERYTHING: &[&str] = &[
     "serviceCIDRs={10.96.0.0/12}",
     "allowOverlap={172.17.0.0/24,10.9.0.0/24}",
     "routeTable=2099",
+    "commonLabels.cost-center=network",
+    "image.digest=sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     "image.pullSecrets={registry}",
+    "imagePullSecrets[0].name=mirror",
+    "serviceAccount.annotations.team=network",
+    "podSecurityContext.supplementalGroups={0}",
+    "hostAliases[0].ip=10.169.72.1",
+    "hostAliases[0].hostnames={k8s.example.com}",
+    "dnsPolicy=ClusterFirstWithHostNet",
+    "terminationGracePeriodSeconds=9",
+    "extraVolumes[0].name=ca",
+    "extraVolumes[0].configMap.name=ca",
+    "extraVolumeMounts[0].name=ca",
+    "extraVolumeMounts[0].mountPath=/etc/ca",
+    "extraVolumeMounts[0].readOnly=true",
+    "openshift.enabled=true",
     "extraArgs={--summary-interval=1m}",
     "extraEnv[0].name=KUBERNETES_SERVICE_HOST",
     "extraEnv[0].value=10.169.72.1",
@@ -64,9 +79,9 @@ pub(crate) fn run_well(tool: &str, args: &[&str]) -> Result<String> {
     Ok(stdout)
 }
 
-/// The arguments that render the chart with these values.
+/// The arguments that render what the chart installs with these values.
 pub(crate) fn template<'a>(values: &[&'a str]) -> Vec<&'a str> {
-    let mut args = vec!["template", "vtep-agent", CHART, "--namespace", "kube-system"];
+    let mut args = vec!["template", "vtep-agent", CHART, "--namespace", "kube-system", "--skip-tests"];
     args.extend(values.iter().flat_map(|value| ["--set", value]));
     args
 }

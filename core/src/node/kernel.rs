@@ -1,6 +1,6 @@
 //! Compares the kernel's release with the release that VTEP needs.
 
-use super::version::CiliumVersion;
+use super::{compatibility, version::CiliumVersion};
 
 /// The kernel of RHEL 8.6 is the first 4.18 that Cilium accepts instead of a newer release.
 const RHEL_8_6_BUILD: u32 = 372;
@@ -37,9 +37,7 @@ impl Needed {
     fn by(cilium: Option<CiliumVersion>) -> Self {
         let (version, rhel_build) = match cilium {
             None => ((5, 4), 0),
-            Some(version) if version < CiliumVersion::new(1, 16, 0) => ((5, 2), RHEL_8_6_BUILD),
-            Some(version) if version < CiliumVersion::new(1, 18, 0) => ((5, 4), RHEL_8_6_BUILD),
-            Some(_) => ((5, 10), RHEL_8_6_BUILD),
+            Some(version) => (compatibility::kernel(version), RHEL_8_6_BUILD),
         };
         Self { version, rhel_build }
     }

@@ -3,6 +3,7 @@
 
 pub mod capabilities;
 pub mod cilium_agent;
+pub mod compatibility;
 pub mod devices;
 pub mod drift;
 pub mod facts;

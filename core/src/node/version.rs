@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use super::compatibility;
+
 /// A release of Cilium. Text after the numbers is ignored, because a build of a release behaves like the release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -58,19 +60,11 @@ impl CiliumVersion {
         Some(Self { major, minor, patch })
     }
 
-    /// The defect of this release, if it has one (cilium/cilium #31023 and #44453).
+    /// The defect of this release, if it has one.
     #[must_use]
     pub fn broken(self) -> Option<BrokenRelease> {
-        const INGRESS: &str = "it drops everything that BIG-IP sends, as \"Incorrect VNI\"";
-        const ZERO_MAC: &str =
-            "it answers BIG-IP's ARP requests with the MAC 00:00:00:00:00:00, so that BIG-IP does not reach pods";
-        let (what, fixed) = match (self.major, self.minor, self.patch) {
-            (1, 15, 0..=1) => (INGRESS, 2),
-            (1, 18, 0..=7) => (ZERO_MAC, 8),
-            (1, 19, 0..=1) => (ZERO_MAC, 2),
-            (_, _, _) => return None,
-        };
-        Some(BrokenRelease { what, fixed_in: Self { patch: fixed, ..self } })
+        let release = compatibility::release(self)?;
+        Some(BrokenRelease { what: release.defect?, fixed_in: release.until })
     }
 }
 

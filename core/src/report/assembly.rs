@@ -20,7 +20,7 @@ use crate::{
     config::{truth::Truth, view::View},
     datapath::{abi::IpcacheEntry, ipcache::Inside, plan::Op, report::DatapathReport},
     diagnosis::Diagnosis,
-    node::{facts::Facts, undisclosed::Traces},
+    node::{compatibility, facts::Facts, undisclosed::Traces},
     tunnel::report::ProbeReport,
 };
 
@@ -124,11 +124,13 @@ fn cilium(
     let known = facts.zip(spec).zip(traces);
     let differences = known.map(|((facts, spec), traces)| facts.differences(spec, &traces)).unwrap_or_default();
     let reasons: Vec<_> = differences.iter().map(ToString::to_string).collect();
+    let version = facts.and_then(|facts| facts.version);
     let devices = facts.map(|facts| &facts.cilium);
     let has_devices = devices.is_some_and(|devices| devices.tunnel.is_some() && devices.host.is_some());
     let agent_stopped_at = facts.and_then(|facts| facts.agent.stopped_at());
     Cilium {
-        version: facts.and_then(|facts| facts.version),
+        version,
+        compatibility: version.map(compatibility::of),
         running: has_devices && agent_stopped_at.is_none(),
         devices: has_devices,
         agent_stopped_at,

@@ -20,6 +20,7 @@ use crate::{
     },
     diagnosis::Verdict,
     node::{
+        compatibility::Compatibility,
         fitness::{Fitness, Kernel},
         version::CiliumVersion,
     },
@@ -96,6 +97,9 @@ pub struct Cilium {
     /// `null` while it is unknown.
     #[serde(default)]
     pub version: Option<CiliumVersion>,
+    /// How much is known of this release; `null` while the version is unknown.
+    #[serde(default)]
+    pub compatibility: Option<Compatibility>,
     /// Cilium's devices exist, and its agent is not known to be stopped.
     pub running: bool,
     /// Cilium's devices exist.

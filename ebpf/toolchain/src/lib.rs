@@ -120,10 +120,24 @@ impl Toolchain {
                 (cargo, linker)
             }
         };
+        let mut flags = vec![format!("-Clinker={}", linker.display()), "-Clink-arg=--btf".to_owned()];
+        flags.extend(without_paths());
         // Separate flags with 0x1f, so that a path with a space is one flag.
-        cargo.env("CARGO_ENCODED_RUSTFLAGS", format!("-Clinker={}\x1f-Clink-arg=--btf", linker.display()));
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
         cargo
     }
+}
+
+/// BTF has the path of each source. The agent contains it, and should be the same whoever builds it in whatever folder.
+fn without_paths() -> impl Iterator<Item = String> {
+    let workspace = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).and_then(|package| {
+        let is_root = |dir: &&Path| dir.join("Cargo.lock").exists();
+        package.ancestors().find(is_root).map(Path::to_owned)
+    });
+    let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
+    let cargo = env::var_os("CARGO_HOME").map(PathBuf::from).or(home);
+    let places = [(workspace, "/src"), (cargo, "/cargo")];
+    places.into_iter().filter_map(|(from, to)| Some(format!("--remap-path-prefix={}={to}", from?.display())))
 }
 
 fn clear_outer_settings(cargo: &mut Command) {

@@ -1,17 +1,88 @@
-{{/* The names are constants: only one agent may run on a node, so that Helm refuses a second release in the cluster. */}}
-{{- define "vtep-agent.name" -}}vtep-agent{{- end }}
+{{- define "vtep-agent.name" -}}
+{{ .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
 
-{{- define "vtep-agent.selector" -}}
+{{/* The name of every object. With the longest suffix, it is still a label value. */}}
+{{- define "vtep-agent.fullname" -}}
+{{- $name := include "vtep-agent.name" . }}
+{{- $fullname := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) }}
+{{- .Values.fullnameOverride | default $fullname | trunc 52 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The labels by which Services and monitors find the pods. */}}
+{{- define "vtep-agent.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "vtep-agent.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/*
+The labels by which the DaemonSet finds its pods. Kubernetes never lets them change. Before 0.2 every DaemonSet was called vtep-agent, and its
+selector had no instance, so that a DaemonSet of that name keeps such a selector. It still owns only pods that it has made itself.
+*/}}
+{{- define "vtep-agent.daemonSetSelector" -}}
+{{- if eq (include "vtep-agent.fullname" .) "vtep-agent" -}}
+app.kubernetes.io/name: {{ include "vtep-agent.name" . }}
+{{- else -}}
+{{ include "vtep-agent.selectorLabels" . }}
+{{- end }}
 {{- end }}
 
 {{- define "vtep-agent.labels" -}}
-{{ include "vtep-agent.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+{{- $own := include "vtep-agent.selectorLabels" . | fromYaml }}
+{{- $_ := set $own "app.kubernetes.io/version" .Chart.AppVersion }}
+{{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service }}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") }}
+{{- toYaml (merge $own .Values.commonLabels) }}
+{{- end }}
+
+{{/* The labels of an object that others select by labels: the root, and those labels. */}}
+{{- define "vtep-agent.labelsWith" -}}
+{{- toYaml (merge (include "vtep-agent.labels" (first .) | fromYaml) (last .)) }}
+{{- end }}
+
+{{/* A pod has no label that changes with the chart alone: otherwise a new chart would replace every pod. */}}
+{{- define "vtep-agent.podLabels" -}}
+{{- $own := include "vtep-agent.selectorLabels" . | fromYaml }}
+{{- $_ := set $own "app.kubernetes.io/version" .Chart.AppVersion }}
+{{- toYaml (merge $own .Values.podLabels .Values.commonLabels) }}
+{{- end }}
+
+{{- define "vtep-agent.serviceAccountName" -}}
+{{ .Values.serviceAccount.name | default (include "vtep-agent.fullname" .) }}
 {{- end }}
 
 {{- define "vtep-agent.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- with .Values.image.digest }}@{{ . }}{{ end }}
+{{- end }}
+
+{{- define "vtep-agent.imagePullSecrets" -}}
+{{- $secrets := list }}
+{{- range .Values.image.pullSecrets }}
+{{- $secrets = append $secrets (dict "name" .) }}
+{{- end }}
+{{- with concat $secrets .Values.imagePullSecrets (dig "imagePullSecrets" list (.Values.global | default dict)) | uniq }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* OpenShift's SecurityContextConstraints and the container must have the same options. */}}
+{{- define "vtep-agent.seLinuxOptions" -}}
+{{- $openshift := ternary (dict "type" "spc_t" "level" "s0") (dict) .Values.openshift.enabled }}
+{{- with .Values.seLinuxOptions | default $openshift }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* The capabilities, each with its purpose as a comment. */}}
+{{- define "vtep-agent.capabilities" -}}
+{{- if .Values.legacyKernel -}}
+- SYS_ADMIN # includes BPF, which Linux before 5.8 does not have
+{{- else -}}
+- BPF # reads and writes Cilium's BPF maps, loads the tap
+{{- end }}
+- NET_ADMIN # host routes and rules, the tap on the underlay
+- NET_RAW # probes
 {{- end }}
 
 {{/* Whether the agent is a client of the API server. */}}
@@ -34,6 +105,12 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- if and (not (include "vtep-agent.isClient" .)) (ne .Values.cilium.namespace .Release.Namespace) }}
 {{- fail "config.source: dir mounts the ConfigMap, and a pod can mount only a ConfigMap of its own namespace: install the release in cilium.namespace" }}
+{{- end }}
+{{- if not (or .Values.serviceAccount.create .Values.serviceAccount.name) }}
+{{- fail "serviceAccount.create: false needs serviceAccount.name, because the roles must not go to the ServiceAccount of all other pods" }}
+{{- end }}
+{{- if and .Values.image.digest (contains "@" .Values.image.tag) }}
+{{- fail "image.tag already has a digest: set only one of image.tag and image.digest" }}
 {{- end }}
 {{- end }}
 
@@ -128,22 +205,16 @@ privileged: false
 capabilities:
   drop: [ALL]
   add:
-    {{- if .Values.legacyKernel }}
-    - SYS_ADMIN # includes BPF, which Linux before 5.8 does not have
-    {{- else }}
-    - BPF # reads and writes Cilium's BPF maps, loads the tap
-    {{- end }}
-    - NET_ADMIN # host routes and rules, the tap on the underlay
-    - NET_RAW # probes
+    {{- include "vtep-agent.capabilities" . | nindent 4 }}
 # The default profile permits bpf(2) with CAP_BPF since containerd 1.6.9 and Docker 23. Older ones, and CRI-O's own profile in some
 # releases, require SYS_ADMIN: set legacyKernel, or a seccompProfile that allows bpf(2). The default AppArmor profile needs no
 # exception: below /sys/fs it only denies creating, changing and removing files. The agent does none of these, because bpf(2) opens
 # a pin in another way.
 seccompProfile:
   {{- toYaml .Values.seccompProfile | nindent 2 }}
-{{- with .Values.seLinuxOptions }}
+{{- with include "vtep-agent.seLinuxOptions" . }}
 seLinuxOptions:
-  {{- toYaml . | nindent 2 }}
+  {{- . | nindent 2 }}
 {{- end }}
 {{- end }}
 
@@ -175,6 +246,67 @@ seLinuxOptions:
   mountPath: /etc/cilium-config
   readOnly: true
 {{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "vtep-agent.volumes" -}}
+- name: bpffs
+  hostPath:
+    path: /sys/fs/bpf
+    type: Directory
+- name: cilium-run
+  hostPath:
+    path: {{ .Values.cilium.runPath }}{{ if .Values.cilium.version }}/state{{ end }}
+    # The directory is gone after a reboot. Cilium or the agent creates it, whichever starts first, as in Cilium's own DaemonSet.
+    type: DirectoryOrCreate
+- name: state
+  hostPath:
+    path: /var/lib/vtep-agent
+    type: DirectoryOrCreate
+{{- if not (include "vtep-agent.isClient" .) }}
+- name: config
+  configMap:
+    name: {{ .Values.cilium.configMap }}
+    # If the ConfigMap is missing, the agent still starts, and reports that.
+    optional: true
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Fields that the DaemonSet's pod and the pod of `helm test` share. */}}
+{{- define "vtep-agent.podSpec" -}}
+serviceAccountName: {{ include "vtep-agent.serviceAccountName" . }}
+# The agent works on the devices, routes and tunnels of the node.
+hostNetwork: true
+# The agent resolves no names. The node's resolver at least does not depend on the network that the agent watches.
+dnsPolicy: {{ .Values.dnsPolicy }}
+{{- with .Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+enableServiceLinks: false
+{{- with .Values.podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with include "vtep-agent.imagePullSecrets" . }}
+imagePullSecrets:
+  {{- . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+volumes:
+  {{- include "vtep-agent.volumes" . | nindent 2 }}
 {{- end }}
 
 {{- define "vtep-agent.httpGet" -}}
