@@ -161,6 +161,18 @@ app.kubernetes.io/name: {{ include "vtep-agent.name" . }}
 {{- end }}
 - name: VTEP_AGENT_PROBE_INTERVAL
   value: {{ .Values.probe.interval }}
+{{- if ne .Values.mac "configured" }}
+- name: VTEP_AGENT_MAC
+  value: {{ .Values.mac }}
+{{- end }}
+{{- with .Values.learnMac }}
+- name: VTEP_AGENT_LEARN_MAC
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- with .Values.probe.tcp }}
+- name: VTEP_AGENT_PROBE_TCP
+  value: {{ join "," . | quote }}
+{{- end }}
 {{- with .Values.probe.targets }}
 - name: VTEP_AGENT_PROBE_TARGET
   value: {{ join "," . | quote }}
