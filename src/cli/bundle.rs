@@ -16,7 +16,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use vtep_core::bundle::{
@@ -116,13 +116,4 @@ fn files<'p>(
         if let Outcome::Collected(bytes) = outcome { Some((part.file(), bytes.as_slice().into())) } else { None }
     });
     [("README.md", readme(&origin, outcomes).into_bytes().into())].into_iter().chain(collected).collect()
-}
-
-/// Refuses what a part of this size would cost: the agent's pod has 48 MiB.
-fn within_limit(bytes: Vec<u8>) -> anyhow::Result<Vec<u8>> {
-    const LIMIT: usize = 2 << 20;
-    if bytes.len() > LIMIT {
-        bail!("it has {} bytes, and the limit is {LIMIT}", bytes.len());
-    }
-    Ok(bytes)
 }

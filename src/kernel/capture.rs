@@ -176,7 +176,9 @@ impl Recording<'_> {
         Ok(())
     }
 
-    fn end(self) -> Capture {
+    fn end(mut self) -> Capture {
+        // Each socket has a queue of its own.
+        self.frames.sort_by_key(|captured| captured.at);
         let interface = |source: &Source| {
             let (received, dropped) = source.socket.statistics().unwrap_or_default();
             Interface { name: source.device.clone(), received: received.into(), dropped: dropped.into() }

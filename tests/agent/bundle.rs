@@ -17,7 +17,7 @@ use crate::{
     api::{KUBECONFIG, NODE, api_server, apply, start},
     capture::{SOURCE, leaves_nothing, opens},
     configured_lab::{ConfiguredLab, Source},
-    faults::FAULTS,
+    faults::{FAULTS, FAULTS_WITH_LISTS},
     privileges,
     support::{AGENT, Agent, HEALTHY_WITHIN, all_healthy},
 };
@@ -170,7 +170,7 @@ fn a_healthy_node_has_everything_with_the_rights_of_the_manifest() -> Result<()>
 fn a_broken_node_has_everything_too() -> Result<()> {
     let mut lab = ConfiguredLab::with(Source::Lists, Lab::builder().other_node(true))?;
     let _agent = lab.healthy_agent()?;
-    for fault in FAULTS {
+    for fault in FAULTS.iter().chain(FAULTS_WITH_LISTS) {
         (fault.inject)(&mut lab)?;
         let traffic = fault.traffic.map(|start| start(&lab)).transpose()?;
         let bundle = of_directory(&lab, &["--seconds", "1"]);

@@ -354,7 +354,7 @@ pub(crate) const FAULTS: &[Fault] = &[
 ];
 
 /// Objects bring their own mask, and with them a strict `rp_filter` concerns the second VTEP as well.
-const FAULTS_WITH_LISTS: &[Fault] = &[
+pub(crate) const FAULTS_WITH_LISTS: &[Fault] = &[
     Fault {
         name: "another mask in the datapath",
         cause: Cause::CiliumRestartRequired,

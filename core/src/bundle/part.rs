@@ -67,6 +67,25 @@ pub enum Outcome {
     LeftOut(String),
 }
 
+/// The most bytes of a part, and of all parts: the agent's pod, in which the command runs, has 48 MiB of memory.
+const MOST_OF_PART: usize = 2 << 20;
+const MOST_OF_ALL: usize = 8 << 20;
+
+/// Whether a part of this size fits beside those that have `before` bytes.
+///
+/// # Errors
+///
+/// It is too large, in words.
+pub fn admit(before: usize, bytes: usize) -> Result<(), String> {
+    if bytes > MOST_OF_PART {
+        return Err(format!("it has {bytes} bytes, and the limit is {MOST_OF_PART}"));
+    }
+    if before.saturating_add(bytes) > MOST_OF_ALL {
+        return Err(format!("it has {bytes} bytes, the other parts have {before}, and the limit is {MOST_OF_ALL}"));
+    }
+    Ok(())
+}
+
 /// How much of the bundle there is; it decides the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
@@ -105,6 +124,14 @@ mod tests {
         let files: BTreeSet<_> = Part::ALL.iter().map(|part| part.file()).collect();
         assert_eq!(files.len(), Part::ALL.len());
         assert!(!files.contains("README.md"));
+    }
+
+    #[test]
+    fn a_part_and_the_whole_have_a_limit() {
+        assert_eq!(admit(0, MOST_OF_PART), Ok(()));
+        assert_eq!(admit(0, MOST_OF_PART + 1), Err("it has 2097153 bytes, and the limit is 2097152".to_owned()));
+        assert_eq!(admit(MOST_OF_ALL - 7, 7), Ok(()));
+        assert!(admit(MOST_OF_ALL - 7, 8).is_err_and(|why| why.contains("the other parts have 8388601")));
     }
 
     #[test]

@@ -11,9 +11,7 @@ use super::{Capture, Captured, Direction, Known, packet::Packet};
 /// One line for each frame, in the order of time.
 #[must_use]
 pub fn explain(capture: &Capture, known: &Known) -> Vec<String> {
-    let mut decoded: Vec<_> = capture.frames.iter().map(|captured| (captured, captured.decode(known.tunnel))).collect();
-    // Each interface has a queue of its own.
-    decoded.sort_by_key(|(captured, _)| captured.at);
+    let decoded: Vec<_> = capture.frames.iter().map(|captured| (captured, captured.decode(known.tunnel))).collect();
     let answers = Answers::of(&decoded, capture.ended);
     let begin = decoded.first().map_or(capture.ended, |(captured, _)| captured.at);
     let width = capture.interfaces.iter().map(|interface| interface.name.len()).max().unwrap_or_default();

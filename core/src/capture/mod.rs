@@ -41,7 +41,7 @@ pub struct Known {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capture {
     pub interfaces: Vec<Interface>,
-    /// In the order of their arrival at each interface.
+    /// In the order of time.
     pub frames: Vec<Captured>,
     pub ended: Timestamp,
     /// From then on it has only ARP and ICMP, because other traffic through the tunnels had filled its share.

@@ -30,7 +30,18 @@ pub(super) fn archive(
     now: Timestamp,
     compression: Compression,
 ) -> anyhow::Result<Vec<u8>> {
-    let mut tar = tar::Builder::new(Vec::new());
+    match compression {
+        // A bundle is made beside traffic, so time counts for more than the last bytes.
+        Compression::Gzip => {
+            let gzip = tar(files, now, GzEncoder::new(Vec::new(), flate2::Compression::fast()))?;
+            gzip.finish().context("failed to compress")
+        }
+        Compression::Zstd => Ok(compress_to_vec(tar(files, now, Vec::new())?.as_slice(), CompressionLevel::Fastest)),
+    }
+}
+
+fn tar<W: Write>(files: &[(&str, Cow<'_, [u8]>)], now: Timestamp, writer: W) -> anyhow::Result<W> {
+    let mut tar = tar::Builder::new(writer);
     for (path, bytes) in files {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
@@ -39,12 +50,5 @@ pub(super) fn archive(
         let path = format!("{DIRECTORY}/{path}");
         tar.append_data(&mut header, &path, &**bytes).with_context(|| format!("failed to archive {path}"))?;
     }
-    let tar = tar.into_inner().context("failed to end the archive")?;
-    match compression {
-        Compression::Gzip => {
-            let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::default());
-            gzip.write_all(&tar).and_then(|()| gzip.finish()).context("failed to compress")
-        }
-        Compression::Zstd => Ok(compress_to_vec(tar.as_slice(), CompressionLevel::Fastest)),
-    }
+    tar.into_inner().context("failed to end the archive")
 }

@@ -9,14 +9,14 @@ use tokio::time;
 use vtep_core::{
     bundle::{
         allowed,
-        part::{Outcome, Part},
+        part::{Outcome, Part, admit},
         redact::Redactor,
     },
     capture::{Known, explain::explain, pcapng},
     config::view::SourceState,
 };
 
-use super::{Args, agent, cilium, maps, redacted::redacted, within_limit};
+use super::{Args, agent, cilium, maps, redacted::redacted};
 use crate::{
     cli::{
         capture::APPLICATION,
@@ -32,15 +32,15 @@ use crate::{
 
 /// The deadline for what must ask the API server, or read the kernel.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The most frames of the capture, and the bytes of each.
-const FRAMES: usize = 2000;
+/// The most frames of the capture, and the bytes of each, as in `capture`.
+const FRAMES: usize = 1000;
 const SNAP: u32 = 128;
 
 /// All parts, and the node's name: another one, if addresses are replaced.
 pub(super) async fn parts(args: &Args) -> (BTreeMap<Part, Outcome>, String) {
     let node = &args.source.node_name;
     let mut redactor = args.redact.then(|| Redactor::new(fastrand::u64(..), node));
-    let mut parts = Parts(BTreeMap::new());
+    let mut parts = Parts::default();
     of_agent(&mut parts, &args.url).await;
     let sighting = within(DEADLINE, Sighting::read(&args.source)).await;
     let snapshot = of_configuration(&mut parts, args, sighting).await;
@@ -48,20 +48,41 @@ pub(super) async fn parts(args: &Args) -> (BTreeMap<Part, Outcome>, String) {
     of_maps(&mut parts, args, &snapshot);
     of_tunnels(&mut parts, args, snapshot, redactor.as_mut()).await;
     match &mut redactor {
-        Some(redactor) => (redacted(parts.0, redactor), redactor.text(node)),
-        None => (parts.0, node.clone()),
+        Some(redactor) => (redacted(parts.outcomes, redactor), redactor.text(node)),
+        None => (parts.outcomes, node.clone()),
     }
 }
 
-struct Parts(BTreeMap<Part, Outcome>);
+#[derive(Default)]
+struct Parts {
+    outcomes: BTreeMap<Part, Outcome>,
+    /// The bytes of all of them.
+    size: usize,
+}
 
 impl Parts {
     fn add(&mut self, part: Part, found: anyhow::Result<Vec<u8>>) {
-        let outcome = match found.and_then(within_limit) {
-            Ok(bytes) => Outcome::Collected(bytes),
-            Err(error) => Outcome::Missing(format!("{error:#}")),
+        self.insert(
+            part,
+            match found {
+                Ok(bytes) => Outcome::Collected(bytes),
+                Err(error) => Outcome::Missing(format!("{error:#}")),
+            },
+        );
+    }
+
+    fn insert(&mut self, part: Part, outcome: Outcome) {
+        let outcome = match outcome {
+            Outcome::Collected(bytes) => match admit(self.size, bytes.len()) {
+                Ok(()) => {
+                    self.size += bytes.len();
+                    Outcome::Collected(bytes)
+                }
+                Err(why) => Outcome::Missing(why),
+            },
+            Outcome::Missing(_) | Outcome::LeftOut(_) => outcome,
         };
-        self.0.insert(part, outcome);
+        self.outcomes.insert(part, outcome);
     }
 
     fn add_json(&mut self, part: Part, found: anyhow::Result<impl Serialize>) {
@@ -74,13 +95,20 @@ async fn within<T>(deadline: Duration, work: impl Future<Output = anyhow::Result
 }
 
 async fn of_agent(parts: &mut Parts, url: &str) {
-    let (status, table) = agent::status(url).await;
+    // At once, so that an agent that hangs costs one deadline.
+    let ((status, table), history, health, metrics, log) = tokio::join!(
+        agent::status(url),
+        agent::body(url, "/history"),
+        agent::health(url),
+        agent::body(url, "/metrics"),
+        agent::body(url, "/log"),
+    );
     parts.add(Part::Status, status);
     parts.add(Part::Table, table);
-    parts.add(Part::History, agent::body(url, "/history").await);
-    parts.add(Part::Health, agent::health(url).await);
-    parts.add(Part::Metrics, agent::body(url, "/metrics").await);
-    parts.add(Part::Log, agent::body(url, "/log").await);
+    parts.add(Part::History, history);
+    parts.add(Part::Health, health);
+    parts.add(Part::Metrics, metrics);
+    parts.add(Part::Log, log);
 }
 
 /// What `plan`, `probe` and the capture rest on; otherwise why there is none.
@@ -129,8 +157,8 @@ async fn of_node(parts: &mut Parts, args: &Args, snapshot: &Found) {
     let plan = async { Plan::read(&args.source, usable(snapshot)?).await };
     parts.add_json(Part::Plan, within(DEADLINE, plan).await);
     parts.add(Part::Cilium, within(DEADLINE, cilium::version(node)).await);
-    parts.0.insert(Part::RunningConfig, cilium::running_config(&node.cilium_run));
-    parts.0.insert(Part::Header, cilium::header(&node.cilium_run));
+    parts.insert(Part::RunningConfig, cilium::running_config(&node.cilium_run));
+    parts.insert(Part::Header, cilium::header(&node.cilium_run));
     match netlink::connect().context("failed to open a netlink socket") {
         Ok(netlink) => of_network(parts, &netlink, snapshot).await,
         Err(error) => {
