@@ -135,9 +135,10 @@ mod tests {
 
     #[test]
     fn a_syn_ack_and_a_rst_are_answers_and_nothing_else_is() {
+        type Flags = fn(&mut TcpHeader);
         let now = Instant::now();
         let bytes = syn(ID, 9, ROUTER, TARGET);
-        let answers: [(fn(&mut TcpHeader), bool); 4] = [
+        let answers: [(Flags, bool); 4] = [
             (|header| (header.syn, header.ack) = (true, true), true),
             (|header| (header.rst, header.ack) = (true, true), true),
             (|header| header.ack = true, false),
