@@ -153,6 +153,12 @@ fn each_frame_is_said_in_words() -> Result<()> {
     let lines = explain(&lab)?;
     ensure!(lines.contains("BIG-IP 10.169.72.34 asks who has 10.0.0.130; answered after "), "{lines}");
     ensure!(!lines.contains("zeros"), "{lines}");
+
+    // The reader has enough.
+    let mut command = capture(&lab, &["--seconds", "1", "--explain"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    drop(child.stdout.take());
+    ensure!(child.wait()?.success(), "as after `head`");
     Ok(())
 }
 
