@@ -15,8 +15,8 @@ use crate::kernel::capture::{Limits, record};
 
 /// The exit status if there is no capture.
 const FAILED: u8 = 2;
-/// The most bytes that a capture keeps in memory: the agent's pod has 48 MiB.
-const MEMORY: usize = 16 << 20;
+/// The most bytes that a capture keeps in memory, and in the end once more as a file: the agent's pod has 48 MiB.
+const MEMORY: usize = 8 << 20;
 /// The program and its version, as the file names them.
 pub(super) const APPLICATION: &str = concat!("vtep-agent ", env!("CARGO_PKG_VERSION"));
 
