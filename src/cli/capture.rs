@@ -15,8 +15,8 @@ use crate::kernel::capture::{Limits, record};
 
 /// The exit status if there is no capture.
 const FAILED: u8 = 2;
-/// The most bytes that a capture keeps in memory: the agent's pod has 48 MiB.
-const MEMORY: usize = 16 << 20;
+/// The most bytes that a capture keeps in memory, and in the end once more as a file: the agent's pod has 48 MiB.
+const MEMORY: usize = 8 << 20;
 /// The program and its version, as the file names them.
 pub(super) const APPLICATION: &str = concat!("vtep-agent ", env!("CARGO_PKG_VERSION"));
 
@@ -70,12 +70,20 @@ async fn capture(args: &Args) -> anyhow::Result<()> {
         destination.write(&pcapng::write(&capture, &known, APPLICATION, args.snap))?;
     }
     if args.explain {
-        let mut out = io::stdout().lock();
-        explain(&capture, &known).iter().try_for_each(|line| writeln!(out, "{line}")).context("failed to print")?;
+        print(&explain(&capture, &known)).context("failed to print")?;
     }
     // It is only for people.
     let _ = writeln!(io::stderr(), "{}", summary(&capture, destination.as_ref()));
     Ok(())
+}
+
+fn print(lines: &[String]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match lines.iter().try_for_each(|line| writeln!(out, "{line}")) {
+        // The reader, such as `head`, has enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
 }
 
 impl Args {
