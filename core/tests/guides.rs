@@ -102,3 +102,14 @@ fn the_capacity_follows_from_the_figures() {
         assert!(text.contains(&row), "{row}");
     }
 }
+
+/// The walk breaks and repairs with commands that the other document explains.
+#[test]
+fn the_walk_uses_commands_that_are_explained() {
+    let (walk, explained) = (read("docs/walk.md"), read("docs/try-without-bigip.md"));
+    let commands: Vec<_> = walk.lines().filter_map(|line| line.strip_prefix("    bigip1 ")).collect();
+    assert_eq!(commands.len(), 2);
+    for command in commands {
+        assert!(explained.contains(&format!("`bigip1 {command}`")), "{command}");
+    }
+}
