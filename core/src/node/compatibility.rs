@@ -242,7 +242,12 @@ pub const KERNELS: &[Series] = &[
         notes: "only that the agent understands the release",
         evidence: &[Evidence::Test("core/src/node/kernel.rs", "judges_releases_of_the_field")],
     },
-    Series { name: "6.1", release: "6.1.0-28-amd64", notes: "", evidence: &[Evidence::Kernels("6.1")] },
+    Series {
+        name: "6.1",
+        release: "6.1.0-28-amd64",
+        notes: "on arm64, too: maps, repairs, the start and the kernel's features, by `make test-arm64`",
+        evidence: &[Evidence::Kernels("6.1")],
+    },
     Series { name: "6.12", release: "6.12.1-amd64", notes: "", evidence: &[Evidence::Kernels("6.12")] },
     Series {
         name: "6.18",
