@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
+use vtep_core::diagnosis::Verdict;
 use vtep_lab::Lab;
 
 use crate::support::{Agent, LISTEN, NOTICED_WITHIN, eventually};
@@ -116,6 +117,10 @@ fn the_dashboards_queries_have_answers_and_the_alerts_see_an_outage() -> Result<
     for (query, legend) in queries {
         // Series that the dashboard shows only in trouble exist all the same.
         let series = query.replace(" == 0", "").replace(" == 1", "");
+        // A VTEP has a series only for the verdict that holds.
+        let series = Verdict::ALL.iter().fold(series, |series, verdict| {
+            series.replace(&format!("vtep_verdict{{verdict=\"{verdict}\""), "vtep_verdict{verdict=~\".+\"")
+        });
         let answers = prometheus.wait_for(&series, SCRAPED_WITHIN)?;
         prometheus.query(&query)?;
         let labels = legend.split("{{").skip(1).filter_map(|rest| Some(rest.split_once("}}")?.0.trim()));
@@ -124,7 +129,7 @@ fn the_dashboards_queries_have_answers_and_the_alerts_see_an_outage() -> Result<
         }
     }
 
-    prometheus.wait_for("prometheus_rule_group_rules == 14", SCRAPED_WITHIN)?;
+    prometheus.wait_for("prometheus_rule_group_rules == 16", SCRAPED_WITHIN)?;
     prometheus.wait_for("sum(prometheus_rule_evaluation_failures_total) == 0", SCRAPED_WITHIN)?;
     let alerts = prometheus.query("ALERTS")?;
     ensure!(alerts.is_empty(), "on a healthy node: {alerts:?}");
