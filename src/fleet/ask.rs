@@ -2,11 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use axum::body::Bytes;
+use hyper::{Response, body::Incoming};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use tokio::time;
@@ -24,12 +28,20 @@ pub struct Asker {
     deadline: Duration,
     /// The ways that lead nowhere, for all agents, each with the reason.
     closed: Mutex<BTreeMap<Way, Failure>>,
+    /// Some node's address accepts connections.
+    reaches_nodes: AtomicBool,
 }
 
 impl Asker {
     #[must_use]
     pub fn new(api: Api<Pod>, namespace: &str, deadline: Duration) -> Self {
-        Self { api, namespace: namespace.to_owned(), deadline, closed: Mutex::default() }
+        Self {
+            api,
+            namespace: namespace.to_owned(),
+            deadline,
+            closed: Mutex::default(),
+            reaches_nodes: AtomicBool::new(false),
+        }
     }
 
     /// The status, or in words why there is none.
@@ -42,16 +54,25 @@ impl Asker {
             return Err(down.clone());
         }
         let answer = time::timeout(self.deadline, self.fetch(pod)).await;
-        let json = answer.map_err(|_| format!("no answer within {}", humantime::format_duration(self.deadline)))??;
+        let json = answer.map_err(|_| self.too_late())??;
         AgentStatus::read(&json).map_err(|error| error.to_string())
     }
 
-    /// A connection for the page of one agent.
+    /// A page of one agent. Its body lasts as long as the connection.
     ///
     /// # Errors
     ///
-    /// There is none.
-    pub async fn connect(&self, pod: &AgentPod) -> Result<Connection, String> {
+    /// The agent cannot be reached, or does not begin to answer within the deadline; in words.
+    pub async fn page(&self, pod: &AgentPod, path: &str) -> Result<(Response<Incoming>, Connection), String> {
+        let answer = time::timeout(self.deadline, async {
+            let mut connection = self.connect(pod).await?;
+            let answer = connection.get(path).await.map_err(|failure| self.reason(&[(Way::PortForward, failure)]))?;
+            Ok((answer, connection))
+        });
+        answer.await.unwrap_or_else(|_| Err(self.too_late()))
+    }
+
+    async fn connect(&self, pod: &AgentPod) -> Result<Connection, String> {
         let mut failures = Vec::new();
         for &way in ways(pod.listens) {
             let connection = match way {
@@ -68,6 +89,10 @@ impl Asker {
         Err(self.reason(&failures))
     }
 
+    fn too_late(&self) -> String {
+        format!("no answer within {}", humantime::format_duration(self.deadline))
+    }
+
     async fn fetch(&self, pod: &AgentPod) -> Result<Bytes, String> {
         let mut failures = Vec::new();
         for &way in ways(pod.listens) {
@@ -81,8 +106,12 @@ impl Asker {
             };
             match failure {
                 Failure::Answer(reason) => return Err(reason),
-                Failure::Refused(_) | Failure::Unreachable(_) => drop(self.closed().insert(way, failure.clone())),
-                Failure::Failed(_) => {}
+                Failure::Refused(_) => drop(self.closed().insert(way, failure.clone())),
+                // If other nodes can be reached, it is only this one.
+                Failure::Unreachable(_) if !self.reaches_nodes.load(Ordering::Relaxed) => {
+                    self.closed().insert(way, failure.clone());
+                }
+                Failure::Unreachable(_) | Failure::Failed(_) => {}
             }
             failures.push((way, failure));
         }
@@ -91,7 +120,11 @@ impl Asker {
 
     async fn try_way(&self, way: Way, pod: &AgentPod) -> Result<Bytes, Failure> {
         match way {
-            Way::Direct => Connection::direct(pod).await?.read("/status").await,
+            Way::Direct => {
+                let mut connection = Connection::direct(pod).await?;
+                self.reaches_nodes.store(true, Ordering::Relaxed);
+                connection.read("/status").await
+            }
             Way::PortForward => Connection::port_forward(&self.api, pod).await?.read("/status").await,
             Way::Exec => exec_status(&self.api, pod).await,
         }
@@ -108,6 +141,7 @@ impl Asker {
         match failure {
             // The API server names the pod, so that each agent would have a reason of its own.
             Failure::Refused(message) => missing_right(*way, message, &self.namespace),
+            Failure::Unreachable(reason) if self.reaches_nodes.load(Ordering::Relaxed) => reason.clone(),
             Failure::Unreachable(_) => "the nodes' addresses cannot be reached from here".to_owned(),
             Failure::Failed(reason) | Failure::Answer(reason) => reason.clone(),
         }

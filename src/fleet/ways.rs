@@ -99,7 +99,12 @@ impl Connection {
         let address = SocketAddr::new(ip, pod.port);
         let connected = time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
         let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        let stream = stream.map_err(|error| Failure::Unreachable(format!("{address}: {}", words::cause(&error))))?;
+        let stream = stream.map_err(|error| {
+            let reason = format!("the node's address does not answer: {}", words::cause(&error));
+            // The node itself refuses: it is there.
+            let is_refused = error.kind() == io::ErrorKind::ConnectionRefused;
+            if is_refused { Failure::Failed(reason) } else { Failure::Unreachable(reason) }
+        })?;
         Self::over(stream).await
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use vtep_apiserver::{Resource, objects};
+use vtep_apiserver::{Fault, Matcher, Resource, Times, objects};
 
 use crate::cluster::{Agent, Cluster, NAMESPACE, healthy, pod_of};
 
@@ -99,6 +99,27 @@ fn an_agent_at_the_nodes_address_is_asked_directly() -> Result<()> {
     let stream = streams.pop().map(|request| (request.rbac_resource(), request.name));
     assert_eq!(stream, Some(("pods/portforward".into(), pod_of("everywhere"))));
     assert!(streams.is_empty(), "{streams:?}");
+    Ok(())
+}
+
+/// One dead agent does not close the way to the others.
+#[test]
+fn a_dead_agent_at_the_nodes_address_costs_only_itself() -> Result<()> {
+    let cluster = Cluster::start()?;
+    for node in ["alive-1", "alive-2", "dead"] {
+        let port = if node == "dead" { 9 } else { cluster.listen(node, Agent::Answers(healthy(node)))?.port() };
+        let mut pod =
+            objects::pod(NAMESPACE, &pod_of(node), node, "vtep-agent", [("app.kubernetes.io/name", "vtep-agent")]);
+        let listen = format!("$(NODE_IP):{port}");
+        pod["spec"]["containers"][0]["env"] = json!([{ "name": "VTEP_AGENT_LISTEN", "value": listen }]);
+        cluster.server.apply(Resource::Pods, pod)?;
+    }
+    // Nobody may exec.
+    cluster.server.misbehave(Matcher::all().resource("pods/exec"), Fault::Forbidden, Times::Always);
+    let report = cluster.report(&["--timeout", "20s"])?;
+    assert_eq!(report["summary"]["healthy"], 2);
+    let reason = "the node's address does not answer: connection refused";
+    assert_eq!(report["unanswered"], json!([{ "reason": reason, "nodes": ["dead"], "folded": "dead" }]));
     Ok(())
 }
 
