@@ -291,6 +291,21 @@ mod dist {
 
     #[test]
     #[ignore = "make release"]
+    fn has_an_image_for_each_program() -> Result<()> {
+        let (dist, version) = dist()?;
+        let exists = |architecture: &&&str| dist.join(format!("vtep-agent-linux-{architecture}")).exists();
+        let architectures: Vec<_> = ["amd64", "arm64"].iter().filter(exists).copied().collect();
+        ensure!(!architectures.is_empty(), "no program");
+        // A single image needs no index.
+        if architectures.len() > 1 {
+            let digest = fs::read_to_string(dist.join(format!("vtep-agent-{version}.digest")))?;
+            is_an_index(&dist.join(format!("vtep-agent-{version}.oci.tar")), digest.trim(), &architectures)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    #[ignore = "make release"]
     fn names_its_dependencies() -> Result<()> {
         let (dist, _) = dist()?;
         let mut found = 0;
