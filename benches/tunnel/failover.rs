@@ -6,7 +6,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     process::Stdio,
     sync::{
@@ -18,7 +18,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
+use vtep_core::tunnel::frames::{Echo, echo_reply, echo_request};
 use vtep_lab::{BigIp, Config, Host, Lab, Mac, Standby};
 
 use crate::support::{Agent, Figure, Report, Unit, status};
@@ -185,26 +186,23 @@ fn tcp(pod: &Host, self_ip: Ipv4Addr, answered: &Answered, is_over: &AtomicBool)
     })
 }
 
+/// `ping` would take a whole core at this rate.
 fn icmp(pod: &Host, self_ip: Ipv4Addr, answered: &Answered, is_over: &AtomicBool) -> Result<()> {
-    let mut ping = pod.command("ping");
-    ping.args(["-n", "-i", "0.002", &self_ip.to_string()]).stdout(Stdio::piped());
-    let mut ping = ping.spawn().context("failed to run ping")?;
-    let lines = BufReader::new(ping.stdout.take().context("stdout")?).lines();
-    thread::scope(|scope| {
-        scope.spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                if line.contains("bytes from") {
+    pod.run(|| {
+        let socket = Socket::new(Domain::IPV4, Type::RAW.nonblocking(), Some(Protocol::ICMPV4))?;
+        let to = SocketAddr::from(SocketAddrV4::new(self_ip, 0)).into();
+        let mut answer = [0; 128];
+        for sequence in (0..=u16::MAX).cycle().take_while(|_| !is_over.load(Ordering::Relaxed)) {
+            socket.send_to(&echo_request(Echo { id: PORT, sequence }, 0), &to)?;
+            thread::sleep(PACE);
+            while let Ok(length) = (&socket).read(&mut answer) {
+                if echo_reply(&answer[..length]).is_some_and(|(from, echo)| from == self_ip && echo.id == PORT) {
                     note(&answered.icmp);
                 }
             }
-        });
-        while !is_over.load(Ordering::Relaxed) {
-            thread::sleep(PACE);
         }
-        ping.kill()
-    })?;
-    ping.wait()?;
-    Ok(())
+        Ok(())
+    })
 }
 
 /// How long after `first` the cause is named, with the right MAC.
