@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use vtep_apiserver::{Resource, objects};
+use vtep_apiserver::{Fault, Matcher, Resource, Times, objects};
 
 use crate::cluster::{Agent, Cluster, NAMESPACE, healthy, silent};
 
@@ -41,6 +41,46 @@ fn the_report_as_a_person_sees_it() -> Result<()> {
     let is_link = |line: &str| line.trim_start().starts_with("https://");
     ensure!(outcome.out.lines().all(|line| is_link(line) || line.chars().count() <= 80), "{}", outcome.out);
     insta::assert_snapshot!(outcome.out);
+    Ok(())
+}
+
+/// Several verdicts, a VTEP with a name, names that do not fold, and a right that is missing.
+#[test]
+fn many_troubles_are_in_order_and_long_lists_are_cut() -> Result<()> {
+    let cluster = Cluster::start()?;
+    for number in 1..=320 {
+        let node = format!("pool-{}-{:x}", number * 7, number * 7919);
+        let mut status = healthy(&node);
+        let vtep = &mut status["vteps"][0];
+        let trouble = match number % 8 {
+            0 => Some(("misconfigured", Some("wrong-vni"), Some("set `key 2` on the tunnel: its frames carry VNI 5"))),
+            1 => Some(("degraded", Some("packet-loss"), None)),
+            2 => Some(("unknown", None, None)),
+            _ => None,
+        };
+        if let Some((verdict, cause, hint)) = trouble {
+            (vtep["verdict"], vtep["cause"], vtep["hint"]) = (json!(verdict), json!(cause), json!(hint));
+            status["verdict"] = json!(verdict);
+        }
+        status["vteps"][1]["name"] = json!("vpc-gateway");
+        cluster.add(&node, "a", Agent::Answers(status))?;
+    }
+    cluster.server.misbehave(Matcher::all().resource("nodes"), Fault::Forbidden, Times::Always);
+    let outcome = cluster.fleet(&[])?;
+    ensure!(outcome.out.lines().all(|line| line.chars().count() <= 80), "{}", outcome.out);
+    insta::assert_snapshot!(outcome.out);
+    Ok(())
+}
+
+#[test]
+fn a_fleet_without_trouble_is_three_lines() -> Result<()> {
+    let cluster = Cluster::start()?;
+    for node in ["alpha", "beta"] {
+        cluster.add(node, "a", Agent::Answers(healthy(node)))?;
+    }
+    let outcome = cluster.command([""; 0]).env("NO_COLOR", "1").output()?;
+    ensure!(outcome.status.success());
+    insta::assert_snapshot!(String::from_utf8(outcome.stdout)?);
     Ok(())
 }
 
