@@ -23,7 +23,7 @@ fn the_commands_are_right() -> Result<()> {
         ("README.zh-CN.md", 8),
         (README, 8),
         (CHINESE, 8),
-        ("docs/report-a-fault.md", 4),
+        ("docs/report-a-fault.md", 3),
         ("SECURITY.md", 0),
     ] {
         let text = read(document)?;
@@ -56,7 +56,8 @@ fn the_notes_end_with_commands_that_are_right() -> Result<()> {
 }
 
 fn try_out(command: &str) -> Result<()> {
-    let words: Vec<_> = command.split_whitespace().collect();
+    // A shell writes the output to a file; the program does not see that.
+    let words: Vec<_> = command.split_whitespace().take_while(|word| !word.starts_with('>')).collect();
     match words[..] {
         ["helm", "upgrade", "--install", ref args @ ..] => {
             run_well("helm", &[&["template"], args].concat())?;
