@@ -198,7 +198,8 @@ pub(super) fn tcp_broken(evidence: &Evidence<'_>, now: Instant) -> Option<String
     let passes = evidence.state(VtepProbes::icmp_state) == ProbeState::Ok;
     (passes && vtep_mac_mismatch(evidence, now).is_none()).then(|| {
         format!(
-            "look for what stops TCP to {}, which {} answered before, and does not any more though ping passes: wrong checksums (checksum              offload of this node's underlay device, or of {}), a group address as its MAC, a network policy, or the port's own filter",
+            "look for what stops TCP to {}, which {} answered before, and does not any more though ping passes: wrong checksums (checksum \
+             offload of this node's underlay device, or of {}), a group address as its MAC, a network policy, or the port's own filter",
             tcp.target,
             evidence.peer(),
             evidence.peer_name()
