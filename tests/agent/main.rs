@@ -43,6 +43,7 @@ mod start;
 mod starvation;
 mod support;
 mod tap;
+mod tcp_probe;
 mod traffic;
 mod truth;
 mod upgrade;
