@@ -235,6 +235,13 @@ impl View {
         }
     }
 
+    /// Whether an entry may have another MAC than the configured one. Never where custom resources have VTEPs for this node, even if the lists
+    /// count: Cilium may reconcile these entries, and would write the configured MAC back each time.
+    #[must_use]
+    pub fn may_learn_macs(&self) -> bool {
+        self.truth == Truth::Configmap && !self.objects.iter().any(|object| object.applies)
+    }
+
     /// The document is known and has no error.
     #[must_use]
     pub fn valid(&self) -> bool {

@@ -12,7 +12,7 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use tracing::{info, warn};
 use vtep_core::{
-    config::{truth::Truth, view::View},
+    config::view::View,
     node::{devices::Device, facts::Facts},
     tunnel::mac_learning::{LearnedMac, LearnedMacs},
     types::mac::Mac,
@@ -25,12 +25,11 @@ use crate::kernel::tap::Clocks;
 const LOOK: Duration = Duration::from_millis(200);
 
 impl Prober {
-    /// Whether the entry of each VTEP may follow the MAC that answers. Never beside custom resources: Cilium reconciles those entries, and
-    /// would write the configured MAC back each time.
+    /// Whether the entry of each VTEP may follow the MAC that answers.
     pub(super) fn enable_learning(&mut self, view: Option<&View>) {
         // Before the first configuration, the MACs from before a restart apply.
         let Some(view) = view else { return };
-        let follows = view.truth == Truth::Configmap;
+        let follows = view.may_learn_macs();
         for (cidr, probes) in &mut self.vteps {
             probes.learning.enable(follows && self.settings.learn_macs.includes(*cidr));
         }

@@ -99,7 +99,7 @@ pub fn decide(inputs: Inputs<'_>, owned: &Owned, found: &Maps) -> Decision {
         return decision;
     }
     let mut vteps = inputs.vteps(found.has_ipcache());
-    if inputs.view.truth == Truth::Configmap && !decision.verify_only {
+    if inputs.view.may_learn_macs() && !decision.verify_only {
         vteps.iter_mut().for_each(|vtep| vtep.mac = mac_of(vtep, inputs.macs));
     }
     decision.retain = retained(inputs.view, inputs.facts);

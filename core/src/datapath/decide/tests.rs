@@ -33,6 +33,7 @@ use crate::{
         devices::{CiliumDevices, Device},
         running::RunningConfig,
     },
+    tunnel::mac_learning::LearnedMac,
 };
 
 /// Networks that VTEPs, nodes and pods may have. There are few of them, so that they often overlap.
@@ -369,7 +370,12 @@ proptest! {
             ipcache_denied: false,
         };
         let facts = facts(&BTreeSet::new());
-        let macs = LearnedMacs::new();
+        // Each far end answers with another MAC than its configured one.
+        let learned = now.effective.iter().flat_map(|spec| &spec.vteps).map(|&Vtep { cidr, endpoint, mac: configured }| {
+            let mac = [0x02, 0, 0, 0, 0, 0x77].into();
+            (cidr, LearnedMac { endpoint, configured, mac, since: Timestamp::UNIX_EPOCH })
+        });
+        let macs: LearnedMacs = learned.collect();
         let inputs = Inputs { settings: &settings, view: &now, facts: &facts, macs: &macs };
         let decision = maps::decide(inputs, &Owned::default(), &found);
         let were_listed = |cidr: &Ipv4Net| {
