@@ -122,15 +122,16 @@ impl EchoPace {
     }
 
     /// The echoes of the round that begins now. While there may be a limit (`is_suspect`), or one is known, the two have rounds of their
-    /// own: otherwise one of them would always take the answer that the other one waits for.
-    pub fn turn(&mut self, is_suspect: bool) -> Turn {
+    /// own: otherwise one of them would always take the answer that the other one waits for. A limit of just this rate may even then answer
+    /// each one beside the tunnel and none that follows it, so that one is left out while the tunnel's is `missed`.
+    pub fn turn(&mut self, is_suspect: bool, missed: bool) -> Turn {
         let is_apart = is_suspect || self.is_limited;
         let cycle = if self.every > 1 { self.every } else { APART };
         self.round = (self.round + 1) % cycle;
         match self.every {
             1 if !is_apart => Turn::BOTH,
-            1 => Turn { through: self.round > 0, beside: self.round == 0 },
-            _ => Turn { through: self.round == 0, beside: self.round == cycle / 2 },
+            1 => Turn { through: self.round > 0, beside: self.round == 0 && !missed },
+            _ => Turn { through: self.round == 0, beside: self.round == cycle / 2 && !missed },
         }
     }
 
@@ -238,7 +239,7 @@ mod tests {
                 self.pace.on_round(self.echoes, self.arp, self.now);
                 *if arp { &mut self.arp.answered } else { &mut self.arp.lost } += 1;
                 let is_suspect = self.pace.is_judging(self.echoes, self.arp, self.now);
-                if arp && !self.pace.turn(is_suspect).through {
+                if arp && !self.pace.turn(is_suspect, false).through {
                     continue;
                 }
                 self.echoed += 1;

@@ -274,3 +274,48 @@ fn another_mac_makes_the_probes_hurry_for_a_while() {
     assert_eq!(answer(&mut probes, 5000, 1), 1000, "two units in turn");
     assert_eq!(answer(&mut probes, 20_000, 2), 120);
 }
+
+/// BIG-IP answers one ping a second at most, which is just the rate of the pings at half the pace: whether the one beside the tunnel takes
+/// the answer of the one through it depends on the jitter, and must not look like a tunnel without a way back.
+#[test]
+fn a_limit_of_just_the_rate_of_the_probes_never_silences_the_tunnel() {
+    for seed in 0..50_u32 {
+        let start = Instant::now();
+        let mut probes = VtepProbes::new(vtep(), Some([10, 1, 6, 34].into()), TIMING, start);
+        probes.heard = true;
+        let mut random = seed;
+        let (mut now, mut answered) = (start, None);
+        for sequence in 0..600 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            probes.schedule(TIMING, now, f64::from(random >> 8) / f64::from(1 << 24));
+            let due = probes.due;
+            probes.on_time(due.min(now + TIMING.timeout));
+            now = probes.due;
+            probes.on_time(now);
+            let through_first = probes.icmp.last_lost();
+            let turn = probes.turn(now);
+            probes.arp.on_sent(sequence, now);
+            probes.arp.on_reply(sequence, now);
+            let mut echoes = [(turn.beside, false), (turn.through, true)];
+            if through_first {
+                echoes.reverse();
+            }
+            for (_, through) in echoes.into_iter().filter(|(sent, _)| *sent) {
+                let window = if through { &mut probes.icmp } else { &mut probes.underlay };
+                window.on_sent(sequence, now);
+                let passes = answered.is_none_or(|at| now - at >= Duration::from_secs(1));
+                if passes || sequence < 20 {
+                    window.on_reply(sequence, now);
+                    answered = Some(now);
+                }
+            }
+            let (lost, every) = (probes.icmp.lost_in_a_row(), probes.pace.every());
+            assert!(
+                lost < CERTAIN_LOSSES,
+                "seed {seed}, round {sequence}: {lost} lost in a row at one ping in {every}"
+            );
+        }
+        assert!(probes.pace.is_limited(), "seed {seed}: the limit is found");
+        assert!(probes.underlay.received > 100, "seed {seed}: {} answers beside the tunnel", probes.underlay.received);
+    }
+}

@@ -69,7 +69,9 @@ impl VtepProbes {
     pub fn turn(&mut self, now: Instant) -> Turn {
         let (echoes, arp) = self.counts();
         self.pace.on_round(echoes, arp, now);
-        if self.is_arp_answered() { self.pace.turn(self.is_judging_pace(now)) } else { Turn::BOTH }
+        // Losses that are no chance come from no echo beside the tunnel.
+        let missed = (1..CERTAIN_LOSSES).contains(&self.icmp.lost_in_a_row());
+        if self.is_arp_answered() { self.pace.turn(self.is_judging_pace(now), missed) } else { Turn::BOTH }
     }
 
     fn is_arp_answered(&self) -> bool {
