@@ -8,7 +8,10 @@ use serde_json::Value;
 use vtep_core::{diagnosis::Verdict, report::status::Status};
 use vtep_lab::Vtep;
 
-use crate::cluster::{Cluster, eventually};
+use crate::{
+    cluster::{Cluster, eventually},
+    node::NODE,
+};
 
 /// The chart's name, namespace and selector.
 pub(crate) const NAMESPACE: &str = "kube-system";
@@ -55,17 +58,18 @@ impl Cluster {
 
     /// What `vtep-agent status` prints in the pod.
     pub(crate) fn status(&self) -> Result<Status> {
+        let pod = self.pod()?["metadata"]["name"].as_str().context("a name")?.to_owned();
         let mut kubectl = self.client("kubectl")?;
-        kubectl.args(["-n", NAMESPACE, "exec", "daemonset/vtep-agent", "--", "vtep-agent", "status", "-o", "json"]);
+        kubectl.args(["-n", NAMESPACE, "exec", &pod, "--", "vtep-agent", "status", "-o", "json"]);
         // Its exit status is that of the tunnels.
         let output = kubectl.output()?;
         serde_json::from_slice(&output.stdout)
             .with_context(|| format!("no status: {}", String::from_utf8_lossy(&output.stderr)))
     }
 
-    /// The only pod that is not being deleted.
+    /// The only pod of the lab's node that is not being deleted.
     pub(crate) fn pod(&self) -> Result<Value> {
-        let pods = self.get(&format!("pods -n {NAMESPACE} -l {SELECTOR}"))?;
+        let pods = self.get(&format!("pods -n {NAMESPACE} -l {SELECTOR} --field-selector spec.nodeName={NODE}"))?;
         let is_live = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
         let mut live = pods["items"].as_array().context("a list of pods")?.iter().filter(is_live);
         let pod = live.next().context("a pod")?.clone();

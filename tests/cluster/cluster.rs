@@ -1,4 +1,4 @@
-//! The lab with a cluster of one node.
+//! The lab with a cluster of one node, or two.
 
 use std::{
     fs,
@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use vtep_lab::{Config, FILES, Lab};
+use vtep_lab::{Builder, Config, FILES, Lab};
 
 use crate::{
     control_plane::ControlPlane,
-    node::{NODE, Node},
+    node::{NODE, Node, OTHER_NODE},
 };
 
 /// The kubelet registers its node, and says that it is ready.
@@ -21,36 +21,39 @@ const NODE_READY_WITHIN: Duration = Duration::from_secs(120);
 
 /// Its parts end in this order.
 pub(crate) struct Cluster {
-    node: Node,
+    nodes: Vec<Node>,
     pub(crate) control_plane: ControlPlane,
     pub(crate) lab: Lab,
 }
 
 impl Cluster {
     /// A cluster with the seed's `cilium-config`, and nothing else.
-    pub(crate) fn start() -> Result<Self> {
-        let lab = Lab::builder().api_host(true).start()?;
+    pub(crate) fn start(lab: Builder) -> Result<Self> {
+        let lab = lab.api_host(true).start()?;
         let started = ControlPlane::start(&lab).and_then(|control_plane| {
-            let node = Node::start(&lab, &control_plane)?;
-            Ok((control_plane, node))
+            let mut nodes = vec![Node::start(&lab, &control_plane)?];
+            nodes.extend(Node::start_other(&lab, &control_plane)?);
+            Ok((control_plane, nodes))
         });
-        let (control_plane, node) = started.with_context(logs)?;
-        let this = Self { node, control_plane, lab };
+        let (control_plane, nodes) = started.with_context(logs)?;
+        let this = Self { nodes, control_plane, lab };
         this.ready().with_context(logs)?;
         Ok(this)
     }
 
-    /// Brings the images of an archive to the node, under the names in it.
+    /// Brings the images of an archive to every node, under the names in it.
     pub(crate) fn import(&self, archive: &Path) -> Result<()> {
-        self.node.containerd(&self.lab, &["images", "import", &archive.display().to_string()]).map(drop)
+        self.nodes.iter().try_for_each(|node| node.import(archive))
     }
 
     fn ready(&self) -> Result<()> {
-        eventually("the node is ready", NODE_READY_WITHIN, || {
-            let condition = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
-            let ready = self.run(&format!("kubectl get node {NODE} --ignore-not-found -o {condition}"))?;
-            Ok((ready == "True").then_some(()))
-        })?;
+        for node in [NODE, OTHER_NODE].iter().take(self.nodes.len()) {
+            eventually(&format!("{node} is ready"), NODE_READY_WITHIN, || {
+                let condition = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+                let ready = self.run(&format!("kubectl get node {node} --ignore-not-found -o {condition}"))?;
+                Ok((ready == "True").then_some(()))
+            })?;
+        }
         self.apply(&json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -62,7 +65,12 @@ impl Cluster {
 
 /// Runs a test in a cluster of its own. If it fails, the error has the last words of all servers.
 pub(crate) fn in_cluster(test: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<()> {
-    let mut cluster = Cluster::start()?;
+    in_cluster_on(Lab::builder(), test)
+}
+
+/// The same, in a lab with these options.
+pub(crate) fn in_cluster_on(lab: Builder, test: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<()> {
+    let mut cluster = Cluster::start(lab)?;
     test(&mut cluster).with_context(|| {
         let words = "--selector app.kubernetes.io/name=vtep-agent --prefix --tail 40";
         let agent = cluster.run(&format!("kubectl -n kube-system logs {words}"));
@@ -73,7 +81,7 @@ pub(crate) fn in_cluster(test: impl FnOnce(&mut Cluster) -> Result<()>) -> Resul
 /// The last lines of every log.
 fn logs() -> String {
     let mut text = String::new();
-    for directory in ["control-plane", "node"] {
+    for directory in ["control-plane", NODE, OTHER_NODE] {
         for entry in fs::read_dir(Path::new(FILES).join(directory)).into_iter().flatten().flatten() {
             let path = entry.path();
             if path.extension().is_some_and(|extension| extension == "log") && !path.ends_with("audit.log") {

@@ -37,7 +37,8 @@ const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy"
 const TOKENS: &str = "admin,admin,1,system:masters\n\
                       controllers,system:kube-controller-manager,2\n\
                       scheduler,system:kube-scheduler,3\n\
-                      worker-1,system:node:worker-1,4,system:nodes\n";
+                      worker-1,system:node:worker-1,4,system:nodes\n\
+                      worker-2,system:node:worker-2,5,system:nodes\n";
 
 pub(crate) struct ControlPlane {
     host: Host,
@@ -99,7 +100,7 @@ impl ControlPlane {
         Ok(this)
     }
 
-    /// The kubeconfig of `admin` or `worker-1`.
+    /// The kubeconfig of `admin` or of a node.
     pub(crate) fn kubeconfig(&self, user: &str) -> PathBuf {
         self.file(&format!("{user}.kubeconfig"))
     }

@@ -1,18 +1,19 @@
-//! `vtep-agent fleet` at a real API server and a real kubelet: both ways to an agent, and each with the one right that it needs.
+//! `vtep-agent fleet` at a real API server and two real kubelets: both ways to an agent, and each with the one right that it needs.
 
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use vtep_lab::Lab;
 
 use crate::{
-    agent::NAMESPACE,
-    cluster::{Cluster, in_cluster},
-    node::NODE,
+    agent::{HEALTHY_WITHIN, NAMESPACE},
+    cluster::{Cluster, eventually, in_cluster_on},
+    node::{NODE, OTHER_NODE},
 };
 
 /// A node that has Cilium, and no agent.
-const OTHER: &str = "worker-99";
+const WITHOUT_AGENT: &str = "worker-99";
 const USER: &str = "jane";
 
 /// Jane may list pods, and what is given here.
@@ -44,19 +45,32 @@ fn fleet(cluster: &Cluster, kubeconfig: &std::path::Path) -> Result<(Option<i32>
 
 #[test]
 fn one_right_is_enough_and_none_is_named() -> Result<()> {
-    in_cluster(|cluster| {
-        cluster.install(&[])?;
-        cluster.apply(&json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": OTHER } }))?;
+    in_cluster_on(Lab::builder().other_node(true), |cluster| {
+        cluster.helm(&[])?;
+        cluster.healthy()?;
+        cluster.apply(&json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": WITHOUT_AGENT } }))?;
         cluster.apply(&json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": { "name": "cilium-other", "namespace": NAMESPACE, "labels": { "k8s-app": "cilium" } },
-            "spec": { "nodeName": OTHER, "tolerations": [{ "operator": "Exists" }],
+            "spec": { "nodeName": WITHOUT_AGENT, "tolerations": [{ "operator": "Exists" }],
                 "containers": [{ "name": "cilium-agent", "image": "vtep-agent.invalid/none" }] },
         }))?;
-        let (code, report) = fleet(cluster, &cluster.control_plane.kubeconfig("admin"))?;
-        ensure!(report["nodes"][0]["node"] == NODE && report["summary"]["answered"] == 1, "{report:#}");
-        ensure!(report["without_agent"] == json!([OTHER]), "{report:#}");
-        ensure!(code == Some(if report["summary"]["healthy"] == 1 { 0 } else { 1 }), "{code:?}: {report:#}");
+        let admin = cluster.control_plane.kubeconfig("admin");
+        // No Cilium runs on the other node.
+        let is_named = |group: &Value| group["cause"] == "cilium-not-running" && group["nodes"] == json!([OTHER_NODE]);
+        let (code, report) = eventually("both agents have a verdict", HEALTHY_WITHIN, || {
+            let (code, report) = fleet(cluster, &admin)?;
+            let trouble = report["trouble"].as_array().context("trouble")?;
+            let is_complete = report["summary"]["healthy"] == 1 && trouble.iter().any(is_named);
+            Ok(is_complete.then_some((code, report)))
+        })?;
+        ensure!(code == Some(1), "{code:?}: {report:#}");
+        ensure!(report["without_agent"] == json!([WITHOUT_AGENT]), "{report:#}");
+        ensure!(report["trouble"].as_array().is_some_and(|groups| groups.iter().all(is_named)), "{report:#}");
+        ensure!(
+            report["nodes"].as_array().is_some_and(|nodes| nodes.iter().any(|node| node["node"] == NODE)),
+            "{report:#}"
+        );
 
         let mut config: Value = serde_json::from_str(&cluster.run("kubectl config view --raw --flatten -o json")?)?;
         config["users"][0]["user"]["as"] = json!(USER);
@@ -65,7 +79,7 @@ fn one_right_is_enough_and_none_is_named() -> Result<()> {
         for right in ["pods/portforward", "pods/exec"] {
             grant(cluster, Some(right))?;
             let (_, report) = fleet(cluster, &kubeconfig)?;
-            ensure!(report["summary"]["answered"] == 1, "with {right}: {report:#}");
+            ensure!(report["summary"]["answered"] == 2, "with {right}: {report:#}");
         }
         grant(cluster, None)?;
         let (code, report) = fleet(cluster, &kubeconfig)?;

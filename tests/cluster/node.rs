@@ -1,7 +1,8 @@
-//! The container runtime and the kubelet of the lab's node.
+//! The container runtime and the kubelet of a node in the lab.
 
 use std::{
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -9,12 +10,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use vtep_lab::{CILIUM_RUN, FILES, Lab};
+use vtep_lab::{BPF_FS, CILIUM_RUN, FILES, Host, Lab};
 
 use crate::{cluster::eventually, control_plane::ControlPlane, pki, tools};
 
-/// The Node's name.
+/// The name of the lab's node.
 pub(crate) const NODE: &str = "worker-1";
+/// The name of its other node, if it has one.
+pub(crate) const OTHER_NODE: &str = "worker-2";
 /// Two cores, and containerd's first start.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// The namespace in containerd of what the kubelet runs.
@@ -23,14 +26,15 @@ const KUBELETS: &str = "k8s.io";
 const IMAGES: [&str; 2] = ["docker.io/library/vtep-agent", "registry.example.com/vtep-agent"];
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// The node's own view of the machine: the usual directories are empty ones, in memory, and Cilium's is the lab's. All processes of the node
-/// are in one PID namespace: the kernel kills them when its first process ends, and that one ends with the test.
+/// The node's own view of the machine: the usual directories are empty ones, in memory, and Cilium's is the lab's, or that of a node on which
+/// Cilium never ran. All processes of the node are in one PID namespace: the kernel kills them when its first process ends, and that one
+/// ends with the test.
 const START: &str = r#"
 set -e
 mount --make-rshared /
 for directory in /run /var/lib /var/log; do mount -t tmpfs tmpfs $directory; done
 mkdir -p /run/cilium /var/lib/kubelet
-mount --bind "$CILIUM_RUN" /run/cilium
+if [ -n "$CILIUM_RUN" ]; then mount --bind "$CILIUM_RUN" /run/cilium; else mount -t bpf bpf "$BPF_FS"; fi
 containerd --config "$NODE_FILES/containerd.toml" >"$NODE_FILES/containerd.log" 2>&1 &
 "$KUBELET" --config "$NODE_FILES/kubelet.json" --kubeconfig "$KUBECONFIG" --hostname-override "$NODE_NAME" --node-ip "$NODE_IP" \
     >"$NODE_FILES/kubelet.log" 2>&1 &
@@ -39,6 +43,7 @@ while :; do wait; sleep 1; done
 "#;
 
 pub(crate) struct Node {
+    host: Host,
     /// `unshare`, whose only child is the first process of the node.
     init: Child,
     /// After `init`: they are empty then.
@@ -46,8 +51,20 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// The lab's node, with its Cilium.
     pub(crate) fn start(lab: &Lab, control_plane: &ControlPlane) -> Result<Self> {
-        let directory = Path::new(FILES).join("node");
+        Self::join(control_plane, NODE, &lab.node, lab.topology.node_ip, CILIUM_RUN)
+    }
+
+    /// The lab's other node, if it has one. No Cilium runs there.
+    pub(crate) fn start_other(lab: &Lab, control_plane: &ControlPlane) -> Result<Option<Self>> {
+        let Some((host, ip)) = lab.other_node.as_ref().zip(lab.topology.other_node_ip) else { return Ok(None) };
+        host.ip(&format!("route add default via {}", lab.topology.underlay.addr()))?;
+        Self::join(control_plane, OTHER_NODE, host, ip, "").map(Some)
+    }
+
+    fn join(control_plane: &ControlPlane, name: &str, host: &Host, ip: Ipv4Addr, cilium_run: &str) -> Result<Self> {
+        let directory = Path::new(FILES).join(name);
         fs::create_dir_all(directory.join("cni"))?;
         // No pod has a network of its own. But a node without any is not ready.
         fs::write(directory.join("cni/lab.conf"), r#"{"cniVersion": "0.4.0", "name": "lab", "type": "lab"}"#)?;
@@ -57,7 +74,7 @@ impl Node {
         let cgroup = format!("vtep-lab-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let cgroups = Cgroups::new(&cgroup)?;
         fs::write(directory.join("kubelet.json"), kubelet(control_plane, &cgroup))?;
-        let mut command = lab.node.command("unshare");
+        let mut command = host.command("unshare");
         command.args([
             "--mount",
             "--propagation=unchanged",
@@ -69,9 +86,9 @@ impl Node {
             "-c",
             START,
         ]);
-        command.env("NODE_FILES", &directory).env("CILIUM_RUN", CILIUM_RUN).env("KUBELET", tools::server("kubelet")?);
-        command.env("KUBECONFIG", control_plane.kubeconfig(NODE)).env("NODE_NAME", NODE);
-        command.env("NODE_IP", lab.topology.node_ip.to_string());
+        command.env("NODE_FILES", &directory).env("CILIUM_RUN", cilium_run).env("BPF_FS", BPF_FS);
+        command.env("KUBELET", tools::server("kubelet")?).env("KUBECONFIG", control_plane.kubeconfig(name));
+        command.env("NODE_NAME", name).env("NODE_IP", ip.to_string());
         let log = fs::File::create(directory.join("init.log"))?;
         let init = command
             .stdin(Stdio::null())
@@ -79,22 +96,27 @@ impl Node {
             .stderr(log)
             .spawn()
             .context("failed to run unshare")?;
-        let this = Self { init, _cgroups: cgroups };
-        eventually("containerd answers", STARTS_WITHIN, || Ok(this.containerd(lab, &["version"]).ok()))?;
+        let this = Self { host: host.clone(), init, _cgroups: cgroups };
+        eventually("containerd answers", STARTS_WITHIN, || Ok(this.containerd(&["version"]).ok()))?;
         for archive in tools::images()? {
-            this.containerd(lab, &["images", "import", &archive.display().to_string()])?;
+            this.import(&archive)?;
         }
         let (tag, version) = (tools::image_tag()?, env!("CARGO_PKG_VERSION"));
         for repository in IMAGES {
             let (from, to) = (format!("localhost/vtep-agent:{tag}"), format!("{repository}:{version}"));
-            this.containerd(lab, &["images", "tag", &from, &to])?;
+            this.containerd(&["images", "tag", &from, &to])?;
         }
         Ok(this)
     }
 
+    /// Brings the images of an archive to the node, under the names in it.
+    pub(crate) fn import(&self, archive: &Path) -> Result<()> {
+        self.containerd(&["images", "import", &archive.display().to_string()]).map(drop)
+    }
+
     /// Runs containerd's own client on the node.
-    pub(crate) fn containerd(&self, lab: &Lab, words: &[&str]) -> Result<String> {
-        let mut command = self.inside(lab, "ctr")?;
+    fn containerd(&self, words: &[&str]) -> Result<String> {
+        let mut command = self.inside("ctr")?;
         command.args(["--namespace", KUBELETS]).args(words);
         let output = command.output().context("failed to run ctr")?;
         ensure!(output.status.success(), "ctr {words:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -102,8 +124,8 @@ impl Node {
     }
 
     /// A command among the node's files and processes.
-    pub(crate) fn inside(&self, lab: &Lab, program: &str) -> Result<Command> {
-        let mut command = lab.node.command("nsenter");
+    fn inside(&self, program: &str) -> Result<Command> {
+        let mut command = self.host.command("nsenter");
         command.args(["--target", &self.first()?.to_string(), "--mount", "--pid", "--", program]);
         Ok(command)
     }
