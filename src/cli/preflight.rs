@@ -6,8 +6,12 @@ use anyhow::Context;
 use rtnetlink::Handle;
 use serde::Serialize;
 use vtep_core::{
-    config::spec::TunnelProtocol,
-    node::{compatibility, fitness::Check, version::CiliumVersion},
+    config::spec::{Tunnel, TunnelProtocol},
+    node::{
+        capabilities, compatibility,
+        fitness::{Check, Fitness},
+        version::CiliumVersion,
+    },
     types::error_chain::chain,
 };
 
@@ -15,6 +19,7 @@ use super::{Format, args::node};
 use crate::kernel::{
     devices::{self, CILIUM_HOST},
     maps, netlink,
+    tap::Tap,
     vtep_map::VtepMap,
 };
 
@@ -53,7 +58,9 @@ impl Report {
     pub(super) async fn read(node: &node::Flags) -> anyhow::Result<Self> {
         let netlink = netlink::connect().context("failed to open a netlink socket")?;
         let version = node.cilium_agent().read().await.version;
-        let mut checks = node.fitness()?.checks(version).to_vec();
+        let fitness = node.fitness()?;
+        let mut checks = fitness.checks(version).to_vec();
+        checks.push(Check::new("tap", load_tap(&fitness)));
         checks.push(Check::new("bpffs", maps::check_bpffs(&node.bpffs).map_err(|error| chain(&error).to_string())));
         checks.push(Check::new("cilium-version", judge_version(version)));
         checks.push(Check::new("cilium-devices", look_at_devices(&netlink).await?));
@@ -71,6 +78,17 @@ impl Report {
             1 => writeln!(out, "this node is not fit: 1 check failed"),
             _ => writeln!(out, "this node is not fit: {failed} checks failed"),
         }
+    }
+}
+
+/// The kernel drops the tap's program and maps at once.
+fn load_tap(fitness: &Fitness) -> Result<String, String> {
+    if fitness.lacks(capabilities::BPF) {
+        return Err("not tested, because CAP_BPF is missing".to_owned());
+    }
+    match Tap::load(Tunnel::default()) {
+        Ok(_) => Ok("the kernel accepts its program and its maps".to_owned()),
+        Err(error) => Err(chain(&error).to_string()),
     }
 }
 

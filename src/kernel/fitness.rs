@@ -31,7 +31,8 @@ pub fn probe(ignore_release: bool) -> io::Result<Fitness> {
 }
 
 /// The release of the running kernel; empty if `uname` fails.
-fn release() -> String {
+#[must_use]
+pub fn release() -> String {
     nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
 }
 

@@ -14,6 +14,7 @@ pub mod malloc;
 pub mod map_dump;
 pub mod map_image;
 pub mod maps;
+pub mod memory_lock;
 pub mod neighbour;
 pub mod netlink;
 pub mod pins;

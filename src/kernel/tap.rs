@@ -10,7 +10,8 @@ mod targets;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    error::Error,
+    io, iter,
     net::Ipv4Addr,
 };
 
@@ -30,7 +31,7 @@ pub use self::{
     sockets::{Answer, OwnReply},
     targets::Asker,
 };
-use super::malloc;
+use super::{malloc, memory_lock};
 
 static PROGRAM: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tap"));
 
@@ -38,6 +39,12 @@ static PROGRAM: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tap"))
 pub enum TapError {
     #[error("the kernel refused the tap's eBPF program")]
     Load(#[source] EbpfError),
+    #[error(
+        "the kernel refused the tap's maps: before Linux 5.11 they count against RLIMIT_MEMLOCK, which is {} kB here: raise LimitMEMLOCK of \
+         the container runtime, or grant SYS_RESOURCE (legacyKernel in the chart)",
+        limit >> 10
+    )]
+    MemoryLock { limit: u64, source: EbpfError },
     #[error("the tap's eBPF object lacks {0}")]
     Incomplete(&'static str),
     #[error("the kernel refused the tap's eBPF program")]
@@ -77,13 +84,14 @@ impl Tap {
     /// The kernel refuses the program.
     pub fn load(tunnel: Tunnel) -> Result<Self, TapError> {
         let is_geneve = u8::from(tunnel.protocol == TunnelProtocol::Geneve);
+        memory_lock::raise();
         // The program uses no types of the kernel, so it needs no BTF.
         let mut ebpf = EbpfLoader::new()
             .btf(None)
             .override_global("TUNNEL_PORT", &tunnel.port, true)
             .override_global("TUNNEL_IS_GENEVE", &is_geneve, true)
             .load(PROGRAM)
-            .map_err(TapError::Load)?;
+            .map_err(refused)?;
         malloc::trim();
         for name in ["tap", "arp_replies"] {
             Self::program(&mut ebpf, name)?.load().map_err(TapError::Program)?;
@@ -127,5 +135,15 @@ impl Tap {
     fn program<'e>(ebpf: &'e mut aya::Ebpf, name: &'static str) -> Result<&'e mut SocketFilter, TapError> {
         let program = ebpf.program_mut(name).ok_or(TapError::Incomplete(name))?;
         program.try_into().map_err(TapError::Program)
+    }
+}
+
+/// Maps are created when the object is loaded, before its programs.
+fn refused(source: EbpfError) -> TapError {
+    let errors = iter::successors(Some(&source as &(dyn Error + 'static)), |error| (*error).source());
+    let code = errors.filter_map(|error| error.downcast_ref::<io::Error>()).find_map(io::Error::raw_os_error);
+    match memory_lock::explains(code) {
+        Some(limit) => TapError::MemoryLock { limit, source },
+        None => TapError::Load(source),
     }
 }

@@ -4,10 +4,13 @@ use std::{path::Path, process::Output};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use vtep_core::diagnosis::Cause;
+use vtep_core::{diagnosis::Cause, node::kernel};
 use vtep_lab::{CILIUM_RUN, Config, Lab};
 
-use crate::support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, all_healthy, run};
+use crate::{
+    privileges::{confined, granted},
+    support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, all_healthy, run},
+};
 
 /// Runs `preflight` behind a program that removes something from it.
 fn preflight(lab: &Lab, wrapper: &[&str], args: &[&str]) -> Result<(Option<i32>, String)> {
@@ -30,6 +33,7 @@ fn a_fit_node_passes() -> Result<()> {
     for line in [
         "ok     capabilities    CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW",
         "ok     bpf-features    hash and LPM trie maps, socket filters, large programs",
+        "ok     tap             the kernel accepts its program and its maps",
         "ok     bpffs           /sys/fs/bpf",
         "ok     cilium-version  1.18.8 (seen running)",
         "ok     cilium-devices  cilium_vxlan, cilium_host with 10.0.0.126",
@@ -42,7 +46,8 @@ fn a_fit_node_passes() -> Result<()> {
     let report: Value = serde_json::from_str(&words)?;
     let names: Vec<_> = report["checks"].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect();
     ensure!(code == Some(0) && report["fit"] == true, "{report:#}");
-    let all = ["kernel", "capabilities", "bpf-features", "bpffs", "cilium-version", "cilium-devices", "vtep-map"];
+    let all =
+        ["kernel", "capabilities", "bpf-features", "tap", "bpffs", "cilium-version", "cilium-devices", "vtep-map"];
     ensure!(names == all, "{names:?}");
     Ok(())
 }
@@ -60,7 +65,7 @@ fn each_lack_is_named() -> Result<()> {
         (
             &["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"],
             &[],
-            &["capabilities", "bpf-features", "vtep-map"],
+            &["capabilities", "bpf-features", "tap", "vtep-map"],
             "missing CAP_BPF (reading and writing Cilium's BPF maps, and the tap on the underlay; CAP_SYS_ADMIN before Linux 5.8) and",
         ),
     ];
@@ -75,6 +80,23 @@ fn each_lack_is_named() -> Result<()> {
     lab.node.ip("link delete cilium_vxlan")?;
     let (_, words) = preflight(&lab, &[], &[])?;
     ensure!(words.contains("neither cilium_vxlan nor cilium_geneve is there"), "{words}");
+    Ok(())
+}
+
+/// With the rights of the manifest, the agent cannot raise this limit. Newer kernels do not count BPF maps against it.
+#[test]
+fn a_limit_of_locked_memory_is_named_where_it_counts() -> Result<()> {
+    let lab = Lab::start()?;
+    let confined = confined(&granted()?);
+    let mut wrapper = vec!["sh", "-c", r#"ulimit -l 8 && exec "$@""#, "sh"];
+    wrapper.extend(confined.iter().map(String::as_str));
+    let (code, words) = preflight(&lab, &wrapper, &[])?;
+    if kernel::locks_memory(&nix::sys::utsname::uname()?.release().to_string_lossy()) {
+        ensure!(code == Some(1) && failed(&words) == ["tap"], "{words}");
+        ensure!(words.contains("they count against RLIMIT_MEMLOCK, which is 8 kB here"), "{words}");
+    } else {
+        ensure!(code == Some(0) && failed(&words).is_empty(), "{words}");
+    }
     Ok(())
 }
 

@@ -35,7 +35,7 @@ fn confined(container: &Value) -> Result<()> {
     let context = &container["securityContext"];
     let capabilities = &context["capabilities"];
     ensure!(capabilities["drop"] == json!(["ALL"]), "{capabilities}");
-    let known = [json!(["BPF", "NET_ADMIN", "NET_RAW"]), json!(["SYS_ADMIN", "NET_ADMIN", "NET_RAW"])];
+    let known = [json!(["BPF", "NET_ADMIN", "NET_RAW"]), json!(["SYS_ADMIN", "SYS_RESOURCE", "NET_ADMIN", "NET_RAW"])];
     ensure!(known.contains(&capabilities["add"]), "{capabilities}");
     for (field, value) in [
         ("privileged", json!(false)),
@@ -72,7 +72,7 @@ fn sys_admin_is_there_only_for_kernels_that_do_not_know_bpf() -> Result<()> {
     for (values, expected) in [
         (DEFAULTS, json!(["BPF", "NET_ADMIN", "NET_RAW"])),
         (EVERYTHING, json!(["BPF", "NET_ADMIN", "NET_RAW"])),
-        (&["legacyKernel=true"][..], json!(["SYS_ADMIN", "NET_ADMIN", "NET_RAW"])),
+        (&["legacyKernel=true"][..], json!(["SYS_ADMIN", "SYS_RESOURCE", "NET_ADMIN", "NET_RAW"])),
     ] {
         let objects = render(values)?;
         let capabilities = &objects.container()?["securityContext"]["capabilities"]["add"];

@@ -232,10 +232,15 @@ pub const KERNELS: &[Series] = &[
     Series {
         name: "5.4",
         release: "5.4.0-200-generic",
-        notes: "no `CAP_BPF` before 5.8: set `legacyKernel`",
+        notes: "no `CAP_BPF` before 5.8, and BPF maps count as locked memory before 5.11: set `legacyKernel`",
         evidence: &[Evidence::Read("F5's document, and Cilium's requirements")],
     },
-    Series { name: "5.10", release: "5.10.0-30-cloud-amd64", notes: "", evidence: &[Evidence::Kernels("5.10")] },
+    Series {
+        name: "5.10",
+        release: "5.10.0-30-cloud-amd64",
+        notes: "if `preflight` says that the container runtime limits locked memory: set its `LimitMEMLOCK`, or `legacyKernel`",
+        evidence: &[Evidence::Kernels("5.10")],
+    },
     Series {
         name: "5.14 of RHEL 9",
         release: "5.14.0-503.11.1.el9_5.x86_64",

@@ -57,6 +57,12 @@ impl Needed {
     }
 }
 
+/// Whether this kernel counts BPF maps and programs against `RLIMIT_MEMLOCK`, as Linux did before 5.11. A vendor's older kernel may not.
+#[must_use]
+pub fn locks_memory(release: &str) -> bool {
+    version(release).is_some_and(|version| version < (5, 11))
+}
+
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))

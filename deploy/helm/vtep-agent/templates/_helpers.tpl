@@ -78,6 +78,7 @@ app.kubernetes.io/name: {{ include "vtep-agent.name" . }}
 {{- define "vtep-agent.capabilities" -}}
 {{- if .Values.legacyKernel -}}
 - SYS_ADMIN # includes BPF, which Linux before 5.8 does not have
+- SYS_RESOURCE # raises RLIMIT_MEMLOCK, against which Linux before 5.11 counts the tap's maps
 {{- else -}}
 - BPF # reads and writes Cilium's BPF maps, loads the tap
 {{- end }}
