@@ -11,7 +11,10 @@ use vtep_core::{
     types::error_chain::chain,
 };
 
-use super::features::{self, Feature};
+use super::{
+    features::{self, Feature},
+    memory_lock,
+};
 use crate::bounded;
 
 /// The maximum length of `/proc/self/status` in bytes; it usually has some 1500.
@@ -24,10 +27,14 @@ const MAX_STATUS: u64 = 64 << 10;
 /// The capabilities cannot be read.
 pub fn probe(ignore_release: bool) -> io::Result<Fitness> {
     let missing = missing_capabilities()?;
+    memory_lock::raise();
     // Without CAP_BPF, every test would fail for that reason alone.
-    let may_try = !missing.contains(&capabilities::BPF);
-    let lacking = if may_try { features::probe().iter().filter_map(lack).collect() } else { Vec::new() };
-    Ok(Fitness { release: release(), ignore_release, missing, lacking })
+    let features = if missing.contains(&capabilities::BPF) { Vec::new() } else { features::probe().into() };
+    let mut refusals = features.iter().filter_map(|feature| feature.found.as_ref().err());
+    let memory_lock = refusals.find_map(|error| memory_lock::explains(error));
+    // Nor do tests show anything if the limit may be the reason.
+    let lacking = if memory_lock.is_none() { features.iter().filter_map(lack).collect() } else { Vec::new() };
+    Ok(Fitness { release: release(), ignore_release, missing, lacking, memory_lock })
 }
 
 /// The release of the running kernel; empty if `uname` fails.

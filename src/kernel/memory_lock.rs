@@ -1,5 +1,7 @@
-//! `RLIMIT_MEMLOCK` (getrlimit(2)). Before Linux 5.11, the kernel counts BPF maps against it and refuses them with `EPERM`; many container
-//! runtimes set it to 64 kB, which is too little for the tap.
+//! `RLIMIT_MEMLOCK` (getrlimit(2)). Before Linux 5.11, the kernel counts all BPF maps of a user against it, Cilium's as well, and refuses new ones
+//! with `EPERM`; many container runtimes set it to 64 kB. Maps that exist can be read and written all the same.
+
+use std::{error::Error, io, iter};
 
 use nix::{
     errno::Errno,
@@ -20,8 +22,11 @@ pub fn raise() {
 }
 
 /// The limit in bytes, if it may be the reason for this refusal of a map or a program.
-pub fn explains(refusal: Option<i32>) -> Option<u64> {
-    let is_possible = refusal == Some(Errno::EPERM as i32) && kernel::locks_memory(&fitness::release());
+#[must_use]
+pub fn explains(refusal: &(dyn Error + 'static)) -> Option<u64> {
+    let mut errors = iter::successors(Some(refusal), |error| (*error).source());
+    let code = errors.find_map(|error| error.downcast_ref::<io::Error>()?.raw_os_error());
+    let is_possible = code == Some(Errno::EPERM as i32) && kernel::locks_memory(&fitness::release());
     let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK).ok().filter(|_| is_possible)?;
     (limit != RLIM_INFINITY).then_some(limit)
 }

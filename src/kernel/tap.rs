@@ -10,8 +10,7 @@ mod targets;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    error::Error,
-    io, iter,
+    io,
     net::Ipv4Addr,
 };
 
@@ -84,7 +83,6 @@ impl Tap {
     /// The kernel refuses the program.
     pub fn load(tunnel: Tunnel) -> Result<Self, TapError> {
         let is_geneve = u8::from(tunnel.protocol == TunnelProtocol::Geneve);
-        memory_lock::raise();
         // The program uses no types of the kernel, so it needs no BTF.
         let mut ebpf = EbpfLoader::new()
             .btf(None)
@@ -140,9 +138,7 @@ impl Tap {
 
 /// Maps are created when the object is loaded, before its programs.
 fn refused(source: EbpfError) -> TapError {
-    let errors = iter::successors(Some(&source as &(dyn Error + 'static)), |error| (*error).source());
-    let code = errors.filter_map(|error| error.downcast_ref::<io::Error>()).find_map(io::Error::raw_os_error);
-    match memory_lock::explains(code) {
+    match memory_lock::explains(&source) {
         Some(limit) => TapError::MemoryLock { limit, source },
         None => TapError::Load(source),
     }

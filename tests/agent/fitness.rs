@@ -9,7 +9,7 @@ use vtep_lab::{CILIUM_RUN, Config, Lab};
 
 use crate::{
     privileges::{confined, granted},
-    support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, all_healthy, run},
+    support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, NOTICED_WITHIN, all_healthy, in_kernel, run},
 };
 
 /// Runs `preflight` behind a program that removes something from it.
@@ -88,15 +88,22 @@ fn each_lack_is_named() -> Result<()> {
 fn a_limit_of_locked_memory_is_named_where_it_counts() -> Result<()> {
     let lab = Lab::start()?;
     let confined = confined(&granted()?);
-    let mut wrapper = vec!["sh", "-c", r#"ulimit -l 8 && exec "$@""#, "sh"];
-    wrapper.extend(confined.iter().map(String::as_str));
+    let mut wrapper: Vec<_> = confined.iter().map(String::as_str).collect();
+    wrapper.extend(["sh", "-c", r#"ulimit -l 8 && exec "$@""#, "sh"]);
     let (code, words) = preflight(&lab, &wrapper, &[])?;
-    if kernel::locks_memory(&nix::sys::utsname::uname()?.release().to_string_lossy()) {
-        ensure!(code == Some(1) && failed(&words) == ["tap"], "{words}");
-        ensure!(words.contains("they count against RLIMIT_MEMLOCK, which is 8 kB here"), "{words}");
+    let counts = kernel::locks_memory(&nix::sys::utsname::uname()?.release().to_string_lossy());
+    let reason = "they count against RLIMIT_MEMLOCK, which is 8 kB here";
+    if counts {
+        ensure!(code == Some(1) && failed(&words) == ["tap"] && words.contains(reason), "{words}");
     } else {
         ensure!(code == Some(0) && failed(&words).is_empty(), "{words}");
     }
+
+    lab.config.write(&Config::seed_keys())?;
+    let agent = start_behind(&lab, &wrapper, &[])?;
+    let status = agent.wait_for("it writes and probes all the same", HEALTHY_WITHIN, all_healthy)?;
+    ensure!(status.tap.error.as_ref().is_some_and(|error| error.contains(reason)) == counts, "{:?}", status.tap);
+    ensure!(in_kernel(&lab, &lab.topology.vteps())?, "an entry is missing");
     Ok(())
 }
 

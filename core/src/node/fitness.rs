@@ -37,6 +37,8 @@ pub struct Fitness {
     pub missing: Vec<Capability>,
     /// The missing features, each a sentence.
     pub lacking: Vec<String>,
+    /// `RLIMIT_MEMLOCK` in bytes, if the kernel refuses new maps because of it, so that no feature could be tested.
+    pub memory_lock: Option<u64>,
 }
 
 impl Check {
@@ -89,6 +91,10 @@ impl Fitness {
     }
 
     fn judge_features(&self) -> Result<String, String> {
+        if let Some(limit) = self.memory_lock {
+            let kb = limit >> 10;
+            return Ok(format!("not tested: the kernel counts BPF maps against RLIMIT_MEMLOCK, which is {kb} kB here"));
+        }
         match self.lacking.as_slice() {
             [] if self.missing.contains(&capabilities::BPF) => Err("not tested, because CAP_BPF is missing".to_owned()),
             [] => Ok("hash and LPM trie maps, socket filters, large programs".to_owned()),
