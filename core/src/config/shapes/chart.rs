@@ -5,7 +5,7 @@
 use super::{
     Configuration, Root, Setting, Shape,
     config_map::bare,
-    values::{Layer, Values, scalar},
+    values::{Layer, VTEP, Values, scalar},
 };
 use crate::config::{
     finding::{Finding, Rule, Severity},
@@ -13,6 +13,7 @@ use crate::config::{
         node::{Node, Value},
         part::Part,
     },
+    parse::cluster::nearest,
     text::Place,
 };
 
@@ -76,6 +77,16 @@ impl Rendered<'_> {
         self.copy("enable-vtep", |text| Some(text.to_owned()));
         for key in LISTS {
             self.list(key);
+        }
+        for (key, part) in self.values.entries("vtep").iter().filter(|(key, _)| !VTEP.contains(&key.as_str())) {
+            let problem = "the chart reads no such value: it is a typo, or belongs to a newer chart";
+            let remedy = match nearest(key, &VTEP) {
+                Some(known) => format!("did you mean {known}?"),
+                None => format!("known values are {}", VTEP.join(", ")),
+            };
+            let place = Place::of_key(part.text, part.path.clone(), part.node.key.or(part.node.at));
+            let finding = Finding::new(Rule::UnknownVtepKey, &format!("vtep.{key}"), None, None, problem, remedy);
+            self.configuration.problems.push((finding, place));
         }
     }
 
