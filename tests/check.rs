@@ -581,3 +581,13 @@ fn nodes_count_without_a_bigip() {
     let output = check(&["--nodes", &path.display().to_string()], GOOD);
     assert!(stdout(&output).contains("error[vtep-cidr-contains-node]"), "{output:?}");
 }
+
+#[test]
+fn remedies_for_helm_values_have_the_names_of_the_chart() {
+    let values = "routingMode: native\nvtep: {enabled: true, endpoint: 10.169.72.34, cidr: 10.1.6.0/24, mask: 255.255.255.0,\
+                  mac: '00:50:56:a0:7d:d8'}\n";
+    let output = check(&["-o", "json"], values);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let message = report["findings"][0]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("set routingMode to tunnel") && message.contains("vtep.enabled to"), "{report:#}");
+}

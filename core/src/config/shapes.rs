@@ -22,6 +22,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Serialize, Serializer};
 
+pub(in crate::config) use self::chart::in_words_of_chart;
 pub use self::{node_config::NodeConfigObject, vtep_config::VtepObject};
 use super::{
     Keys,

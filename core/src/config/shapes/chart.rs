@@ -46,6 +46,18 @@ pub(super) fn path(key: &str) -> Option<&'static str> {
     PATHS.iter().find(|(known, _)| *known == key).map(|(_, path)| *path)
 }
 
+/// A remedy with the chart's names in the place of keys.
+pub(in crate::config) fn in_words_of_chart(remedy: String) -> String {
+    let is_of_word = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let words = remedy.split_inclusive(|c| !is_of_word(c)).map(|word| {
+        let end = word.find(|c| !is_of_word(c)).unwrap_or(word.len());
+        let (name, rest) = word.split_at(end);
+        // `tunnel` is a word of English, too.
+        path(name).filter(|_| name.contains('-')).unwrap_or(name).to_owned() + rest
+    });
+    words.collect()
+}
+
 /// The key that a value of the chart becomes.
 pub(super) fn key(path: &str) -> Option<&'static str> {
     PATHS.iter().find(|(_, known)| *known == path).map(|(key, _)| *key)
