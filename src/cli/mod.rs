@@ -98,7 +98,7 @@ impl Cli {
             Command::Cleanup(args) => cleanup::run(&args).await,
             Command::Status(args) => status::run(&args).await,
             Command::Capture(args) => capture::run(&args).await,
-            Command::Bundle(args) => bundle::run(&args).await,
+            Command::Bundle(args) => Ok(bundle::run(&args).await),
             Command::Fleet(args) => fleet::run(&args).await,
             Command::Version(args) => version::run(&args),
             Command::Completion(args) => completion::run(&args),
