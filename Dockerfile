@@ -1,6 +1,6 @@
 # The image of vtep-agent, for builders that want a Dockerfile: one static program, the CA roots, and the licenses. scripts/programs makes all of
-# it, as it does for `make image`, which needs no daemon and whose image is the same on every machine. With this file, the image depends on
-# what the base and Debian's packages are today: name a base by its digest to fix the compiler.
+# it, as it does for `make image`, which needs no daemon and is reproducible (docs/release.md). With this file, the image depends on what the base
+# and Debian's packages are today: name a base by its digest to fix the compiler.
 #
 #   docker build --build-arg BUILD_BASE=rust:1.95.0-slim-bookworm@sha256:… --build-arg TARGETPLATFORM=linux/arm64 \
 #       --build-arg REVISION=$(git rev-parse HEAD) --build-arg SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) .
