@@ -121,6 +121,7 @@ fn the_pods_have_no_label_of_the_chart() -> Result<()> {
     let objects = render(EVERYTHING)?;
     let labels = &objects.only("DaemonSet")?["spec"]["template"]["metadata"]["labels"];
     let expected = json!({
+        "app.kubernetes.io/component": "vtep-agent",
         "app.kubernetes.io/name": "vtep-agent",
         "app.kubernetes.io/instance": "vtep-agent",
         "app.kubernetes.io/version": env!("CARGO_PKG_VERSION"),
