@@ -420,3 +420,23 @@ fn flags_of_the_report_are_refused() -> Result<()> {
     ensure!(cluster.server.requests().is_empty());
     Ok(())
 }
+
+#[test]
+fn no_credentials_of_the_person_are_in_it() -> Result<()> {
+    const SECRET: &str = "s3cr3t-hunter2";
+    let cluster = cluster(&[2])?;
+    cluster.server.require_token(Some(SECRET));
+    let dir = tempfile::tempdir()?;
+    let kubeconfig = dir.path().join("kubeconfig");
+    fs::write(&kubeconfig, cluster.server.kubeconfig())?;
+    ensure!(fs::read_to_string(&kubeconfig)?.contains(SECRET), "the token");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vtep-agent"));
+    command.args(["fleet", "bundle", "--output", "-"]).env("KUBECONFIG", &kubeconfig).env("VTEP_PASSWORD", SECRET);
+    let output = command.output()?;
+    ensure!(output.status.code() == Some(0), "{output:?}");
+    for (file, bytes) in unpack(GzDecoder::new(&output.stdout[..]))? {
+        ensure!(!String::from_utf8_lossy(&bytes).contains(SECRET), "{file}");
+    }
+    ensure!(!String::from_utf8_lossy(&output.stderr).contains(SECRET), "{output:?}");
+    Ok(())
+}
