@@ -374,6 +374,13 @@ fn bigip_prints_what_the_configuration_asks_for() {
     ] {
         assert!(stdout(&output).lines().any(|seen| seen == line), "no {line:?} in\n{}", stdout(&output));
     }
+    assert!(!stdout(&output).contains("give --node-ip"), "{}", stdout(&output));
+    // Without the nodes, it does not look complete.
+    for args in [&[][..], &["-o", "tmsh", "--vtep", "10.1.6.0/24"]] {
+        let output = bigip(args);
+        let is_told = stdout(&output).lines().any(|line| line.starts_with("# FDB records: give --node-ip or --nodes"));
+        assert!(is_told, "{args:?}: {}", stdout(&output));
+    }
     let json: serde_json::Value = serde_json::from_str(stdout(&bigip(&["-o", "json"]))).expect("JSON");
     assert_eq!(json[0]["local_address"], "10.169.72.34");
     assert_eq!(json[1]["key"], 2);

@@ -166,9 +166,10 @@ fn ensure_one(bigips: Vec<String>) -> anyhow::Result<()> {
 }
 
 fn print(out: &mut impl Write, bigip: &BigIp, tunnel: &TunnelName, line: fn(&str) -> String) -> std::io::Result<()> {
-    let BigIp { local_address, network, mac, commands, .. } = bigip;
+    let BigIp { local_address, network, mac, commands, notes, .. } = bigip;
     writeln!(out, "# BIG-IP {local_address}, tunnel network {network}")?;
     commands.iter().try_for_each(|command| writeln!(out, "{}", line(command)))?;
+    notes.iter().try_for_each(|note| writeln!(out, "# {note}"))?;
     writeln!(out, "# vtep-mac is {mac}: `show net tunnels tunnel {tunnel} all-properties` must print the same MAC")?;
     writeln!(out)
 }

@@ -75,9 +75,10 @@ fn commands(
             optional.iter().try_for_each(|command| writeln!(out, "#   {}", line(command)))?;
         }
     }
-    for BigIp { local_address, network, commands, .. } in absent {
+    for BigIp { local_address, network, commands, notes, .. } in absent {
         writeln!(out, "# BIG-IP {local_address}, tunnel network {network}: not in the input")?;
         commands.iter().try_for_each(|command| writeln!(out, "{}", line(command)))?;
+        notes.iter().try_for_each(|note| writeln!(out, "# {note}"))?;
     }
     Ok(())
 }
