@@ -163,6 +163,16 @@ environment variable, which the chart sets; a flag takes precedence over its var
             }
         }
     }
+
+    #[test]
+    fn every_command_says_how_it_ends() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in cli.get_subcommands().filter(|command| command.get_name() != "help" && !command.is_hide_set()) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Exit status: "), "{}", command.get_name());
+        }
+    }
 }
 
 /// Links, and the headings that they refer to.

@@ -37,9 +37,11 @@ enum Output {
 
 /// Print the tmsh commands for each BIG-IP of a cilium-config; with --bigip, only what is missing there.
 #[derive(Clone, Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  vtep-agent bigip cilium-config.yaml --pod-cidr 10.0.0.0/16 --node-ip 10.169.72.239 --self-ip 10.1.6.34"
-)]
+#[command(after_help = "\
+Example:
+  vtep-agent bigip cilium-config.yaml --pod-cidr 10.0.0.0/16 --node-ip 10.169.72.239 --self-ip 10.1.6.34
+
+Exit status: 0, or 2 if an input or the command line is unusable. With --bigip or --bigip-url: 0 both ends fit, 1 they differ.")]
 pub(super) struct Args {
     #[command(flatten)]
     input: input::Input,
@@ -61,19 +63,18 @@ pub(super) struct Args {
     output: Output,
 }
 
-/// With --bigip, the exit status is 0 if both ends fit, 1 if they differ, and 2 if one of them cannot be read.
+/// Exit status 2: an input or the command line is unusable; 1: the ends differ, with --bigip or --bigip-url; 0: otherwise.
 ///
 /// # Errors
 ///
-/// The configuration cannot be read, or has no valid VTEP, or a tunnel self IP belongs to none.
+/// Standard error takes no more.
 pub(super) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let result = work(args).await;
-    match result {
-        Err(error) if BigIps::is_given(&args.far_end) => {
+    match work(args).await {
+        Ok(code) => Ok(code),
+        Err(error) => {
             writeln!(std::io::stderr(), "error: {error:#}")?;
             Ok(ExitCode::from(2))
         }
-        result => result,
     }
 }
 
