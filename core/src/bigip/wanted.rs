@@ -50,7 +50,7 @@ pub struct BigIp {
     pub fdb_records: Vec<FdbRecord>,
     /// The commands that create all of this, in this order.
     pub commands: Vec<String>,
-    /// What the commands leave out, because it depends on something that the caller does not know.
+    /// What the commands leave out, because it depends on something that the caller does not know. Source: F5's guides for CIS.
     pub notes: Vec<String>,
 }
 
@@ -156,7 +156,7 @@ fn bigip(spec: &Spec, vtep: &Vtep, site: &SiteValues) -> BigIp {
         notes: Vec::new(),
     };
     bigip.commands = bigip.commands(spec.tunnel.protocol, &site.tunnel);
-    bigip.notes = bigip.notes();
+    bigip.notes = bigip.notes(&site.tunnel);
     bigip
 }
 
@@ -191,7 +191,7 @@ impl BigIp {
         commands
     }
 
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self, tunnel: &TunnelName) -> Vec<String> {
         let mut notes = Vec::new();
         if self.fdb_records.is_empty() {
             notes.push(
@@ -199,6 +199,14 @@ impl BigIp {
                     .to_owned(),
             );
         }
+        notes.push(
+            "HA pair: before the next config sync, `modify sys db iptunnel.configsync value disable` on both units; otherwise the sync \
+             gives the other unit this local-address"
+                .to_owned(),
+        );
+        notes.push(format!(
+            "route domain other than 0: `modify net tunnels tunnel {tunnel} remote-address any`, and %ID after the addresses"
+        ));
         notes
     }
 }
@@ -258,6 +266,16 @@ mod tests {
         let is_told = |notes: Vec<String>| notes.iter().any(|note| note.starts_with("FDB records: give --node-ip"));
         assert!(is_told(notes(Vec::new())));
         assert!(!is_told(notes(vec![[10, 169, 72, 239].into()])));
+    }
+
+    #[test]
+    fn notes_name_what_a_pair_and_a_route_domain_need() {
+        let notes = bigips(&spec(Tunnel::default()), &SiteValues::default()).remove(0).notes;
+        for command in
+            ["modify sys db iptunnel.configsync value disable", "modify net tunnels tunnel cilium remote-address any"]
+        {
+            assert!(notes.iter().any(|note| note.contains(command)), "{command}: {notes:?}");
+        }
     }
 
     #[test]
