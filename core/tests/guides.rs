@@ -103,6 +103,16 @@ fn the_capacity_follows_from_the_figures() {
     }
 }
 
+#[test]
+fn the_cost_of_an_agent_is_the_measured_one() {
+    let cost = (figure("steady-share-of-core"), figure("memory-with-api-server"));
+    let (share, memory) = (format!("{:.1} % of a core", cost.0), format!("{:.0} MB", cost.1));
+    for path in ["docs/compared.md", "docs/capacity.md"] {
+        let text = read(path);
+        assert!(text.contains(&share) && text.contains(&memory), "{path}: {share}, {memory}");
+    }
+}
+
 /// The walk breaks and repairs with commands that the other document explains.
 #[test]
 fn the_walk_uses_commands_that_are_explained() {
