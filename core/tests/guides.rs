@@ -90,12 +90,14 @@ fn the_capacity_follows_from_the_figures() {
         let row = format!("| {name} | {} |", cells.join(" | "));
         assert!(text.contains(&row), "{row}");
     }
-    // A round has at most four packets; with traffic, one round in ten goes out.
+    // A round has at most four packets; with traffic, one round in ten goes out; after a loss, the next one comes after a quarter of the time.
     for (name, interval, share) in [
         ("no traffic, `probe.interval: 1s`", 1.0, 1.0),
         ("traffic to every node, `probe.interval: 1s`", 1.0, 0.1),
         ("no traffic, `probe.interval: 5s`", 5.0, 1.0),
         ("traffic to every node, `probe.interval: 5s`", 5.0, 0.1),
+        ("packets are lost, `probe.interval: 1s`", 1.0, 4.0),
+        ("packets are lost, `probe.interval: 5s`", 5.0, 4.0),
     ] {
         let cells: Vec<_> = fleets.iter().map(|fleet| format!("{}", 4.0 * fleet * share / interval)).collect();
         let row = format!("| {name} | {} |", cells.join(" | "));
