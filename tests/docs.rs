@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Arg, Command, CommandFactory};
 use serde_json::Value;
 use vtep_agent::cli::Cli;
-use vtep_core::diagnosis::{Cause, RUNBOOK};
+use vtep_core::diagnosis::{Cause, RUNBOOK, Verdict};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -374,6 +374,19 @@ mod languages {
 /// The registry of causes is where they all come from.
 mod causes {
     use super::*;
+
+    /// A remark is none: the VTEP stays healthy.
+    #[test]
+    fn the_readme_counts_them() -> Result<()> {
+        let count = Cause::ALL.iter().filter(|cause| cause.verdict() != Verdict::Healthy).count();
+        for (path, words) in
+            [("README.md", format!("the {count} causes")), ("README.zh-CN.md", format!("{count} 个原因"))]
+        {
+            let text = read(path)?.replace('\n', " ");
+            ensure!(text.contains(&words), "{path} does not say {words:?}");
+        }
+        Ok(())
+    }
 
     #[test]
     fn symptoms_lead_to_every_cause() -> Result<()> {
