@@ -374,6 +374,13 @@ fn bigip_prints_what_the_configuration_asks_for() {
     ] {
         assert!(stdout(&output).lines().any(|seen| seen == line), "no {line:?} in\n{}", stdout(&output));
     }
+    assert!(!stdout(&output).contains("give --node-ip"), "{}", stdout(&output));
+    // Without the nodes, it does not look complete.
+    for args in [&[][..], &["-o", "tmsh", "--vtep", "10.1.6.0/24"]] {
+        let output = bigip(args);
+        let is_told = stdout(&output).lines().any(|line| line.starts_with("# FDB records: give --node-ip or --nodes"));
+        assert!(is_told, "{args:?}: {}", stdout(&output));
+    }
     let json: serde_json::Value = serde_json::from_str(stdout(&bigip(&["-o", "json"]))).expect("JSON");
     assert_eq!(json[0]["local_address"], "10.169.72.34");
     assert_eq!(json[1]["key"], 2);
@@ -388,10 +395,54 @@ fn bigip_prints_what_the_configuration_asks_for() {
     ] {
         let output = bigip(&args);
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && error.contains(words), "{args:?}: {error}");
+        assert!(output.status.code() == Some(2) && error.contains(words), "{args:?}: {error}");
         assert!(output.stdout.is_empty(), "{args:?}: {}", stdout(&output));
     }
     assert!(stdout(&bigip(&["--tunnel", "/Common/cilium"])).contains("create net tunnels tunnel /Common/cilium key 2"));
+}
+
+/// The commands name the same objects on each BIG-IP, and a line for a shell skips what is there.
+#[test]
+fn lines_for_a_shell_are_those_of_one_bigip() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let bigip = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vtep-agent"));
+        command.args(["bigip", "examples/cilium-config.yaml", "-o", "tmsh"]).args(args).current_dir(root);
+        command.output().expect("the program runs")
+    };
+    let unit = ["--bigip", "examples/both-ends/bigip-1.txt"];
+    for args in [&[][..], &unit] {
+        let output = bigip(args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), stdout(&output)), (Some(2), ""), "{args:?}");
+        assert!(error.contains("for 2 (") && error.contains("choose one with --vtep"), "{args:?}: {error}");
+    }
+    for choice in ["10.1.5.0/24", "10.169.72.36"] {
+        let output = bigip(&["--vtep", choice]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let text = stdout(&output);
+        assert!(text.starts_with("# BIG-IP 10.169.72.36, tunnel network 10.1.5.0/24\n"), "{text}");
+        assert!(text.contains(
+            "|| tmsh create net tunnels tunnel cilium key 2 profile cilium_vxlan local-address 10.169.72.36\n"
+        ));
+        assert!(!text.contains("10.169.72.34"), "{text}");
+    }
+    // With the BIG-IP of the input, and with one that is not in the input.
+    let output = bigip(&[&unit[..], &["--vtep", "10.169.72.34"]].concat());
+    assert!(
+        stdout(&output).starts_with("# bigip-1\ntmsh modify net tunnels vxlan cilium_vxlan port 8472\n"),
+        "{output:?}"
+    );
+    assert!(!stdout(&output).contains("10.169.72.36"), "{output:?}");
+    let output = bigip(&[&unit[..], &["--vtep", "10.169.72.36"]].concat());
+    assert!(
+        stdout(&output).starts_with("# BIG-IP 10.169.72.36, tunnel network 10.1.5.0/24: not in the input\n"),
+        "{output:?}"
+    );
+    let output = bigip(&["--vtep", "10.1.9.0/24"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("no such VTEP, only 10.1.6.0/24 at 10.169.72.34, 10.1.5.0/24 at 10.169.72.36"), "{error}");
 }
 
 #[test]

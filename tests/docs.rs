@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Arg, Command, CommandFactory};
 use serde_json::Value;
 use vtep_agent::cli::Cli;
-use vtep_core::diagnosis::{Cause, RUNBOOK};
+use vtep_core::diagnosis::{Cause, RUNBOOK, Verdict};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -167,6 +167,16 @@ environment variable, which the chart sets; a flag takes precedence over its var
             for arg in command.get_arguments() {
                 assert!(arg.get_help().is_some(), "{} {} has no help", command.get_name(), arg.get_id());
             }
+        }
+    }
+
+    #[test]
+    fn every_command_says_how_it_ends() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in cli.get_subcommands().filter(|command| command.get_name() != "help" && !command.is_hide_set()) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Exit status: "), "{}", command.get_name());
         }
     }
 }
@@ -370,6 +380,19 @@ mod languages {
 /// The registry of causes is where they all come from.
 mod causes {
     use super::*;
+
+    /// A remark is none: the VTEP stays healthy.
+    #[test]
+    fn the_readme_counts_them() -> Result<()> {
+        let count = Cause::ALL.iter().filter(|cause| cause.verdict() != Verdict::Healthy).count();
+        for (path, words) in
+            [("README.md", format!("the {count} causes")), ("README.zh-CN.md", format!("{count} 个原因"))]
+        {
+            let text = read(path)?.replace('\n', " ");
+            ensure!(text.contains(&words), "{path} does not say {words:?}");
+        }
+        Ok(())
+    }
 
     #[test]
     fn symptoms_lead_to_every_cause() -> Result<()> {

@@ -36,7 +36,8 @@ pub(super) use self::{
 /// Lint Cilium's configuration: a cilium-config, Helm values, GitOps objects, or a directory of them.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example:\n  kubectl -n kube-system get configmap cilium-config -o yaml | vtep-agent check\n  \
-                        vtep-agent check --strict deploy/")]
+                        vtep-agent check --strict deploy/\n\n\
+                        Exit status: 0 no error, 1 at least one (with --strict also a warning), 2 an input is unusable.")]
 pub struct Args {
     #[command(flatten)]
     pub input: input::Inputs,
