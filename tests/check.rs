@@ -328,16 +328,42 @@ fn the_git_hook_refuses_an_error() {
     let hook = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/pre-commit");
     assert!(git(&["init", "--quiet"]).status.success());
     fs::copy(hook, repository.path().join(".git/hooks/pre-commit")).expect("the hook is copied");
-    let commit = |text: &str| {
-        fs::write(repository.path().join("cilium-config.yaml"), text).expect("a file");
+    let commit = |name: &str, text: &str| {
+        let path = repository.path().join(name);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+        fs::write(path, text).expect("a file");
         git(&["add", "."]);
         git(&["commit", "--quiet", "-m", "x"])
     };
-    assert!(commit(GOOD).status.success());
-    let refused = commit(&GOOD.replace("10.1.5.0/24", "10.1.5.0"));
-    let words = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success() && words.contains("cilium-config.yaml: not committed"), "{words}");
-    assert!(commit(&GOOD.replace("10.169.72.36", "10.169.72.37")).status.success());
+    let values = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shapes/umbrella-values.yaml"));
+    let values = values.expect("the example");
+    for (name, good, bad) in [
+        ("cilium-config.yaml", GOOD.to_owned(), GOOD.replace("10.1.5.0/24", "10.1.5.0")),
+        (
+            "clusters/the first one/values.yaml",
+            values.replace("10.1.6.0/24", "10.1.7.0/24"),
+            values.replace("10.1.6.0/24", "10.1.6.0"),
+        ),
+    ] {
+        let refused = commit(name, &bad);
+        let words = String::from_utf8_lossy(&refused.stderr);
+        assert!(
+            !refused.status.success() && words.contains("not committed") && words.contains(name),
+            "{name}: {words}"
+        );
+        let accepted = commit(name, &good);
+        assert!(accepted.status.success(), "{name}: {accepted:?}");
+    }
+    assert!(!commit("b/cilium-config.yaml", "vtep-cidr: [").status.success(), "it is not YAML");
+    git(&["rm", "--quiet", "--cached", "b/cilium-config.yaml"]);
+    fs::remove_dir_all(repository.path().join("b")).expect("the directory is removed");
+    // None of them is a configuration of Cilium.
+    for (name, text) in
+        [("README.md", "vtep-cidr: x"), ("alerts.yaml", "alert: vtep_agent_down\n"), ("a.yaml", "a: 1\n")]
+    {
+        let accepted = commit(name, text);
+        assert!(accepted.status.success(), "{name}: {accepted:?}");
+    }
 }
 
 #[test]

@@ -55,17 +55,17 @@ enum Command {
     Check(check::Args),
     /// Print the tmsh commands for each BIG-IP of a cilium-config.
     Bigip(bigip::Args),
-    /// Say whether this node is fit: kernel, capabilities, bpffs, Cilium's devices and maps.
+    /// Report whether this node is supported: kernel, capabilities, bpffs, Cilium's devices and maps.
     Preflight(preflight::Args),
     /// Print what `run` would change in the kernel now; writes nothing.
     Plan(plan::Args),
     /// One round of every probe now, without a running agent; writes nothing.
     Probe(probe::Args),
-    /// Take back the routes, rules and ipcache entries that the agent added; the VTEP map stays.
+    /// Remove the routes, rules and ipcache entries that the agent added; the VTEP map stays.
     Cleanup(cleanup::Args),
     /// Ask the running agent.
     Status(status::Args),
-    /// Write a pcapng file of what passes between this node and the BIG-IPs; with --explain, say each frame in words.
+    /// Write a pcapng file of the frames between this node and the BIG-IPs; with --explain, describe each of them.
     Capture(capture::Args),
     /// Write one archive with everything that a ticket needs from this node.
     Bundle(bundle::Args),

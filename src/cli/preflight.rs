@@ -25,7 +25,7 @@ use crate::kernel::{
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  vtep-agent preflight --cilium-version 1.18.8\n\nExit status: 0 the node is fit, 1 it is not."
+    after_help = "Example:\n  vtep-agent preflight --cilium-version 1.18.8\n\nExit status: 0 the node is supported, 1 it is not."
 )]
 pub struct Args {
     #[command(flatten)]

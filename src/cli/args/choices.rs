@@ -22,7 +22,7 @@ pub enum HostRoutes {
 /// `--ipcache`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum IpcacheMode {
-    /// Only where the datapath knows VTEPs by nothing else (candidates of Cilium 1.12, and what is older).
+    /// Only where the datapath knows VTEPs by nothing else (Cilium before 1.12.0, and its release candidates).
     Auto,
     /// In any case.
     On,

@@ -19,7 +19,7 @@ pub struct Flags {
     /// Cilium's version, e.g. 1.18.8; without it, Cilium is asked over the socket in its run directory.
     #[arg(long, value_name = "VERSION", env = "VTEP_AGENT_CILIUM_VERSION")]
     cilium_version: Option<CiliumVersion>,
-    /// Take any kernel release; what its BPF can do is tried out all the same.
+    /// Accept any kernel release; the kernel's BPF features are still tested.
     #[arg(long, env = "VTEP_AGENT_IGNORE_KERNEL_CHECK")]
     ignore_kernel_check: bool,
 }

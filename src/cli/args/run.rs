@@ -42,7 +42,7 @@ pub struct Args {
     /// Make one pass and exit, without probes or endpoints: 0 in sync, 1 not, 2 no usable configuration, or its source does not answer.
     #[arg(long)]
     pub once: bool,
-    /// Write to the kernel, or only look: `observe` does everything but write.
+    /// Write to the kernel, or only observe: `observe` does everything except write.
     #[arg(long, value_enum, default_value = "enforce", env = "VTEP_AGENT_MODE")]
     pub mode: Mode,
     /// Address and port of the HTTP endpoints.
@@ -71,13 +71,13 @@ pub struct Args {
     /// A TCP port of the tunnel self IP behind a VTEP CIDR to send SYNs to, repeatable; no connection is completed, and silence alone is no verdict.
     #[arg(long, value_name = "CIDR=IP:PORT", value_parser = tcp_target, value_delimiter = ',', env = "VTEP_AGENT_PROBE_TCP")]
     pub probe_tcp: Vec<(Ipv4Net, SocketAddrV4)>,
-    /// While BIG-IP's own frames show that its tunnel lives, leave out nine rounds of probes in ten.
+    /// While BIG-IP's own frames show that its tunnel works, skip nine rounds of probes in ten.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", env = "VTEP_AGENT_PASSIVE_FIRST")]
     pub passive_first: bool,
-    /// How often the log sums up each VTEP; one that stays healthy, every sixth time.
+    /// How often the log summarizes each VTEP; one that stays healthy, every sixth time.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = interval, env = "VTEP_AGENT_SUMMARY_INTERVAL")]
     pub summary_interval: Duration,
-    /// Tell changes of verdict as Events of the Node, and findings as Events of the ConfigMap.
+    /// Report changes of a verdict as Events of the Node, and findings as Events of the ConfigMap.
     #[arg(long, value_enum, default_value = "on", env = "VTEP_AGENT_EVENTS")]
     pub events: EventsMode,
     /// Keep the Node's condition VtepTunnelsHealthy; it informs, and nothing follows from it.

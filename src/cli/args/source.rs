@@ -88,8 +88,8 @@ pub struct Source {
     /// The routing table that this agent's host routes are in; choose another where somebody else has routes in this one.
     #[arg(long, value_name = "TABLE", default_value_t = ROUTE_TABLE, value_parser = route_table, env = "VTEP_AGENT_ROUTE_TABLE")]
     pub route_table: u32,
-    /// A VTEP CIDR that may overlap a connected network of this node, or what Cilium's ipcache has, because you know better (a `docker0`
-    /// that nobody uses); repeatable. Never a gateway or the API server.
+    /// A VTEP CIDR that may overlap a connected network of this node or entries of Cilium's ipcache, for example a `docker0` that nobody
+    /// uses; repeatable. Never a gateway or the API server.
     #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "VTEP_AGENT_ALLOW_OVERLAP")]
     allow_overlap: Vec<Ipv4Net>,
     /// Write VTEPs into Cilium's ipcache: `auto` only where Cilium has no VTEP map (before 1.12.0, and its release candidates); verified in any case.

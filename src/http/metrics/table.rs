@@ -179,7 +179,7 @@ pub const METRICS: &[Metric] = &[
         name: "tap_overflows",
         kind: Counter,
         labels: &[],
-        help: "Frames of streams that did not fit into the tap's map",
+        help: "Frames of flows that did not fit into the tap's map",
         samples: |status| single(status.tap.overflows),
     },
     Metric {
