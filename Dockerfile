@@ -1,8 +1,12 @@
 # The image of vtep-agent, for builders that want a Dockerfile: one static program, the CA roots, and the licenses. scripts/programs makes all of
-# it, as it does for `make image`, which needs no daemon and whose image is the same on every machine. With this file, the image depends on
-# what the base and Debian's packages are today: name a base by its digest to fix the compiler.
+# it, as it does for `make image`, which needs no daemon and is reproducible (docs/release.md). With this file, the image depends on what the base
+# and Debian's packages are today: name a base by its digest to fix the compiler.
 #
-#   docker build --build-arg BUILD_BASE=rust:1.95.0-slim-bookworm@sha256:… --build-arg TARGETPLATFORM=linux/arm64 .
+#   docker build --build-arg BUILD_BASE=rust:1.95.0-slim-bookworm@sha256:… --build-arg TARGETPLATFORM=linux/arm64 \
+#       --build-arg REVISION=$(git rev-parse HEAD) --build-arg SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) .
+#
+# No test builds it, because the machines of this project's tests reach no registry of images: hadolint checks it (`make check`). Podman has built
+# it by hand for amd64, from a Debian 12 with this compiler in place of the base below.
 
 # Debian 12 with rustup's toolchain. If you cannot pull this image, use a similar one.
 ARG BUILD_BASE=rust:1.95.0-slim-bookworm
@@ -17,8 +21,11 @@ RUN scripts/setup build && rm -rf /var/lib/apt/lists/*
 FROM toolchain AS build
 # Builders set it: docker and buildah with --platform.
 ARG TARGETPLATFORM=linux/amd64
+# The context has no Git: without these two, the program does not know its commit and the time of it.
+ARG REVISION
+ARG SOURCE_DATE_EPOCH
 COPY . .
-RUN mv "$(scripts/programs "${TARGETPLATFORM}")/root" /out
+RUN mv "$(VTEP_AGENT_COMMIT="${REVISION}" scripts/programs "${TARGETPLATFORM}")/root" /out
 
 FROM scratch
 ARG VERSION

@@ -30,7 +30,7 @@ test: setup
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace
 
 # Also runs the tests that take too long for CI. The skipped ones need devices of other kernels (test-kernels) or the image (image).
-test-all: test fuzz test-kernels test-cluster
+test-all: test fuzz test-kernels test-cluster reproducible
 	cargo test --package vtep-agent --test agent -- --ignored --skip geneve::devices:: --skip vlan:: --skip image::
 	cargo test --package vtep-agent --test cluster -- --ignored --skip leftovers:: --skip stranger::
 
@@ -59,7 +59,7 @@ setup-cluster:
 image: setup
 	scripts/image
 
-# Builds the image in two folders, and fails if the images differ.
+# Builds the image twice, in two folders with other surroundings, and fails if the images differ.
 reproducible: setup
 	scripts/reproducible
 
@@ -87,10 +87,12 @@ check: setup
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 
-# The workflows of CI, by actionlint, and the chart, by kube-score. It is not part of check: it builds both with Go.
+# The workflows of CI, by actionlint; the chart, by kube-score and Checkov; the manifest for krew, by krew's validator. It is not part of check: it
+# builds three of them with Go.
 lint: setup
 	"$$(scripts/go-tool github.com/rhysd/actionlint/cmd/actionlint@v1.7.12)" -shellcheck shellcheck
 	scripts/lint-chart
+	scripts/lint-krew
 
 # Known vulnerabilities and abandoned crates among the dependencies. It is not part of check: it fetches RustSec's database.
 advisories: setup
@@ -104,10 +106,12 @@ bench: setup
 	if [ -s target/tmp/bench-summary ]; then echo; echo "Compared with benches/baseline.json:"; cat target/tmp/bench-summary; fi; \
 	[ $$status = 0 ] || exit 1
 
-# Writes docs/configuration.md from the command line of the program, and docs/compatibility.md from its tables.
+# Writes docs/configuration.md from the command line of the program, and docs/compatibility.md from its tables. Takes the walk of docs/walk.md,
+# and leaves its pictures and its recording in target/walk.
 docs: setup
 	UPDATE_DOCS=1 cargo test --package vtep-agent --test docs configuration
 	UPDATE_DOCS=1 cargo test --package vtep-core --test compatibility
+	cargo test --package vtep-agent --test agent walk::
 
 # Writes the man pages to target/man/man1, from the same command line.
 man: setup

@@ -1,7 +1,9 @@
 //! The agent's cost beside traffic, and the time until it sees an outage: eight BIG-IPs, and many flows; what traffic
-//! loses while an entry is away, and after a failover. Needs root.
+//! loses while an entry is away, and after a failover; what a capture and a bundle cost. Needs root.
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
+#[path = "tunnel/capture.rs"]
+mod capture;
 #[path = "tunnel/failover.rs"]
 mod failover;
 #[path = "tunnel/flows.rs"]
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         ("flows", "Eight VTEPs with 10,000 flows each", flows::measure),
         ("failover", "Failovers of a pair", failover::measure),
         ("traffic", "Packets lost at 5,000 a second", traffic::measure),
+        ("capture", "A capture and a bundle beside 1 Gbit/s", capture::measure),
     ])
 }
 

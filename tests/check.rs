@@ -374,6 +374,13 @@ fn bigip_prints_what_the_configuration_asks_for() {
     ] {
         assert!(stdout(&output).lines().any(|seen| seen == line), "no {line:?} in\n{}", stdout(&output));
     }
+    assert!(!stdout(&output).contains("give --node-ip"), "{}", stdout(&output));
+    // Without the nodes, it does not look complete.
+    for args in [&[][..], &["-o", "tmsh", "--vtep", "10.1.6.0/24"]] {
+        let output = bigip(args);
+        let is_told = stdout(&output).lines().any(|line| line.starts_with("# FDB records: give --node-ip or --nodes"));
+        assert!(is_told, "{args:?}: {}", stdout(&output));
+    }
     let json: serde_json::Value = serde_json::from_str(stdout(&bigip(&["-o", "json"]))).expect("JSON");
     assert_eq!(json[0]["local_address"], "10.169.72.34");
     assert_eq!(json[1]["key"], 2);
@@ -388,10 +395,54 @@ fn bigip_prints_what_the_configuration_asks_for() {
     ] {
         let output = bigip(&args);
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && error.contains(words), "{args:?}: {error}");
+        assert!(output.status.code() == Some(2) && error.contains(words), "{args:?}: {error}");
         assert!(output.stdout.is_empty(), "{args:?}: {}", stdout(&output));
     }
     assert!(stdout(&bigip(&["--tunnel", "/Common/cilium"])).contains("create net tunnels tunnel /Common/cilium key 2"));
+}
+
+/// The commands name the same objects on each BIG-IP, and a line for a shell skips what is there.
+#[test]
+fn lines_for_a_shell_are_those_of_one_bigip() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let bigip = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vtep-agent"));
+        command.args(["bigip", "examples/cilium-config.yaml", "-o", "tmsh"]).args(args).current_dir(root);
+        command.output().expect("the program runs")
+    };
+    let unit = ["--bigip", "examples/both-ends/bigip-1.txt"];
+    for args in [&[][..], &unit] {
+        let output = bigip(args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), stdout(&output)), (Some(2), ""), "{args:?}");
+        assert!(error.contains("for 2 (") && error.contains("choose one with --vtep"), "{args:?}: {error}");
+    }
+    for choice in ["10.1.5.0/24", "10.169.72.36"] {
+        let output = bigip(&["--vtep", choice]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let text = stdout(&output);
+        assert!(text.starts_with("# BIG-IP 10.169.72.36, tunnel network 10.1.5.0/24\n"), "{text}");
+        assert!(text.contains(
+            "|| tmsh create net tunnels tunnel cilium key 2 profile cilium_vxlan local-address 10.169.72.36\n"
+        ));
+        assert!(!text.contains("10.169.72.34"), "{text}");
+    }
+    // With the BIG-IP of the input, and with one that is not in the input.
+    let output = bigip(&[&unit[..], &["--vtep", "10.169.72.34"]].concat());
+    assert!(
+        stdout(&output).starts_with("# bigip-1\ntmsh modify net tunnels vxlan cilium_vxlan port 8472\n"),
+        "{output:?}"
+    );
+    assert!(!stdout(&output).contains("10.169.72.36"), "{output:?}");
+    let output = bigip(&[&unit[..], &["--vtep", "10.169.72.36"]].concat());
+    assert!(
+        stdout(&output).starts_with("# BIG-IP 10.169.72.36, tunnel network 10.1.5.0/24: not in the input\n"),
+        "{output:?}"
+    );
+    let output = bigip(&["--vtep", "10.1.9.0/24"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("no such VTEP, only 10.1.6.0/24 at 10.169.72.34, 10.1.5.0/24 at 10.169.72.36"), "{error}");
 }
 
 #[test]
@@ -509,4 +560,89 @@ fn lists_and_objects_together_are_a_warning_unless_the_lists_are_gone() {
     let output = check(&[], &lists("  enable-vtep: \"true\"\n"));
     assert!(!stdout(&output).contains("vtep-sources-both"), "{}", stdout(&output));
     assert!(stdout(&output).contains("1 VTEP in force, from custom resources:"), "{}", stdout(&output));
+}
+
+/// A patch has some of the keys, and not the switch.
+#[test]
+fn a_part_of_a_configuration_is_checked_as_far_as_it_goes() {
+    let map = |data: &str| format!("kind: ConfigMap\nmetadata: {{name: cilium-config}}\ndata:\n{data}");
+    let patch = "- {op: replace, path: /data/vtep-mac, value: '00:50:56:a0:7d:d8 00:50'}\n";
+    let inline = format!("kind: Kustomization\npatches:\n- patch: |-\n    {patch}  target: {{kind: ConfigMap}}\n");
+    let values = "vtep: {enable: true, endpoint: 10.169.72.34, cidr: 10.1.6.0/24, mac: '00:50:56:a0:7d:d8'}\n";
+    let cases = [
+        (map("  vtep-mac: 00:50:56:a0:7d:d8 00:50\n"), "warning[vtep-mac-invalid]"),
+        (map("  vtep-cidr: 10.1.6.0/24 10.1.6.0/24\n"), "warning[vtep-cidr-duplicate]"),
+        (patch.to_owned(), "warning[vtep-mac-invalid]"),
+        (inline, "warning[vtep-mac-invalid]"),
+        (values.to_owned(), "did you mean enabled?"),
+    ];
+    for (input, words) in cases {
+        let output = check(&[], &input);
+        assert!(output.status.success() && stdout(&output).contains(words), "{input}\n{output:?}");
+        assert!(stdout(&output).contains("so VTEP is off although vtep-"), "{input}\n{}", stdout(&output));
+        assert!(!stdout(&output).contains("count-mismatch"), "{input}\n{}", stdout(&output));
+        assert_eq!(check(&["--strict"], &input).status.code(), Some(1), "{input}");
+    }
+    let off = map("  enable-vtep: 'false'\n  vtep-mac: garbage\n");
+    assert_eq!(check(&["--strict"], &off).status.code(), Some(0), "what is off stays off");
+}
+
+#[test]
+fn what_other_nodes_get_is_checked_as_well() {
+    let input = config_map("kube-system", GOOD) + &NODE_CONFIG.replace("SELECTOR", "{matchLabels: {zone: dmz}}");
+    let output = check(&[], &input);
+    let place = "  --> vtep-mac, 2nd value (set by CiliumNodeConfig dmz)";
+    assert!(output.status.success() && stdout(&output).contains("warning[vtep-mac-invalid]"), "{}", stdout(&output));
+    assert!(stdout(&output).lines().any(|line| line == place), "{}", stdout(&output));
+    assert_eq!(check(&["--strict"], &input).status.code(), Some(1));
+    // These labels say that the node is not one of them.
+    assert_eq!(check(&["--strict", "--node-labels", "zone=lan"], &input).status.code(), Some(0));
+}
+
+#[test]
+fn an_object_that_the_api_server_refuses_gives_no_vtep() {
+    let input = VTEP_CONFIG.replace("{name: vpc-gateway, tunnelEndpoint", "{tunnelEndpoint");
+    assert_ne!(input, VTEP_CONFIG);
+    let output = check(&[], &input);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("error[vtep-config-refused]"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("no VTEP in force"), "{}", stdout(&output));
+}
+
+/// PowerShell's `>` writes UTF-16.
+#[test]
+fn utf_16_is_read() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("config.yaml");
+    for (mark, bytes) in [("little", u16::to_le_bytes as fn(u16) -> [u8; 2]), ("big", u16::to_be_bytes)] {
+        let text: Vec<u8> = format!("\u{feff}{GOOD}").encode_utf16().flat_map(bytes).collect();
+        fs::write(&path, text).expect("a file");
+        let output = check(&[&path.display().to_string()], "");
+        assert!(stdout(&output).contains("2 VTEPs in force"), "{mark}: {output:?}");
+    }
+}
+
+#[test]
+fn nodes_count_without_a_bigip() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("nodes.json");
+    let node = serde_json::json!({ "kind": "NodeList", "items": [{ "kind": "Node", "metadata": { "name": "a" },
+        "spec": { "podCIDR": "10.0.3.0/24" }, "status": { "addresses": [{ "type": "InternalIP", "address": "10.1.6.9" }] } }] });
+    fs::write(&path, node.to_string()).expect("a file");
+    let output = check(&["--nodes", &path.display().to_string()], GOOD);
+    assert!(stdout(&output).contains("error[vtep-cidr-contains-node]"), "{output:?}");
+}
+
+#[test]
+fn remedies_for_helm_values_have_the_names_of_the_chart() {
+    let vtep =
+        "enabled: true, endpoint: 10.169.72.34, cidr: 10.1.6.0/24, mask: 255.255.255.0, mac: '00:50:56:a0:7d:d8'";
+    let values = &format!("routingMode: native\nvtep: {{{vtep}}}\n");
+    let output = check(&["-o", "json"], values);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let findings = report["findings"].as_array().expect("findings");
+    for words in ["narrow ipam.operator.clusterPoolIPv4PodCIDRList", "set routingMode to tunnel", "vtep.enabled to"] {
+        let is_there = findings.iter().any(|found| found["message"].as_str().is_some_and(|text| text.contains(words)));
+        assert!(is_there, "{words}: {report:#}");
+    }
 }

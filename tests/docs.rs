@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Arg, Command, CommandFactory};
 use serde_json::Value;
 use vtep_agent::cli::Cli;
-use vtep_core::diagnosis::{Cause, RUNBOOK};
+use vtep_core::diagnosis::{Cause, RUNBOOK, Verdict};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -74,10 +74,16 @@ environment variable, which the chart sets; a flag takes precedence over its var
         cli.build();
         let mut text = HEAD.to_owned();
         let run: BTreeSet<String> = cli.find_subcommand("run").into_iter().flat_map(settings).map(row).collect();
-        for command in cli.get_subcommands().filter(|command| command.get_name() != "help" && !command.is_hide_set()) {
+        for command in commands(&cli) {
             text += &section(command, &run);
         }
         text
+    }
+
+    /// The commands, each before those below it (`fleet bundle`).
+    fn commands(cli: &Command) -> Vec<&Command> {
+        let shown = cli.get_subcommands().filter(|command| command.get_name() != "help" && !command.is_hide_set());
+        shown.flat_map(|command| [vec![command], commands(command)].concat()).collect()
     }
 
     fn settings(command: &Command) -> impl Iterator<Item = &Arg> {
@@ -87,7 +93,7 @@ environment variable, which the chart sets; a flag takes precedence over its var
     /// For settings that a command shares with `run`, its section has only their names.
     fn section(command: &Command, run: &BTreeSet<String>) -> String {
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-        let mut text = format!("\n## `vtep-agent {}`\n\n{}\n", command.get_name(), sentence(&about));
+        let mut text = format!("\n## `{}`\n\n{}\n", command.get_bin_name().unwrap_or_default(), sentence(&about));
         let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         if let Some((_, example)) = examples.split_once("Example:\n") {
             let example = example.split("\n\n").next().unwrap_or_default();
@@ -157,10 +163,20 @@ environment variable, which the chart sets; a flag takes precedence over its var
     fn every_setting_says_what_it_is_for() {
         let mut cli = Cli::command();
         cli.build();
-        for command in cli.get_subcommands() {
+        for command in commands(&cli) {
             for arg in command.get_arguments() {
                 assert!(arg.get_help().is_some(), "{} {} has no help", command.get_name(), arg.get_id());
             }
+        }
+    }
+
+    #[test]
+    fn every_command_says_how_it_ends() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in cli.get_subcommands().filter(|command| command.get_name() != "help" && !command.is_hide_set()) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Exit status: "), "{}", command.get_name());
         }
     }
 }
@@ -364,6 +380,19 @@ mod languages {
 /// The registry of causes is where they all come from.
 mod causes {
     use super::*;
+
+    /// A remark is none: the VTEP stays healthy.
+    #[test]
+    fn the_readme_counts_them() -> Result<()> {
+        let count = Cause::ALL.iter().filter(|cause| cause.verdict() != Verdict::Healthy).count();
+        for (path, words) in
+            [("README.md", format!("the {count} causes")), ("README.zh-CN.md", format!("{count} 个原因"))]
+        {
+            let text = read(path)?.replace('\n', " ");
+            ensure!(text.contains(&words), "{path} does not say {words:?}");
+        }
+        Ok(())
+    }
 
     #[test]
     fn symptoms_lead_to_every_cause() -> Result<()> {

@@ -111,8 +111,7 @@ fn document() -> String {
         let _ = writeln!(text, "| {} | {} | {} |", series.name, series.notes, evidence(series.evidence));
     }
     text += "\n## Cilium and kernels\n\nWhether the kernel is new enough for VTEPs in that release, as `preflight` judges by what `uname -r` prints; it also \
-             tests the features\nthemselves. A cell with a yes has the best evidence for that Cilium, and for that kernel. Nobody has run every pair \
-             of both.\n\n";
+             tests the features\nthemselves. `no`: it is too old. Any other cell has the best evidence for that Cilium, and for that kernel. Nobody has run every\npair of both.\n\n";
     text += &matrix();
     let _ = write!(text, "\n## Modes\n\nFor every release of Cilium above that has them.\n\n{}", modes(MODES));
     let _ = write!(text, "\n## Far ends\n\n{}", modes(FAR_ENDS));

@@ -90,16 +90,28 @@ fn the_capacity_follows_from_the_figures() {
         let row = format!("| {name} | {} |", cells.join(" | "));
         assert!(text.contains(&row), "{row}");
     }
-    // A round has at most four packets; with traffic, one round in ten goes out.
+    // A round has at most four packets; with traffic, one round in ten goes out; after a loss, the next one comes after a quarter of the time.
     for (name, interval, share) in [
         ("no traffic, `probe.interval: 1s`", 1.0, 1.0),
         ("traffic to every node, `probe.interval: 1s`", 1.0, 0.1),
         ("no traffic, `probe.interval: 5s`", 5.0, 1.0),
         ("traffic to every node, `probe.interval: 5s`", 5.0, 0.1),
+        ("packets are lost, `probe.interval: 1s`", 1.0, 4.0),
+        ("packets are lost, `probe.interval: 5s`", 5.0, 4.0),
     ] {
         let cells: Vec<_> = fleets.iter().map(|fleet| format!("{}", 4.0 * fleet * share / interval)).collect();
         let row = format!("| {name} | {} |", cells.join(" | "));
         assert!(text.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn the_cost_of_an_agent_is_the_measured_one() {
+    let cost = (figure("steady-share-of-core"), figure("memory-with-api-server"));
+    let (share, memory) = (format!("{:.1} % of a core", cost.0), format!("{:.0} MB", cost.1));
+    for path in ["docs/compared.md", "docs/capacity.md"] {
+        let text = read(path);
+        assert!(text.contains(&share) && text.contains(&memory), "{path}: {share}, {memory}");
     }
 }
 

@@ -3,7 +3,7 @@
 //! The core lists the parts, and says what must not be in there. `collect` gets them, each with a deadline and a limit of its size.
 
 mod agent;
-mod archive;
+pub(super) mod archive;
 mod cilium;
 mod collect;
 mod maps;
@@ -24,7 +24,7 @@ use vtep_core::bundle::{
     readme::{Origin, readme},
 };
 
-use self::archive::{Compression, archive};
+use self::archive::{Compression, File, archive};
 use super::{
     args::{run::probe_target, source},
     destination::Destination,
@@ -62,20 +62,23 @@ pub struct Args {
     output: Option<Destination>,
 }
 
-/// # Errors
-///
-/// Standard error takes no more. Without a bundle, the exit status is 2.
-pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let words = match unless_interrupted(bundle(args)).await {
-        Ok(Some(Ok(Extent::Complete))) => return Ok(ExitCode::SUCCESS),
-        Ok(Some(Ok(Extent::InPart))) => return Ok(ExitCode::FAILURE),
+/// Without a bundle, the exit status is 2.
+pub async fn run(args: &Args) -> ExitCode {
+    exit(unless_interrupted(bundle(args)).await)
+}
+
+/// The exit status for the extent of a bundle. If there is none, standard error has the reason.
+pub(super) fn exit(ended: anyhow::Result<Option<anyhow::Result<Extent>>>) -> ExitCode {
+    let words = match ended {
+        Ok(Some(Ok(Extent::Complete))) => return ExitCode::SUCCESS,
+        Ok(Some(Ok(Extent::InPart))) => return ExitCode::FAILURE,
         Ok(Some(Ok(Extent::Nothing))) => "nothing could be collected, so nothing is written".to_owned(),
         Ok(None) => "interrupted: nothing is written".to_owned(),
         Ok(Some(Err(error))) | Err(error) => format!("{error:#}"),
     };
     // If standard error is closed, the exit status still reports the failure.
     let _ = writeln!(io::stderr(), "error: {words}");
-    Ok(ExitCode::from(NOTHING))
+    ExitCode::from(NOTHING)
 }
 
 /// Writes the bundle, if there is something in it. What is missing is named on standard error.
@@ -105,15 +108,10 @@ async fn bundle(args: &Args) -> anyhow::Result<Extent> {
 }
 
 /// The files with their paths, the README first.
-fn files<'p>(
-    args: &Args,
-    node: &str,
-    now: Timestamp,
-    outcomes: &'p BTreeMap<Part, Outcome>,
-) -> Vec<(&'static str, std::borrow::Cow<'p, [u8]>)> {
+fn files<'p>(args: &Args, node: &str, now: Timestamp, outcomes: &'p BTreeMap<Part, Outcome>) -> Vec<File<'p>> {
     let origin = Origin { node, version: env!("CARGO_PKG_VERSION"), at: now, is_redacted: args.redact };
     let collected = outcomes.iter().filter_map(|(part, outcome)| {
-        if let Outcome::Collected(bytes) = outcome { Some((part.file(), bytes.as_slice().into())) } else { None }
+        if let Outcome::Collected(bytes) = outcome { Some((part.file().into(), bytes.as_slice().into())) } else { None }
     });
-    [("README.md", readme(&origin, outcomes).into_bytes().into())].into_iter().chain(collected).collect()
+    [("README.md".into(), readme(&origin, outcomes).into_bytes().into())].into_iter().chain(collected).collect()
 }

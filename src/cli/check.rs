@@ -15,7 +15,10 @@ use std::{
 };
 
 use anyhow::bail;
-use vtep_core::config::{checked::Located, finding::Severity, surroundings::Surroundings};
+use vtep_core::{
+    bigip::compare::ClusterNode,
+    config::{checked::Located, finding::Severity, project::Group, selector::Labels, surroundings::Surroundings},
+};
 
 use super::{
     args::{cluster_networks::ClusterNetworks, far_end::FarEnd},
@@ -33,7 +36,8 @@ pub(super) use self::{
 /// Lint Cilium's configuration: a cilium-config, Helm values, GitOps objects, or a directory of them.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example:\n  kubectl -n kube-system get configmap cilium-config -o yaml | vtep-agent check\n  \
-                        vtep-agent check --strict deploy/")]
+                        vtep-agent check --strict deploy/\n\n\
+                        Exit status: 0 no error, 1 at least one (with --strict also a warning), 2 an input is unusable.")]
 pub struct Args {
     #[command(flatten)]
     pub input: input::Inputs,
@@ -82,13 +86,13 @@ pub async fn run(args: &Args) -> ExitCode {
     if groups.is_empty() {
         return ExitCode::from(2);
     }
-    let mut sections: Vec<_> =
-        groups.into_iter().map(|group| Section::of(group, labels.as_ref(), &surroundings)).collect();
-    let compared = compare(&mut sections, (far_end, input.reads_stdin()), &surroundings).await;
-    if let Err(error) = compared {
-        let _ = writeln!(io::stderr(), "vtep-agent check: {error:#}");
-        return ExitCode::from(2);
-    }
+    let sections = match sections(groups, labels.as_ref(), (far_end, input.reads_stdin()), &surroundings).await {
+        Ok(sections) => sections,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "vtep-agent check: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
     let report = Report { sections, notes, skipped };
     let printed = match output {
         Output::Text => text::report(&report),
@@ -105,18 +109,35 @@ pub async fn run(args: &Args) -> ExitCode {
     }
 }
 
+/// Checks each configuration, also against the nodes that are given, and one with the BIG-IPs.
+async fn sections(
+    groups: Vec<Group>,
+    labels: Option<&Labels>,
+    (far_end, reads_stdin): (&FarEnd, bool),
+    surroundings: &Surroundings,
+) -> anyhow::Result<Vec<Section>> {
+    let nodes = far_end::read_nodes(far_end).await?;
+    let mut around = surroundings.clone();
+    for node in nodes.iter().flatten() {
+        around.node_addresses.extend(node.address);
+        around.pod_cidrs.extend(&node.pod_cidrs);
+    }
+    let mut sections: Vec<_> = groups.into_iter().map(|group| Section::of(group, labels, &around)).collect();
+    if BigIps::is_given(far_end) {
+        compare(&mut sections, (far_end, reads_stdin), surroundings, nodes).await?;
+    }
+    Ok(sections)
+}
+
 /// Adds the differences to the BIG-IPs of the input.
 async fn compare(
     sections: &mut [Section],
     (far_end, reads_stdin): (&FarEnd, bool),
     surroundings: &Surroundings,
+    nodes: Option<Vec<ClusterNode>>,
 ) -> anyhow::Result<()> {
-    if !BigIps::is_given(far_end) {
-        return Ok(());
-    }
     // With several, a BIG-IP of one would be compared with the VTEPs of the others.
     let [section] = sections else { bail!("the input has several configurations: give one of them with --bigip") };
-    let nodes = far_end::read_nodes(far_end).await?;
     let bigips = BigIps::read(far_end, reads_stdin).await?;
     let comparison = bigips.compare(&section.cilium_end().within(surroundings, nodes, section.keys()));
     section.findings.extend(bigips.findings(&comparison));

@@ -1,8 +1,11 @@
 //! `vtep-agent fleet`: all agents of a cluster in one look, also as `kubectl vtep`.
 
+mod bundle;
 mod page;
 mod progress;
+mod scope;
 mod text;
+mod unpack;
 mod wide;
 
 use std::{
@@ -15,15 +18,10 @@ use std::{
 use jiff::Timestamp;
 use vtep_core::fleet::{report::Report, selection::Selection};
 
-use self::progress::Progress;
-use super::{
-    args::{cluster::Cluster, run::between},
-    style::CLEAR,
-};
-use crate::fleet::collect::{Fleet, FleetError, Place};
+use self::{progress::Progress, scope::Scope};
+use super::{interruption::unless_interrupted, style::CLEAR};
+use crate::fleet::collect::{Fleet, FleetError, Found};
 
-/// The label of the agents' pods, as the chart sets it.
-const SELECTOR: &str = "app.kubernetes.io/name=vtep-agent";
 /// The pause of `--watch` and of the page between two rounds.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -39,7 +37,9 @@ enum Format {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Example:
   vtep-agent fleet
   kubectl vtep --context frankfurt --vtep 10.1.6.0/24 -o wide
@@ -49,25 +49,13 @@ Rights in the namespace of the agent: list pods, and get and create
 pods/portforward or pods/exec. The rights to list nodes, and the pods of Cilium,
 add zones, ages, and nodes without an agent.
 
-Exit status: 0 all nodes are healthy, 1 not, 2 nobody could be asked.")]
+Exit status: 0 all nodes are healthy, 1 not, 2 nobody could be asked."
+)]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
-    cluster: Cluster,
-    /// The label of the agents' pods.
-    #[arg(short = 'l', long, value_name = "LABELS", default_value = SELECTOR)]
-    selector: String,
-    /// Only nodes with this name, in which * stands for any text; repeatable.
-    #[arg(long, value_name = "NAME")]
-    node: Vec<String>,
-    /// Only VTEPs with this CIDR, endpoint or name; repeatable.
-    #[arg(long, value_name = "CIDR|IP|NAME")]
-    vtep: Vec<String>,
-    /// Only VTEPs with this cause; repeatable.
-    #[arg(long, value_name = "ID")]
-    cause: Vec<String>,
-    /// How long each agent may take for its answer, 100ms to 5m.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = timeout)]
-    timeout: Duration,
+    scope: Scope,
     /// The form of the output.
     #[arg(short, long, value_enum, default_value = "text")]
     output: Format,
@@ -79,47 +67,80 @@ pub struct Args {
     listen: Option<SocketAddr>,
 }
 
-fn timeout(text: &str) -> Result<Duration, String> {
-    between(text, Duration::from_millis(100), Duration::from_secs(300))
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Command {
+    /// Write one archive with everything that a ticket needs from all nodes that are in trouble.
+    Bundle(bundle::Args),
 }
 
 /// # Errors
 ///
 /// The kubeconfig cannot be used, or the output cannot be written. If nobody can be asked, the exit status is 2.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let place =
-        Place { namespace: args.cluster.namespace.clone(), selector: args.selector.clone(), deadline: args.timeout };
-    let fleet = match args.cluster.client().await {
-        Ok(client) => Fleet::new(client, place),
+    if let Some(Command::Bundle(args)) = &args.command {
+        return Ok(bundle::run(args).await);
+    }
+    let fleet = match args.scope.fleet().await {
+        Ok(fleet) => fleet,
         Err(error) => return nobody(&format!("{error:#}")),
     };
-    let selection = Selection { nodes: args.node.clone(), vteps: args.vtep.clone(), causes: args.cause.clone() };
+    let selection = args.scope.selection();
     if let Some(listen) = args.listen {
         return page::serve(fleet, selection, listen).await;
     }
-    loop {
-        let code = match look(&fleet, &selection).await {
-            Ok(report) => match print(args, &report) {
-                // The reader, such as `head`, has enough.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(status(&report)),
-                printed => printed.map(|()| status(&report))?,
-            },
-            Err(error) => nobody(&error.to_string())?,
-        };
-        if !args.watch {
-            return Ok(code);
+    if args.watch { watch(&fleet, &selection, args).await } else { Ok(round(&fleet, &selection, args).await?.code) }
+}
+
+/// A round that has been printed.
+struct Round {
+    code: ExitCode,
+    /// The reader of the output, such as `head`, has enough.
+    is_last: bool,
+}
+
+/// Round after round until Ctrl-C. The exit status is that of the last one.
+async fn watch(fleet: &Fleet, selection: &Selection, args: &Args) -> anyhow::Result<ExitCode> {
+    let mut last = ExitCode::from(2);
+    let rounds = async {
+        loop {
+            let Round { code, is_last } = round(fleet, selection, args).await?;
+            last = code;
+            if is_last {
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        tokio::time::sleep(PAUSE).await;
+    };
+    match unless_interrupted(rounds).await? {
+        None => Ok(last),
+        Some(ended) => ended.map(|()| last),
     }
+}
+
+async fn round(fleet: &Fleet, selection: &Selection, args: &Args) -> anyhow::Result<Round> {
+    let report = match look(fleet, selection).await {
+        Ok(report) => report,
+        Err(error) => return Ok(Round { code: nobody(&error.to_string())?, is_last: false }),
+    };
+    let is_last = match print(args, &report) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => true,
+        printed => printed.map(|()| false)?,
+    };
+    Ok(Round { code: status(&report), is_last })
 }
 
 /// One round.
 async fn look(fleet: &Fleet, selection: &Selection) -> Result<Report, FleetError> {
+    Ok(ask(fleet, selection).await?.1)
+}
+
+/// One round, and the agents that were asked in it.
+async fn ask(fleet: &Fleet, selection: &Selection) -> Result<(Found, Report), FleetError> {
     let found = fleet.find().await?;
-    let mut progress = Progress::new();
+    let mut progress = Progress::new("nodes asked");
     let collected = fleet.collect(&found, selection, |done, of| progress.show(done, of)).await;
-    progress.clear();
-    Ok(Report::new(&collected, Timestamp::now()))
+    drop(progress);
+    Ok((found, Report::new(&collected, Timestamp::now())))
 }
 
 fn status(report: &Report) -> ExitCode {

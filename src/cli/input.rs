@@ -96,17 +96,24 @@ pub struct Applied {
     reason: Option<&'static str>,
 }
 
+const UNKNOWN: &str = "it selects nodes by their labels, which are not known: give --node-labels";
+
 impl Applied {
     fn of(config: &NodeConfig, labels: Option<&Labels>) -> Self {
         const NO_SELECTOR: &str = "it has no nodeSelector, and so selects no node";
         const OTHERS: &str = "it selects other nodes than one with these labels";
-        const UNKNOWN: &str = "it selects nodes by their labels, which are not known: give --node-labels";
         let reason = match (&config.selector, labels) {
             (None, _) => Some(NO_SELECTOR),
             (Some(selector), None) => (*selector != Selector::default()).then_some(UNKNOWN),
             (Some(_), Some(labels)) => (!config.selects(labels)).then_some(OTHERS),
         };
         Self { name: config.name.clone(), applied: reason.is_none(), reason }
+    }
+
+    /// It is not applied only because nobody knows the labels of the nodes.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.reason == Some(UNKNOWN)
     }
 
     /// The sentence for a person if it is not applied.
@@ -222,6 +229,19 @@ fn read(path: &Path, namespace: Option<&str>, skipped: &mut Skipped) -> anyhow::
 fn read_text(name: &str, source: impl Read, namespace: Option<&str>) -> anyhow::Result<Contents> {
     let mut bytes = Vec::new();
     source.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    let text = String::from_utf8(bytes).context("the input is not text in UTF-8")?;
+    let text = text_of(bytes)?;
     Ok(manifest::read(&Text::of_file(name, text), namespace)?)
+}
+
+/// UTF-8, or UTF-16 with a byte-order mark, which PowerShell's `>` writes.
+fn text_of(bytes: Vec<u8>) -> anyhow::Result<String> {
+    let from = |units: fn([u8; 2]) -> u16| {
+        let units: Vec<_> = bytes.as_chunks().0.iter().skip(1).copied().map(units).collect();
+        String::from_utf16(&units).context("the input is not text in UTF-16, although it begins so")
+    };
+    match bytes.as_slice() {
+        [0xff, 0xfe, ..] => from(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => from(u16::from_be_bytes),
+        _ => String::from_utf8(bytes).context("the input is not text in UTF-8: save it in that encoding"),
+    }
 }

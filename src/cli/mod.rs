@@ -1,8 +1,11 @@
 //! The command line: one file per subcommand.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::{self, ExitCode},
+};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::build_info;
 
@@ -78,9 +81,15 @@ enum Command {
 }
 
 impl Cli {
-    /// The command line of this process. Under the name `kubectl-vtep`, it is that of `fleet`. Ends the process if it is wrong.
+    /// The command line of this process. Under the name `kubectl-vtep`, it is that of `fleet`. Ends the process if it is wrong, or if kubectl
+    /// only asks for completions.
     #[must_use]
     pub fn of_process() -> Self {
+        if let Some(completions) = plugin::completions(&mut Self::command(), std::env::args_os()) {
+            // A shell that no longer reads needs none.
+            let _ = io::stdout().write_all(completions.as_bytes());
+            process::exit(0);
+        }
         Self::parse_from(plugin::arguments(std::env::args_os()))
     }
 
@@ -98,7 +107,7 @@ impl Cli {
             Command::Cleanup(args) => cleanup::run(&args).await,
             Command::Status(args) => status::run(&args).await,
             Command::Capture(args) => capture::run(&args).await,
-            Command::Bundle(args) => bundle::run(&args).await,
+            Command::Bundle(args) => Ok(bundle::run(&args).await),
             Command::Fleet(args) => fleet::run(&args).await,
             Command::Version(args) => version::run(&args),
             Command::Completion(args) => completion::run(&args),

@@ -1,12 +1,25 @@
-//! The program as a plugin of kubectl: under the name `kubectl-vtep`, it is `vtep-agent fleet`.
+//! The program as a plugin of kubectl: under the name `kubectl-vtep`, it is `vtep-agent fleet`, and under the name `kubectl_complete-vtep`, it
+//! completes the words behind `kubectl vtep`.
+
+mod completion;
 
 use std::{
     ffi::{OsStr, OsString},
     path::Path,
 };
 
+use clap::Command;
+
 /// The commands that a plugin has beside `fleet`: those that need no node.
 const OTHERS: [&str; 5] = ["bigip", "check", "completion", "help", "version"];
+
+/// What kubectl reads as completions, if the process has that name.
+pub(super) fn completions(cli: &mut Command, given: impl IntoIterator<Item = OsString>) -> Option<String> {
+    let given: Vec<_> = given.into_iter().collect();
+    let (program, words) = given.split_first()?;
+    let is_completion = Path::new(program).file_stem() == Some(OsStr::new("kubectl_complete-vtep"));
+    is_completion.then(|| completion::complete(cli, words))
+}
 
 /// The arguments as `vtep-agent` takes them.
 pub(super) fn arguments(given: impl IntoIterator<Item = OsString>) -> Vec<OsString> {

@@ -17,8 +17,9 @@ use tokio::time;
 use vtep_core::fleet::status::AgentStatus;
 
 use super::{
+    exec::{Archive, exec_bundle, exec_status},
     pods::{AgentPod, Listens},
-    ways::{Connection, Failure, Way, exec_status},
+    ways::{Connection, Failure, Way},
 };
 
 /// Asks the agents of one namespace.
@@ -70,6 +71,29 @@ impl Asker {
             Ok((answer, connection))
         });
         answer.await.unwrap_or_else(|_| Err(self.too_late()))
+    }
+
+    /// The node's bundle with a capture of so many seconds, within a deadline of its own: it takes longer than a status.
+    ///
+    /// # Errors
+    ///
+    /// The command cannot run in the pod, or makes no bundle; in words.
+    pub async fn bundle(&self, pod: &AgentPod, seconds: u64, deadline: Duration) -> Result<Archive, String> {
+        if let Some(down) = &pod.down {
+            return Err(down.clone());
+        }
+        let closed = self.closed().get(&Way::Exec).cloned();
+        let made = match closed {
+            Some(failure) => Ok(Err(failure)),
+            None => time::timeout(deadline, exec_bundle(&self.api, pod, seconds)).await,
+        };
+        let made = made.map_err(|_| format!("no bundle within {}", humantime::format_duration(deadline)))?;
+        made.map_err(|failure| {
+            if let Failure::Refused(_) = &failure {
+                self.closed().insert(Way::Exec, failure.clone());
+            }
+            self.reason(&[(Way::Exec, failure)])
+        })
     }
 
     async fn connect(&self, pod: &AgentPod) -> Result<Connection, String> {

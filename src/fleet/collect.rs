@@ -7,11 +7,14 @@ use kube::Client;
 use tokio::time;
 use vtep_core::fleet::{Member, names, report::Collected, selection::Selection};
 
-use super::{ask::Asker, pods, pods::AgentPod, ways};
+use super::{ask::Asker, exec::Archive, pods, pods::AgentPod, ways};
 use crate::k8s::words;
 
 /// Agents that are asked at a time: each is a connection to the API server.
 const AT_A_TIME: usize = 64;
+
+/// Bundles that are made at a time. Each may have megabytes, and costs its node more than a status.
+const BUNDLES_AT_A_TIME: usize = 16;
 
 /// The timeout of a list: a person waits for it, and thousands of objects may take some seconds.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -20,8 +23,8 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Place {
     pub namespace: String,
-    /// The label selector of their pods.
-    pub selector: String,
+    /// Label selectors: their pods have the labels of one of them.
+    pub selectors: Vec<String>,
     /// The deadline of each agent.
     pub deadline: Duration,
 }
@@ -33,8 +36,8 @@ pub enum FleetError {
     Forbidden(String),
     #[error("{0}")]
     Api(String),
-    #[error("no pod in namespace {namespace} has the label {selector}; is the agent in another one (--namespace)?")]
-    NoAgent { namespace: String, selector: String },
+    #[error("no pod in namespace {namespace} has the label {selectors}; is the agent in another one (--namespace)?")]
+    NoAgent { namespace: String, selectors: String },
 }
 
 /// The agents of a cluster, and a client for them.
@@ -59,12 +62,12 @@ impl Fleet {
     ///
     /// The API server does not list the pods, or has none of the agent.
     pub async fn find(&self) -> Result<Found, FleetError> {
-        let Place { namespace, selector, deadline } = &self.place;
-        let pods = time::timeout(LIST_TIMEOUT, pods::agents(&self.client, namespace, selector)).await;
+        let Place { namespace, selectors, deadline } = &self.place;
+        let pods = time::timeout(LIST_TIMEOUT, pods::agents(&self.client, namespace, selectors)).await;
         let pods = pods.map_err(|_| FleetError::Api("the API server does not list the pods in time".to_owned()))?;
         let pods = pods.map_err(|error| self.refusal(&error))?;
         if pods.is_empty() {
-            return Err(FleetError::NoAgent { namespace: namespace.clone(), selector: selector.clone() });
+            return Err(FleetError::NoAgent { namespace: namespace.clone(), selectors: selectors.join(" or ") });
         }
         Ok(Found { pods, asker: Asker::new(ways::pods(&self.client, namespace), namespace, *deadline) })
     }
@@ -121,6 +124,22 @@ impl Found {
     #[must_use]
     pub const fn asker(&self) -> &Asker {
         &self.asker
+    }
+
+    /// Makes the bundles of these nodes; `each` is called with the bundle of one after the other, or with the words for why there is none.
+    pub async fn bundles(
+        &self,
+        nodes: impl IntoIterator<Item = &str>,
+        seconds: u64,
+        deadline: Duration,
+        mut each: impl FnMut(&str, Result<Archive, String>),
+    ) {
+        let pods = nodes.into_iter().filter_map(|node| self.pod_of(node));
+        let bundles = pods.map(|pod| async move { (pod, self.asker.bundle(pod, seconds, deadline).await) });
+        let mut bundles = stream::iter(bundles).buffer_unordered(BUNDLES_AT_A_TIME);
+        while let Some((pod, bundle)) = bundles.next().await {
+            each(&pod.node, bundle);
+        }
     }
 
     #[must_use]

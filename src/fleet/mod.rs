@@ -3,11 +3,13 @@
 //!
 //! - [`pods`]: finds the agents, and what is known about their nodes
 //! - [`ways`]: how an agent can be reached: port-forward, exec, or directly
+//! - [`exec`]: commands in an agent's pod: its status, and its bundle
 //! - [`ask`]: asks one agent, on the ways that the rights allow
 //! - [`collect`]: asks all of them, many at a time, each with a deadline
 
 pub mod ask;
 pub mod collect;
+pub mod exec;
 pub mod pods;
 pub mod ways;
 

@@ -125,24 +125,26 @@ struct NodeInfo {
     os_image: Option<String>,
 }
 
-/// The agents' pods, one for each node, in the order of the nodes.
+/// The agents' pods, one for each node, in the order of the nodes. They have the labels of one of these selectors.
 ///
 /// # Errors
 ///
 /// The API server does not list the pods.
-pub async fn agents(client: &Client, namespace: &str, selector: &str) -> kube::Result<Vec<AgentPod>> {
+pub async fn agents(client: &Client, namespace: &str, selectors: &[String]) -> kube::Result<Vec<AgentPod>> {
     let api: Api<PodObject> = Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<Pod>(&()));
     let mut of_nodes: BTreeMap<String, AgentPod> = BTreeMap::new();
-    let parameters = ListParams::default().labels(selector).limit(POD_PAGE);
-    list(&api, parameters, |pod| {
-        // A pod that is not scheduled has no node yet.
-        let Some(agent) = agent(pod) else { return };
-        // During an update, a node may have two: the one that runs counts.
-        if agent.down.is_none() || !of_nodes.contains_key(&agent.node) {
-            of_nodes.insert(agent.node.clone(), agent);
-        }
-    })
-    .await?;
+    for selector in selectors {
+        let parameters = ListParams::default().labels(selector).limit(POD_PAGE);
+        list(&api, parameters, |pod| {
+            // A pod that is not scheduled has no node yet.
+            let Some(agent) = agent(pod) else { return };
+            // During an update, a node may have two: the one that runs counts.
+            if agent.down.is_none() || !of_nodes.contains_key(&agent.node) {
+                of_nodes.insert(agent.node.clone(), agent);
+            }
+        })
+        .await?;
+    }
     Ok(of_nodes.into_values().collect())
 }
 

@@ -1,4 +1,4 @@
-//! The ways to an agent: a port-forward or an exec over a WebSocket of the API server, or a connection to the node's address.
+//! The ways to an agent: a port-forward or an exec (`exec`) over a WebSocket of the API server, or a connection to the node's address.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -8,12 +8,9 @@ use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::{Request, Response, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, Client,
-    api::{AttachParams, Portforwarder},
-};
+use kube::{Api, Client, api::Portforwarder};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     task::AbortHandle,
     time,
@@ -24,10 +21,6 @@ use crate::k8s::words;
 
 /// The timeout of a connection to a node's address. In a network that drops such packets, it is all that the attempt costs.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// The most of an error text that is kept.
-const ERROR_LIMIT: u64 = 4 << 10;
-/// The buffer of an exec's output: a status takes one or two.
-const EXEC_BUFFER: usize = 32 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
@@ -112,7 +105,7 @@ impl Connection {
     ///
     /// The API server refuses, or the agent's port does not answer.
     pub async fn port_forward(api: &Api<Pod>, pod: &AgentPod) -> Result<Self, Failure> {
-        let forwarder = api.portforward(&pod.name, &[pod.port]).await.map_err(|error| Failure::of(&error))?;
+        let forwarder = api.portforward(&pod.name, &[pod.port]).await.map_err(|error| of_error(&error))?;
         let mut forward = Forward(forwarder);
         let (Some(stream), Some(refusal)) = (forward.0.take_stream(pod.port), forward.0.take_error(pod.port)) else {
             return Err(Failure::Failed("the port-forward has no stream".into()));
@@ -175,53 +168,18 @@ fn broken_off(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Failur
     Failure::Failed(format!("its answer broke off: {}", words::cause(error)))
 }
 
-/// The output of `vtep-agent status -o json` in the pod, whose environment knows where the agent listens.
-///
-/// # Errors
-///
-/// The API server refuses, or the command prints nothing.
-pub async fn exec_status(api: &Api<Pod>, pod: &AgentPod) -> Result<Bytes, Failure> {
-    let parameters = AttachParams::default().stdin(false).stdout(true).stderr(true).container("vtep-agent");
-    let parameters = parameters.max_stdout_buf_size(EXEC_BUFFER);
-    let command = ["vtep-agent", "status", "-o", "json"];
-    let mut process = api.exec(&pod.name, command, &parameters).await.map_err(|error| Failure::of(&error))?;
-    let (Some(stdout), Some(stderr), Some(ended)) = (process.stdout(), process.stderr(), process.take_status()) else {
-        return Err(Failure::Failed("the exec has no streams".into()));
-    };
-    let (mut output, mut errors) = (Vec::new(), Vec::new());
-    let mut stdout = stdout.take(ANSWER_LIMIT as u64 + 1);
-    let mut stderr = stderr.take(ERROR_LIMIT);
-    let read = tokio::try_join!(stdout.read_to_end(&mut output), stderr.read_to_end(&mut errors));
-    read.map_err(|error| Failure::Failed(format!("exec: {}", words::cause(&error))))?;
-    if output.len() > ANSWER_LIMIT {
-        return Err(Failure::Answer(format!("its answer has more than {} MB", ANSWER_LIMIT >> 20)));
-    }
-    if output.is_empty() {
-        let printed = String::from_utf8_lossy(&errors).trim().to_owned();
-        let reason = if printed.is_empty() {
-            ended.await.and_then(|status| status.message).unwrap_or_default()
-        } else {
-            printed
-        };
-        return Err(Failure::Failed(format!("exec: {}", reason.lines().next().unwrap_or("it printed nothing"))));
-    }
-    // Its exit status says only whether the node is healthy.
-    Ok(output.into())
-}
-
 /// The pods of a namespace.
 #[must_use]
 pub fn pods(client: &Client, namespace: &str) -> Api<Pod> {
     Api::namespaced(client.clone(), namespace)
 }
 
-impl Failure {
-    fn of(error: &kube::Error) -> Self {
-        if let kube::Error::UpgradeConnection(_) = error {
-            return Self::Failed("something between here and the API server does not let a WebSocket through".into());
-        }
-        let kube::Error::Api(status) = error else { return Self::Failed(words::cause(error)) };
-        let message = words::message(status);
-        if status.is_forbidden() { Self::Refused(message) } else { Self::Failed(message) }
+/// The failure of a way that the API server leads to.
+pub(super) fn of_error(error: &kube::Error) -> Failure {
+    if let kube::Error::UpgradeConnection(_) = error {
+        return Failure::Failed("something between here and the API server does not let a WebSocket through".into());
     }
+    let kube::Error::Api(status) = error else { return Failure::Failed(words::cause(error)) };
+    let message = words::message(status);
+    if status.is_forbidden() { Failure::Refused(message) } else { Failure::Failed(message) }
 }

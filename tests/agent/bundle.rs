@@ -11,15 +11,16 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use flate2::read::GzDecoder;
 use serde_json::Value;
+use vtep_apiserver::{Exec, Resource, objects};
 use vtep_lab::{CILIUM_RUN, CONFIG, Config, Lab};
 
 use crate::{
-    api::{KUBECONFIG, NODE, api_server, apply, start},
+    api::{KUBECONFIG, NAMESPACE, NODE, api_server, apply, start},
     capture::{SOURCE, leaves_nothing, opens},
     configured_lab::{ConfiguredLab, Source},
     faults::{FAULTS, FAULTS_WITH_LISTS},
     privileges,
-    support::{AGENT, Agent, HEALTHY_WITHIN, all_healthy},
+    support::{AGENT, Agent, HEALTHY_WITHIN, LISTEN, all_healthy},
 };
 
 /// Everything that a complete bundle has.
@@ -253,17 +254,8 @@ fn no_secret_is_in_it() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn addresses_are_replaced_by_the_same_ones_everywhere() -> Result<()> {
-    let lab = Lab::builder().fill_map(true).start()?;
-    let agent = Agent::healthy(&lab)?;
-    let bundle = of_directory(&lab, &["--redact"])?;
-    ensure!(bundle.output.status.code() == Some(0), "{}", bundle.said());
-    let is_raw = |file: &&str| file.ends_with("-raw.json");
-    let expected = FILES.iter().copied().filter(|file| !is_raw(file));
-    ensure!(bundle.files.keys().map(String::as_str).eq(expected), "{:?}", bundle.files.keys());
-    ensure!(bundle.text("README.md")?.contains("## Left out\n\n- `maps/vtep-raw.json`"));
-
+/// Neither the addresses of the lab nor the node's name are in any file.
+fn without_addresses(lab: &Lab, bundle: &Bundle) -> Result<()> {
     let topology = &lab.topology;
     let mut addresses = vec![topology.node_ip, topology.router_ip, topology.pod_ip];
     let mut macs = vec![lab.node.link("eth0")?.mac, lab.node.link("cilium_vxlan")?.mac];
@@ -281,9 +273,24 @@ fn addresses_are_replaced_by_the_same_ones_everywhere() -> Result<()> {
         }
         ensure!(!text.contains(NODE), "the node's name is in {file}:\n{text}");
     }
+    Ok(())
+}
+
+#[test]
+fn addresses_are_replaced_by_the_same_ones_everywhere() -> Result<()> {
+    let lab = Lab::builder().fill_map(true).start()?;
+    let agent = Agent::healthy(&lab)?;
+    let bundle = of_directory(&lab, &["--redact"])?;
+    ensure!(bundle.output.status.code() == Some(0), "{}", bundle.said());
+    let is_raw = |file: &&str| file.ends_with("-raw.json");
+    let expected = FILES.iter().copied().filter(|file| !is_raw(file));
+    ensure!(bundle.files.keys().map(String::as_str).eq(expected), "{:?}", bundle.files.keys());
+    ensure!(bundle.text("README.md")?.contains("## Left out\n\n- `maps/vtep-raw.json`"));
+
+    without_addresses(&lab, &bundle)?;
     // The same ones: the files still fit together.
     let endpoint = bundle.json("status.json")?["vteps"][0]["endpoint"].as_str().context("an endpoint")?.to_owned();
-    ensure!(endpoint.starts_with("240.0."), "{endpoint}");
+    ensure!(endpoint.starts_with("240."), "{endpoint}");
     for file in ["configuration.json", "maps/vtep.json", "net/neighbours.json", "capture.txt", "status.txt"] {
         ensure!(bundle.text(file)?.contains(&endpoint), "{endpoint} is not in {file}");
     }
@@ -313,4 +320,51 @@ fn an_interruption_leaves_nothing() -> Result<()> {
     let lab = Lab::start()?;
     lab.config.write(&Config::seed_keys())?;
     leaves_nothing(&lab, "bundle")
+}
+
+/// The bundle of a real node through `fleet bundle`: its archive fits, and nothing of its addresses remains.
+#[test]
+fn a_bundle_of_the_fleet_replaces_the_addresses_of_a_real_node() -> Result<()> {
+    let lab = Lab::builder().fill_map(true).start()?;
+    let agent = Agent::healthy(&lab)?;
+    let bundle = of_directory(&lab, &[])?;
+    bundle.is_complete()?;
+    let server = api_server(&lab)?;
+    let pod =
+        objects::pod(NAMESPACE, "vtep-agent-x7f2k", NODE, "vtep-agent", [("app.kubernetes.io/name", "vtep-agent")]);
+    server.apply(Resource::Pods, pod)?;
+    server.run_pod("vtep-agent-x7f2k", Some(LISTEN));
+    server.on_exec(
+        "vtep-agent-x7f2k",
+        Exec::Ends { stdout: bundle.output.stdout.clone(), stderr: String::new(), code: 0 },
+    );
+    fs::write(KUBECONFIG, server.kubeconfig())?;
+    let made = |args: &[&str]| {
+        let mut command = lab.node.command(AGENT);
+        command.args(["fleet", "bundle", "--kubeconfig", KUBECONFIG, "--node", NODE, "--output", "-"]).args(args);
+        Bundle::make(command)
+    };
+    let plain = made(&[])?;
+    ensure!(plain.output.status.code() == Some(0), "{}", plain.said());
+    for (file, bytes) in &bundle.files {
+        ensure!(plain.files.get(&format!("nodes/{NODE}/{file}")) == Some(bytes), "{file}");
+    }
+    let redacted = made(&["--redact"])?;
+    ensure!(redacted.output.status.code() == Some(0), "{}", redacted.said());
+    let of_node = redacted.files.keys().filter_map(|file| file.strip_prefix("nodes/node-1/"));
+    ensure!(
+        of_node.eq(FILES.iter().copied().filter(|file| !file.ends_with("-raw.json"))),
+        "{:?}",
+        redacted.files.keys()
+    );
+    without_addresses(&lab, &redacted)?;
+    let endpoint = redacted.json("fleet.json")?["vteps"][0]["endpoint"].as_str().context("an endpoint")?.to_owned();
+    ensure!(endpoint.starts_with("240."), "{endpoint}");
+    for file in ["status.json", "maps/vtep.json", "net/neighbours.json", "capture.txt"] {
+        ensure!(redacted.text(&format!("nodes/node-1/{file}"))?.contains(&endpoint), "{endpoint} is not in {file}");
+    }
+    let capture = &redacted.files["nodes/node-1/capture.pcapng"];
+    ensure!(opens(capture)? > 4 && holds(capture, &endpoint.parse::<std::net::Ipv4Addr>()?.octets()));
+    drop(agent);
+    Ok(())
 }

@@ -35,7 +35,7 @@ fn a_fit_node_passes() -> Result<()> {
         "ok     bpf-features    hash and LPM trie maps, socket filters, large programs",
         "ok     tap             the kernel accepts its program and its maps",
         "ok     bpffs           /sys/fs/bpf",
-        "ok     cilium-version  1.18.8 (seen running)",
+        "ok     cilium-version  1.18.8 (read in its source, not run)",
         "ok     cilium-devices  cilium_vxlan, cilium_host with 10.0.0.126",
         "ok     vtep-map        a VTEP map with 0 entries",
         "this node is fit",

@@ -1,7 +1,7 @@
 //! The status page in a real browser beside the agent, in every state that it can have. Screenshots are in target/screens.
 
 #[path = "../page/driver.rs"]
-mod driver;
+pub(crate) mod driver;
 
 use std::time::Duration;
 

@@ -5,7 +5,10 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use vtep_lab::Lab;
 
-use crate::support::{AGENT, Agent};
+use crate::{
+    placeholders::placeholders,
+    support::{AGENT, Agent},
+};
 
 const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
 
@@ -66,18 +69,7 @@ fn run(lab: &Lab, agent: &Agent, command: &str) -> Result<String> {
     Ok(body)
 }
 
-/// The words without times, counts of pings and the kernel's release.
+/// The words, with placeholders for what differs from run to run.
 fn mask(text: &str) -> Vec<Vec<String>> {
-    let is_count =
-        |word: &str| word.split_once('/').is_some_and(|(a, b)| a.parse::<u8>().is_ok() && b.parse::<u8>().is_ok());
-    let word = |word: &str| match word.strip_suffix("ms") {
-        Some(number) if number.parse::<f64>().is_ok() => "<time>".to_owned(),
-        Some(_) | None if is_count(word) => "<count>".to_owned(),
-        Some(_) | None => word.to_owned(),
-    };
-    let line = |line: &str| match line.trim_start_matches("ok ").trim_start().strip_prefix("kernel ") {
-        Some(_) => vec!["kernel".to_owned()],
-        None => line.split_whitespace().map(word).collect(),
-    };
-    text.lines().map(line).collect()
+    placeholders(text).lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
 }

@@ -43,6 +43,33 @@ fn fleet(cluster: &Cluster, kubeconfig: &std::path::Path) -> Result<(Option<i32>
     Ok((output.status.code(), report))
 }
 
+/// The exit status of `fleet bundle`, and the files in it.
+fn bundle(cluster: &Cluster, kubeconfig: &std::path::Path) -> Result<(Option<i32>, Vec<String>)> {
+    let host = cluster.lab.api_host.as_ref().context("an API host")?;
+    let mut command: Command = host.command(env!("CARGO_BIN_EXE_vtep-agent"));
+    command.args([
+        "fleet",
+        "bundle",
+        "--timeout",
+        "30s",
+        "--seconds",
+        "1",
+        "--node",
+        NODE,
+        "--redact",
+        "--output",
+        "-",
+    ]);
+    let output = command.arg("--kubeconfig").arg(kubeconfig).output()?;
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(&output.stdout[..]));
+    let mut files = Vec::new();
+    for entry in tar.entries().context(words)? {
+        files.push(entry?.path()?.strip_prefix("vtep-bundle")?.to_string_lossy().into_owned());
+    }
+    Ok((output.status.code(), files))
+}
+
 #[test]
 fn one_right_is_enough_and_none_is_named() -> Result<()> {
     in_cluster_on(Lab::builder().other_node(true), |cluster| {
@@ -80,6 +107,12 @@ fn one_right_is_enough_and_none_is_named() -> Result<()> {
             grant(cluster, Some(right))?;
             let (_, report) = fleet(cluster, &kubeconfig)?;
             ensure!(report["summary"]["answered"] == 2, "with {right}: {report:#}");
+        }
+        // The last one of these is what a bundle needs.
+        let (code, files) = bundle(cluster, &kubeconfig)?;
+        ensure!(matches!(code, Some(0 | 1)), "{code:?}: {files:?}");
+        for file in ["README.md", "fleet.json", "nodes/node-1/README.md", "nodes/node-1/status.json"] {
+            ensure!(files.iter().any(|path| path == file), "{file} is not in {files:?}");
         }
         grant(cluster, None)?;
         let (code, report) = fleet(cluster, &kubeconfig)?;

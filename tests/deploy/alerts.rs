@@ -233,6 +233,29 @@ fn no_alert_loses_the_labels_of_a_cluster() -> Result<()> {
     Ok(())
 }
 
+/// The example for Prometheus without the operator: it is one of Prometheus, and the alerts know its job.
+#[test]
+fn the_example_of_a_scrape_is_for_these_alerts() -> Result<()> {
+    let readme = read("deploy/README.md")?;
+    let example = readme.split("```yaml\n# prometheus.yml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let mut example: Value = serde_saphyr::from_str(example.context("no example")?)?;
+    // The promtool of `make setup` has no discovery: the rest is checked with fixed targets.
+    let discovery = example["scrape_configs"][0].as_object_mut().and_then(|job| job.remove("kubernetes_sd_configs"));
+    ensure!(discovery.context("no discovery")?[0]["role"] == "pod");
+    example["scrape_configs"][0]["static_configs"] = json!([{ "targets": ["10.169.72.239:9808"] }]);
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(&file, example.to_string())?;
+    run_well("promtool", &["check", "config", "--syntax-only", &file.path().display().to_string()])?;
+    let scrape = &example["scrape_configs"][0];
+    let job = scrape["job_name"].as_str().context("no job")?;
+    let down = alerts()?;
+    let expr = text(down.get("VtepAgentDown").context("no VtepAgentDown")?, "expr")?;
+    ensure!(expr.contains(&format!("(.+/)?[^/]*{job}[^/]*\"")), "{job} is not in {expr}");
+    let labels = scrape["relabel_configs"].as_array().context("no relabelings")?;
+    ensure!(labels.iter().any(|label| label["target_label"] == "node"), "{labels:?}");
+    Ok(())
+}
+
 /// The example for Alertmanager in the document: alerts that exist, by labels that both sides have.
 #[test]
 fn the_example_of_inhibition_is_about_these_alerts() -> Result<()> {

@@ -83,6 +83,8 @@ fn names_can_be_chosen() -> Result<()> {
         ensure!(daemon_set["metadata"]["name"] == name, "{release_name} {values:?}: {}", daemon_set["metadata"]);
         ensure!(labels["app.kubernetes.io/name"] == label, "{release_name} {values:?}: {labels}");
         ensure!(labels["app.kubernetes.io/instance"] == release_name, "{labels}");
+        // By this one, `vtep-agent fleet` finds them whatever they are called.
+        ensure!(labels["app.kubernetes.io/component"] == "vtep-agent", "{labels}");
         let account = &objects.pod()?["serviceAccountName"];
         ensure!(*account == objects.only("ServiceAccount")?["metadata"]["name"] && *account == name, "{account}");
         for object in &objects.0 {
@@ -119,6 +121,7 @@ fn the_pods_have_no_label_of_the_chart() -> Result<()> {
     let objects = render(EVERYTHING)?;
     let labels = &objects.only("DaemonSet")?["spec"]["template"]["metadata"]["labels"];
     let expected = json!({
+        "app.kubernetes.io/component": "vtep-agent",
         "app.kubernetes.io/name": "vtep-agent",
         "app.kubernetes.io/instance": "vtep-agent",
         "app.kubernetes.io/version": env!("CARGO_PKG_VERSION"),

@@ -46,7 +46,7 @@ fn with_more_rights(object: &mut Value) {
             items.iter_mut().for_each(with_more_rights);
         }
         Value::Object(fields) => fields.values_mut().for_each(with_more_rights),
-        _ => {}
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

@@ -304,6 +304,34 @@ mod dist {
         Ok(())
     }
 
+    /// Each archive of the plug-in is in krew's manifest with its sum, and has the program of that platform.
+    #[test]
+    #[ignore = "make release"]
+    fn krew_finds_the_plugin() -> Result<()> {
+        let (dist, version) = dist()?;
+        let manifest = fs::read_to_string(dist.join("vtep.krew.yaml"))?;
+        ensure!(!manifest.contains("OWNER") && !manifest.contains("TagName"), "{manifest}");
+        let spec = serde_saphyr::from_str::<Value>(&manifest)?["spec"].take();
+        ensure!(spec["version"] == format!("v{version}"), "{}", spec["version"]);
+        let sums = fs::read_to_string(dist.join("SHA256SUMS"))?;
+        let mut found = 0;
+        for platform in spec["platforms"].as_array().context("platforms")? {
+            let name = platform["uri"].as_str().and_then(|uri| uri.rsplit('/').next()).context("a file")?;
+            if !dist.join(name).exists() {
+                continue;
+            }
+            let sum = platform["sha256"].as_str().context("a sum")?;
+            ensure!(sums.lines().any(|line| line == format!("{sum}  {name}")), "{name} has another sum than {sum}");
+            let output = Command::new("tar").arg("-xzOf").arg(dist.join(name)).arg("kubectl-vtep").output()?;
+            let architecture = platform["selector"]["matchLabels"]["arch"].as_str().context("an architecture")?;
+            let program = fs::read(dist.join(format!("vtep-agent-linux-{architecture}")))?;
+            ensure!(output.stdout == program, "{name} has another program");
+            found += 1;
+        }
+        ensure!(found > 0, "no archive of the plug-in");
+        Ok(())
+    }
+
     #[test]
     #[ignore = "make release"]
     fn names_its_dependencies() -> Result<()> {

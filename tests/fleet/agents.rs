@@ -137,3 +137,31 @@ fn an_agent_at_an_address_that_cannot_be_reached_is_asked_by_exec() -> Result<()
     assert_eq!(cluster.report(&["--timeout", "20s"])?["summary"]["healthy"], 1);
     Ok(())
 }
+
+/// A release with a `nameOverride` has another name on its pods, and an older release no component.
+#[test]
+fn agents_of_every_release_are_found() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let table: [(&str, &[(&str, &str)]); 4] = [
+        ("old", &[("app.kubernetes.io/name", "vtep-agent")]),
+        ("renamed", &[("app.kubernetes.io/name", "bigip"), ("app.kubernetes.io/component", "vtep-agent")]),
+        ("both", &[("app.kubernetes.io/name", "vtep-agent"), ("app.kubernetes.io/component", "vtep-agent")]),
+        ("other", &[("app.kubernetes.io/name", "bigip"), ("app.kubernetes.io/component", "controller")]),
+    ];
+    for (node, labels) in table {
+        let pod = objects::pod(NAMESPACE, &pod_of(node), node, "vtep-agent", labels.iter().copied());
+        cluster.server.apply(Resource::Pods, pod)?;
+        cluster.server.run_pod(&pod_of(node), Some(cluster.listen(node, Agent::Answers(healthy(node)))?));
+    }
+    let nodes = |args: &[&str]| -> Result<Vec<String>> {
+        let report = cluster.report(args)?;
+        let rows = report["nodes"].as_array().into_iter().flatten();
+        Ok(rows.filter_map(|row| row["node"].as_str().map(str::to_owned)).collect())
+    };
+    assert_eq!(nodes(&[])?, ["both", "old", "renamed"]);
+    assert_eq!(nodes(&["-l", "app.kubernetes.io/component=controller"])?, ["other"]);
+    let any =
+        ["--selector", "app.kubernetes.io/component=controller", "--selector", "app.kubernetes.io/name=vtep-agent"];
+    assert_eq!(nodes(&any)?, ["both", "old", "other"]);
+    Ok(())
+}

@@ -99,6 +99,17 @@ impl Cluster {
         command
     }
 
+    /// `fleet bundle`.
+    pub(crate) fn bundle(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vtep-agent"));
+        command
+            .env_remove("KUBECONFIG")
+            .args(["fleet", "bundle", "--kubeconfig"])
+            .arg(self.kubeconfig.path())
+            .args(args);
+        command
+    }
+
     pub(crate) fn fleet(&self, args: &[&str]) -> Result<Outcome> {
         self.command(args).output().map_err(Into::into).and_then(Outcome::of)
     }

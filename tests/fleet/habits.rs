@@ -88,6 +88,19 @@ fn under_another_name_it_is_the_plugin_of_kubectl() -> Result<()> {
     Ok(())
 }
 
+/// kubectl runs a program of this name with the words behind `kubectl vtep`, and reads the end of cobra's `__complete`.
+#[test]
+fn kubectl_completes_the_words_of_the_plugin() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let program = directory.path().join("kubectl_complete-vtep");
+    symlink(env!("CARGO_BIN_EXE_vtep-agent"), &program)?;
+    let outcome = Outcome::of(Command::new(&program).args(["bundle", "--red"]).output()?)?;
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""));
+    let line = outcome.out.strip_suffix("\n:4\n").with_context(|| outcome.out.clone())?;
+    ensure!(line.starts_with("--redact\tReplace addresses"), "{line}");
+    Ok(())
+}
+
 /// krew reads this manifest after the release has filled in its version and sums.
 #[test]
 fn the_krew_manifest_is_one() -> Result<()> {

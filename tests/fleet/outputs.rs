@@ -184,8 +184,8 @@ fn nobody_is_said_with_the_reason() -> Result<()> {
     let cluster = Cluster::start()?;
     let outcome = cluster.fleet(&[])?;
     assert_eq!(outcome.code, Some(2));
-    let expected = "error: no pod in namespace kube-system has the label app.kubernetes.io/name=vtep-agent; is the agent in another one \
-                    (--namespace)?\n";
+    let expected = "error: no pod in namespace kube-system has the label app.kubernetes.io/name=vtep-agent or \
+                    app.kubernetes.io/component=vtep-agent; is the agent in another one (--namespace)?\n";
     assert_eq!(outcome.err, expected);
     // A pod in another namespace.
     let pod =

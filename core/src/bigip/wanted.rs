@@ -50,6 +50,8 @@ pub struct BigIp {
     pub fdb_records: Vec<FdbRecord>,
     /// The commands that create all of this, in this order.
     pub commands: Vec<String>,
+    /// What the commands leave out, because it depends on something that the caller does not know. Source: F5's guides for CIS.
+    pub notes: Vec<String>,
 }
 
 /// The name of a tunnel on BIG-IP. The commands contain it as it is, so it must be one word for tmsh.
@@ -151,8 +153,10 @@ fn bigip(spec: &Spec, vtep: &Vtep, site: &SiteValues) -> BigIp {
         pod_cidrs: site.pod_cidrs.clone(),
         fdb_records: site.nodes.iter().copied().map(FdbRecord::of_node).collect(),
         commands: Vec::new(),
+        notes: Vec::new(),
     };
     bigip.commands = bigip.commands(spec.tunnel.protocol, &site.tunnel);
+    bigip.notes = bigip.notes(&site.tunnel);
     bigip
 }
 
@@ -185,6 +189,25 @@ impl BigIp {
         }));
         commands.push("save sys config".to_owned());
         commands
+    }
+
+    fn notes(&self, tunnel: &TunnelName) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.fdb_records.is_empty() {
+            notes.push(
+                "FDB records: give --node-ip or --nodes; without its record, BIG-IP reaches no pod of a node"
+                    .to_owned(),
+            );
+        }
+        notes.push(
+            "HA pair: before the next config sync, `modify sys db iptunnel.configsync value disable` on both units; otherwise the sync \
+             gives the other unit this local-address"
+                .to_owned(),
+        );
+        notes.push(format!(
+            "route domain other than 0: `modify net tunnels tunnel {tunnel} remote-address any`, and %ID after the addresses"
+        ));
+        notes
     }
 }
 
@@ -232,6 +255,27 @@ mod tests {
         let commands = bigips(&spec(tunnel), &site).remove(0).commands;
         assert_eq!(commands[0], "create net tunnels geneve cilium_geneve port 6081 flooding-type multipoint");
         assert!(commands[3].contains("network <pod CIDR>"), "{commands:?}");
+    }
+
+    #[test]
+    fn without_nodes_a_note_says_that_the_fdb_is_empty() {
+        let notes = |nodes: Vec<Ipv4Addr>| {
+            let site = SiteValues { nodes, ..SiteValues::default() };
+            bigips(&spec(Tunnel::default()), &site).remove(0).notes
+        };
+        let is_told = |notes: Vec<String>| notes.iter().any(|note| note.starts_with("FDB records: give --node-ip"));
+        assert!(is_told(notes(Vec::new())));
+        assert!(!is_told(notes(vec![[10, 169, 72, 239].into()])));
+    }
+
+    #[test]
+    fn notes_name_what_a_pair_and_a_route_domain_need() {
+        let notes = bigips(&spec(Tunnel::default()), &SiteValues::default()).remove(0).notes;
+        for command in
+            ["modify sys db iptunnel.configsync value disable", "modify net tunnels tunnel cilium remote-address any"]
+        {
+            assert!(notes.iter().any(|note| note.contains(command)), "{command}: {notes:?}");
+        }
     }
 
     #[test]

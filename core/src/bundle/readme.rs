@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use jiff::Timestamp;
 
-use super::part::{Extent, Outcome, Part};
+use super::{
+    part::{Extent, Outcome, Part},
+    redact::Redactor,
+};
 
 /// Where a bundle comes from.
 #[derive(Clone, Debug)]
@@ -50,10 +53,23 @@ pub fn readme(origin: &Origin<'_>, outcomes: &BTreeMap<Part, Outcome>) -> String
     text
 }
 
+/// The README of a bundle whose addresses are replaced after it was made. `left_out` has files that are no longer there, each with the reason.
+#[must_use]
+pub fn redacted(readme: &str, left_out: &[(String, &str)], redactor: &mut Redactor) -> String {
+    let is_left_out = |line: &str| left_out.iter().any(|(file, _)| line.starts_with(&format!("| `{file}` |")));
+    let kept = readme.lines().filter(|line| !is_left_out(line)).map(|line| format!("{line}\n")).collect::<String>();
+    let mut text = redactor.text(&kept).replace(PLAIN, REDACTED);
+    if !left_out.is_empty() {
+        text += "\n## Left out because addresses are replaced\n\n";
+        text.extend(left_out.iter().map(|(file, why)| format!("- `{file}`: {why}\n")));
+    }
+    text
+}
+
 const PLAIN: &str = "\nThe files have IP addresses, MACs and the names of this node and of objects in Kubernetes. `vtep-agent bundle \
                      --redact` replaces addresses and the node's name.\n";
 
-const REDACTED: &str = "\nAddresses and the node's name are replaced, in all files by the same ones: IPv4 addresses by ones in 240.0.0.0/4, \
+pub(super) const REDACTED: &str = "\nAddresses and the node's name are replaced, in all files by the same ones: IPv4 addresses by ones in 240.0.0.0/4, \
                         MACs by ones that begin with 02:f5:00 (a group's with 03:f5:00), IPv6 addresses by ones in 2001:db8::/32. Whether \
                         an address is in a network of 16 or more bits is as it was, and so is the last octet. Networks of fewer bits, \
                         masks, loopback and multicast are as they were. Captured frames end behind their headers, and their checksums \
@@ -86,6 +102,18 @@ mod tests {
         ] {
             assert!(text.contains(words), "{words}\n{text}");
         }
+        let mut redactor = Redactor::new(7, "worker-1");
+        let outcomes = [(Part::Status, Outcome::Collected(vec![])), (Part::VtepMapRaw, Outcome::Collected(vec![]))];
+        let later =
+            redacted(&readme(&origin, &outcomes.into()), &[("maps/vtep-raw.json".into(), "bytes")], &mut redactor);
+        assert!(
+            later.contains("# Bundle of node-1\n") && later.contains(REDACTED) && !later.contains(PLAIN),
+            "{later}"
+        );
+        assert!(
+            !later.contains("| `maps/vtep-raw.json` |") && later.ends_with("- `maps/vtep-raw.json`: bytes\n"),
+            "{later}"
+        );
         let complete = [(Part::Status, Outcome::Collected(vec![]))].into();
         let text = readme(&Origin { is_redacted: true, ..origin }, &complete);
         assert!(

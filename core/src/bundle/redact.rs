@@ -1,4 +1,4 @@
-//! Replaces addresses and the node's name, the same one always by the same one, in texts and in captured frames.
+//! Replaces addresses and names of nodes, the same one always by the same one, in texts and in captured frames.
 //!
 //! What a diagnosis needs remains visible: whether two addresses are equal, whether an address is in a network (of 16 or more bits), the
 //! last octet, the group bit of a MAC. Addresses that name nobody stay as they are: loopback, multicast, masks, zeros, and networks of
@@ -8,6 +8,7 @@
 //! `2001:db8::/32` (RFC 3849).
 
 mod frames;
+mod pcapng;
 mod text;
 
 use std::{
@@ -18,7 +19,8 @@ use std::{
 use ipnet::{Ipv4Net, ipv4_mask_to_prefix};
 use sha2::{Digest, Sha256};
 
-use crate::types::mac::Mac;
+use super::part::Part;
+use crate::{config::spec::Tunnel, types::mac::Mac};
 
 /// The first octets of replaced MACs: locally administered, of one or of a group.
 const OURS: [[u8; 3]; 2] = [[0x02, 0xf5, 0x00], [0x03, 0xf5, 0x00]];
@@ -34,6 +36,7 @@ pub struct Redactor {
     blocks: BTreeMap<[u8; 2], usize>,
     macs: BTreeMap<Mac, u32>,
     ipv6: BTreeMap<Ipv6Addr, u64>,
+    /// Each with its replacement.
     names: BTreeMap<String, String>,
 }
 
@@ -41,8 +44,49 @@ impl Redactor {
     /// `node` is the node's name, which may contain its address.
     #[must_use]
     pub fn new(secret: u64, node: &str) -> Self {
-        let names = if node.is_empty() { BTreeMap::new() } else { [(node.to_owned(), "node-1".to_owned())].into() };
+        Self::of_names(secret, [(node.to_owned(), "node-1".to_owned())])
+    }
+
+    /// Names, each with its replacement. A name that also is a replacement is replaced like any other.
+    #[must_use]
+    pub fn of_names(secret: u64, names: impl IntoIterator<Item = (String, String)>) -> Self {
+        let names = names.into_iter().filter(|(name, _)| !name.is_empty()).collect();
         Self { secret, names, ..Self::default() }
+    }
+
+    /// The file of a part with replaced addresses and names. `tunnel`: frames of another one lose what they carry.
+    ///
+    /// # Errors
+    ///
+    /// Nobody knows where this file has its addresses, in words.
+    pub fn part(&mut self, part: Part, bytes: &[u8], tunnel: Tunnel) -> Result<Vec<u8>, &'static str> {
+        match part {
+            Part::VtepMapRaw | Part::IpcacheRaw => {
+                Err("the bytes of a map have addresses, and --redact replaces them only where it knows them")
+            }
+            Part::Capture => self.pcapng(bytes, tunnel).ok_or("the file is not as this version writes it"),
+            Part::Table
+            | Part::Status
+            | Part::History
+            | Part::Health
+            | Part::Metrics
+            | Part::Log
+            | Part::Configuration
+            | Part::Findings
+            | Part::Preflight
+            | Part::Plan
+            | Part::Probe
+            | Part::VtepMap
+            | Part::Ipcache
+            | Part::Links
+            | Part::Routes
+            | Part::Rules
+            | Part::Neighbours
+            | Part::Cilium
+            | Part::RunningConfig
+            | Part::Header
+            | Part::Words => Ok(self.text(&String::from_utf8_lossy(bytes)).into_bytes()),
+        }
     }
 
     pub fn ip(&mut self, address: IpAddr) -> IpAddr {

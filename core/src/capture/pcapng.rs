@@ -5,23 +5,23 @@
 use super::{Capture, Captured, Direction, Interface, Known};
 
 // Types of blocks.
-const SECTION: u32 = 0x0a0d_0d0a;
-const INTERFACE: u32 = 1;
-const STATISTICS: u32 = 5;
-const PACKET: u32 = 6;
+pub(crate) const SECTION: u32 = 0x0a0d_0d0a;
+pub(crate) const INTERFACE: u32 = 1;
+pub(crate) const STATISTICS: u32 = 5;
+pub(crate) const PACKET: u32 = 6;
 
 // Codes of options.
 const END: u16 = 0;
-const COMMENT: u16 = 1;
+pub(crate) const COMMENT: u16 = 1;
 const SECTION_OS: u16 = 3;
 const SECTION_APPLICATION: u16 = 4;
 const INTERFACE_NAME: u16 = 2;
 const INTERFACE_RESOLUTION: u16 = 9;
-const PACKET_FLAGS: u16 = 2;
+pub(crate) const PACKET_FLAGS: u16 = 2;
 const STATISTICS_RECEIVED: u16 = 4;
 const STATISTICS_DROPPED: u16 = 5;
 
-const BYTE_ORDER: u32 = 0x1a2b_3c4d;
+pub(crate) const BYTE_ORDER: u32 = 0x1a2b_3c4d;
 const LINK_ETHERNET: u16 = 1;
 /// Ten to the minus ninth of a second.
 const NANOSECONDS: u8 = 9;

@@ -8,7 +8,7 @@ use super::{
     finding::{Finding, Rule, Severity},
     parse::{Parsed, tokens},
     selector::Labels,
-    shapes::{Configuration, NodeConfigObject},
+    shapes::{Configuration, NodeConfigObject, in_words_of_chart},
     surroundings::Surroundings,
     text::{Place, Spot},
     unknown::{decides, parse_known},
@@ -146,7 +146,8 @@ fn of_chart(finding: Finding, configuration: &Configuration) -> Finding {
         // Other values may set the pool.
         (format!("{} (the chart's default pool)", finding.problem), finding.remedy.clone(), Severity::Info)
     } else {
-        return finding;
+        (finding.problem.clone(), finding.remedy.clone(), severity)
     };
+    let remedy = if configuration.root.is_chart { in_words_of_chart(remedy) } else { remedy };
     Finding { severity, ..Finding::new(rule, key, index, value.as_deref(), problem, remedy).within(scope) }
 }

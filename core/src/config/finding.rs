@@ -186,6 +186,7 @@ registry! {
     UnknownVtepKey "unknown-vtep-key" = (Warning, List);
     ValueUnknown "value-unknown" = (Info, List);
     VtepConfigConflict "vtep-config-conflict" = (Error, Vtep);
+    VtepConfigRefused "vtep-config-refused" = (Error, Vtep);
     VtepConfigSelectorInvalid "vtep-config-selector-invalid" = (Error, Vtep);
     VtepConfigNotSynced "vtep-config-not-synced" = (Warning, Vtep);
     VtepConfigGone "vtep-config-gone" = (Warning, List);

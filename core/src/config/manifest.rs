@@ -47,10 +47,14 @@ pub enum ManifestError {
          write {key}: \"{value}\""
     )]
     Bare { key: String, value: String, of: &'static str },
+    #[error("the ConfigMap {name} has no data, and {found} beside it: a ConfigMap holds its keys in data")]
+    NoData { name: String, found: String },
     #[error("cannot read the CiliumNodeConfig {name}: {problem}")]
     NodeConfig { name: String, problem: String },
     #[error("no ConfigMap in the input, only {}", found.join(", "))]
     NoConfigMap { found: Vec<String> },
+    #[error("no {NAME} in the input, only {}", found.join(", "))]
+    OtherKeys { found: Vec<String> },
     #[error("several ConfigMaps and none is named {NAME} or alone in holding VTEP keys: {}", found.join(", "))]
     Ambiguous { found: Vec<String> },
     #[error("several {NAME} and none is in {DEFAULT_NAMESPACE}: {}; give --namespace", found.join(", "))]

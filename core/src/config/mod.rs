@@ -13,6 +13,7 @@ pub mod list_record;
 pub mod manifest;
 pub mod merge;
 pub mod parse;
+pub mod possible;
 pub mod project;
 pub mod selector;
 pub mod shapes;

@@ -3,7 +3,7 @@
 //! It reads lists and scalars as Cilium does, and reports all problems of a document at once. [`super::effective`] decides which values
 //! take effect.
 
-mod cluster;
+pub(in crate::config) mod cluster;
 mod containment;
 mod cross_field;
 mod lists;

@@ -22,6 +22,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Serialize, Serializer};
 
+pub(in crate::config) use self::chart::in_words_of_chart;
 pub use self::{node_config::NodeConfigObject, vtep_config::VtepObject};
 use super::{
     Keys,
@@ -175,8 +176,35 @@ impl Configuration {
     }
 }
 
+/// A key with a dot is the name of a file, as of a dashboard.
 fn is_vtep_key(key: &str) -> bool {
-    key == "enable-vtep" || key.starts_with("vtep-")
+    key == "enable-vtep" || (key.starts_with("vtep-") && !key.contains('.'))
+}
+
+/// Keys that many a `cilium-config` has, beside those that begin with `enable-`.
+const OF_CILIUM: [&str; 16] = [
+    "bpf-lb-mode",
+    "bpf-map-dynamic-size-ratio",
+    "cluster-id",
+    "cluster-name",
+    "cluster-pool-ipv4-cidr",
+    "cluster-pool-ipv4-mask-size",
+    "cni-exclusive",
+    "datapath-mode",
+    "identity-allocation-mode",
+    "ipam",
+    "kube-proxy-replacement",
+    "monitor-aggregation",
+    "routing-mode",
+    "tunnel",
+    "tunnel-port",
+    "tunnel-protocol",
+];
+
+/// Whether a key can be one of `cilium-config`, also with a typing error in `vtep`.
+fn is_of_cilium(key: &str) -> bool {
+    let is_about_vteps = key.to_lowercase().contains("vtep") && !key.contains('.');
+    is_about_vteps || key.starts_with("enable-") || OF_CILIUM.contains(&key)
 }
 
 /// Everything that an input holds.
@@ -213,6 +241,7 @@ impl Contents {
     fn add_part(&mut self, part: &Part<'_>, expected: Expected) -> Result<(), ManifestError> {
         match &part.node.value {
             Value::Null => return Ok(()),
+            Value::List(_) if self.add_operations(part) => return Ok(()),
             Value::Text(_) | Value::Bare(_, _) | Value::List(_) if expected == Expected::Anything => return Ok(()),
             Value::Text(_) | Value::Bare(_, _) | Value::List(_) => {
                 return Err(ManifestError::NoMap(part.node.describe()));
@@ -274,6 +303,19 @@ impl Contents {
         if expected == Expected::Anything && !has_keys {
             return Ok(());
         }
-        self.add_keys(part)
+        let configuration = config_map::of_keys(part)?;
+        match part.entries().next().is_none() || part.entries().any(|(key, _)| is_of_cilium(key)) {
+            true => self.configurations.push(configuration),
+            false => self.others.push(format!("a map of {}", shown_keys(part))),
+        }
+        Ok(())
     }
+}
+
+/// The first keys of a map, for a message.
+fn shown_keys(part: &Part<'_>) -> String {
+    let keys: Vec<_> =
+        part.entries().map(|(key, _)| format!("`{}`", key.chars().take(40).collect::<String>())).collect();
+    let more = if keys.len() > 3 { ", …" } else { "" };
+    keys.into_iter().take(3).collect::<Vec<_>>().join(", ") + more
 }

@@ -56,6 +56,7 @@ impl Rule {
             Self::UnknownVtepKey => "No program reads this key",
             Self::ValueUnknown => "A value is a template, so it is unknown",
             Self::VtepConfigConflict => "Two objects claim one VTEP CIDR",
+            Self::VtepConfigRefused => "The API server refuses an object",
             Self::VtepConfigSelectorInvalid => "The selector of an object cannot be read",
             Self::VtepConfigNotSynced => "Cilium has not synced an object",
             Self::VtepConfigGone => "The objects with VTEPs are gone",

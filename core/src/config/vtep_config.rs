@@ -5,6 +5,7 @@
 //! the result for each node. This module decides nothing about the source in effect, and never panics on an object of a third schema.
 
 mod resolve;
+mod schema;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +19,10 @@ use super::{
     selector::{Labels, Selector},
 };
 
-pub use self::resolve::{NamedVtep, Resolved, resolve};
+pub use self::{
+    resolve::{NamedVtep, Resolved, resolve},
+    schema::refusals,
+};
 
 /// All objects of a cluster that may concern a node, and what decides which of them do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -16,12 +16,14 @@
 //! - `common`: what the nodes of a group have in common, and others do not
 //! - `differences`: configurations, modes and versions that differ between nodes
 //! - `names`: `worker-[12-40], worker-77`
+//! - `redacted`: the same report with other addresses and names
 
 pub mod common;
 pub mod differences;
 mod hints;
 pub mod matrix;
 pub mod names;
+mod redacted;
 pub mod report;
 pub mod selection;
 pub mod status;

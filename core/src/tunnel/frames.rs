@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use etherparse::{
     ArpEthIpv4Packet, ArpHardwareId, ArpOperation, ArpPacketSlice, EtherType, Ethernet2Header, Ethernet2Slice,
-    IcmpEchoHeader, Icmpv4Header, Icmpv4Slice, Icmpv4Type, Ipv4Slice, UdpSlice,
+    IcmpEchoHeader, Icmpv4Header, Icmpv4Slice, Icmpv4Type, IpNumber, Ipv4Slice, UdpSlice,
 };
 
 use crate::{
@@ -161,7 +161,7 @@ pub fn echo_request(echo: Echo, payload: usize) -> Vec<u8> {
 #[must_use]
 pub fn echo_reply(packet: &[u8]) -> Option<(Ipv4Addr, Echo)> {
     let ip = Ipv4Slice::from_slice(packet).ok()?;
-    if ip.payload().fragmented {
+    if ip.payload().fragmented || ip.payload().ip_number != IpNumber::ICMP {
         return None;
     }
     let icmp = Icmpv4Slice::from_slice(ip.payload().payload).ok()?;

@@ -128,7 +128,8 @@ impl Toolchain {
     }
 }
 
-/// BTF has the path of each source. The agent contains it, and should be the same whoever builds it in whatever folder.
+/// BTF has the path of each source. The agent contains it, and should be the same whoever builds it in whatever folder. No machine may have
+/// the new paths: LLVM also stores the text of each line in BTF if it can read the file, and would do so only there.
 fn without_paths() -> impl Iterator<Item = String> {
     let workspace = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).and_then(|package| {
         let is_root = |dir: &&Path| dir.join("Cargo.lock").exists();
@@ -136,7 +137,7 @@ fn without_paths() -> impl Iterator<Item = String> {
     });
     let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
     let cargo = env::var_os("CARGO_HOME").map(PathBuf::from).or(home);
-    let places = [(workspace, "/src"), (cargo, "/cargo")];
+    let places = [(workspace, "/nonexistent/src"), (cargo, "/nonexistent/cargo")];
     places.into_iter().filter_map(|(from, to)| Some(format!("--remap-path-prefix={}={to}", from?.display())))
 }
 

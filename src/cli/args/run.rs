@@ -34,7 +34,8 @@ use crate::{
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  vtep-agent run --config-source dir --config-dir /etc/cilium-config --probe-target 10.1.6.0/24=10.1.6.34"
+    after_help = "Example:\n  vtep-agent run --config-source dir --config-dir /etc/cilium-config --probe-target 10.1.6.0/24=10.1.6.34\n\n\
+                  Exit status: 0 on SIGTERM or SIGINT."
 )]
 pub struct Args {
     #[command(flatten)]

@@ -92,7 +92,7 @@ pub struct Source {
     /// that nobody uses); repeatable. Never a gateway or the API server.
     #[arg(long, value_name = "CIDR", value_delimiter = ',', env = "VTEP_AGENT_ALLOW_OVERLAP")]
     allow_overlap: Vec<Ipv4Net>,
-    /// Write VTEPs into Cilium's ipcache: `auto` only where Cilium has no VTEP map (1.12.0 and older); verified in any case.
+    /// Write VTEPs into Cilium's ipcache: `auto` only where Cilium has no VTEP map (before 1.12.0, and its release candidates); verified in any case.
     #[arg(long, value_enum, default_value = "auto", env = "VTEP_AGENT_IPCACHE")]
     pub ipcache: IpcacheMode,
     /// The MAC of an entry: as configured, or, after a failover, the one that BIG-IP's tunnel answers with. See SECURITY.md first.

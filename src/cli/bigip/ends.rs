@@ -9,7 +9,7 @@ use vtep_core::bigip::{
     plan::{DevicePlan, absent, for_shell, in_one_line, plan},
 };
 
-use super::Output;
+use super::{Output, ensure_one};
 use crate::cli::{check, far_end::BigIps};
 
 /// Everything for a program.
@@ -28,9 +28,11 @@ pub(super) fn print(
     output: Output,
     (cilium, bigips): (&CiliumEnd, &BigIps),
     comparison: &Comparison,
-    site: &SiteValues,
+    (site, is_printed): (&SiteValues, &dyn Fn(usize) -> bool),
 ) -> anyhow::Result<()> {
-    let plan = plan(&bigips.devices, comparison);
+    let all = plan(&bigips.devices, comparison);
+    let plan: Vec<_> =
+        all.into_iter().enumerate().filter(|(index, _)| is_printed(*index)).map(|(_, plan)| plan).collect();
     let absent = absent(cilium, comparison, site);
     let findings = bigips.findings(comparison);
     match output {
@@ -39,7 +41,11 @@ pub(super) fn print(
             write!(out, "{}", check::render_notes(&comparison.notes))?;
             commands(out, &plan, &absent, str::to_owned)?;
         }
-        Output::Tmsh => commands(out, &plan, &absent, for_shell)?,
+        Output::Tmsh => {
+            let changed = plan.iter().filter(|plan| !plan.commands.is_empty()).map(|plan| in_one_line(&plan.bigip));
+            ensure_one(changed.chain(absent.iter().map(|bigip| bigip.local_address.to_string())).collect())?;
+            commands(out, &plan, &absent, for_shell)?;
+        }
         Output::Json => {
             let differences = findings.iter().map(check::Found::of).collect();
             let report = Report { differences, plan: &plan, absent: &absent, notes: &comparison.notes };
@@ -69,9 +75,10 @@ fn commands(
             optional.iter().try_for_each(|command| writeln!(out, "#   {}", line(command)))?;
         }
     }
-    for BigIp { local_address, network, commands, .. } in absent {
+    for BigIp { local_address, network, commands, notes, .. } in absent {
         writeln!(out, "# BIG-IP {local_address}, tunnel network {network}: not in the input")?;
         commands.iter().try_for_each(|command| writeln!(out, "{}", line(command)))?;
+        notes.iter().try_for_each(|note| writeln!(out, "# {note}"))?;
     }
     Ok(())
 }

@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compression {
+pub(in crate::cli) enum Compression {
     Gzip,
     Zstd,
 }
 
 impl Compression {
-    pub(super) const fn extension(self) -> &'static str {
+    pub(in crate::cli) const fn extension(self) -> &'static str {
         match self {
             Self::Gzip => "tar.gz",
             Self::Zstd => "tar.zst",
@@ -25,11 +25,10 @@ impl Compression {
 /// The directory that all files are in.
 const DIRECTORY: &str = "vtep-bundle";
 
-pub(super) fn archive(
-    files: &[(&str, Cow<'_, [u8]>)],
-    now: Timestamp,
-    compression: Compression,
-) -> anyhow::Result<Vec<u8>> {
+/// A path in the directory, and what the file has.
+pub(in crate::cli) type File<'f> = (Cow<'f, str>, Cow<'f, [u8]>);
+
+pub(in crate::cli) fn archive(files: &[File<'_>], now: Timestamp, compression: Compression) -> anyhow::Result<Vec<u8>> {
     match compression {
         // A bundle is made beside traffic, so time counts for more than the last bytes.
         Compression::Gzip => {
@@ -40,7 +39,7 @@ pub(super) fn archive(
     }
 }
 
-fn tar<W: Write>(files: &[(&str, Cow<'_, [u8]>)], now: Timestamp, writer: W) -> anyhow::Result<W> {
+fn tar<W: Write>(files: &[File<'_>], now: Timestamp, writer: W) -> anyhow::Result<W> {
     let mut tar = tar::Builder::new(writer);
     for (path, bytes) in files {
         let mut header = tar::Header::new_gnu();

@@ -39,18 +39,19 @@ const SNAP: u32 = 128;
 /// All parts, and the node's name: another one, if addresses are replaced.
 pub(super) async fn parts(args: &Args) -> (BTreeMap<Part, Outcome>, String) {
     let node = &args.source.node_name;
-    let mut redactor = args.redact.then(|| Redactor::new(fastrand::u64(..), node));
     let mut parts = Parts::default();
     of_agent(&mut parts, &args.url).await;
     let sighting = within(DEADLINE, Sighting::read(&args.source)).await;
     let snapshot = of_configuration(&mut parts, args, sighting).await;
     of_node(&mut parts, args, &snapshot).await;
     of_maps(&mut parts, args, &snapshot);
-    of_tunnels(&mut parts, args, snapshot, redactor.as_mut()).await;
-    match &mut redactor {
-        Some(redactor) => (redacted(parts.outcomes, redactor), redactor.text(node)),
-        None => (parts.outcomes, node.clone()),
+    let tunnel = snapshot.as_ref().map(|snapshot| snapshot.facts.tunnel).unwrap_or_default();
+    of_tunnels(&mut parts, args, snapshot).await;
+    if !args.redact {
+        return (parts.outcomes, node.clone());
     }
+    let mut redactor = Redactor::new(fastrand::u64(..), node);
+    (redacted(parts.outcomes, tunnel, &mut redactor), redactor.text(node))
 }
 
 #[derive(Default)]
@@ -194,7 +195,7 @@ fn of_maps(parts: &mut Parts, args: &Args, snapshot: &Found) {
 }
 
 /// Captures while the probes run, so that there is something to see.
-async fn of_tunnels(parts: &mut Parts, args: &Args, snapshot: Found, redactor: Option<&mut Redactor>) {
+async fn of_tunnels(parts: &mut Parts, args: &Args, snapshot: Found) {
     let snapshot = match usable(&snapshot) {
         Ok(snapshot) => snapshot.clone(),
         Err(error) => {
@@ -212,14 +213,9 @@ async fn of_tunnels(parts: &mut Parts, args: &Args, snapshot: Found, redactor: O
     let (captured, probed) = tokio::join!(record(&known, &facts, limits), within(DEADLINE, probe));
     parts.add_json(Part::Probe, probed.map(|status| status.vteps));
     match captured {
-        Ok(mut capture) => {
+        Ok(capture) => {
             let words = explain(&capture, &known).iter().map(|line| format!("{line}\n")).collect::<String>();
             parts.add(Part::Words, Ok(words.into_bytes()));
-            let mut known = known;
-            if let Some(redactor) = redactor {
-                capture.frames.iter_mut().for_each(|frame| redactor.frame(frame, known.tunnel));
-                known = redactor.known(&known);
-            }
             parts.add(Part::Capture, Ok(pcapng::write(&capture, &known, APPLICATION, SNAP)));
         }
         Err(error) => {

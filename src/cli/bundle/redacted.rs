@@ -2,25 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use vtep_core::bundle::{
-    part::{Outcome, Part},
-    redact::Redactor,
+use vtep_core::{
+    bundle::{
+        part::{Outcome, Part},
+        redact::Redactor,
+    },
+    config::spec::Tunnel,
 };
 
-/// Replaces addresses in all parts. Bytes of maps are left out: nobody knows where an unknown layout has its addresses.
-pub(super) fn redacted(parts: BTreeMap<Part, Outcome>, redactor: &mut Redactor) -> BTreeMap<Part, Outcome> {
+/// Replaces addresses in all parts. Those for which that is not possible are left out.
+pub(super) fn redacted(
+    parts: BTreeMap<Part, Outcome>,
+    tunnel: Tunnel,
+    redactor: &mut Redactor,
+) -> BTreeMap<Part, Outcome> {
     let redact = |(part, outcome)| {
-        let outcome = match (part, outcome) {
-            (Part::VtepMapRaw | Part::IpcacheRaw, Outcome::Collected(_)) => Outcome::LeftOut(
-                "the bytes of a map have addresses, and --redact replaces them only where it knows them".into(),
-            ),
-            // The frames have other addresses already.
-            (Part::Capture, outcome @ Outcome::Collected(_)) => outcome,
-            (_, Outcome::Collected(bytes)) => {
-                Outcome::Collected(redactor.text(&String::from_utf8_lossy(&bytes)).into_bytes())
-            }
-            (_, Outcome::Missing(why)) => Outcome::Missing(redactor.text(&why)),
-            (_, Outcome::LeftOut(why)) => Outcome::LeftOut(redactor.text(&why)),
+        let outcome = match outcome {
+            Outcome::Collected(bytes) => match redactor.part(part, &bytes, tunnel) {
+                Ok(bytes) => Outcome::Collected(bytes),
+                Err(why) => Outcome::LeftOut(why.to_owned()),
+            },
+            Outcome::Missing(why) => Outcome::Missing(redactor.text(&why)),
+            Outcome::LeftOut(why) => Outcome::LeftOut(redactor.text(&why)),
         };
         (part, outcome)
     };

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use vtep_core::config::{
     checked::Located,
+    finding::{Finding, Severity},
     selector::{Labels, Selector},
     shapes::VtepObject,
     surroundings::{Around, Surroundings},
-    vtep_config::{Kind, Resolved, VtepConfig, resolve},
+    vtep_config::{Kind, Resolved, VtepConfig, refusals, resolve},
 };
 
 pub(super) struct Objects {
@@ -41,6 +42,18 @@ impl Objects {
         let around = Around { surroundings, standing: &BTreeSet::new() };
         let mut resolved = resolve(&objects, &node.unwrap_or_default(), labels.unwrap_or(&none), around);
         resolved.findings.extend(unreadable);
+        for object in objects.iter().chain(&left) {
+            let refusals = refusals(object);
+            resolved.vteps.retain(|vtep| refusals.is_empty() || vtep.object != object.path());
+            resolved.findings.extend(refusals);
+        }
+        // Each alone: nobody knows which of them select the same nodes.
+        let left = left.iter().map(|object| VtepConfig { selector: Ok(None), ..object.clone() });
+        for object in left {
+            let faults = resolve(&[object], "", &none, around).findings.into_iter();
+            let faults = faults.filter(|finding| finding.severity == Severity::Error);
+            resolved.findings.extend(faults.map(|finding| Finding { severity: Severity::Warning, ..finding }));
+        }
         let located = resolved.findings.iter().map(|finding| {
             let place = read.iter().find_map(|object| object.place_of(&finding.key));
             match place {

@@ -9,9 +9,10 @@ use vtep_core::config::{
     effective::effective,
     finding::{Finding, Rule},
     parse::{Parsed, parse},
+    possible::{on_other_nodes, without_switch},
     project::Group,
     selector::Labels,
-    shapes::Shape,
+    shapes::{NodeConfigObject, Shape},
     spec::Vtep,
     surroundings::Surroundings,
     truth::Truth,
@@ -42,6 +43,7 @@ impl Section {
         let lists = group.configuration.as_ref().map(|configuration| {
             check(configuration, &overrides, labels.unwrap_or(&none), surroundings, |parsed| both(parsed, has_objects))
         });
+        let possible = possible(&group, &overrides, &node_configs, surroundings);
         let Group { configuration, vtep_configs, .. } = group;
         let file = match (&configuration, vtep_configs.first()) {
             (Some(configuration), _) => Arc::clone(configuration.file()),
@@ -50,7 +52,8 @@ impl Section {
         };
         let objects = has_objects.then(|| Objects::of(vtep_configs, labels, surroundings));
         let of_lists = lists.iter().flat_map(|lists| &lists.findings);
-        let findings = of_lists.chain(objects.iter().flat_map(|objects| &objects.findings)).cloned().collect();
+        let of_objects = objects.iter().flat_map(|objects| &objects.findings);
+        let findings = of_lists.chain(of_objects).cloned().chain(possible).collect();
         let (shape, name, namespace, notes) = match configuration {
             Some(configuration) => {
                 (configuration.shape, configuration.name, configuration.namespace, configuration.notes)
@@ -97,6 +100,19 @@ impl Section {
         let truth = if lists.parsed.elsewhere { Truth::None } else { Truth::Configmap };
         (if lists.is_unknown { Vec::new() } else { in_force(&lists.parsed) }, truth)
     }
+}
+
+/// What is wrong with values that are not in force here, and may be elsewhere.
+fn possible(
+    group: &Group,
+    applied: &[&NodeConfigObject],
+    node_configs: &[Applied],
+    surroundings: &Surroundings,
+) -> Vec<Located> {
+    let Some(configuration) = &group.configuration else { return Vec::new() };
+    let left = group.node_configs.iter().zip(node_configs).filter(|(_, applied)| applied.is_unknown());
+    let elsewhere = left.flat_map(|(object, _)| on_other_nodes(configuration, applied, object, surroundings));
+    without_switch(configuration, surroundings).into_iter().chain(elsewhere).collect()
 }
 
 /// The VTEPs that take effect on a node without an earlier configuration.

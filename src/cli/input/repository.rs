@@ -37,8 +37,10 @@ const KEYS: [&str; 9] = [
     "vtep-mask",
 ];
 
-/// Documents that show configurations which are in force nowhere.
-const PROSE: [&str; 4] = ["md", "rst", "adoc", "html"];
+/// Documents that show configurations which are in force nowhere, and parts of charts that are no values and no objects.
+const PROSE: [&str; 6] = ["md", "rst", "adoc", "html", "tpl", "gotmpl"];
+/// What Helm prints after an installation.
+const NOTES: &str = "NOTES.txt";
 
 /// The files of a directory that hold no configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,7 +140,8 @@ impl Reader {
             return;
         }
         self.files += 1;
-        if PROSE.iter().any(|extension| path.extension() == Some(OsStr::new(extension))) {
+        let is_prose = PROSE.iter().any(|extension| path.extension() == Some(OsStr::new(extension)));
+        if is_prose || path.file_name() == Some(OsStr::new(NOTES)) {
             self.skipped += 1;
             return;
         }

@@ -47,4 +47,5 @@ pub use crate::{
     resource::{CiliumVersions, Resource, VtepVersions},
     server::ApiServer,
     shared::{TooOld, USER},
+    streams::Exec,
 };

@@ -23,6 +23,7 @@ use crate::{
     resource::{CiliumVersions, Resource, VtepVersions},
     shared::{Command, Real, Shared, State, TooOld},
     store::Key,
+    streams::Exec,
 };
 
 /// A running API server. Dropping it closes its port and all connections.
@@ -152,6 +153,11 @@ impl ApiServer {
     /// found.
     pub fn run_pod(&self, name: &str, address: Option<SocketAddr>) {
         self.shared.state().pods.insert(name.to_owned(), address);
+    }
+
+    /// Lets every command in this pod but `vtep-agent status -o json` do this.
+    pub fn on_exec(&self, name: &str, exec: Exec) {
+        self.shared.state().execs.insert(name.to_owned(), exec);
     }
 
     /// Deletes an object and returns whether it existed. The namespace of a node is ignored.

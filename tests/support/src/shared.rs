@@ -15,6 +15,7 @@ use crate::{
     record::Request,
     resource::{Resource, Served},
     store::Store,
+    streams::Exec,
 };
 
 /// The user name of every client in the messages of refusals.
@@ -63,6 +64,8 @@ pub(crate) struct State {
     pub(crate) too_old: TooOld,
     /// The pods that run, by name. Without an address, nothing listens in the pod.
     pub(crate) pods: BTreeMap<String, Option<SocketAddr>>,
+    /// By the name of the pod.
+    pub(crate) execs: BTreeMap<String, Exec>,
     next_watch: u64,
 }
 
@@ -92,6 +95,7 @@ impl Shared {
             served: Served::default(),
             too_old: TooOld::default(),
             pods: BTreeMap::new(),
+            execs: BTreeMap::new(),
             next_watch: 0,
         };
         Self {

@@ -1,7 +1,8 @@
 //! `pods/portforward` and `pods/exec` over a WebSocket, as a real server and the kubelet behind it speak them: `v4.channel.k8s.io`.
 //!
 //! A pod is a TCP address that a test gave ([`crate::ApiServer::run_pod`]). A port-forward leads there. An exec knows one command,
-//! `vtep-agent status -o json`: it asks the address for `/status`, and prints the answer.
+//! `vtep-agent status -o json`: it asks the address for `/status`, and prints the answer. Any other command does what the test said
+//! ([`crate::ApiServer::on_exec`]).
 
 use std::net::SocketAddr;
 
@@ -11,7 +12,7 @@ use hyper::{
     HeaderMap, Response, StatusCode,
     header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -29,6 +30,15 @@ const COMMAND: [&str; 4] = ["vtep-agent", "status", "-o", "json"];
 /// Bytes of one message.
 const CHUNK: usize = 32 << 10;
 
+/// What a command in a pod does.
+#[derive(Clone, Debug)]
+pub enum Exec {
+    /// It prints this, and ends.
+    Ends { stdout: Vec<u8>, stderr: String, code: u8 },
+    /// It prints nothing, and never ends.
+    Hangs,
+}
+
 /// A WebSocket that begins when the answer with status 101 is sent.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -41,7 +51,8 @@ pub(crate) struct Session {
 #[derive(Debug)]
 enum Kind {
     PortForward(u16),
-    Exec(Vec<String>),
+    /// The command, and what the test said about this pod's commands.
+    Exec(Vec<String>, Option<Exec>),
 }
 
 /// The answer 101, and the session that follows it.
@@ -56,9 +67,10 @@ pub(crate) fn open(
     if key.is_empty() || !knows {
         return Err(Failure::bad_request("Upgrade request required"));
     }
-    let address = {
+    let (address, exec) = {
         let state = shared.state();
-        state.pods.get(&request.name).copied().ok_or_else(|| Failure::not_found(request))?
+        let address = state.pods.get(&request.name).copied().ok_or_else(|| Failure::not_found(request))?;
+        (address, state.execs.get(&request.name).cloned())
     };
     let query = || form_urlencoded::parse(request.query.as_bytes());
     let kind = match request.subresource.as_str() {
@@ -66,7 +78,10 @@ pub(crate) fn open(
             let port = request.parameter("ports").and_then(|port| port.parse().ok());
             Kind::PortForward(port.ok_or_else(|| Failure::bad_request("ports must be one number"))?)
         }
-        _ => Kind::Exec(query().filter(|(key, _)| key == "command").map(|(_, word)| word.into_owned()).collect()),
+        _ => {
+            let words = query().filter(|(key, _)| key == "command").map(|(_, word)| word.into_owned());
+            Kind::Exec(words.collect(), exec)
+        }
     };
     let mut response = Response::new(Empty::new().boxed_unsync());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -86,7 +101,8 @@ impl Session {
         let Self { kind, pod, address } = self;
         let _ = match kind {
             Kind::PortForward(port) => forward(&mut socket, port, &pod, address).await,
-            Kind::Exec(command) => exec(&mut socket, &command, address).await,
+            Kind::Exec(command, Some(does)) if command != COMMAND => other(&mut socket, does).await,
+            Kind::Exec(command, _) => exec(&mut socket, &command, address).await,
         };
         let _ = socket.close(None).await;
     }
@@ -134,14 +150,41 @@ async fn forward(socket: &mut Socket, port: u16, pod: &str, address: Option<Sock
     }
 }
 
+/// A command that ended with another exit status than 0.
+fn failure(message: &str, code: &str) -> Value {
+    let causes = json!([{ "reason": "ExitCode", "message": code }]);
+    json!({ "metadata": {}, "status": "Failure", "reason": "NonZeroExitCode", "message": message, "details": { "causes": causes } })
+}
+
+async fn other(socket: &mut Socket, exec: Exec) -> Sent {
+    match exec {
+        Exec::Hangs => {
+            // Until the client is gone.
+            while let Some(Ok(message)) = socket.next().await {
+                if message.is_close() {
+                    break;
+                }
+            }
+            Ok(())
+        }
+        Exec::Ends { stdout, stderr, code } => {
+            for chunk in stdout.chunks(CHUNK) {
+                send(socket, 1, chunk).await?;
+            }
+            send(socket, 2, stderr.as_bytes()).await?;
+            let status = match code {
+                0 => json!({ "metadata": {}, "status": "Success" }),
+                code => failure(&format!("command terminated with exit code {code}"), &code.to_string()),
+            };
+            send(socket, 3, status.to_string().as_bytes()).await
+        }
+    }
+}
+
 /// Channel 1 has standard output, 2 standard error, 3 the end as a `Status`.
 async fn exec(socket: &mut Socket, command: &[String], address: Option<SocketAddr>) -> Sent {
-    let end = |message: String, code: &str| {
-        let causes = json!([{ "reason": "ExitCode", "message": code }]);
-        json!({ "metadata": {}, "status": "Failure", "reason": "NonZeroExitCode", "message": message, "details": { "causes": causes } })
-    };
     let status = if command != COMMAND {
-        end(format!("exec: {command:?}: executable file not found in $PATH"), "127")
+        failure(&format!("exec: {command:?}: executable file not found in $PATH"), "127")
     } else if let Some(body) = status(address).await {
         for chunk in body.chunks(CHUNK) {
             send(socket, 1, chunk).await?;
@@ -149,7 +192,7 @@ async fn exec(socket: &mut Socket, command: &[String], address: Option<SocketAdd
         json!({ "metadata": {}, "status": "Success" })
     } else {
         send(socket, 2, b"error: no answer from http://127.0.0.1:9808: connection refused\n").await?;
-        end("command terminated with exit code 2".to_owned(), "2")
+        failure("command terminated with exit code 2", "2")
     };
     send(socket, 3, status.to_string().as_bytes()).await
 }

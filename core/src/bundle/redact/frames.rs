@@ -5,7 +5,7 @@
 
 use super::Redactor;
 use crate::{
-    capture::{Captured, Known},
+    capture::Captured,
     config::spec::{Tunnel, TunnelProtocol},
 };
 
@@ -21,20 +21,6 @@ impl Redactor {
     pub fn frame(&mut self, captured: &mut Captured, tunnel: Tunnel) {
         let kept = self.ethernet(&mut captured.bytes, Some(tunnel));
         captured.bytes.truncate(kept);
-    }
-
-    /// What a capture with replaced addresses knows.
-    #[must_use]
-    pub fn known(&mut self, known: &Known) -> Known {
-        let Known { tunnel, endpoints, networks, next_hops, node, router } = known;
-        Known {
-            tunnel: *tunnel,
-            endpoints: endpoints.iter().map(|(address, words)| (self.ipv4(*address), self.text(words))).collect(),
-            networks: networks.iter().map(|(net, endpoint)| (self.net(*net), self.ipv4(*endpoint))).collect(),
-            next_hops: next_hops.iter().map(|address| self.ipv4(*address)).collect(),
-            node: node.iter().map(|address| self.ipv4(*address)).collect(),
-            router: router.map(|router| self.ipv4(router)),
-        }
     }
 
     /// Returns how much of the frame may remain. `tunnel`: it may carry another frame.

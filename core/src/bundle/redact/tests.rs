@@ -95,6 +95,31 @@ fn macs_and_names_are_replaced() {
 }
 
 #[test]
+fn each_name_has_its_own_replacement() {
+    let names = [
+        ("node-2", "node-1"),
+        ("node-1", "node-2"),
+        ("a", "node-3"),
+        ("a.example.com", "node-4"),
+        ("ü-1", "node-5"),
+        ("", "x"),
+    ];
+    let mut redactor =
+        Redactor::of_names(7, names.map(|(name, replacement)| (name.to_owned(), replacement.to_owned())));
+    for (text, expected) in [
+        // The replacement of one is the name of the other.
+        ("node-1 node-2 node-1", "node-2 node-1 node-2"),
+        ("a.example.com, a.example, a.b", "node-4, node-3.example, node-3.b"),
+        ("a.example.community ab ba -a a- a", "node-3.example.community ab ba -a a- node-3"),
+        ("node-10 my-node-1 node-1x", "node-10 my-node-1 node-1x"),
+        ("ü-1=ü-12", "node-5=ü-12"),
+        ("", ""),
+    ] {
+        assert_eq!(redactor.text(text), expected);
+    }
+}
+
+#[test]
 fn frames_lose_what_they_carry() {
     let mut redactor = redactor();
     let tunnel = Tunnel::default();

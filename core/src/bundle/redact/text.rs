@@ -1,6 +1,9 @@
 //! Addresses in texts: JSON, logs, headers of C.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    ops::Bound,
+};
 
 use ipnet::Ipv4Net;
 
@@ -8,7 +11,7 @@ use super::Redactor;
 use crate::types::mac::Mac;
 
 impl Redactor {
-    /// Replaces every address and the node's name.
+    /// Replaces every address and every name that it was given.
     #[must_use]
     pub fn text(&mut self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
@@ -53,22 +56,50 @@ impl Redactor {
         }
     }
 
+    /// In one pass, because a replacement may be the name of another node.
     fn replace_names(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for (name, replacement) in &self.names {
-            let mut out = String::with_capacity(text.len());
-            let mut rest = text.as_str();
-            while let Some((before, after)) = rest.split_once(name.as_str()) {
-                // A longer name is another one.
-                let is_whole = !before.ends_with(is_of_name) && !after.starts_with(is_of_name);
-                out += before;
-                out += if is_whole { replacement } else { name };
-                rest = after;
-            }
-            text = out + rest;
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        let mut is_in_name = false;
+        while let Some(next) = rest.chars().next() {
+            // A longer name is another one.
+            let found = if is_in_name { None } else { self.name_at(rest) };
+            let (length, replacement) = found.unwrap_or((next.len_utf8(), &rest[..next.len_utf8()]));
+            out += replacement;
+            is_in_name = found.is_some() || is_of_name(next);
+            rest = &rest[length..];
         }
-        text
+        out
     }
+
+    /// The longest name with which `rest` begins: its length, and its replacement.
+    fn name_at(&self, rest: &str) -> Option<(usize, &str)> {
+        // Every name that `rest` begins with is in front of it in the order of texts; so is every one that a shorter beginning begins with.
+        let mut bound = rest;
+        while !bound.is_empty() {
+            let mut before = self.names.range::<str, _>((Bound::Unbounded, Bound::Included(bound)));
+            let (name, replacement) = before.next_back()?;
+            match rest.strip_prefix(name.as_str()) {
+                Some(after) if !after.starts_with(is_of_name) => return Some((name.len(), replacement)),
+                Some(_) => bound = shorter(&rest[..name.len()]),
+                None => bound = common(name, bound),
+            }
+        }
+        None
+    }
+}
+
+fn shorter(text: &str) -> &str {
+    let mut chars = text.chars();
+    chars.next_back();
+    chars.as_str()
+}
+
+/// The beginning of `text` that `other` also has.
+fn common<'t>(other: &str, text: &'t str) -> &'t str {
+    let length: usize =
+        text.chars().zip(other.chars()).take_while(|(one, other)| one == other).map(|(c, _)| c.len_utf8()).sum();
+    &text[..length]
 }
 
 fn is_of_name(c: char) -> bool {

@@ -27,10 +27,20 @@ impl Contents {
             let node_configs =
                 self.node_configs.iter().map(|object| format!("CiliumNodeConfig {}", object.config.name));
             let found: Vec<_> = node_configs.chain(std::mem::take(&mut self.others)).collect();
-            return Err(if found.is_empty() { ManifestError::Empty } else { ManifestError::NoConfigMap { found } });
+            let has_keys =
+                found.iter().any(|other| ["ConfigMap ", "a map of "].iter().any(|kind| other.starts_with(kind)));
+            return Err(match found.is_empty() {
+                true => ManifestError::Empty,
+                false if has_keys => ManifestError::OtherKeys { found },
+                false => ManifestError::NoConfigMap { found },
+            });
         }
         if !candidates.is_empty() {
-            self.configurations.insert(0, candidate(candidates, namespace)?);
+            let others: Vec<_> = candidates.iter().filter(|found| is_named(found)).map(shown).collect();
+            let chosen = candidate(candidates, namespace)?;
+            let left = others.into_iter().filter(|other| *other != shown(&chosen));
+            self.notes.extend(left.map(|other| format!("{other} is not checked: give its namespace by --namespace")));
+            self.configurations.insert(0, chosen);
         }
         Ok(())
     }

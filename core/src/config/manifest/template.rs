@@ -1,13 +1,13 @@
 //! Templates in a text: placeholders that another program fills in before Cilium reads the value.
 
-/// Whether a value contains a placeholder: `{{ … }}` of Helm and other programs, `${VAR}`, `$(VAR)`, `$VAR`, or `<path:…>` of Argo CD's Vault
-/// plugin.
+/// Whether a value contains a placeholder: `{{ … }}` of Helm and other programs, `${VAR}`, `$(VAR)`, `$VAR`, `<path:…>` of Argo CD's Vault
+/// plugin, or what SOPS has encrypted.
 pub(in crate::config) fn is_template(value: &str) -> bool {
     let variable = value.match_indices('$').any(|(at, _)| {
         let next = value[at + 1..].chars().next();
         next.is_some_and(|c| c == '{' || c == '(' || c == '_' || c.is_ascii_alphabetic())
     });
-    variable || value.contains("{{") || value.contains("<path:")
+    variable || value.contains("{{") || value.contains("<path:") || value.contains("ENC[")
 }
 
 /// The text with each placeholder replaced by `$(xxx)` of the same length, which YAML reads as text, and each line that only controls a
@@ -96,7 +96,15 @@ mod tests {
 
     #[test]
     fn a_placeholder_is_no_value() {
-        for value in ["{{ .mac }}", "a ${B} c", "$(B)", "$B", "<path:vault#mac>", "${"] {
+        for value in [
+            "{{ .mac }}",
+            "a ${B} c",
+            "$(B)",
+            "$B",
+            "<path:vault#mac>",
+            "${",
+            "ENC[AES256_GCM,data:Tr7o=,iv:x,tag:y,type:str]",
+        ] {
             assert!(is_template(value), "{value}");
         }
         for value in ["", "10.1.6.0/24", "00:50:56:a0:7d:d8", "a$", "$1", "{a}"] {

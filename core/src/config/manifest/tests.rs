@@ -80,7 +80,7 @@ fn merge_keys_are_merged() {
         ("x: &x {b: deep}\ny: &y {<<: *x, a: near}\nkind: ConfigMap\ndata: {<<: *y}", "near deep"),
     ];
     for (text, expected) in cases {
-        let keys = read(text).unwrap_or_else(|error| panic!("{text}\n{error}"));
+        let keys = read(&format!("ipam: eni\n{text}")).unwrap_or_else(|error| panic!("{text}\n{error}"));
         assert_eq!(format!("{} {}", keys["a"], keys["b"]), expected, "{text}");
         assert!(!keys.contains_key("<<"), "{text}");
     }
@@ -201,6 +201,17 @@ fn says_what_it_found_instead() {
         ("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: {a: b}", "only Secret x"),
         ("kind: ConfigMap\ndata: [a]", "a list of 1 as its data"),
         ("replicas: {min: 1}", "Helm values"),
+        ("Hello: world\nand: more", "no cilium-config in the input, only a map of `Hello`, `and`"),
+        ("Error from server (NotFound): configmaps \"cilium-config\" not found", "no cilium-config in the input"),
+        (
+            "kind: ConfigMap\nmetadata: {name: app}\ndata: {log-level: debug}",
+            "no cilium-config in the input, only ConfigMap app",
+        ),
+        (
+            "kind: ConfigMap\nmetadata: {name: cilium-config}\nvtep-mac: x",
+            "cilium-config has no data, and vtep-mac beside it",
+        ),
+        ("kind: ConfigMap\nmetadata: {name: a}\nstringData: {vtep-mac: x}", "no data, and stringData beside it"),
         ("vtep-cidr: [10.1.6.0/24, 10.1.5.0/24]", "separated by blanks"),
         ("vtep-cidr: a\nvtep-cidr: b", "`vtep-cidr` is there twice"),
         ("a: b: c", "not YAML"),

@@ -10,6 +10,7 @@ use super::{
 use crate::config::{
     Keys,
     finding::{Finding, Rule},
+    list_record::LIST_KEYS,
     spec::{Tunnel, TunnelProtocol},
 };
 
@@ -21,10 +22,12 @@ const VTEP_KEYS: [&str; 6] =
 pub(super) fn enabled(keys: &Keys, findings: &mut Vec<Finding>) -> bool {
     const KEY: &str = "enable-vtep";
     let raw = keys.get(KEY).map(String::as_str);
-    let problem = match raw.map(boolean) {
-        Some(Some(true) | None) => return true,
-        None => "the key is absent, so VTEP is off",
-        Some(Some(false)) => "VTEP is off",
+    let set = LIST_KEYS.iter().find(|key| filled(keys, key).is_some());
+    let problem = match (raw.map(boolean), set) {
+        (Some(Some(true) | None), _) => return true,
+        (None, None) => "the key is absent, so VTEP is off".to_owned(),
+        (None, Some(key)) => format!("the key is absent, so VTEP is off although {key} is set"),
+        (Some(Some(false)), _) => "VTEP is off".to_owned(),
     };
     let remedy = "set it to \"true\" to reach BIG-IP through tunnels";
     findings.push(Finding::new(Rule::VtepDisabled, KEY, None, raw, problem, remedy));
@@ -36,17 +39,22 @@ pub(super) fn unknown_keys(keys: &Keys, findings: &mut Vec<Finding>) {
     let unknown = |key: &str| key.to_lowercase().contains("vtep") && !VTEP_KEYS.contains(&key);
     for (key, value) in keys.iter().filter(|(key, _)| unknown(key)) {
         let problem = "no program reads this key: it is a typo, or belongs to a newer Cilium";
-        let lower = key.to_lowercase();
-        // Long keys cost time and are near to none.
-        let candidates = VTEP_KEYS.into_iter().filter(|known| known.len().abs_diff(lower.len()) <= 2);
-        let nearest = candidates.map(|known| (strsim::levenshtein(&lower, known), known)).min();
         // The value of a typo helps. That of any other key may be a secret, and findings are in logs, Events and bundles.
-        let (value, remedy) = match nearest {
-            Some((0..=2, known)) => (Some(value.as_str()), format!("did you mean {known}?")),
-            Some(_) | None => (None, format!("known keys are {}", VTEP_KEYS.join(", "))),
+        let (value, remedy) = match nearest(key, &VTEP_KEYS) {
+            Some(known) => (Some(value.as_str()), format!("did you mean {known}?")),
+            None => (None, format!("known keys are {}", VTEP_KEYS.join(", "))),
         };
         findings.push(Finding::new(Rule::UnknownVtepKey, key, None, value, problem, remedy));
     }
+}
+
+/// The known key that this one is a typo of.
+pub(in crate::config) fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+    let lower = key.to_lowercase();
+    // Long keys cost time and are near to none.
+    let candidates = known.iter().filter(|known| known.len().abs_diff(lower.len()) <= 2);
+    let nearest = candidates.map(|known| (strsim::levenshtein(&lower, known), *known)).min();
+    nearest.filter(|(distance, _)| *distance <= 2).map(|(_, known)| known)
 }
 
 /// `routing-mode` and `tunnel-protocol`, or the `tunnel` of Cilium up to 1.14; and `tunnel-port`.

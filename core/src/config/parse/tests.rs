@@ -325,3 +325,27 @@ fn messages_hold_no_control_characters() {
     let finding = parsed.findings.first().expect("a finding");
     assert!(!finding.message.contains(char::is_control), "{:?}", finding.message);
 }
+
+/// What the writer probably meant.
+#[test]
+fn remedies_name_the_value_to_write() {
+    let cases = [
+        ("vtep-endpoint", "10.169.72.34:8472 10.169.72.36", "write 10.169.72.34: the address alone"),
+        ("vtep-endpoint", "10.169.72.34%1 10.169.72.36", "write 10.169.72.34: the address alone"),
+        ("vtep-endpoint", "10.169.072.34 10.169.72.36", "write 10.169.72.34: the address alone"),
+        ("vtep-cidr", "10.1.6.0/255.255.255.0 10.1.5.0/24", "write e.g. 10.1.6.0/24"),
+        ("vtep-cidr", "10.001.006.000/24 10.1.5.0/24", "write e.g. 10.1.6.0/24"),
+        ("vtep-cidr", "10.1.6.0/24\u{200b} 10.1.5.0/24", "\"10.1.6.0/24\\u{200b}\" contains an invisible character"),
+        (
+            "vtep-cidr",
+            "10.1.6.0/24;10.1.5.0/24",
+            "contains a semicolon, which separates no values; separate them with blanks",
+        ),
+        ("vtep-mac", "005056a07dd8 00:50:56:86:6b:28", "write 00:50:56:a0:7d:d8, with colons"),
+    ];
+    for (key, value, words) in cases {
+        let parsed = parse(&keys(&[(key, Some(value))]));
+        let told = parsed.findings.iter().any(|finding| finding.message.contains(words));
+        assert!(told, "{key}: {value:?}: {:#?}", parsed.findings);
+    }
+}

@@ -58,7 +58,12 @@ pub(in crate::config) fn quote(value: &str) -> String {
 }
 
 fn char_shown(c: char) -> Box<dyn Iterator<Item = char>> {
-    if c.is_control() { Box::new(c.escape_default()) } else { Box::new(std::iter::once(c)) }
+    if c.is_control() || is_invisible(c) { Box::new(c.escape_default()) } else { Box::new(std::iter::once(c)) }
+}
+
+/// Format characters (Unicode's Cf) that come with text from documents and chats.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
 }
 
 /// Who is at the far end of the tunnel, as far as a source tells: it decides the words of a complaint.
@@ -99,7 +104,7 @@ pub(in crate::config) fn endpoint(value: &str, far_end: FarEnd) -> Result<Read<I
     let (shown, example) = (quote(value), far_end.address());
     let invalid =
         |remedy: String| Complaint::new(Rule::VtepEndpointInvalid, format!("{shown} is not an IP address"), remedy);
-    if let Some(complaint) = quoted(Rule::VtepEndpointInvalid, value) {
+    if let Some(complaint) = disfigured(Rule::VtepEndpointInvalid, value) {
         return Err(complaint);
     }
     if is_ipv6(value) {
@@ -113,7 +118,9 @@ pub(in crate::config) fn endpoint(value: &str, far_end: FarEnd) -> Result<Read<I
             Err(Complaint::new(Rule::VtepEndpointNotUnicast, problem, example))
         }
         Err(_) => Err(invalid(match lenient_address(value) {
-            Some(address) => format!("write {address}: the address alone, without prefix length or leading zeros"),
+            Some(address) => {
+                format!("write {address}: the address alone, without prefix length, port or leading zeros")
+            }
             None => example.to_owned(),
         })),
     }
@@ -122,7 +129,7 @@ pub(in crate::config) fn endpoint(value: &str, far_end: FarEnd) -> Result<Read<I
 /// Parses a network and removes its host bits. The mask is used only for suggestions.
 pub(in crate::config) fn cidr(value: &str, mask: Ipv4Addr, far_end: FarEnd) -> Result<Read<Ipv4Net>, Complaint> {
     let shown = quote(value);
-    if let Some(complaint) = quoted(Rule::VtepCidrInvalid, value) {
+    if let Some(complaint) = disfigured(Rule::VtepCidrInvalid, value) {
         return Err(complaint);
     }
     let (address, length) = match value.split_once('/') {
@@ -164,11 +171,14 @@ fn suggested_cidr(address: &str, length: Option<&str>, mask: Ipv4Addr) -> String
 pub(in crate::config) fn mac(value: &str, far_end: FarEnd) -> Result<Read<Mac>, Complaint> {
     const PLACEHOLDER: Mac = Mac::new([0x00, 0x98, 0x76, 0x54, 0x32, 0x10]);
     let (shown, name, source) = (quote(value), far_end.name(), far_end.source_of_mac());
-    if let Some(complaint) = quoted(Rule::VtepMacInvalid, value) {
+    if let Some(complaint) = disfigured(Rule::VtepMacInvalid, value) {
         return Err(complaint);
     }
     let Ok(mac) = value.parse::<Mac>() else {
-        let remedy = format!("write six octets, e.g. 00:50:56:a0:7d:d8{source}");
+        let remedy = match bare_mac(value) {
+            Some(mac) => format!("write {mac}, with colons"),
+            None => format!("write six octets, e.g. 00:50:56:a0:7d:d8{source}"),
+        };
         return Err(Complaint::new(Rule::VtepMacInvalid, format!("{shown} is not a MAC address"), remedy));
     };
     let remedy = format!("write the MAC of the {name}'s tunnel{source}");
@@ -190,10 +200,17 @@ pub(in crate::config) fn mac(value: &str, far_end: FarEnd) -> Result<Read<Mac>, 
     Ok(Read { value: mac, warning })
 }
 
+/// Twelve digits without separators.
+fn bare_mac(value: &str) -> Option<Mac> {
+    let digits = (value.len() == 12).then(|| u64::from_str_radix(value, 16).ok()).flatten()?;
+    let [_, _, octets @ ..] = digits.to_be_bytes();
+    Some(Mac::new(octets))
+}
+
 /// Parses a netmask in dotted notation; it must be contiguous and not empty.
 pub(in crate::config) fn mask(value: &str, suggestion: Ipv4Addr) -> Result<Ipv4Addr, Complaint> {
     let shown = quote(value);
-    if let Some(complaint) = quoted(Rule::VtepMaskInvalid, value) {
+    if let Some(complaint) = disfigured(Rule::VtepMaskInvalid, value) {
         return Err(complaint);
     }
     if let Some(mask) = value.parse().ok().filter(|&mask| ipv4_mask_to_prefix(mask).is_ok_and(|length| length > 0)) {
@@ -215,10 +232,10 @@ pub(in crate::config) fn netmask(length: u8) -> Ipv4Addr {
     Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0))
 }
 
-/// The address that the writer probably meant, without quotes, prefix length and leading zeros.
+/// The address that the writer probably meant, without quotes, prefix length, port, zone and leading zeros.
 pub(in crate::config) fn lenient_address(value: &str) -> Option<Ipv4Addr> {
     let unquoted = value.trim_matches(is_quote);
-    let address = unquoted.split_once('/').map_or(unquoted, |(address, _)| address);
+    let address = unquoted.split_once(['/', ':', '%']).map_or(unquoted, |(address, _)| address);
     let octets: Option<Vec<u8>> = address.split('.').map(decimal).collect();
     <[u8; 4]>::try_from(octets?).ok().map(Ipv4Addr::from)
 }
@@ -236,11 +253,18 @@ fn is_ipv6(text: &str) -> bool {
     text.split_once('%').map_or(text, |(address, _)| address).parse::<Ipv6Addr>().is_ok()
 }
 
-fn quoted(rule: Rule, value: &str) -> Option<Complaint> {
-    value.contains(is_quote).then(|| {
-        let problem = format!("{} contains a quotation mark that is part of the value", quote(value));
-        Complaint::new(rule, problem, "remove the quotes inside the value")
-    })
+/// A value with signs that belong to none.
+fn disfigured(rule: Rule, value: &str) -> Option<Complaint> {
+    let (sign, remedy) = if value.contains(is_quote) {
+        ("a quotation mark that is part of the value", "remove the quotes inside the value")
+    } else if value.contains(is_invisible) {
+        ("an invisible character", "type the value again")
+    } else if value.contains(';') {
+        ("a semicolon, which separates no values", "separate them with blanks")
+    } else {
+        return None;
+    };
+    Some(Complaint::new(rule, format!("{} contains {sign}", quote(value)), remedy))
 }
 
 pub(in crate::config) fn is_quote(c: char) -> bool {

@@ -5,7 +5,7 @@
 use super::{
     Configuration, Root, Setting, Shape,
     config_map::bare,
-    values::{Layer, Values, scalar},
+    values::{Layer, VTEP, Values, scalar},
 };
 use crate::config::{
     finding::{Finding, Rule, Severity},
@@ -13,6 +13,7 @@ use crate::config::{
         node::{Node, Value},
         part::Part,
     },
+    parse::cluster::nearest,
     text::Place,
 };
 
@@ -43,6 +44,18 @@ const DEFAULT_POOL: &str = "10.0.0.0/8";
 /// The chart's name for a key.
 pub(super) fn path(key: &str) -> Option<&'static str> {
     PATHS.iter().find(|(known, _)| *known == key).map(|(_, path)| *path)
+}
+
+/// A remedy with the chart's names in the place of keys.
+pub(in crate::config) fn in_words_of_chart(remedy: String) -> String {
+    let is_of_word = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let words = remedy.split_inclusive(|c| !is_of_word(c)).map(|word| {
+        let end = word.find(|c| !is_of_word(c)).unwrap_or(word.len());
+        let (name, rest) = word.split_at(end);
+        // `tunnel` is a word of English, too.
+        path(name).filter(|_| name.contains('-')).unwrap_or(name).to_owned() + rest
+    });
+    words.collect()
 }
 
 /// The key that a value of the chart becomes.
@@ -76,6 +89,16 @@ impl Rendered<'_> {
         self.copy("enable-vtep", |text| Some(text.to_owned()));
         for key in LISTS {
             self.list(key);
+        }
+        for (key, part) in self.values.entries("vtep").iter().filter(|(key, _)| !VTEP.contains(&key.as_str())) {
+            let problem = "the chart reads no such value: it is a typo, or belongs to a newer chart";
+            let remedy = match nearest(key, &VTEP) {
+                Some(known) => format!("did you mean {known}?"),
+                None => format!("known values are {}", VTEP.join(", ")),
+            };
+            let place = Place::of_key(part.text, part.path.clone(), part.node.key.or(part.node.at));
+            let finding = Finding::new(Rule::UnknownVtepKey, &format!("vtep.{key}"), None, None, problem, remedy);
+            self.configuration.problems.push((finding, place));
         }
     }
 

@@ -1,14 +1,17 @@
 //! ConfigMaps, and bare maps of keys.
 
-use super::{Configuration, Contents, Expected, Root, Setting, Shape, chart, is_vtep_key, values};
+use super::{Configuration, Contents, Expected, Root, Setting, Shape, chart, is_of_cilium, is_vtep_key, values};
 use crate::config::{
     finding::{Finding, Rule},
     manifest::{
         ManifestError, NAME,
-        node::{Node, Value},
+        node::{Node, Type, Value},
         part::Part,
     },
 };
+
+/// Words without quotes that are booleans in YAML 1.1, and text in YAML 1.2.
+const BOOLEANS: [&str; 4] = ["yes", "no", "on", "off"];
 
 /// Converts a value to the text that Cilium reads.
 pub(super) type ToText = fn(&str, &Node) -> Result<String, ManifestError>;
@@ -20,10 +23,20 @@ impl Contents {
             return Ok(());
         }
         let name = part.text_at("metadata.name");
-        let is_about_vteps = data.iter().flat_map(Part::entries).any(|(key, _)| is_vtep_key(key));
-        if expected == Expected::Anything && !is_about_vteps && name != Some(NAME) {
+        let is_about = |is_about: fn(&str) -> bool| data.iter().flat_map(Part::entries).any(|(key, _)| is_about(key));
+        let is_other = match expected {
+            Expected::Anything => !is_about(is_vtep_key),
+            Expected::Configuration => name.is_some() && data.is_some() && !is_about(is_of_cilium),
+        };
+        if is_other && name != Some(NAME) {
             self.others.push(format!("ConfigMap {}", name.unwrap_or("without a name")));
             return Ok(());
+        }
+        if data.is_none()
+            && let Some((key, _)) = part.entries().find(|(key, _)| *key == "stringData" || is_of_cilium(key))
+        {
+            let name = name.unwrap_or("without a name").to_owned();
+            return Err(ManifestError::NoData { name, found: key.to_owned() });
         }
         let mut configuration = match object(part, data.as_ref(), strict) {
             // One of many files keeps its place among the findings.
@@ -50,14 +63,6 @@ impl Contents {
         Ok(())
     }
 
-    pub(super) fn add_keys(&mut self, part: &Part<'_>) -> Result<(), ManifestError> {
-        let root = Root { place: part.lacking(""), is_chart: false };
-        let mut configuration = Configuration::new(Shape::KeyValues, root);
-        configuration.insert_all(part, lenient)?;
-        self.configurations.push(configuration);
-        Ok(())
-    }
-
     /// A ConfigMap whose values are files with Helm values, as Flux's `valuesFrom` wants them.
     fn add_values_files(&mut self, part: &Part<'_>, data: Option<&Part<'_>>) -> bool {
         let before = self.configurations.len();
@@ -72,6 +77,14 @@ impl Contents {
         }
         self.configurations.len() > before
     }
+}
+
+/// A bare map of keys.
+pub(super) fn of_keys(part: &Part<'_>) -> Result<Configuration, ManifestError> {
+    let root = Root { place: part.lacking(""), is_chart: false };
+    let mut configuration = Configuration::new(Shape::KeyValues, root);
+    configuration.insert_all(part, lenient)?;
+    Ok(configuration)
 }
 
 fn is_values_file(key: &str) -> bool {
@@ -129,6 +142,10 @@ pub(super) fn bare(key: &str, value: &str, of: &str) -> Finding {
 pub(super) fn strict(key: &str, node: &Node) -> Result<String, ManifestError> {
     match &node.value {
         Value::Bare(value, of) => Err(ManifestError::Bare { key: key.to_owned(), value: value.clone(), of: of.name() }),
+        // kubectl reads YAML 1.1, in which these are booleans.
+        Value::Text(value) if node.is_plain() && BOOLEANS.contains(&value.to_lowercase().as_str()) => {
+            Err(ManifestError::Bare { key: key.to_owned(), value: value.clone(), of: Type::Bool.name() })
+        }
         Value::Null | Value::Text(_) | Value::List(_) | Value::Map(_) => lenient(key, node),
     }
 }

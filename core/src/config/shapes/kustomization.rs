@@ -43,6 +43,25 @@ impl Contents {
     }
 }
 
+impl Contents {
+    /// JSON patches (RFC 6902) of a `cilium-config`, in a file of their own or in a kustomization; `false` if it is none.
+    pub(super) fn add_operations(&mut self, part: &Part<'_>) -> bool {
+        let mut configuration =
+            Configuration::new(Shape::Kustomization, Root { place: part.lacking(""), is_chart: false });
+        for operation in part.items() {
+            let sets = matches!(operation.text_at("op"), Some("add" | "replace"));
+            let key = operation.text_at("path").and_then(|path| path.strip_prefix("/data/")).filter(|_| sets);
+            let (Some(key), Some(value)) = (key, operation.get("value")) else { continue };
+            let Some(text) = value.node.text() else { continue };
+            let place = value.place(text).named(key);
+            configuration.settings.insert(key.to_owned(), Setting { value: text.to_owned(), place, is_default: false });
+        }
+        let is_about_vteps = configuration.has_vteps();
+        self.configurations.extend(Some(configuration).filter(|_| is_about_vteps));
+        is_about_vteps
+    }
+}
+
 /// A ConfigMap of literals.
 fn generated(part: &Part<'_>) -> Option<Configuration> {
     let literals = part.get("literals")?;

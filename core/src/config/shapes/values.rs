@@ -22,7 +22,7 @@ const DISTINCT: [&str; 8] = [
     "bgpControlPlane",
 ];
 
-const VTEP: [&str; 5] = ["enabled", "endpoint", "cidr", "mask", "mac"];
+pub(super) const VTEP: [&str; 5] = ["enabled", "endpoint", "cidr", "mask", "mac"];
 
 /// Charts of charts have few levels.
 const MAX_DEPTH: usize = 4;

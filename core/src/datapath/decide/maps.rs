@@ -146,7 +146,8 @@ pub fn writes_ipcache(mode: IpcacheMode, model: Layout, facts: &Facts) -> bool {
 }
 
 /// Whether this Cilium looks for VTEPs only in the ipcache. A Cilium with a VTEP map would take an ipcache entry of a VTEP for a node, so
-/// the version must be known.
+/// the version must be known. 1.12.0 has the map, its release candidates have none, and all of them are 1.12.0 here: the caller has seen
+/// that there is no map.
 fn ipcache_alone(facts: &Facts) -> bool {
     let old = facts.version.is_some_and(|version| version <= CiliumVersion::new(1, 12, 0));
     let disabled = facts.running.config().is_some_and(|running| running.vtep_enabled == Some(false));

@@ -102,6 +102,9 @@ fn echoes_come_back() {
         .write(&mut packet, etherparse::IpNumber::ICMP, &message)
         .expect("a Vec takes all");
     assert_eq!(echo_reply(&packet), Some(([10, 1, 6, 34].into(), echo)));
+    let mut other = packet.clone();
+    other[9] = 17;
+    assert_eq!(echo_reply(&other), None, "another protocol");
     packet[20] = 8;
     assert_eq!(echo_reply(&packet), None, "a request is no reply");
 }

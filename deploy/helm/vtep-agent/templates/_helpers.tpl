@@ -40,9 +40,13 @@ app.kubernetes.io/name: {{ include "vtep-agent.name" . }}
 {{- toYaml (merge (include "vtep-agent.labels" (first .) | fromYaml) (last .)) }}
 {{- end }}
 
-{{/* A pod has no label that changes with the chart alone: otherwise a new chart would replace every pod. */}}
+{{/*
+A pod has no label that changes with the chart alone: otherwise a new chart would replace every pod. The component is constant, so that
+`vtep-agent fleet` finds the pods of every release, whatever its nameOverride is.
+*/}}
 {{- define "vtep-agent.podLabels" -}}
 {{- $own := include "vtep-agent.selectorLabels" . | fromYaml }}
+{{- $_ := set $own "app.kubernetes.io/component" "vtep-agent" }}
 {{- $_ := set $own "app.kubernetes.io/version" .Chart.AppVersion }}
 {{- toYaml (merge $own .Values.podLabels .Values.commonLabels) }}
 {{- end }}

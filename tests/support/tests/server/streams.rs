@@ -7,7 +7,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
 };
-use vtep_apiserver::{ApiServer, Fault, Matcher, Times};
+use vtep_apiserver::{ApiServer, Exec, Fault, Matcher, Times};
 
 use crate::help::client;
 
@@ -66,6 +66,22 @@ async fn an_exec_prints_the_status_and_knows_nothing_else() -> Result<()> {
     let mut process = api.exec("a", ["sh"], &parameters).await?;
     let status = process.take_status().context("a status")?.await.context("an end")?;
     assert_eq!(status.status.as_deref(), Some("Failure"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_exec_does_what_the_test_says() -> Result<()> {
+    let (server, api) = with_pod("").await?;
+    server.on_exec("a", Exec::Ends { stdout: vec![7; 100_000], stderr: "words".into(), code: 1 });
+    let parameters = AttachParams::default().stdin(false).container("vtep-agent");
+    let mut process = api.exec("a", ["vtep-agent", "bundle"], &parameters).await?;
+    let status = process.take_status().context("a status")?;
+    let (mut output, mut errors) = (Vec::new(), String::new());
+    let (mut stdout, mut stderr) = (process.stdout().context("an output")?, process.stderr().context("errors")?);
+    tokio::try_join!(stdout.read_to_end(&mut output), stderr.read_to_string(&mut errors))?;
+    assert_eq!((output.len(), errors.as_str()), (100_000, "words"));
+    let end = status.await.context("an end")?;
+    assert_eq!(end.message.as_deref(), Some("command terminated with exit code 1"));
     Ok(())
 }
 
