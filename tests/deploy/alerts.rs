@@ -252,6 +252,9 @@ fn the_example_of_a_scrape_is_for_these_alerts() -> Result<()> {
     let expr = text(down.get("VtepAgentDown").context("no VtepAgentDown")?, "expr")?;
     ensure!(expr.contains(&format!("(.+/)?[^/]*{job}[^/]*\"")), "{job} is not in {expr}");
     let labels = scrape["relabel_configs"].as_array().context("no relabelings")?;
+    // This label of the pods is the same in each release.
+    ensure!(labels[0]["source_labels"][0] == "__meta_kubernetes_pod_label_app_kubernetes_io_component", "{labels:?}");
+    ensure!(labels[0]["regex"] == "vtep-agent;http", "{labels:?}");
     ensure!(labels.iter().any(|label| label["target_label"] == "node"), "{labels:?}");
     Ok(())
 }
@@ -325,15 +328,18 @@ fn the_chart_carries_them_with_links_to_the_users_runbook() -> Result<()> {
 /// The alerts about agents know them by the names of a job and a DaemonSet, and the release gives both a name.
 #[test]
 fn a_release_with_another_name_has_the_alerts_about_its_agents() -> Result<()> {
-    for (release_name, values, name, label) in [
-        ("dmz", &[][..], "dmz-vtep-agent", "vtep-agent"),
-        ("vtep-agent-dmz", &[], "vtep-agent-dmz", "vtep-agent"),
-        ("dmz", &["fullnameOverride=tunnels"], "tunnels", "vtep-agent"),
-        ("dmz", &["nameOverride=bigip"], "dmz-bigip", "bigip"),
+    for (release_name, values, name) in [
+        ("dmz", &[][..], "dmz-vtep-agent"),
+        ("vtep-agent-dmz", &[], "vtep-agent-dmz"),
+        ("dmz", &["fullnameOverride=tunnels"], "tunnels"),
+        ("dmz", &["nameOverride=bigip"], "dmz-bigip"),
     ] {
         let values: Vec<_> = values.iter().copied().chain(["prometheusRule.enabled=true"]).collect();
         let objects = release(release_name, "net", &values)?;
-        ensure!(objects.only("DaemonSet")?["metadata"]["name"] == name, "{release_name} {values:?}");
+        let daemon_set = objects.only("DaemonSet")?;
+        ensure!(daemon_set["metadata"]["name"] == name, "{release_name} {values:?}");
+        let pods = &daemon_set["spec"]["template"]["metadata"]["labels"];
+        ensure!(pods["app.kubernetes.io/component"] == "vtep-agent", "a description names the pods by it: {pods}");
         let dir = tempfile::tempdir()?;
         fs::write(dir.path().join("rules.yaml"), objects.only("PrometheusRule")?["spec"].to_string())?;
         // The cases about agents, with the names of this release. They are kept as text: a YAML parser takes the series 0x60 for a number.
@@ -341,8 +347,7 @@ fn a_release_with_another_name_has_the_alerts_about_its_agents() -> Result<()> {
             .replace(&format!("../../{}", rules()), "rules.yaml")
             .replace("job=\"kube-system/vtep-agent\"", &format!("job=\"net/{name}\""))
             .replace("job=\"vtep-agent\"", &format!("job=\"{name}\""))
-            .replace("daemonset=\"vtep-agent\"", &format!("daemonset=\"{name}\""))
-            .replace("app.kubernetes.io/name=vtep-agent", &format!("app.kubernetes.io/name={label}"));
+            .replace("daemonset=\"vtep-agent\"", &format!("daemonset=\"{name}\""));
         let (head, cases) = tests.split_once("\n  - name: ").context("no case")?;
         let about = |alert: &str| {
             let fires = format!("alertname: {alert}\n        exp_alerts:");
