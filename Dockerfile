@@ -6,7 +6,7 @@
 #       --build-arg REVISION=$(git rev-parse HEAD) --build-arg SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) .
 #
 # No test builds it, because the machines of this project's tests reach no registry of images: hadolint checks it (`make check`). Podman has built
-# it by hand for amd64, from a Debian 12 with this compiler in place of the base below.
+# it by hand for amd64, from a Debian 12 with this compiler in place of the base below; docs/release.md says what was the same as in `make image`.
 
 # Debian 12 with rustup's toolchain. If you cannot pull this image, use a similar one.
 ARG BUILD_BASE=rust:1.95.0-slim-bookworm

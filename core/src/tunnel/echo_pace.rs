@@ -12,6 +12,8 @@ const APART: u32 = 4;
 const MANY: u64 = 20;
 /// This many show that a lower pace is still too fast.
 const SOME: u64 = 6;
+/// A limit answers now and then. Fewer losses after an answer than this are an outage, or two.
+const RUNS: u32 = 3;
 /// A few results show a pace that is too fast by at least this share of lost echoes, in percent.
 const TOO_FAST: u64 = 40;
 /// Many results show it by this share: a pace of just the limit loses a few.
@@ -67,6 +69,12 @@ pub struct EchoPace {
     round: u32,
     /// The counts of echoes and of ARP at the start of the period that is judged next.
     from: Option<(Counts, Counts)>,
+    /// The counts of echoes at the round before.
+    before: Counts,
+    /// Their results since the last loss.
+    since_loss: u64,
+    /// How often a loss followed an answer in this period.
+    runs: u32,
     /// Answers were steady at a lower pace.
     is_limited: bool,
     /// When the pace last changed: losses before are no packet loss.
@@ -84,6 +92,9 @@ impl Default for EchoPace {
             every: 1,
             round: 0,
             from: None,
+            before: Counts::default(),
+            since_loss: 0,
+            runs: 0,
             is_limited: false,
             changed: None,
             steady: None,
@@ -141,8 +152,9 @@ impl EchoPace {
 
     /// Judges the counts before a round.
     pub fn on_round(&mut self, echoes: Counts, arp: Counts, now: Instant) {
+        self.count_runs(echoes);
         let Some((echoes_now, arp_now)) = self.results(echoes, arp) else {
-            self.from = Some((echoes, arp));
+            self.begin(echoes, arp);
             return;
         };
         // Without losses, or without a known rate of ARP to compare with, there is nothing to judge: the period begins anew.
@@ -154,10 +166,27 @@ impl EchoPace {
             let over = is_calm && echoes_now.total() >= MANY;
             self.is_limited &= !over;
             if over || !is_calm || !self.is_limited {
-                self.from = Some((echoes, arp));
+                self.begin(echoes, arp);
             }
         } else {
             self.judge(echoes_now, arp_now, now);
+        }
+    }
+
+    fn begin(&mut self, echoes: Counts, arp: Counts) {
+        self.from = Some((echoes, arp));
+        self.runs = 0;
+    }
+
+    /// Counts the losses that follow an answer, from the results since the last round.
+    fn count_runs(&mut self, echoes: Counts) {
+        let new = echoes.since(self.before);
+        self.before = echoes;
+        if new.lost > 0 {
+            self.runs += u32::from(self.since_loss > 0);
+            self.since_loss = new.answered;
+        } else {
+            self.since_loss += new.answered;
         }
     }
 
@@ -168,7 +197,12 @@ impl EchoPace {
         }
         let is_many = echoes.total() >= MANY;
         let is_too_fast = echoes.loss() >= if is_many { TOO_FAST_OF_MANY } else { TOO_FAST };
-        if !is_too_fast {
+        if is_too_fast && echoes.answered > 0 && self.every == 1 && self.runs < RUNS {
+            // An outage with ARP all the while, as of another MAC. It is over if nothing is lost any more.
+            if self.since_loss >= MANY {
+                self.from = None;
+            }
+        } else if !is_too_fast {
             if is_many && echoes.loss() <= STEADY {
                 self.on_steady(now);
             } else if echoes.total() >= 2 * MANY {
@@ -313,6 +347,24 @@ mod tests {
         peer.run(100, |_, since| since >= 2.0, true);
         peer.run(3, |_, _| false, false);
         assert_eq!((peer.pace.every(), peer.pace.is_limited()), (1, false), "the way itself is dead");
+    }
+
+    /// ARP is answered all the while, as when the tunnel has another MAC than the configured one.
+    #[test]
+    fn an_outage_is_no_limit() {
+        for lost in 1..100 {
+            for calm in [0, 1, 7, 30] {
+                let mut peer = Peer::new();
+                peer.run(calm, |_, _| true, true);
+                peer.run(lost, |_, _| false, true);
+                for _ in 0..60 {
+                    peer.run(1, |_, _| true, true);
+                    assert_eq!((peer.pace.every(), peer.pace.is_limited()), (1, false), "{calm} answered, {lost} lost");
+                }
+                let arp = peer.arp;
+                assert!(!peer.pace.is_judging(peer.echoes, arp, peer.now), "{calm} answered, {lost} lost");
+            }
+        }
     }
 
     #[test]
