@@ -53,6 +53,7 @@ type NodeFacts = watch::Receiver<Option<Arc<Facts>>>;
 ///
 /// The agent cannot start, for example because the HTTP address is in use or there are no credentials for the API server.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    args.check().unwrap_or_else(|error| error.exit());
     let log = logging::init(args.log_format, &args.log_level)?;
     if args.once {
         return once(&args).await;

@@ -71,6 +71,16 @@ pub struct Settings {
     pub learn_macs: LearnMacs,
 }
 
+impl Settings {
+    /// The flags that name a CIDR which is not active, each with that CIDR.
+    fn idle(&self, is_active: impl Fn(&Ipv4Net) -> bool) -> BTreeSet<(&'static str, Ipv4Net)> {
+        let targets = self.targets.keys().map(|cidr| ("--probe-target", *cidr));
+        let tcp_targets = self.tcp_targets.keys().map(|cidr| ("--probe-tcp", *cidr));
+        let learn_macs = self.learn_macs.cidrs.iter().map(|cidr| ("--learn-mac", *cidr));
+        targets.chain(tcp_targets).chain(learn_macs).filter(|(_, cidr)| !is_active(cidr)).collect()
+    }
+}
+
 /// Where the prober publishes what it finds.
 pub struct Outputs {
     pub report: watch::Sender<Arc<ProbeReport>>,
@@ -86,7 +96,7 @@ pub struct Prober {
     macs: watch::Sender<Arc<LearnedMacs>>,
     /// When to look at the MACs of frames again.
     macs_due: Instant,
-    /// The MACs of this node's devices.
+    /// The MACs of this node's devices that carry the tunnels' traffic.
     own_macs: BTreeSet<Mac>,
     /// Identifies this process's echoes among others'.
     echo_id: u16,
@@ -94,8 +104,8 @@ pub struct Prober {
     vteps: BTreeMap<Ipv4Net, VtepProbes>,
     /// The learned tunnel self IPs, including those of earlier runs.
     memory: Memory,
-    /// Probe targets that belong to no VTEP, as last logged.
-    idle_targets: BTreeSet<Ipv4Net>,
+    /// Settings whose CIDR belongs to no VTEP, as last logged.
+    idle_settings: BTreeSet<(&'static str, Ipv4Net)>,
     tunnel: Tunnel,
     sockets: Sockets,
     tap: Option<Tap>,
@@ -157,7 +167,7 @@ impl Prober {
             sequence: 0,
             vteps: BTreeMap::new(),
             memory,
-            idle_targets: BTreeSet::new(),
+            idle_settings: BTreeSet::new(),
             tunnel: Tunnel::default(),
             sockets: Sockets::new(has_tcp).await?,
             tap: None,
@@ -317,5 +327,29 @@ impl Prober {
             tap_error: self.tap_error.clone(),
             tap_counters: self.tap_counters,
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vtep_core::tunnel::window::Thresholds;
+
+    use super::*;
+
+    /// Each setting that names a CIDR is checked, and only against that CIDR.
+    #[test]
+    fn settings_for_no_active_cidr_are_idle() {
+        let net = |third: u8| -> Ipv4Net { format!("10.1.{third}.0/24").parse().expect("a CIDR") };
+        let thresholds = Thresholds { raise: 3, clear: 3 };
+        let settings = Settings {
+            timing: ProbeTiming { interval: HOUSEKEEPING, timeout: HOUSEKEEPING, thresholds },
+            passive_first: true,
+            bpffs: PathBuf::new(),
+            targets: [1, 6].map(|third| (net(third), [10, 1, third, 34].into())).into(),
+            tcp_targets: [2, 6].map(|third| (net(third), SocketAddrV4::new([10, 1, third, 34].into(), 443))).into(),
+            learn_macs: LearnMacs { all: true, cidrs: [net(3), net(6)].into() },
+        };
+        let idle = settings.idle(|cidr| *cidr == net(6));
+        assert_eq!(idle, [("--probe-target", net(1)), ("--probe-tcp", net(2)), ("--learn-mac", net(3))].into());
     }
 }

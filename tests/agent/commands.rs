@@ -141,8 +141,15 @@ fn what_was_seen_last_is_shown_and_is_no_success() -> Result<()> {
         let known = ["in sync", "in_sync=true", "map       in-sync"];
         ensure!(known.iter().any(|words| shown.contains(words)), "{command:?}: {shown}");
     }
-    for wrong in [&["plan", "--no-such-flag"][..], &["run", "--once", "--log-level", "vtep_agent=loud"]] {
-        ensure!(run(&lab, wrong)?.status.code() == Some(2), "a wrong command line: {wrong:?}");
+    let two_ports = "10.1.6.0/24=10.1.6.34:443,10.1.6.0/24=10.1.6.34:80";
+    for (wrong, words) in [
+        (&["plan", "--no-such-flag"][..], "unexpected argument"),
+        (&["run", "--once", "--log-level", "vtep_agent=loud"], "invalid value"),
+        (&["run", "--once", "--probe-tcp", two_ports], "give each CIDR only one port"),
+    ] {
+        let output = run(&lab, wrong)?;
+        let said = String::from_utf8(output.stderr)?;
+        ensure!(output.status.code() == Some(2) && said.contains(words), "a wrong command line: {wrong:?}: {said}");
     }
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! The alerts: promtool tests them with series that fire and series that do not, and they match the agent's causes and metrics.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -8,6 +11,7 @@ use vtep_core::diagnosis::{Cause, RUNBOOK, Verdict};
 
 use crate::{
     metrics::Series,
+    names::release,
     tools::{CHART, EVERYTHING, read, render, run_well},
 };
 
@@ -122,7 +126,7 @@ fn a_big_ip_that_is_down_on_500_nodes_is_one_alert() -> Result<()> {
         "tests": [{ "interval": "15s", "input_series": down.chain(some).collect::<Vec<_>>(), "alert_rule_test": alerts }],
     });
     let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
-    std::fs::write(file.path(), test.to_string())?;
+    fs::write(file.path(), test.to_string())?;
     run_well("promtool", &["test", "rules", &file.path().display().to_string()])?;
     Ok(())
 }
@@ -240,14 +244,17 @@ fn the_example_of_a_scrape_is_for_these_alerts() -> Result<()> {
     ensure!(discovery.context("no discovery")?[0]["role"] == "pod");
     example["scrape_configs"][0]["static_configs"] = json!([{ "targets": ["10.169.72.239:9808"] }]);
     let file = tempfile::NamedTempFile::new()?;
-    std::fs::write(&file, example.to_string())?;
+    fs::write(&file, example.to_string())?;
     run_well("promtool", &["check", "config", "--syntax-only", &file.path().display().to_string()])?;
     let scrape = &example["scrape_configs"][0];
     let job = scrape["job_name"].as_str().context("no job")?;
     let down = alerts()?;
     let expr = text(down.get("VtepAgentDown").context("no VtepAgentDown")?, "expr")?;
-    ensure!(expr.contains(&format!("(.+/)?{job}\"")), "{job} is not in {expr}");
+    ensure!(expr.contains(&format!("(.+/)?[^/]*{job}[^/]*\"")), "{job} is not in {expr}");
     let labels = scrape["relabel_configs"].as_array().context("no relabelings")?;
+    // This label of the pods is the same in each release.
+    ensure!(labels[0]["source_labels"][0] == "__meta_kubernetes_pod_label_app_kubernetes_io_component", "{labels:?}");
+    ensure!(labels[0]["regex"] == "vtep-agent;http", "{labels:?}");
     ensure!(labels.iter().any(|label| label["target_label"] == "node"), "{labels:?}");
     Ok(())
 }
@@ -315,6 +322,46 @@ fn the_chart_carries_them_with_links_to_the_users_runbook() -> Result<()> {
         }
     }
     ensure!(*rendered == groups, "{rendered}");
+    Ok(())
+}
+
+/// The alerts about agents know them by the names of a job and a DaemonSet, and the release gives both a name.
+#[test]
+fn a_release_with_another_name_has_the_alerts_about_its_agents() -> Result<()> {
+    for (release_name, values, name) in [
+        ("dmz", &[][..], "dmz-vtep-agent"),
+        ("vtep-agent-dmz", &[], "vtep-agent-dmz"),
+        ("dmz", &["fullnameOverride=tunnels"], "tunnels"),
+        ("dmz", &["nameOverride=bigip"], "dmz-bigip"),
+    ] {
+        let values: Vec<_> = values.iter().copied().chain(["prometheusRule.enabled=true"]).collect();
+        let objects = release(release_name, "net", &values)?;
+        let daemon_set = objects.only("DaemonSet")?;
+        ensure!(daemon_set["metadata"]["name"] == name, "{release_name} {values:?}");
+        let pods = &daemon_set["spec"]["template"]["metadata"]["labels"];
+        ensure!(pods["app.kubernetes.io/component"] == "vtep-agent", "a description names the pods by it: {pods}");
+        let dir = tempfile::tempdir()?;
+        fs::write(dir.path().join("rules.yaml"), objects.only("PrometheusRule")?["spec"].to_string())?;
+        // The cases about agents, with the names of this release. They are kept as text: a YAML parser takes the series 0x60 for a number.
+        let tests = read(TESTS)?
+            .replace(&format!("../../{}", rules()), "rules.yaml")
+            .replace("job=\"kube-system/vtep-agent\"", &format!("job=\"net/{name}\""))
+            .replace("job=\"vtep-agent\"", &format!("job=\"{name}\""))
+            .replace("daemonset=\"vtep-agent\"", &format!("daemonset=\"{name}\""));
+        let (head, cases) = tests.split_once("\n  - name: ").context("no case")?;
+        let about = |alert: &str| {
+            let fires = format!("alertname: {alert}\n        exp_alerts:");
+            let cases: Vec<_> = cases.split("\n  - name: ").filter(|case| case.contains(&fires)).collect();
+            ensure!(!cases.is_empty(), "no case fires {alert}");
+            Ok(cases)
+        };
+        let about = ["VtepAgentDown", "VtepAgentNotReady", "VtepAgentAbsent"].map(about);
+        let cases: BTreeSet<_> = about.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+        let file = dir.path().join("tests.yaml");
+        fs::write(&file, cases.iter().fold(head.to_owned(), |file, case| file + "\n  - name: " + case))?;
+        run_well("promtool", &["test", "rules", &file.display().to_string()])
+            .with_context(|| format!("{release_name} {values:?}"))?;
+    }
     Ok(())
 }
 

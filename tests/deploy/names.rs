@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::tools::{CHART, DEFAULTS, EVERYTHING, Objects, read, render, root, run_well};
 
 /// The objects of a release with this name, in this namespace.
-fn release(name: &str, namespace: &str, values: &[&str]) -> Result<Objects> {
+pub(crate) fn release(name: &str, namespace: &str, values: &[&str]) -> Result<Objects> {
     let mut args = vec!["template", name, CHART, "--namespace", namespace];
     args.extend(values.iter().flat_map(|value| ["--set", value]));
     Objects::parse(&run_well("helm", &args)?)

@@ -46,8 +46,18 @@ impl Owners {
         let place = self.claims.partition_point(|(known_at, _)| *known_at <= at);
         self.claims.insert(place, (at, owner));
         if self.claims.len() > LIMIT {
-            self.claims.remove(0);
+            self.claims.remove(self.dispensable());
         }
+    }
+
+    /// The place of the claim that tells least: the oldest between two of its own MAC, and otherwise the oldest of all. A flood of claims with
+    /// one MAC, from whatever sources, is thus kept as its first and its last, and pushes out no claim of another MAC.
+    fn dispensable(&self) -> usize {
+        let is_between = |claims: &[(Instant, Owner)]| match claims {
+            [(_, before), (_, claim), (_, after)] => before.mac == claim.mac && claim.mac == after.mac,
+            _ => false,
+        };
+        self.claims.windows(3).position(is_between).map_or(0, |before| before + 1)
     }
 
     pub fn on_time(&mut self, now: Instant) {
@@ -163,6 +173,22 @@ mod tests {
             owners.on_claim(Owner { source: [10, 169, 72, 240].into(), ..owner(1) }, at);
         }
         assert!(owners.in_conflict().is_empty() && owners.is_one());
+    }
+
+    /// Whoever sends forged frames chooses their outer sources.
+    #[test]
+    fn a_flood_from_many_sources_pushes_out_no_claim_of_another_mac() {
+        let start = Instant::now();
+        let mut owners = Owners::default();
+        for second in 0..10 {
+            let at = start + Duration::from_secs(second);
+            owners.on_claim(owner(1), at);
+            (0..100).for_each(|n| owners.on_claim(Owner { source: [192, 0, 2, n].into(), ..owner(2) }, at));
+            assert!(owners.others_since(owner(2).mac, at), "{second}: {owners:?}");
+            assert!(owners.claims.len() <= LIMIT);
+        }
+        let macs: Vec<_> = owners.in_conflict().iter().map(|owner| owner.mac).collect();
+        assert_eq!(macs, [owner(1).mac, owner(2).mac]);
     }
 
     #[test]

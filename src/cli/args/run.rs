@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use clap::error::ErrorKind;
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -68,7 +69,7 @@ pub struct Args {
     /// The tunnel self IP behind a VTEP CIDR, repeatable; without it, it is learned from BIG-IP's own frames.
     #[arg(long, value_name = "CIDR=IP", value_parser = probe_target, value_delimiter = ',', env = "VTEP_AGENT_PROBE_TARGET")]
     pub probe_target: Vec<(Ipv4Net, Ipv4Addr)>,
-    /// A TCP port of the tunnel self IP behind a VTEP CIDR to send SYNs to, repeatable; no connection is completed, and silence alone is no verdict.
+    /// A TCP port of the tunnel self IP behind a VTEP CIDR to send SYNs to, repeatable, one for each CIDR; no connection is completed, and silence alone is no verdict.
     #[arg(long, value_name = "CIDR=IP:PORT", value_parser = tcp_target, value_delimiter = ',', env = "VTEP_AGENT_PROBE_TCP")]
     pub probe_tcp: Vec<(Ipv4Net, SocketAddrV4)>,
     /// While BIG-IP's own frames show that its tunnel works, skip nine rounds of probes in ten.
@@ -102,6 +103,22 @@ pub enum EventsMode {
 }
 
 impl Args {
+    /// Checks what clap cannot: values against each other.
+    ///
+    /// # Errors
+    ///
+    /// A CIDR has two ports to send SYNs to; one of them would have no effect.
+    pub fn check(&self) -> Result<(), clap::Error> {
+        let mut ports = BTreeMap::new();
+        for (cidr, port) in &self.probe_tcp {
+            if let Some(before) = ports.insert(cidr, port).filter(|before| *before != port) {
+                let error = format!("--probe-tcp names {before} and {port} for {cidr}: give each CIDR only one port\n");
+                return Err(clap::Error::raw(ErrorKind::ValueValidation, error));
+            }
+        }
+        Ok(())
+    }
+
     /// Settings of the reconciler.
     #[must_use]
     pub fn reconcile(
@@ -196,5 +213,38 @@ fn tcp_target(text: &str) -> Result<(Ipv4Net, SocketAddrV4), String> {
     match port.trim().parse() {
         Ok(0) | Err(_) => Err(format!("{port:?} is not a TCP port")),
         Ok(port) => Ok((cidr, SocketAddrV4::new(address, port))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn a_cidr_has_one_port_to_probe() {
+        for (ports, error) in [
+            (&["10.1.6.0/24=10.1.6.34:443,10.1.5.0/24=10.1.5.36:443"][..], None),
+            (&["10.1.6.0/24=10.1.6.34:443", "10.1.6.0/24=10.1.6.34:443"], None),
+            (
+                &["10.1.6.0/24=10.1.6.34:443,10.1.5.0/24=10.1.5.36:443", "10.1.6.7/24=10.1.6.34:80"],
+                Some(
+                    "error: --probe-tcp names 10.1.6.34:443 and 10.1.6.34:80 for 10.1.6.0/24: give each CIDR only one port\n",
+                ),
+            ),
+        ] {
+            let flags = ports.iter().flat_map(|ports| ["--probe-tcp", ports]);
+            let line = Line::try_parse_from(["run"].into_iter().chain(flags)).expect("each value is valid");
+            let found = line.args.check().err();
+            assert_eq!(found.as_ref().map(clap::Error::exit_code), error.map(|_| 2), "{ports:?}");
+            assert_eq!(found.map(|error| error.to_string()).as_deref(), error, "{ports:?}");
+        }
     }
 }

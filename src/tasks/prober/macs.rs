@@ -93,9 +93,35 @@ impl Prober {
     }
 }
 
-/// The MACs of this node's devices: no BIG-IP has one of them.
+/// The MACs of this node's devices that carry the tunnels' traffic: a frame that comes back to the node has one of them, and no BIG-IP has.
+/// Other devices of the node do not matter, and a node with many pods has hundreds.
 pub(super) fn own_macs(facts: &Facts) -> BTreeSet<Mac> {
     let underlay = facts.underlay.values().map(|underlay| &underlay.device);
     let devices = facts.cilium.tunnel.iter().chain(&facts.cilium.host).chain(underlay);
     devices.map(|device: &Device| device.mac).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use vtep_core::node::devices::{CiliumDevices, Underlay};
+
+    use super::*;
+
+    /// `SECURITY.md` promises these.
+    #[test]
+    fn the_devices_of_the_tunnels_have_the_own_macs() {
+        let mac = |n: u8| Mac::from([2, 0, 0, 0, 0, n]);
+        let device = |n: u8| Device { index: n.into(), name: format!("d{n}"), mac: mac(n), mtu: 1500, up: true };
+        let underlay = |n: u8| {
+            let next_hop = [10, 169, 72, n].into();
+            (next_hop, Underlay { device: device(n), source: None, next_hop, unresolved: false })
+        };
+        let facts = Facts {
+            cilium: CiliumDevices { tunnel: Some(device(1)), host: Some(device(2)), router: None },
+            underlay: [3, 4].map(underlay).into(),
+            ..Facts::default()
+        };
+        assert_eq!(own_macs(&facts), [1, 2, 3, 4].map(mac).into());
+        assert!(own_macs(&Facts::default()).is_empty());
+    }
 }

@@ -1,6 +1,6 @@
 //! Wires the prober to the configuration and the node: which VTEPs it probes, and over which sockets and devices.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::time::Instant;
 
 use tracing::warn;
 use vtep_core::{
@@ -23,7 +23,7 @@ impl Prober {
         self.fit_probes(spec);
         self.own_macs = macs::own_macs(&facts);
         self.enable_learning(view.as_deref());
-        self.log_idle_targets();
+        self.log_idle_settings();
         self.sockets.fit(&facts.cilium);
         self.open_sockets();
         self.fit_tap(&facts);
@@ -57,13 +57,12 @@ impl Prober {
         }
     }
 
-    /// Logs targets without effect: otherwise a typing error in `--probe-target` would go unnoticed.
-    fn log_idle_targets(&mut self) {
-        let idle: BTreeSet<_> =
-            self.settings.targets.keys().filter(|cidr| !self.vteps.contains_key(cidr)).copied().collect();
-        if idle != self.idle_targets && !self.vteps.is_empty() {
-            idle.iter().for_each(|cidr| warn!(%cidr, "--probe-target matches no active VTEP CIDR"));
-            self.idle_targets = idle;
+    /// Logs settings without effect: otherwise a typing error in their CIDR would go unnoticed.
+    fn log_idle_settings(&mut self) {
+        let idle = self.settings.idle(|cidr| self.vteps.contains_key(cidr));
+        if idle != self.idle_settings && !self.vteps.is_empty() {
+            idle.iter().for_each(|(setting, cidr)| warn!(setting, %cidr, "setting matches no active VTEP CIDR"));
+            self.idle_settings = idle;
         }
     }
 

@@ -100,6 +100,13 @@ fn what_contradicts_is_not_learned() {
         run.claims.on_claim(Owner { mac: mac(9), source: [192, 0, 2, 1].into() }, now);
         run.answers(&[2, 2]);
     };
+    let flood_after_other_source = |run: &mut Run| {
+        run.answers(&[2]);
+        let now = run.now() + Duration::from_millis(1);
+        run.claims.on_claim(Owner { mac: mac(CONFIGURED), source: vtep().endpoint }, now);
+        (0..100).for_each(|n| run.claims.on_claim(Owner { mac: mac(2), source: [192, 0, 2, n].into() }, now));
+        run.answers(&[2, 2]);
+    };
     let other_frames = |run: &mut Run| {
         run.answers(&[2, 2]);
         let now = run.now();
@@ -107,7 +114,7 @@ fn what_contradicts_is_not_learned() {
         run.answers(&[2]);
     };
     let in_turn = |run: &mut Run| (0..20).for_each(|_| run.answers(&[2, 3]));
-    let cases: [(&str, Contradict, Option<Refusal>); 8] = [
+    let cases: [(&str, Contradict, Option<Refusal>); 9] = [
         ("one answer", |run| run.answers(&[2]), None),
         ("two answers", |run| run.answers(&[2, 2]), None),
         ("in turn", in_turn, None),
@@ -119,6 +126,7 @@ fn what_contradicts_is_not_learned() {
             Some(Refusal::NotUnicast(group)),
         ),
         ("somebody else claims", other_source, Some(Refusal::Claimed(mac(2)))),
+        ("a flood hides that claim", flood_after_other_source, Some(Refusal::Claimed(mac(2)))),
         ("other frames", other_frames, Some(Refusal::OtherFrames { answered: mac(2), seen: mac(7) })),
     ];
     for (name, contradict, refusal) in cases {
