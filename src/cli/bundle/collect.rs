@@ -16,7 +16,7 @@ use vtep_core::{
     config::view::SourceState,
 };
 
-use super::{Args, agent, cilium, maps, redacted::redacted};
+use super::{Args, agent, cilium, maps, redacted::redacted, secret};
 use crate::{
     cli::{
         capture::APPLICATION,
@@ -37,7 +37,12 @@ const FRAMES: usize = 1000;
 const SNAP: u32 = 128;
 
 /// All parts, and the node's name: another one, if addresses are replaced.
-pub(super) async fn parts(args: &Args) -> (BTreeMap<Part, Outcome>, String) {
+///
+/// # Errors
+///
+/// The kernel has no random bytes for the replacement of addresses.
+pub(super) async fn parts(args: &Args) -> anyhow::Result<(BTreeMap<Part, Outcome>, String)> {
+    let secret = args.redact.then(secret).transpose()?;
     let node = &args.source.node_name;
     let mut parts = Parts::default();
     of_agent(&mut parts, &args.url).await;
@@ -47,11 +52,9 @@ pub(super) async fn parts(args: &Args) -> (BTreeMap<Part, Outcome>, String) {
     of_maps(&mut parts, args, &snapshot);
     let tunnel = snapshot.as_ref().map(|snapshot| snapshot.facts.tunnel).unwrap_or_default();
     of_tunnels(&mut parts, args, snapshot).await;
-    if !args.redact {
-        return (parts.outcomes, node.clone());
-    }
-    let mut redactor = Redactor::new(fastrand::u64(..), node);
-    (redacted(parts.outcomes, tunnel, &mut redactor), redactor.text(node))
+    let Some(secret) = secret else { return Ok((parts.outcomes, node.clone())) };
+    let mut redactor = Redactor::new(secret, node);
+    Ok((redacted(parts.outcomes, tunnel, &mut redactor), redactor.text(node)))
 }
 
 #[derive(Default)]

@@ -139,6 +139,25 @@ fn frames_lose_what_they_carry() {
     assert_eq!(redactor.text("10.169.72.34"), first.source.to_string());
 }
 
+/// The third octets share as many bits as before, and from no replacement follows more than that about another one.
+#[test]
+fn one_known_address_reveals_no_more_of_others_than_networks_do() {
+    let mut redactor = redactor();
+    let mut third = |b, c| redactor.ipv4(Ipv4Addr::new(10, b, c, 1)).octets()[2];
+    let new: Vec<u8> = (0..=255).map(|c| third(1, c)).collect();
+    for (one, new_one) in (0..=255_u8).zip(&new) {
+        for (other, new_other) in (0..=255_u8).zip(&new) {
+            assert_eq!((one ^ other).leading_zeros(), (new_one ^ new_other).leading_zeros(), "{one} {other}");
+        }
+    }
+    // With a constant for all of a block, this would be one.
+    let differences: std::collections::BTreeSet<u8> = (0..=255).zip(&new).map(|(c, new)| c ^ new).collect();
+    assert!(differences.len() > 16, "{differences:?}");
+    assert_ne!(new, (0..=255).map(|c| third(2, c)).collect::<Vec<_>>(), "another block has other ones");
+    let mut other = Redactor::new([7; 32], "worker-1");
+    assert_ne!(new, (0..=255).map(|c| other.ipv4(Ipv4Addr::new(10, 1, c, 1)).octets()[2]).collect::<Vec<_>>());
+}
+
 /// Text with addresses in it.
 fn texts() -> impl Strategy<Value = String> {
     let ipv4 = any::<[u8; 4]>().prop_map(|octets| Ipv4Addr::from(octets).to_string());
