@@ -31,7 +31,7 @@ fn net(text: &str) -> Ipv4Net {
     text.parse().expect("a network")
 }
 
-fn ethernet(ether_type: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ethernet(ether_type: u16, payload: &[u8]) -> Vec<u8> {
     [&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1][..], &ether_type.to_be_bytes(), payload].concat()
 }
 
