@@ -13,10 +13,10 @@ pub(crate) const PACKET: u32 = 6;
 // Codes of options.
 const END: u16 = 0;
 pub(crate) const COMMENT: u16 = 1;
-const SECTION_OS: u16 = 3;
-const SECTION_APPLICATION: u16 = 4;
-const INTERFACE_NAME: u16 = 2;
-const INTERFACE_RESOLUTION: u16 = 9;
+pub(crate) const SECTION_OS: u16 = 3;
+pub(crate) const SECTION_APPLICATION: u16 = 4;
+pub(crate) const INTERFACE_NAME: u16 = 2;
+pub(crate) const INTERFACE_RESOLUTION: u16 = 9;
 pub(crate) const PACKET_FLAGS: u16 = 2;
 const STATISTICS_RECEIVED: u16 = 4;
 const STATISTICS_DROPPED: u16 = 5;

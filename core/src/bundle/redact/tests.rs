@@ -90,6 +90,10 @@ fn macs_and_names_are_replaced() {
         "node-1 \"node-1\" worker-12 my-worker-1 node-1.example"
     );
     assert_eq!(redactor.text("fd00::1 and fd00::2, fd00::1"), "2001:db8::1 and 2001:db8::2, 2001:db8::1");
+    assert_eq!(
+        redactor.text("\"enx005056a07dd8\" wlx005056a07dd9, enx005056A07DD8 tenx005056a07dd8 enx005056a07dd8f enx0050"),
+        "\"enx02f500000001\" wlx02f500000003, enx02f500000001 tenx005056a07dd8 enx005056a07dd8f enx0050"
+    );
     let dashed = redactor.text("ip-10-1-6-34.internal");
     assert!(dashed.starts_with("ip-240-0-") && dashed.ends_with("-34.internal"), "{dashed}");
 }
