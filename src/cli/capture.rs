@@ -115,6 +115,9 @@ pub(super) fn summary(capture: &Capture, destination: Option<&Destination>) -> S
     let mut words = format!("captured {count} {frames} on {}", names.join(", "));
     let dropped: u64 = capture.interfaces.iter().map(|interface| interface.dropped).sum();
     if dropped > 0 {
+    if let Some(left_out) = capture.left_out_words() {
+        words += &format!("; {left_out}");
+    }
         words += &format!("; {dropped} more found no room");
     }
     if let Some(since) = capture.without_bulk_since {

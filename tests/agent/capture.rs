@@ -197,6 +197,30 @@ fn what_cannot_be_captured_is_said() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_device_without_ethernet_is_left_out_and_named() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.config.write(&Config::seed_keys())?;
+    let [one, other] = [0, 1].map(|number| lab.topology.bigips[number].underlay_ip);
+    lab.node.command("ip").args(["tuntap", "add", "dev", "tun0", "mode", "tun"]).status()?;
+    lab.node.ip(&format!("link set tun0 up\nroute add {other}/32 dev tun0\n"))?;
+    let captured = |args: &[&str]| capture(&lab, args).args(["--seconds", "1"]).output();
+    let output = captured(&["--explain"])?;
+    let said = String::from_utf8(output.stderr)?;
+    let words = "on eth0, cilium_vxlan; not on tun0, which has no Ethernet header";
+    ensure!(output.status.code() == Some(0) && said.contains(words), "{said}");
+    let output = captured(&["--output", "-"])?;
+    let words = b"not on tun0, which has no Ethernet header";
+    ensure!(output.stdout.windows(words.len()).any(|bytes| bytes == words), "the file says so, too");
+
+    // The other devices are gone.
+    lab.node.ip(&format!("route add {one}/32 dev tun0\nlink delete cilium_vxlan\n"))?;
+    let output = captured(&["--explain"])?;
+    let said = String::from_utf8(output.stderr)?;
+    ensure!(output.status.code() == Some(2) && said.contains("tun0: no Ethernet header"), "{said}");
+    Ok(())
+}
+
 /// The packet sockets in the node.
 fn packet_sockets(lab: &Lab) -> Result<usize> {
     lab.node.run(|| Ok(fs::read_to_string("/proc/thread-self/net/packet")?.lines().count().saturating_sub(1)))

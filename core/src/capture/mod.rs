@@ -46,6 +46,17 @@ pub struct Capture {
     pub ended: Timestamp,
     /// From then on it has only ARP and ICMP, because other traffic through the tunnels had filled its share.
     pub without_bulk_since: Option<Timestamp>,
+    /// Devices that it leaves out, because they have no Ethernet header.
+    pub left_out: Vec<String>,
+}
+
+impl Capture {
+    /// Which devices it leaves out and why, in words; `None` if it has all.
+    #[must_use]
+    pub fn left_out_words(&self) -> Option<String> {
+        let names = self.left_out.join(", ");
+        (!names.is_empty()).then(|| format!("not on {names}, which has no Ethernet header"))
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -93,6 +93,9 @@ fn section(application: &str, capture: &Capture) -> Body {
 }
 
 fn interface(interface: &Interface, snap: u32) -> Body {
+    if let Some(words) = capture.left_out_words() {
+        body.text(COMMENT, &words);
+    }
     let mut body = Body::default();
     body.field(LINK_ETHERNET.to_le_bytes());
     body.field([0; 2]);
@@ -187,6 +190,7 @@ mod tests {
         let file = write(&capture, &Known::default(), "vtep-agent 0.1.0", 128);
         let blocks = blocks(&file);
         let kinds: Vec<_> = blocks.iter().map(|(kind, _)| *kind).collect();
+            left_out: Vec::new(),
         assert_eq!(kinds, [SECTION, INTERFACE, INTERFACE, PACKET, STATISTICS, STATISTICS]);
         let text = |code, value: &str| (code, value.as_bytes().to_vec());
         assert_eq!(

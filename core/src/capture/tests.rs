@@ -107,5 +107,5 @@ pub(crate) fn capture(frames: Vec<(Direction, Vec<u8>)>) -> Capture {
         bytes,
     });
     let interfaces = vec![Interface { name: "eth0".into(), ..Interface::default() }];
-    Capture { interfaces, frames: frames.collect(), ended, without_bulk_since: None }
+    Capture { interfaces, frames: frames.collect(), ended, without_bulk_since: None, left_out: Vec::new() }
 }

@@ -217,7 +217,8 @@ async fn of_tunnels(parts: &mut Parts, args: &Args, snapshot: Found) {
     parts.add_json(Part::Probe, probed.map(|status| status.vteps));
     match captured {
         Ok(capture) => {
-            let words = explain(&capture, &known).iter().map(|line| format!("{line}\n")).collect::<String>();
+            let lines = explain(&capture, &known).into_iter().chain(capture.left_out_words());
+            let words = lines.map(|line| format!("{line}\n")).collect::<String>();
             parts.add(Part::Words, Ok(words.into_bytes()));
             parts.add(Part::Capture, Ok(pcapng::write(&capture, &known, APPLICATION, SNAP)));
         }
