@@ -123,6 +123,12 @@ impl Source {
         self.buffer.resize(snap, 0);
         self.socket.receive_frame(&mut self.buffer).await
     }
+
+    /// The time of the first frame that has arrived and was not read.
+    fn unread(&mut self) -> Option<Timestamp> {
+        let received = self.socket.arrived_frame(&mut self.buffer).ok()?;
+        received.at.and_then(timestamp)
+    }
 }
 
 fn sock_filter(program: &[Instruction]) -> Vec<SockFilter> {
@@ -133,10 +139,16 @@ fn sock_filter(program: &[Instruction]) -> Vec<SockFilter> {
 impl Recording<'_> {
     async fn run(&mut self) -> Result<(), CaptureError> {
         let end = time::Instant::from_std(Instant::now() + self.limits.time);
+        let mut first = 0;
         while self.frames.len() < self.limits.frames {
             let snap = self.limits.snap;
-            let next = select_all(self.sources.iter_mut().map(|source| Box::pin(source.receive(snap))));
-            let Ok((received, interface, _)) = time::timeout_at(end, next).await else { return Ok(()) };
+            // The one that was read last comes last, so that a busy device leaves the others their turn.
+            let (last, sources) = self.sources.split_at_mut(first);
+            let in_turn = sources.iter_mut().chain(last);
+            let next = select_all(in_turn.map(|source| Box::pin(source.receive(snap))));
+            let Ok((received, turn, _)) = time::timeout_at(end, next).await else { return Ok(()) };
+            let interface = (first + turn) % self.sources.len();
+            first = (interface + 1) % self.sources.len();
             match received {
                 Ok(received) => self.add(interface, received)?,
                 // The device went down. It may come up again, and then the socket goes on.
@@ -188,6 +200,8 @@ impl Recording<'_> {
     fn end(mut self) -> Capture {
         // Each socket has a queue of its own.
         self.frames.sort_by_key(|captured| captured.at);
+        // A frame that nobody has read may be an answer: what happened from then on is not known.
+        let unread = self.sources.iter_mut().filter_map(Source::unread).min();
         let interface = |source: &Source| {
             let (received, dropped) = source.socket.statistics().unwrap_or_default();
             Interface { name: source.device.clone(), received: received.into(), dropped: dropped.into() }
@@ -195,7 +209,7 @@ impl Recording<'_> {
         Capture {
             interfaces: self.sources.iter().map(interface).collect(),
             frames: self.frames,
-            ended: Timestamp::now(),
+            ended: unread.unwrap_or_else(Timestamp::now),
             without_bulk_since: self.without_bulk_since,
             left_out: self.left_out,
         }
