@@ -193,7 +193,7 @@ fn what_cannot_be_captured_is_said() -> Result<()> {
     }
     let output = capture(&lab, &["--packets", "100000", "--snap", "65535", "--explain"]).output()?;
     let said = String::from_utf8(output.stderr)?;
-    ensure!(output.status.code() == Some(2) && said.contains("more than 8 MiB of memory"), "{said}");
+    ensure!(output.status.code() == Some(2) && said.contains("more than 16 MiB of memory: give at most"), "{said}");
     Ok(())
 }
 

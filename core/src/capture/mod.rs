@@ -81,6 +81,30 @@ pub struct Captured {
     pub bytes: Vec<u8>,
 }
 
+/// What a frame takes beside its bytes: its entry, its block in the file or its line, and the allocator's share of them.
+const BESIDE: usize = 640;
+
+/// The most bytes of memory that so many frames of this size take, with their file (which has their bytes again) or their words.
+#[must_use]
+pub fn memory(frames: usize, snap: usize) -> usize {
+    frames.saturating_mul(of_frame(snap)).saturating_add(of_block(snap))
+}
+
+/// The most frames of this size that fit into so many bytes of memory.
+#[must_use]
+pub fn fitting(memory: usize, snap: usize) -> usize {
+    memory.saturating_sub(of_block(snap)) / of_frame(snap)
+}
+
+/// One block of the file is made beside it, in a vector that grows.
+fn of_block(snap: usize) -> usize {
+    snap.saturating_mul(4)
+}
+
+fn of_frame(snap: usize) -> usize {
+    snap.saturating_mul(2).saturating_add(BESIDE)
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     In,

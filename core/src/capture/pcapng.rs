@@ -26,10 +26,14 @@ const LINK_ETHERNET: u16 = 1;
 /// Ten to the minus ninth of a second.
 const NANOSECONDS: u8 = 9;
 
+/// The most bytes of a block beside its frame's: its lengths and fields, and the longest comment on a probe.
+const AROUND: usize = 160;
+
 /// The file. `application` names the program and its version; `snap` is the number of bytes that the capture keeps of a frame.
 #[must_use]
 pub fn write(capture: &Capture, known: &Known, application: &str, snap: u32) -> Vec<u8> {
-    let mut file = Vec::new();
+    // At once, because a vector that grows may take twice of what it has.
+    let mut file = Vec::with_capacity(capture.frames.iter().map(|of| of.bytes.len() + AROUND).sum());
     section(application, capture).append_to(&mut file, SECTION);
     capture.interfaces.iter().for_each(|of| interface(of, snap).append_to(&mut file, INTERFACE));
     capture.frames.iter().for_each(|of| packet(of, known).append_to(&mut file, PACKET));
@@ -89,13 +93,13 @@ fn section(application: &str, capture: &Capture) -> Body {
     if let Some(since) = capture.without_bulk_since {
         body.text(COMMENT, &format!("from {since} on only ARP and ICMP, beside and inside the tunnels"));
     }
+    if let Some(words) = capture.left_out_words() {
+        body.text(COMMENT, &words);
+    }
     body
 }
 
 fn interface(interface: &Interface, snap: u32) -> Body {
-    if let Some(words) = capture.left_out_words() {
-        body.text(COMMENT, &words);
-    }
     let mut body = Body::default();
     body.field(LINK_ETHERNET.to_le_bytes());
     body.field([0; 2]);
@@ -186,11 +190,11 @@ mod tests {
             frames: vec![captured],
             ended: at,
             without_bulk_since: Some(at),
+            left_out: Vec::new(),
         };
         let file = write(&capture, &Known::default(), "vtep-agent 0.1.0", 128);
         let blocks = blocks(&file);
         let kinds: Vec<_> = blocks.iter().map(|(kind, _)| *kind).collect();
-            left_out: Vec::new(),
         assert_eq!(kinds, [SECTION, INTERFACE, INTERFACE, PACKET, STATISTICS, STATISTICS]);
         let text = |code, value: &str| (code, value.as_bytes().to_vec());
         assert_eq!(
