@@ -16,12 +16,13 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 use vtep_core::bundle::{
     part::{Extent, Outcome, Part},
     readme::{Origin, readme},
+    redact::Secret,
 };
 
 use self::archive::{Compression, File, archive};
@@ -91,7 +92,7 @@ async fn bundle(args: &Args) -> anyhow::Result<Extent> {
         Destination::named("bundle", node, now, compression.extension())
     });
     destination.check()?;
-    let (outcomes, node) = collect::parts(args).await;
+    let (outcomes, node) = collect::parts(args).await?;
     for (part, outcome) in &outcomes {
         if let Outcome::Missing(why) = outcome {
             writeln!(io::stderr(), "missing: {}: {why}", part.file()).context("failed to report")?;
@@ -105,6 +106,17 @@ async fn bundle(args: &Args) -> anyhow::Result<Extent> {
     // It is only for people.
     let _ = writeln!(io::stderr(), "written to {destination}");
     Ok(extent)
+}
+
+/// A secret for the replacement of addresses. `fastrand` would not do: its numbers follow from the time of the start.
+///
+/// # Errors
+///
+/// The kernel has no random bytes.
+pub(super) fn secret() -> anyhow::Result<Secret> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow!("failed to get random bytes for --redact: {error}"))?;
+    Ok(Secret::from(bytes))
 }
 
 /// The files with their paths, the README first.

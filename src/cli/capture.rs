@@ -8,15 +8,16 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use jiff::Timestamp;
-use vtep_core::capture::{Capture, Known, explain::explain, pcapng};
+use vtep_core::capture::{Capture, Known, explain::explain, fitting, memory, pcapng};
 
 use super::{args::source, destination::Destination, interruption::unless_interrupted, snapshot::Snapshot};
 use crate::kernel::capture::{Limits, record};
 
 /// The exit status if there is no capture.
 const FAILED: u8 = 2;
-/// The most bytes that a capture keeps in memory, and in the end once more as a file: the agent's pod has 48 MiB.
-const MEMORY: usize = 8 << 20;
+/// The most bytes of memory for the frames, with their file or their words. The agent's pod has 48 MiB, for the agent (some 10) and for all
+/// commands in it.
+const MEMORY: usize = 16 << 20;
 /// The program and its version, as the file names them.
 pub(super) const APPLICATION: &str = concat!("vtep-agent ", env!("CARGO_PKG_VERSION"));
 
@@ -99,9 +100,10 @@ impl Args {
     fn limits(&self) -> anyhow::Result<Limits> {
         let (frames, snap) = (self.packets as usize, self.snap as usize);
         ensure!(
-            frames.saturating_mul(snap) <= MEMORY,
-            "{frames} frames of {snap} bytes need more than {} MiB of memory: give fewer --packets, or a smaller --snap",
-            MEMORY >> 20
+            memory(frames, snap) <= MEMORY,
+            "--packets {frames} with --snap {snap} needs more than {} MiB of memory: give at most --packets {}, or a smaller --snap",
+            MEMORY >> 20,
+            fitting(MEMORY, snap)
         );
         Ok(Limits { time: Duration::from_secs(self.seconds), frames, snap })
     }
@@ -113,6 +115,9 @@ pub(super) fn summary(capture: &Capture, destination: Option<&Destination>) -> S
     let count = capture.frames.len();
     let frames = if count == 1 { "frame" } else { "frames" };
     let mut words = format!("captured {count} {frames} on {}", names.join(", "));
+    if let Some(left_out) = capture.left_out_words() {
+        words += &format!("; {left_out}");
+    }
     let dropped: u64 = capture.interfaces.iter().map(|interface| interface.dropped).sum();
     if dropped > 0 {
         words += &format!("; {dropped} more found no room");

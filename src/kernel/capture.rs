@@ -40,15 +40,15 @@ pub enum CaptureError {
     NoVtep,
     #[error("no endpoint has a route, and Cilium's tunnel device is not there")]
     NoDevice,
-    #[error("{device} has no Ethernet header, which a capture needs")]
-    NotEthernet { device: String },
+    #[error("{devices}: no Ethernet header, which a capture needs, and no other device is there to capture on")]
+    NotEthernet { devices: String },
     #[error("failed to open a packet socket on {device} (it needs CAP_NET_RAW)")]
     Open { device: String, source: io::Error },
     #[error("failed to read from {device}")]
     Read { device: String, source: io::Error },
 }
 
-/// Captures on the underlay devices of the endpoints, and the ARP of Cilium's tunnel device.
+/// Captures on the underlay devices of the endpoints, and the ARP of Cilium's tunnel device. It leaves out devices without an Ethernet header.
 ///
 /// Traffic through the tunnels takes at most half of the frames: then the kernel leaves it out, so that ARP and ICMP have room and a busy
 /// tunnel costs nothing.
@@ -60,8 +60,9 @@ pub async fn record(known: &Known, facts: &Facts, limits: Limits) -> Result<Capt
     if known.endpoints.is_empty() {
         return Err(CaptureError::NoVtep);
     }
-    let sources = open(known, facts)?;
-    let mut recording = Recording { sources, known, limits, frames: Vec::new(), bulk: 0, without_bulk_since: None };
+    let Sources { opened, left_out } = open(known, facts)?;
+    let mut recording =
+        Recording { sources: opened, left_out, known, limits, frames: Vec::new(), bulk: 0, without_bulk_since: None };
     recording.run().await?;
     Ok(recording.end())
 }
@@ -75,6 +76,7 @@ struct Source {
 
 struct Recording<'k> {
     sources: Vec<Source>,
+    left_out: Vec<String>,
     known: &'k Known,
     limits: Limits,
     frames: Vec<Captured>,
@@ -83,26 +85,33 @@ struct Recording<'k> {
     without_bulk_since: Option<Timestamp>,
 }
 
-fn open(known: &Known, facts: &Facts) -> Result<Vec<Source>, CaptureError> {
+struct Sources {
+    opened: Vec<Source>,
+    /// The names of devices without an Ethernet header.
+    left_out: Vec<String>,
+}
+
+fn open(known: &Known, facts: &Facts) -> Result<Sources, CaptureError> {
     let underlay: BTreeMap<u32, &Device> =
         facts.underlay.values().map(|path| (path.device.index, &path.device)).collect();
     let program = filter::underlay(known, Tunneled::All);
-    let mut sources = Vec::new();
-    for device in underlay.into_values() {
-        sources.push(Source::open(device, &program, true)?);
+    let underlay = underlay.into_values().map(|device| (device, &program[..], true));
+    let program = filter::tunnel_device();
+    let tunnel = facts.cilium.tunnel.iter().map(|device| (device, &program[..], false));
+    let (usable, others): (Vec<_>, Vec<_>) = underlay.chain(tunnel).partition(|(device, ..)| !device.mac.is_zero());
+    let left_out: Vec<_> = others.into_iter().map(|(device, ..)| device.name.clone()).collect();
+    let opened = usable.into_iter().map(|(device, program, is_underlay)| Source::open(device, program, is_underlay));
+    let opened = opened.collect::<Result<Vec<_>, _>>()?;
+    match (opened.is_empty(), left_out.is_empty()) {
+        (true, true) => Err(CaptureError::NoDevice),
+        (true, false) => Err(CaptureError::NotEthernet { devices: left_out.join(", ") }),
+        (false, _) => Ok(Sources { opened, left_out }),
     }
-    if let Some(device) = &facts.cilium.tunnel {
-        sources.push(Source::open(device, &filter::tunnel_device(), false)?);
-    }
-    if sources.is_empty() { Err(CaptureError::NoDevice) } else { Ok(sources) }
 }
 
 impl Source {
     fn open(device: &Device, program: &[Instruction], is_underlay: bool) -> Result<Self, CaptureError> {
         let name = device.name.clone();
-        if device.mac.is_zero() {
-            return Err(CaptureError::NotEthernet { device: name });
-        }
         let fail = |source| CaptureError::Open { device: name.clone(), source };
         let socket = EventSocket::frames(device.index, |socket| socket.attach_filter(&sock_filter(program)));
         let socket = socket.map_err(fail)?;
@@ -114,6 +123,12 @@ impl Source {
         self.buffer.resize(snap, 0);
         self.socket.receive_frame(&mut self.buffer).await
     }
+
+    /// The time of the first frame that has arrived and was not read.
+    fn unread(&mut self) -> Option<Timestamp> {
+        let received = self.socket.arrived_frame(&mut self.buffer).ok()?;
+        received.at.and_then(timestamp)
+    }
 }
 
 fn sock_filter(program: &[Instruction]) -> Vec<SockFilter> {
@@ -124,10 +139,16 @@ fn sock_filter(program: &[Instruction]) -> Vec<SockFilter> {
 impl Recording<'_> {
     async fn run(&mut self) -> Result<(), CaptureError> {
         let end = time::Instant::from_std(Instant::now() + self.limits.time);
+        let mut first = 0;
         while self.frames.len() < self.limits.frames {
             let snap = self.limits.snap;
-            let next = select_all(self.sources.iter_mut().map(|source| Box::pin(source.receive(snap))));
-            let Ok((received, interface, _)) = time::timeout_at(end, next).await else { return Ok(()) };
+            // The one that was read last comes last, so that a busy device leaves the others their turn.
+            let (last, sources) = self.sources.split_at_mut(first);
+            let in_turn = sources.iter_mut().chain(last);
+            let next = select_all(in_turn.map(|source| Box::pin(source.receive(snap))));
+            let Ok((received, turn, _)) = time::timeout_at(end, next).await else { return Ok(()) };
+            let interface = (first + turn) % self.sources.len();
+            first = (interface + 1) % self.sources.len();
             match received {
                 Ok(received) => self.add(interface, received)?,
                 // The device went down. It may come up again, and then the socket goes on.
@@ -179,6 +200,8 @@ impl Recording<'_> {
     fn end(mut self) -> Capture {
         // Each socket has a queue of its own.
         self.frames.sort_by_key(|captured| captured.at);
+        // A frame that nobody has read may be an answer: what happened from then on is not known.
+        let unread = self.sources.iter_mut().filter_map(Source::unread).min();
         let interface = |source: &Source| {
             let (received, dropped) = source.socket.statistics().unwrap_or_default();
             Interface { name: source.device.clone(), received: received.into(), dropped: dropped.into() }
@@ -186,8 +209,9 @@ impl Recording<'_> {
         Capture {
             interfaces: self.sources.iter().map(interface).collect(),
             frames: self.frames,
-            ended: Timestamp::now(),
+            ended: unread.unwrap_or_else(Timestamp::now),
             without_bulk_since: self.without_bulk_since,
+            left_out: self.left_out,
         }
     }
 }

@@ -17,6 +17,7 @@ use rtnetlink::{
     },
 };
 use serde_json::{Value, json};
+use vtep_core::types::mac::Mac;
 
 use super::netlink::{DumpError, dump, fold};
 
@@ -67,7 +68,7 @@ fn link(message: &LinkMessage, addresses: Option<&Vec<String>>) -> (String, Valu
         if let LinkAttribute::IfName(value) = attribute {
             name.clone_from(value);
         } else if let LinkAttribute::Address(value) = attribute {
-            mac = Some(octets(value));
+            mac = ethernet(value);
         } else if let LinkAttribute::Mtu(value) = attribute {
             mtu = Some(*value);
         } else if let LinkAttribute::LinkInfo(infos) = attribute {
@@ -235,7 +236,7 @@ fn neighbour(message: &NeighbourMessage, wanted: &BTreeSet<Ipv4Addr>, names: &Na
         if let NeighbourAttribute::Destination(NeighbourAddress::Inet(value)) = attribute {
             address = Some(*value);
         } else if let NeighbourAttribute::LinkLayerAddress(value) = attribute {
-            mac = Some(octets(value));
+            mac = ethernet(value);
         }
     }
     let address = address.filter(|address| wanted.contains(address))?;
@@ -251,8 +252,9 @@ fn name(index: u32, names: &Names) -> String {
     names.get(&index).cloned().unwrap_or_else(|| format!("#{index}"))
 }
 
-fn octets(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+/// A link-layer address of six octets. That of a tunnel device is an IP address, which `--redact` would not know as one.
+fn ethernet(bytes: &[u8]) -> Option<String> {
+    Some(Mac::new(bytes.try_into().ok()?).to_string())
 }
 
 /// At most [`MOST`] entries, and a last one that says that there are more.
@@ -262,4 +264,22 @@ fn cut(mut entries: Vec<Value>) -> Vec<Value> {
         entries.push(json!(format!("more than {MOST} entries: the others are left out")));
     }
     entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_has_six_octets() {
+        let of = |address: &[u8]| {
+            let mut message = LinkMessage::default();
+            message.attributes.push(LinkAttribute::Address(address.to_vec()));
+            link(&message, None).1["mac"].clone()
+        };
+        assert_eq!(of(&[0, 0x50, 0x56, 0xa0, 0x7d, 0xd8]), "00:50:56:a0:7d:d8");
+        // A device of IPIP or GRE.
+        assert_eq!(of(&[10, 169, 72, 239]), Value::Null);
+        assert_eq!(of(&[]), Value::Null);
+    }
 }

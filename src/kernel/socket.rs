@@ -212,6 +212,15 @@ impl EventSocket {
         }
     }
 
+    /// The next frame, if it has arrived.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or the socket fails.
+    pub fn arrived_frame(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        receive_frame(self.get(), buffer)
+    }
+
     /// The frames that passed the filter since the last call, and those among them that found no room.
     ///
     /// # Errors

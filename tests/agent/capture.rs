@@ -193,7 +193,93 @@ fn what_cannot_be_captured_is_said() -> Result<()> {
     }
     let output = capture(&lab, &["--packets", "100000", "--snap", "65535", "--explain"]).output()?;
     let said = String::from_utf8(output.stderr)?;
-    ensure!(output.status.code() == Some(2) && said.contains("more than 8 MiB of memory"), "{said}");
+    ensure!(output.status.code() == Some(2) && said.contains("more than 16 MiB of memory: give at most"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_device_without_ethernet_is_left_out_and_named() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.config.write(&Config::seed_keys())?;
+    let [one, other] = [0, 1].map(|number| lab.topology.bigips[number].underlay_ip);
+    lab.node.command("ip").args(["tuntap", "add", "dev", "tun0", "mode", "tun"]).status()?;
+    lab.node.ip(&format!("link set tun0 up\nroute add {other}/32 dev tun0\n"))?;
+    let captured = |args: &[&str]| capture(&lab, args).args(["--seconds", "1"]).output();
+    let output = captured(&["--explain"])?;
+    let said = String::from_utf8(output.stderr)?;
+    let words = "on eth0, cilium_vxlan; not on tun0, which has no Ethernet header";
+    ensure!(output.status.code() == Some(0) && said.contains(words), "{said}");
+    let output = captured(&["--output", "-"])?;
+    let words = b"not on tun0, which has no Ethernet header";
+    ensure!(output.stdout.windows(words.len()).any(|bytes| bytes == words), "the file says so, too");
+
+    // The other devices are gone.
+    lab.node.ip(&format!("route add {one}/32 dev tun0\nlink delete cilium_vxlan\n"))?;
+    let output = captured(&["--explain"])?;
+    let said = String::from_utf8(output.stderr)?;
+    ensure!(output.status.code() == Some(2) && said.contains("tun0: no Ethernet header"), "{said}");
+    Ok(())
+}
+
+/// The frames in the queues of the packet sockets of a process that does not read: the memory that they take.
+fn queued(lab: &Lab) -> Result<Vec<u64>> {
+    let table = lab.node.run(|| Ok(fs::read_to_string("/proc/thread-self/net/packet")?))?;
+    let memory = |line: &str| line.split_whitespace().nth(6)?.parse().ok();
+    table.lines().skip(1).map(|line| memory(line).with_context(|| line.to_owned())).collect()
+}
+
+/// Starts a capture that does not read until `happens` has filled its queues, and returns what it prints.
+fn that_reads_late(lab: &Lab, packets: &str, happens: impl FnOnce() -> Result<()>) -> Result<String> {
+    let dir = tempfile::tempdir()?;
+    let child = started(lab, &["capture", "--explain", "--packets", packets], dir.path())?;
+    let pid = Pid::from_raw(child.id().try_into()?);
+    kill(pid, Signal::SIGSTOP)?;
+    let happened = happens();
+    kill(pid, Signal::SIGCONT)?;
+    let output = child.wait_with_output()?;
+    happened?;
+    ensure!(output.status.code() == Some(0), "{:?}", output.status);
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// So many pings beside the tunnel, as fast as they are answered.
+fn flood(lab: &Lab, count: &str) -> Result<()> {
+    let to = bigip(lab).addresses.underlay_ip.to_string();
+    let status = lab.node.command("ping").args(["-n", "-q", "-f", "-c", count, &to]).stdout(Stdio::null()).status()?;
+    ensure!(status.success(), "ping: {status}");
+    Ok(())
+}
+
+#[test]
+fn a_busy_device_leaves_the_others_their_turn() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.config.write(&Config::seed_keys())?;
+    let lines = that_reads_late(&lab, "60", || {
+        flood(&lab, "100")?;
+        eventually("a frame waits in each queue", WITHIN, || {
+            ask_for_node(&lab, &bigip(&lab).host)?;
+            let queued = queued(&lab)?;
+            Ok((queued.len() >= 2 && queued.iter().all(|memory| *memory > 0)).then_some(()))
+        })
+    })?;
+    ensure!(lines.contains("cilium_vxlan"), "{lines}");
+    ensure!(lines.contains("eth0"), "{lines}");
+    Ok(())
+}
+
+/// The answer to the last question has arrived, and `--packets` leaves no room for it.
+#[test]
+fn a_capture_ends_before_the_first_frame_that_it_does_not_have() -> Result<()> {
+    let lab = Lab::start()?;
+    lab.config.write(&Config::seed_keys())?;
+    let lines = that_reads_late(&lab, "3", || {
+        flood(&lab, "4")?;
+        // An answer counts as missing after a second.
+        let begin = Instant::now();
+        eventually("a second has passed", WITHIN, || Ok((begin.elapsed() > Duration::from_millis(1500)).then_some(())))
+    })?;
+    ensure!(lines.lines().count() == 3 && !lines.contains("nobody answers"), "{lines}");
+    ensure!(lines.trim_end().ends_with("; the capture ends before an answer"), "{lines}");
     Ok(())
 }
 

@@ -54,6 +54,7 @@ fn parts(node: &str) -> BTreeMap<Part, Vec<u8>> {
         frames: vec![captured],
         ended: SINCE.parse().expect("a time"),
         without_bulk_since: None,
+        left_out: Vec::new(),
     };
     [
         (Part::Table, format!("{node}: BIG-IP {endpoint} is silent\n").into_bytes()),

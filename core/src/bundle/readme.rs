@@ -72,8 +72,11 @@ const PLAIN: &str = "\nThe files have IP addresses, MACs and the names of this n
 pub(super) const REDACTED: &str = "\nAddresses and the node's name are replaced, in all files by the same ones: IPv4 addresses by ones in 240.0.0.0/4, \
                         MACs by ones that begin with 02:f5:00 (a group's with 03:f5:00), IPv6 addresses by ones in 2001:db8::/32. Whether \
                         an address is in a network of 16 or more bits is as it was, and so is the last octet. Networks of fewer bits, \
-                        masks, loopback and multicast are as they were. Captured frames end behind their headers, and their checksums \
-                        are wrong. Names of objects in Kubernetes are as they were.\n";
+                        masks, loopback and multicast are as they were. Captured frames end behind their headers; in these, the checksums \
+                        of TCP, UDP and ICMP and the options of IPv4 and Geneve are zeros, and the checksum of an IPv4 header is that of \
+                        the new header. Names of objects in Kubernetes and of devices, ports, times, and the hash of the configuration \
+                        are as they were. Whoever knows the original of one address knows the first two octets of all others in the same \
+                        /16, and the bits of their third octets up to the first one that differs; of other addresses, nothing.\n";
 
 #[cfg(test)]
 mod tests {

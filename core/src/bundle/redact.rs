@@ -4,6 +4,11 @@
 //! last octet, the group bit of a MAC. Addresses that name nobody stay as they are: loopback, multicast, masks, zeros, and networks of
 //! fewer than 16 bits.
 //!
+//! The third octet is replaced as in Crypto-PAn (Xu, Fan, Ammar, Moon: Prefix-Preserving IP Address Anonymization, 2002): each bit is
+//! flipped or not depending on a secret and on all bits before it. Whoever knows the original of one address learns from it the first two
+//! octets of the others in its /16, and of their third octets the bits up to the first one that differs: no mapping that keeps networks
+//! can hide that. It says nothing about the further bits, and nothing about addresses in another /16.
+//!
 //! The replacements are in ranges that no network uses, and are never replaced again: `240.0.0.0/4` (RFC 1112), `02:f5:00:…`, and
 //! `2001:db8::/32` (RFC 3849).
 
@@ -13,6 +18,7 @@ mod text;
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -27,11 +33,35 @@ const OURS: [[u8; 3]; 2] = [[0x02, 0xf5, 0x00], [0x03, 0xf5, 0x00]];
 /// 256 addresses of 16 networks each begin with 240 to 255.
 const BLOCKS: usize = 1 << 12;
 
+/// Random bytes, which are in no file: whoever knows them can compute the third octets back.
+#[derive(Clone, Default)]
+pub struct Secret([u8; 32]);
+
+impl From<[u8; 32]> for Secret {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<u64> for Secret {
+    fn from(number: u64) -> Self {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        Self(bytes)
+    }
+}
+
+/// Without the bytes.
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret")
+    }
+}
+
 /// What was replaced so far, in the order of appearance.
 #[derive(Clone, Debug, Default)]
 pub struct Redactor {
-    /// Whoever does not know it cannot compute the third octets back.
-    secret: u64,
+    secret: Secret,
     /// The first two octets → the position of their block.
     blocks: BTreeMap<[u8; 2], usize>,
     macs: BTreeMap<Mac, u32>,
@@ -43,15 +73,15 @@ pub struct Redactor {
 impl Redactor {
     /// `node` is the node's name, which may contain its address.
     #[must_use]
-    pub fn new(secret: u64, node: &str) -> Self {
+    pub fn new(secret: impl Into<Secret>, node: &str) -> Self {
         Self::of_names(secret, [(node.to_owned(), "node-1".to_owned())])
     }
 
     /// Names, each with its replacement. A name that also is a replacement is replaced like any other.
     #[must_use]
-    pub fn of_names(secret: u64, names: impl IntoIterator<Item = (String, String)>) -> Self {
+    pub fn of_names(secret: impl Into<Secret>, names: impl IntoIterator<Item = (String, String)>) -> Self {
         let names = names.into_iter().filter(|(name, _)| !name.is_empty()).collect();
-        Self { secret, names, ..Self::default() }
+        Self { secret: secret.into(), names, ..Self::default() }
     }
 
     /// The file of a part with replaced addresses and names. `tunnel`: frames of another one lose what they carry.
@@ -104,8 +134,7 @@ impl Redactor {
         let next = self.blocks.len();
         let block = *self.blocks.entry([a, b]).or_insert(next) % BLOCKS;
         let [high, low] = u16::try_from(block).unwrap_or_default().to_be_bytes();
-        // A constant for each block keeps the networks inside it apart, or inside each other, as they are.
-        Ipv4Addr::new(240 | high, low, c ^ self.mask(block), d)
+        Ipv4Addr::new(240 | high, low, self.third([a, b], c), d)
     }
 
     /// A network remains one, without host bits; a short one names nobody.
@@ -144,9 +173,20 @@ impl Redactor {
         Ipv6Addr::from((0x2001_0db8_u128 << 96) | u128::from(number))
     }
 
-    fn mask(&self, block: usize) -> u8 {
-        let digest = Sha256::new().chain_update(self.secret.to_be_bytes()).chain_update(block.to_be_bytes()).finalize();
-        digest.first().copied().unwrap_or_default()
+    /// The third octet of an address that begins with these two. Equal beginnings of it remain equal, and different ones different, so that
+    /// networks remain apart, or inside each other.
+    fn third(&self, [a, b]: [u8; 2], octet: u8) -> u8 {
+        // A bit for each beginning of an octet, of none to seven bits: 255 of 256.
+        let flips = Sha256::new().chain_update(self.secret.0).chain_update([a, b]).finalize();
+        let (mut beginning, mut new) = (1_usize, 0);
+        for shift in (0..8).rev() {
+            let bit = octet >> shift & 1;
+            let flip = flips.get(beginning / 8).map_or(0, |byte| byte >> (beginning % 8) & 1);
+            new = new << 1 | (bit ^ flip);
+            // With a one in front of it, so that beginnings of different lengths differ.
+            beginning = beginning << 1 | usize::from(bit);
+        }
+        new
     }
 }
 

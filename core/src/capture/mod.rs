@@ -46,6 +46,17 @@ pub struct Capture {
     pub ended: Timestamp,
     /// From then on it has only ARP and ICMP, because other traffic through the tunnels had filled its share.
     pub without_bulk_since: Option<Timestamp>,
+    /// Devices that it leaves out, because they have no Ethernet header.
+    pub left_out: Vec<String>,
+}
+
+impl Capture {
+    /// Which devices it leaves out and why, in words; `None` if it has all.
+    #[must_use]
+    pub fn left_out_words(&self) -> Option<String> {
+        let names = self.left_out.join(", ");
+        (!names.is_empty()).then(|| format!("not on {names}, which has no Ethernet header"))
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,6 +79,30 @@ pub struct Captured {
     pub length: u32,
     /// The first bytes, from the Ethernet header on.
     pub bytes: Vec<u8>,
+}
+
+/// What a frame takes beside its bytes: its entry, its block in the file or its line, and the allocator's share of them.
+const BESIDE: usize = 640;
+
+/// The most bytes of memory that so many frames of this size take, with their file (which has their bytes again) or their words.
+#[must_use]
+pub fn memory(frames: usize, snap: usize) -> usize {
+    frames.saturating_mul(of_frame(snap)).saturating_add(of_block(snap))
+}
+
+/// The most frames of this size that fit into so many bytes of memory.
+#[must_use]
+pub fn fitting(memory: usize, snap: usize) -> usize {
+    memory.saturating_sub(of_block(snap)) / of_frame(snap)
+}
+
+/// One block of the file is made beside it, in a vector that grows.
+fn of_block(snap: usize) -> usize {
+    snap.saturating_mul(4)
+}
+
+fn of_frame(snap: usize) -> usize {
+    snap.saturating_mul(2).saturating_add(BESIDE)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

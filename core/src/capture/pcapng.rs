@@ -13,10 +13,10 @@ pub(crate) const PACKET: u32 = 6;
 // Codes of options.
 const END: u16 = 0;
 pub(crate) const COMMENT: u16 = 1;
-const SECTION_OS: u16 = 3;
-const SECTION_APPLICATION: u16 = 4;
-const INTERFACE_NAME: u16 = 2;
-const INTERFACE_RESOLUTION: u16 = 9;
+pub(crate) const SECTION_OS: u16 = 3;
+pub(crate) const SECTION_APPLICATION: u16 = 4;
+pub(crate) const INTERFACE_NAME: u16 = 2;
+pub(crate) const INTERFACE_RESOLUTION: u16 = 9;
 pub(crate) const PACKET_FLAGS: u16 = 2;
 const STATISTICS_RECEIVED: u16 = 4;
 const STATISTICS_DROPPED: u16 = 5;
@@ -26,10 +26,14 @@ const LINK_ETHERNET: u16 = 1;
 /// Ten to the minus ninth of a second.
 const NANOSECONDS: u8 = 9;
 
+/// The most bytes of a block beside its frame's: its lengths and fields, and the longest comment on a probe.
+const AROUND: usize = 160;
+
 /// The file. `application` names the program and its version; `snap` is the number of bytes that the capture keeps of a frame.
 #[must_use]
 pub fn write(capture: &Capture, known: &Known, application: &str, snap: u32) -> Vec<u8> {
-    let mut file = Vec::new();
+    // At once, because a vector that grows may take twice of what it has.
+    let mut file = Vec::with_capacity(capture.frames.iter().map(|of| of.bytes.len() + AROUND).sum());
     section(application, capture).append_to(&mut file, SECTION);
     capture.interfaces.iter().for_each(|of| interface(of, snap).append_to(&mut file, INTERFACE));
     capture.frames.iter().for_each(|of| packet(of, known).append_to(&mut file, PACKET));
@@ -88,6 +92,9 @@ fn section(application: &str, capture: &Capture) -> Body {
     body.text(SECTION_APPLICATION, application);
     if let Some(since) = capture.without_bulk_since {
         body.text(COMMENT, &format!("from {since} on only ARP and ICMP, beside and inside the tunnels"));
+    }
+    if let Some(words) = capture.left_out_words() {
+        body.text(COMMENT, &words);
     }
     body
 }
@@ -183,6 +190,7 @@ mod tests {
             frames: vec![captured],
             ended: at,
             without_bulk_since: Some(at),
+            left_out: Vec::new(),
         };
         let file = write(&capture, &Known::default(), "vtep-agent 0.1.0", 128);
         let blocks = blocks(&file);

@@ -31,7 +31,7 @@ fn net(text: &str) -> Ipv4Net {
     text.parse().expect("a network")
 }
 
-fn ethernet(ether_type: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ethernet(ether_type: u16, payload: &[u8]) -> Vec<u8> {
     [&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1][..], &ether_type.to_be_bytes(), payload].concat()
 }
 
@@ -107,5 +107,5 @@ pub(crate) fn capture(frames: Vec<(Direction, Vec<u8>)>) -> Capture {
         bytes,
     });
     let interfaces = vec![Interface { name: "eth0".into(), ..Interface::default() }];
-    Capture { interfaces, frames: frames.collect(), ended, without_bulk_since: None }
+    Capture { interfaces, frames: frames.collect(), ended, without_bulk_since: None, left_out: Vec::new() }
 }

@@ -16,7 +16,7 @@ use vtep_core::{
     config::view::SourceState,
 };
 
-use super::{Args, agent, cilium, maps, redacted::redacted};
+use super::{Args, agent, cilium, maps, redacted::redacted, secret};
 use crate::{
     cli::{
         capture::APPLICATION,
@@ -37,7 +37,12 @@ const FRAMES: usize = 1000;
 const SNAP: u32 = 128;
 
 /// All parts, and the node's name: another one, if addresses are replaced.
-pub(super) async fn parts(args: &Args) -> (BTreeMap<Part, Outcome>, String) {
+///
+/// # Errors
+///
+/// The kernel has no random bytes for the replacement of addresses.
+pub(super) async fn parts(args: &Args) -> anyhow::Result<(BTreeMap<Part, Outcome>, String)> {
+    let secret = args.redact.then(secret).transpose()?;
     let node = &args.source.node_name;
     let mut parts = Parts::default();
     of_agent(&mut parts, &args.url).await;
@@ -47,11 +52,9 @@ pub(super) async fn parts(args: &Args) -> (BTreeMap<Part, Outcome>, String) {
     of_maps(&mut parts, args, &snapshot);
     let tunnel = snapshot.as_ref().map(|snapshot| snapshot.facts.tunnel).unwrap_or_default();
     of_tunnels(&mut parts, args, snapshot).await;
-    if !args.redact {
-        return (parts.outcomes, node.clone());
-    }
-    let mut redactor = Redactor::new(fastrand::u64(..), node);
-    (redacted(parts.outcomes, tunnel, &mut redactor), redactor.text(node))
+    let Some(secret) = secret else { return Ok((parts.outcomes, node.clone())) };
+    let mut redactor = Redactor::new(secret, node);
+    Ok((redacted(parts.outcomes, tunnel, &mut redactor), redactor.text(node)))
 }
 
 #[derive(Default)]
@@ -214,7 +217,8 @@ async fn of_tunnels(parts: &mut Parts, args: &Args, snapshot: Found) {
     parts.add_json(Part::Probe, probed.map(|status| status.vteps));
     match captured {
         Ok(capture) => {
-            let words = explain(&capture, &known).iter().map(|line| format!("{line}\n")).collect::<String>();
+            let lines = explain(&capture, &known).into_iter().chain(capture.left_out_words());
+            let words = lines.map(|line| format!("{line}\n")).collect::<String>();
             parts.add(Part::Words, Ok(words.into_bytes()));
             parts.add(Part::Capture, Ok(pcapng::write(&capture, &known, APPLICATION, SNAP)));
         }

@@ -1,7 +1,10 @@
 //! Addresses in captured frames.
 //!
 //! The frame keeps its headers up to TCP, UDP or ICMP, with replaced addresses, and loses its data: nobody knows which addresses are in
-//! there. Checksums are as they were, and so wrong.
+//! there. What a sender has computed from addresses or data goes, too, because it would be an equation for them: the checksum of the IPv4
+//! header is that of the header as it is now, and those of TCP, UDP and ICMP are zero.
+
+use etherparse::Ipv4Header;
 
 use super::Redactor;
 use crate::{
@@ -57,30 +60,46 @@ impl Redactor {
         self.ipv4_at(&mut header[16..20]);
         // Options may record addresses.
         header[20..].fill(0);
+        header[10..12].fill(0);
+        if let Ok((new, _)) = Ipv4Header::from_slice(header) {
+            header[10..12].copy_from_slice(&new.calc_header_checksum().to_be_bytes());
+        }
         let is_piece = (u16::from_be_bytes([header[6], header[7]]) & 0x1fff) != 0;
         let kept = match header[9] {
             _ if is_piece => 0,
             1 => self.icmp(payload),
-            6 => TCP.min(payload.len()),
+            6 => tcp(payload),
             17 => self.udp(payload, tunnel),
             _ => 0,
         };
         length + kept
     }
 
-    /// An error carries the packet that it is about (RFC 792).
+    /// RFC 792.
     fn icmp(&mut self, message: &mut [u8]) -> usize {
-        match message.split_first_chunk_mut::<ICMP>() {
-            Some(([3 | 11, ..], about)) => ICMP + self.packet(about, None),
-            // A few zeros remain zeros, by which the agent's own echoes are known.
-            Some((_, data)) => ICMP + data.iter().take_while(|byte| **byte == 0).count(),
-            None => 0,
+        let Some((header, data)) = message.split_first_chunk_mut::<ICMP>() else { return 0 };
+        header[2..4].fill(0);
+        match header[0] {
+            // An error carries the packet that it is about.
+            3 | 11 => ICMP + self.packet(data, None),
+            // So does a redirect, behind the address of the better gateway.
+            5 => {
+                self.ipv4_at(&mut header[4..]);
+                ICMP + self.packet(data, None)
+            }
+            // Of an echo, identifier and sequence. A few zeros remain zeros, by which the agent's own echoes are known.
+            0 | 8 => ICMP + data.iter().take_while(|byte| **byte == 0).count(),
+            _ => {
+                header[4..].fill(0);
+                ICMP
+            }
         }
     }
 
     fn udp(&mut self, datagram: &mut [u8], tunnel: Option<Tunnel>) -> usize {
         let Some((header, payload)) = datagram.split_first_chunk_mut::<UDP>() else { return 0 };
         let port = u16::from_be_bytes([header[2], header[3]]);
+        header[6..].fill(0);
         let Some(tunnel) = tunnel.filter(|tunnel| port == tunnel.port || matches!(port, 8472 | 4789 | 6081)) else {
             return UDP;
         };
@@ -88,6 +107,8 @@ impl Redactor {
         let Some((header, rest)) = payload.split_first_chunk_mut::<TUNNEL>() else { return UDP };
         let options = if is_geneve { usize::from(header[0] & 0x3f) * 4 } else { 0 };
         let Some((options, inner)) = rest.split_at_mut_checked(options) else { return UDP + TUNNEL };
+        // Cilium's DSR has the address of a Service in one.
+        options.fill(0);
         UDP + TUNNEL + options.len() + self.ethernet(inner, None)
     }
 
@@ -102,4 +123,10 @@ impl Redactor {
             bytes.copy_from_slice(&self.ipv4(address.into()).octets());
         }
     }
+}
+
+/// Returns how much of the segment may remain.
+fn tcp(segment: &mut [u8]) -> usize {
+    segment.iter_mut().skip(16).take(2).for_each(|byte| *byte = 0);
+    TCP.min(segment.len())
 }

@@ -6,15 +6,32 @@ use super::Redactor;
 use crate::{
     capture::{
         Captured, Direction,
-        pcapng::{BYTE_ORDER, COMMENT, INTERFACE, PACKET, PACKET_FLAGS, SECTION, STATISTICS},
+        pcapng::{
+            BYTE_ORDER, COMMENT, INTERFACE, INTERFACE_NAME, INTERFACE_RESOLUTION, PACKET, PACKET_FLAGS, SECTION,
+            SECTION_APPLICATION, SECTION_OS, STATISTICS,
+        },
     },
     config::spec::Tunnel,
 };
 
 /// Type and both lengths.
 const AROUND: usize = 12;
+/// Order of bytes, version, and length.
+const SECTION_FIELDS: usize = 16;
+/// Link type, and the most bytes of a frame.
+const INTERFACE_FIELDS: usize = 8;
 /// Interface, time, and two lengths.
 const PACKET_FIELDS: usize = 20;
+
+/// The options of a block: texts, which may have addresses, and others, which have none.
+struct Codes {
+    texts: &'static [u16],
+    others: &'static [u16],
+}
+
+const OF_SECTION: Codes = Codes { texts: &[COMMENT, SECTION_OS, SECTION_APPLICATION], others: &[] };
+const OF_INTERFACE: Codes = Codes { texts: &[INTERFACE_NAME], others: &[INTERFACE_RESOLUTION] };
+const OF_PACKET: Codes = Codes { texts: &[COMMENT], others: &[PACKET_FLAGS] };
 
 impl Redactor {
     /// The file with replaced addresses in frames and comments; `None` if it is not as this program writes it.
@@ -28,10 +45,13 @@ impl Redactor {
             if is_first != (kind == SECTION) {
                 return None;
             }
+            let body = &block[8..length - 4];
             match kind {
-                SECTION if number(block, 8)? != BYTE_ORDER => return None,
-                SECTION | INTERFACE | STATISTICS => out.extend_from_slice(block),
-                PACKET => self.packet_block(&block[8..length - 4], tunnel, &mut out)?,
+                SECTION if number(body, 0)? != BYTE_ORDER => return None,
+                SECTION => self.block(kind, body.split_at_checked(SECTION_FIELDS)?, &OF_SECTION, &mut out)?,
+                INTERFACE => self.block(kind, body.split_at_checked(INTERFACE_FIELDS)?, &OF_INTERFACE, &mut out)?,
+                STATISTICS => out.extend_from_slice(block),
+                PACKET => self.packet_block(body, tunnel, &mut out)?,
                 _ => return None,
             }
             is_first = false;
@@ -56,24 +76,30 @@ impl Redactor {
         body.extend_from_slice(&u32::try_from(captured.bytes.len()).ok()?.to_le_bytes());
         body.extend_from_slice(&fields[16..]);
         padded(&mut body, &captured.bytes);
-        self.options(options, &mut body)?;
+        self.block(PACKET, (&body, options), &OF_PACKET, out)
+    }
+
+    /// A block of these fields, which remain, and of these options.
+    fn block(&mut self, kind: u32, (fields, options): (&[u8], &[u8]), codes: &Codes, out: &mut Vec<u8>) -> Option<()> {
+        let mut body = fields.to_vec();
+        self.options(options, codes, &mut body)?;
         let length = u32::try_from(body.len() + AROUND).ok()?.to_le_bytes();
-        for bytes in [&PACKET.to_le_bytes(), &length, &body[..], &length] {
+        for bytes in [&kind.to_le_bytes(), &length, &body[..], &length] {
             out.extend_from_slice(bytes);
         }
         Some(())
     }
 
-    fn options(&mut self, mut options: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    fn options(&mut self, mut options: &[u8], codes: &Codes, out: &mut Vec<u8>) -> Option<()> {
         while let Some((header, rest)) = options.split_first_chunk::<4>() {
             let [code, length] = [[header[0], header[1]], [header[2], header[3]]].map(u16::from_le_bytes);
             let length = usize::from(length);
             let value = rest.get(..length)?;
             let value = match code {
-                COMMENT => self.text(&String::from_utf8_lossy(value)).into_bytes(),
-                PACKET_FLAGS => value.to_vec(),
                 // The end.
                 0 => Vec::new(),
+                code if codes.texts.contains(&code) => self.text(&String::from_utf8_lossy(value)).into_bytes(),
+                code if codes.others.contains(&code) => value.to_vec(),
                 _ => return None,
             };
             out.extend_from_slice(&code.to_le_bytes());
@@ -143,9 +169,21 @@ mod tests {
         }
         padded(&mut options, text.as_bytes());
         let mut out = Vec::new();
-        assert_eq!(redactor.options(&options, &mut out), Some(()));
+        assert_eq!(redactor.options(&options, &OF_PACKET, &mut out), Some(()));
         let words = format!("BIG-IP {} of node-1", redactor.ipv4(ENDPOINT));
         assert!(out.windows(words.len()).any(|bytes| bytes == words.as_bytes()), "{out:?}");
+    }
+
+    #[test]
+    fn the_name_of_a_device_has_no_mac() {
+        let mut capture = capture();
+        capture.interfaces[0].name = "enx005056a07dd8".into();
+        let before = write(&capture, &tests::known(), "vtep-agent 0.1.0", 128);
+        let mut redactor = Redactor::new(7, "worker-1");
+        let after = redactor.pcapng(&before, Tunnel::default()).expect("our own file");
+        assert_eq!([count(&before, b"enx005056a07dd8"), count(&after, b"005056a07dd8")], [1, 0]);
+        let name = redactor.text("enx005056a07dd8");
+        assert_eq!(count(&after, name.as_bytes()), 1, "{name}");
     }
 
     #[test]

@@ -90,6 +90,10 @@ fn macs_and_names_are_replaced() {
         "node-1 \"node-1\" worker-12 my-worker-1 node-1.example"
     );
     assert_eq!(redactor.text("fd00::1 and fd00::2, fd00::1"), "2001:db8::1 and 2001:db8::2, 2001:db8::1");
+    assert_eq!(
+        redactor.text("\"enx005056a07dd8\" wlx005056a07dd9, enx005056A07DD8 tenx005056a07dd8 enx005056a07dd8f enx0050"),
+        "\"enx02f500000001\" wlx02f500000003, enx02f500000001 tenx005056a07dd8 enx005056a07dd8f enx0050"
+    );
     let dashed = redactor.text("ip-10-1-6-34.internal");
     assert!(dashed.starts_with("ip-240-0-") && dashed.ends_with("-34.internal"), "{dashed}");
 }
@@ -137,6 +141,87 @@ fn frames_lose_what_they_carry() {
     // In a frame and in a text it is the same.
     let capture::packet::Packet::Tunnel(first) = captured.frames[0].decode(tunnel) else { panic!("a tunnel frame") };
     assert_eq!(redactor.text("10.169.72.34"), first.source.to_string());
+}
+
+/// The address in this block that has this replacement.
+fn with_replacement(redactor: &mut Redactor, [a, b]: [u8; 2], replacement: Ipv4Addr) -> [u8; 4] {
+    let [.., d] = replacement.octets();
+    let all = (0..=255).map(|c| [a, b, c, d]);
+    let mut found = all.filter(|octets| redactor.ipv4((*octets).into()) == replacement);
+    found.next().expect("each third octet is the replacement of one")
+}
+
+/// From what remains, nobody can compute what was replaced or cut: checksums, the gateway of a redirect, the options of Geneve.
+#[test]
+fn frames_that_differ_only_in_what_is_replaced_become_the_same() {
+    use capture::tests::{about, icmp, ping_inside, udp, vxlan};
+
+    let [source, destination, third] = [[10, 169, 72, 34], [10, 169, 72, 239], [10, 1, 6, 34]];
+    let (mut one, mut other) = (redactor(), redactor());
+    let twins = [([172, 16], source), ([172, 16], destination), ([192, 168], third)]
+        .map(|(block, address)| with_replacement(&mut other, block, one.ipv4(address.into())));
+    let with = |[a, b, c]: [[u8; 4]; 3], data: u8| {
+        let tcp = |source, destination| {
+            let mut packet = Vec::new();
+            let builder = etherparse::PacketBuilder::ipv4(source, destination, 64).tcp(40000, 80, 1, 1000).syn();
+            builder.write(&mut packet, &[data; 20]).expect("a Vec takes all");
+            capture::tests::ethernet(0x0800, &packet)
+        };
+        let icmp = |kind, rest: &[u8]| {
+            let mut frame = icmp(a, b, kind, rest);
+            frame[14 + 20 + 2..][..2].fill(data);
+            frame
+        };
+        let redirect = [&c[..], &about(c)[4..]].concat();
+        let geneve = |inner: &[u8]| [&[1, 0, 0x65, 0x58, 0, 0, 2, 0, data, data, data, data][..], inner].concat();
+        vec![
+            ("TCP", tcp(a, b)),
+            ("cut TCP", tcp(a, b)[..14 + 20 + 17].to_vec()),
+            ("UDP", udp(a, b, 53, &[data; 20])),
+            ("ping", icmp(8, &[&[0, 1, 0, 1][..], &[data; 20]].concat())),
+            ("error", icmp(3, &about(c))),
+            ("redirect", icmp(5, &redirect)),
+            ("advertisement", icmp(9, &[[1, 2, 0, data], c].concat())),
+            ("VXLAN", udp(a, b, 8472, &vxlan(2, &tcp(c, b)))),
+            ("Geneve", udp(a, b, 6081, &geneve(&ping_inside()[..14]))),
+        ]
+    };
+    let redacted = |redactor: &mut Redactor, frame: Vec<u8>| {
+        let mut frame = capture::tests::capture(vec![(capture::Direction::In, frame)]).frames.remove(0);
+        redactor.frame(&mut frame, Tunnel::default());
+        frame.bytes
+    };
+    let pairs = with([source, destination, third], 7).into_iter().zip(with(twins, 9));
+    for ((what, first), (_, second)) in pairs {
+        assert_ne!(first, second, "{what}");
+        let [first, second] = [redacted(&mut one, first), redacted(&mut other, second)];
+        assert_eq!(first, second, "{what}");
+        let (header, _) = etherparse::Ipv4Header::from_slice(&first[14..]).expect("a header");
+        assert_eq!(header.header_checksum, header.calc_header_checksum(), "{what}");
+    }
+    // Its gateway is a replaced one, too.
+    let mut redirect = capture::tests::capture(vec![(capture::Direction::In, icmp(source, destination, 5, &third))]);
+    one.frame(&mut redirect.frames[0], Tunnel::default());
+    assert_eq!(redirect.frames[0].bytes[14 + 20 + 4..], one.ipv4(third.into()).octets());
+}
+
+/// The third octets share as many bits as before, and from no replacement follows more than that about another one.
+#[test]
+fn one_known_address_reveals_no_more_of_others_than_networks_do() {
+    let mut redactor = redactor();
+    let mut third = |b, c| redactor.ipv4(Ipv4Addr::new(10, b, c, 1)).octets()[2];
+    let new: Vec<u8> = (0..=255).map(|c| third(1, c)).collect();
+    for (one, new_one) in (0..=255_u8).zip(&new) {
+        for (other, new_other) in (0..=255_u8).zip(&new) {
+            assert_eq!((one ^ other).leading_zeros(), (new_one ^ new_other).leading_zeros(), "{one} {other}");
+        }
+    }
+    // With a constant for all of a block, this would be one.
+    let differences: std::collections::BTreeSet<u8> = (0..=255).zip(&new).map(|(c, new)| c ^ new).collect();
+    assert!(differences.len() > 16, "{differences:?}");
+    assert_ne!(new, (0..=255).map(|c| third(2, c)).collect::<Vec<_>>(), "another block has other ones");
+    let mut other = Redactor::new([7; 32], "worker-1");
+    assert_ne!(new, (0..=255).map(|c| other.ipv4(Ipv4Addr::new(10, 1, c, 1)).octets()[2]).collect::<Vec<_>>());
 }
 
 /// Text with addresses in it.

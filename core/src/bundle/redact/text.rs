@@ -35,6 +35,9 @@ impl Redactor {
         if let Some((mac, length)) = mac(rest).filter(|_| !before.ends_with(|c: char| c.is_ascii_hexdigit())) {
             return Some((self.mac(mac).to_string(), length));
         }
+        if let Some(mac) = mac_in_name(before, rest) {
+            return Some((self.mac(mac).to_string().replace(':', ""), IN_NAME));
+        }
         if let Some((address, length)) = ipv4(rest, '.').filter(|_| !is_in_number(before)) {
             let prefix_len = prefix_len(rest.get(length..).unwrap_or_default());
             return Some((self.network(address, prefix_len).to_string(), length));
@@ -134,6 +137,21 @@ fn mac(text: &str) -> Option<(Mac, usize)> {
         };
         (!is_longer).then_some((mac, length))
     })
+}
+
+/// The digits of a MAC in the name of a device.
+const IN_NAME: usize = 12;
+
+/// The MAC with which `text` begins, behind `enx`: systemd names devices after their MACs.
+fn mac_in_name(before: &str, text: &str) -> Option<Mac> {
+    let is_of_word = |c: char| c.is_ascii_alphanumeric();
+    let kind = before.rsplit(|c: char| !is_of_word(c)).next()?;
+    let digits = text.get(..IN_NAME).filter(|digits| digits.chars().all(|c| c.is_ascii_hexdigit()))?;
+    if !["enx", "wlx", "wwx"].contains(&kind) || text.get(IN_NAME..)?.starts_with(is_of_word) {
+        return None;
+    }
+    let [_, _, octets @ ..] = u64::from_str_radix(digits, 16).ok()?.to_be_bytes();
+    Some(Mac::new(octets))
 }
 
 /// Four numbers with this separator, and their length.

@@ -99,7 +99,7 @@ fn echoes_come_back() {
     message[0] = 0;
     let mut packet = Vec::new();
     etherparse::PacketBuilder::ipv4([10, 1, 6, 34], [10, 0, 0, 126], 64)
-        .write(&mut packet, etherparse::IpNumber::ICMP, &message)
+        .write(&mut packet, IpNumber::ICMP, &message)
         .expect("a Vec takes all");
     assert_eq!(echo_reply(&packet), Some(([10, 1, 6, 34].into(), echo)));
     let mut other = packet.clone();
