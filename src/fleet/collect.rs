@@ -11,7 +11,7 @@ use super::{ask::Asker, exec::Archive, pods, pods::AgentPod, ways};
 use crate::k8s::words;
 
 /// Agents that are asked at a time: each is a connection to the API server.
-const AT_A_TIME: usize = 64;
+pub(super) const AT_A_TIME: usize = 64;
 
 /// Bundles that are made at a time. Each may have megabytes, and costs its node more than a status.
 const BUNDLES_AT_A_TIME: usize = 16;
