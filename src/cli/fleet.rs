@@ -16,7 +16,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use vtep_core::fleet::{report::Report, selection::Selection};
+use vtep_core::fleet::{
+    report::{Outcome, Report},
+    selection::Selection,
+};
 
 use self::{progress::Progress, scope::Scope};
 use super::{interruption::unless_interrupted, style::CLEAR};
@@ -49,7 +52,8 @@ Rights in the namespace of the agent: list pods, and get and create
 pods/portforward or pods/exec. The rights to list nodes, and the pods of Cilium,
 add zones, ages, and nodes without an agent.
 
-Exit status: 0 all nodes are healthy, 1 not, 2 nobody could be asked."
+Exit status: 0 all nodes are healthy, or none has the cause of --cause; 1 not;
+2 nobody could be asked."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -144,10 +148,10 @@ async fn ask(fleet: &Fleet, selection: &Selection) -> Result<(Found, Report), Fl
 }
 
 fn status(report: &Report) -> ExitCode {
-    match report.summary {
-        summary if summary.all_healthy() => ExitCode::SUCCESS,
-        summary if summary.answered == 0 => ExitCode::from(2),
-        _ => ExitCode::FAILURE,
+    match report.outcome() {
+        Outcome::Healthy => ExitCode::SUCCESS,
+        Outcome::Unhealthy => ExitCode::FAILURE,
+        Outcome::Nobody => ExitCode::from(2),
     }
 }
 

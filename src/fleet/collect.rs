@@ -130,7 +130,8 @@ impl Fleet {
             |all: Arc<BTreeSet<String>>| all.iter().filter(|node| selection.has_node(node)).cloned().collect();
         let cilium_nodes = cilium.ok().map(of_selected);
         let agent_nodes = found.pods.iter().map(|pod| pod.node.clone()).collect();
-        Collected { members: selection.apply(members), cilium_nodes, agent_nodes, notes }
+        let asked = selection.asked(&members);
+        Collected { members: selection.apply(members), asked, cilium_nodes, agent_nodes, notes }
     }
 }
 
@@ -185,8 +186,8 @@ impl<T> Kept<T> {
     }
 }
 
-async fn listed<T>(list: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
 /// What a list has, or in words why it is not known.
+async fn listed<T>(list: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
     match time::timeout(LIST_TIMEOUT, list).await {
         Ok(Ok(list)) => Ok(list),
         Ok(Err(kube::Error::Api(status))) => Err(words::message(&status)),

@@ -104,7 +104,7 @@ async fn bundle(args: &Args) -> anyhow::Result<Extent> {
     let healthy = if args.scope.node.is_empty() { Healthy::Excluded } else { Healthy::Included };
     let choice = choose(&report, healthy, args.max_nodes.into());
     if choice.nodes.is_empty() {
-        bail!("{}: there is no trouble to bundle; --node NAME makes a bundle of a healthy node", report.summary);
+        bail!("{}: there is no trouble to bundle; --node NAME makes a bundle of a healthy node", report.headline());
     }
     let bundles = collect(args, &found, &choice).await;
     say(&bundles, &choice)?;

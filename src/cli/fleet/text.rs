@@ -11,7 +11,7 @@ use vtep_core::{
         differences::Difference,
         matrix::Row,
         names,
-        report::Report,
+        report::{Outcome, Report},
         trouble::Group,
     },
 };
@@ -44,8 +44,8 @@ pub(super) fn render(report: &Report) -> String {
 /// All sections. Writing to a `String` never fails.
 pub(super) fn sections(report: &Report, length: Names) -> String {
     let mut out = String::new();
-    let style = if report.summary.all_healthy() { GOOD } else { BOLD };
-    let _ = writeln!(out, "{}", paint(style, report.summary));
+    let style = if report.outcome() == Outcome::Healthy { GOOD } else { BOLD };
+    let _ = writeln!(out, "{}", paint(style, report.headline()));
     matrix(&mut out, &report.vteps);
     report.trouble.iter().for_each(|group| trouble(&mut out, group, length));
     differences(&mut out, &report.differences, length);
