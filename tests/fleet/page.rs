@@ -7,13 +7,14 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     process::{Child, Command, Stdio},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use vtep_apiserver::{Fault, Matcher, Times};
+use vtep_apiserver::{Fault, Matcher, Times, Verb};
 
 use self::driver::Driver;
 use crate::cluster::{Agent, Cluster, healthy, silent};
@@ -53,16 +54,45 @@ impl Server {
 
     /// The report of the first event of the stream that has one.
     fn report(&self) -> Result<Value> {
+        self.events("/events")?.next(|event| !event.is_null())
+    }
+
+    fn events(&self, path: &str) -> Result<Events> {
         let mut stream = TcpStream::connect(self.address())?;
         stream.set_read_timeout(Some(TIMEOUT))?;
-        write!(stream, "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
-        for line in BufReader::new(stream).lines() {
-            if let Some(json) = line?.strip_prefix("data: ").filter(|json| *json != "null") {
-                return Ok(serde_json::from_str(json)?);
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        Ok(Events(BufReader::new(stream)))
+    }
+}
+
+/// A stream of events. Its page is open until this is dropped.
+struct Events(BufReader<TcpStream>);
+
+impl Events {
+    /// The next event like this.
+    fn next(&mut self, is_wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        let mut line = String::new();
+        while self.0.read_line(&mut line)? > 0 {
+            if let Some(json) = line.strip_prefix("data: ") {
+                let event = serde_json::from_str(json)?;
+                if is_wanted(&event) {
+                    return Ok(event);
+                }
             }
+            line.clear();
         }
         anyhow::bail!("the stream ended")
     }
+}
+
+/// Looks again until it is so.
+fn until(what: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + TIMEOUT;
+    while !is_so()? {
+        ensure!(Instant::now() < end, "{what}");
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
 }
 
 impl Drop for Server {
@@ -140,6 +170,43 @@ fn with_exec_alone_there_is_a_report_and_no_page_of_a_node() -> Result<()> {
         answer.starts_with("HTTP/1.1 502") && answer.contains("you lack the right to get pods/portforward"),
         "{answer}"
     );
+    Ok(())
+}
+
+/// The page of a node is open, and the API server does not list pods for a while.
+#[test]
+fn a_failed_round_forgets_no_agent() -> Result<()> {
+    let cluster = small()?;
+    let server = Server::start(&cluster)?;
+    let mut events = server.events("/events")?;
+    events.next(|event| event["summary"]["answered"] == 2)?;
+    cluster.server.misbehave(Matcher::all().resource("pods").verb(Verb::List), Fault::Forbidden, Times::Always);
+    events.next(|event| event["error"].is_string())?;
+    let page = server.get("/nodes/worker-1/", "localhost")?;
+    ensure!(page.starts_with("HTTP/1.1 200"), "{page}");
+    Ok(())
+}
+
+/// Nobody looks at the report; the page of a node may need to find its agent's next pod.
+#[test]
+fn the_page_of_a_node_keeps_the_agents_known() -> Result<()> {
+    let cluster = small()?;
+    let server = Server::start(&cluster)?;
+    until("the first round", || Ok(server.get("/fleet", "localhost")?.contains("\"summary\"")))?;
+    // It comes after the round, so the next one has to be asked for.
+    cluster.add("worker-3", "a", Agent::Answers(healthy("worker-3")))?;
+    until("a request has the agents looked for", || {
+        Ok(server.get("/nodes/worker-3/", "localhost")?.starts_with("HTTP/1.1 200"))
+    })?;
+    let mut events = server.events("/nodes/worker-3/events")?;
+    events.next(|event| event["node"] == "worker-3")?;
+    let rounds = || {
+        let requests = cluster.server.requests();
+        requests.iter().filter(|request| request.verb == Verb::List && request.query.contains("component")).count()
+    };
+    // One more round may have been asked for by the requests before.
+    let before = rounds();
+    until("rounds go on", || Ok(rounds() >= before + 3))?;
     Ok(())
 }
 

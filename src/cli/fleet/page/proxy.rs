@@ -8,7 +8,7 @@ use axum::{
 };
 use http_body_util::BodyExt;
 
-use super::{Sources, kept};
+use super::{Sources, Watching, kept};
 
 /// The parts of an agent's page: all that may be asked of an agent.
 const PARTS: [&str; 8] = ["events", "healthz", "history", "livez", "metrics", "readyz", "runbook", "status"];
@@ -30,6 +30,8 @@ pub(super) async fn part(
 }
 
 async fn forward(sources: &Sources, node: &str, path: &str) -> Response {
+    // Also if the agent cannot be reached: it may be another one after the next round.
+    let watching = Watching::begin(&sources.audience);
     let found = sources.rounds.borrow().found.clone();
     let agent = found.as_ref().and_then(|found| Some((found, found.pod_of(node)?)));
     let Some((found, pod)) = agent else {
@@ -40,7 +42,7 @@ async fn forward(sources: &Sources, node: &str, path: &str) -> Response {
             let (parts, body) = answer.into_parts();
             // The connection lives as long as its answer.
             let body = body.map_frame(move |frame| {
-                let _connection = &connection;
+                let _alive = (&connection, &watching);
                 frame
             });
             (parts.status, kept(&parts.headers), Body::new(body)).into_response()
