@@ -15,9 +15,10 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use vtep_apiserver::{Fault, Matcher, Times, Verb};
+use vtep_core::types::digest;
 
 use self::driver::Driver;
-use crate::cluster::{Agent, Cluster, healthy, silent};
+use crate::cluster::{Agent, Cluster, Page, healthy, silent};
 
 const NODES: usize = 500;
 const BROKEN: &str = "10.1.5.0/24";
@@ -207,6 +208,96 @@ fn the_page_of_a_node_keeps_the_agents_known() -> Result<()> {
     // One more round may have been asked for by the requests before.
     let before = rounds();
     until("rounds go on", || Ok(rounds() >= before + 3))?;
+    Ok(())
+}
+
+/// The page of an agent of this version, with its own policy.
+fn own_page() -> Page {
+    let style = include_str!("../../src/http/page/page.css");
+    let script = include_str!("../../src/http/page/page.js");
+    let html = include_str!("../../src/http/page/page.html");
+    let policy = format!(
+        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; img-src data:; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'",
+        digest::base64(script),
+        digest::base64(style)
+    );
+    Page { html: html.replace("/*style*/", style).replace("/*script*/", script), policy }
+}
+
+#[test]
+fn the_page_of_a_node_works_through_the_proxy() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let mut status = silent("worker-1", BROKEN, "2026-11-27T08:00:00Z");
+    for vtep in status["vteps"].as_array_mut().into_iter().flatten() {
+        vtep["seen"]["pods"] = json!({});
+    }
+    cluster.add("worker-1", "a", Agent::Serves(own_page(), status))?;
+    let server = Server::start(&cluster)?;
+    server.report()?;
+    let mut browser = Driver::start(Command::new("node"))?;
+    // Under each name that a browser may know.
+    for url in [server.url.clone(), server.url.replace("127.0.0.1", "localhost")] {
+        browser.ask(&json!({"do": "open", "url": format!("{url}nodes/worker-1/"), "width": 1280}))?;
+        browser.wait("live")?;
+        browser.wait("answers ping beside the tunnel and nothing")?;
+        browser.wait("none since the agent started")?;
+        let look: Look = serde_json::from_value(browser.ask(&json!({"do": "look"}))?)?;
+        // Chromium warns of the sandbox of a frame, which its page could take away; nobody can take away that of a header.
+        let errors: Vec<_> = look.errors.iter().filter(|error| !error.contains("can escape its sandboxing")).collect();
+        ensure!(errors.is_empty() && look.elsewhere.is_empty(), "{look:?}");
+    }
+    let answer = server.get("/nodes/worker-1/", "[::1]:9809")?;
+    ensure!(answer.to_lowercase().contains("location: http://localhost:9809/nodes/worker-1/\r\n"), "{answer}");
+    Ok(())
+}
+
+/// What whoever took a node over might send in place of the agent's page.
+const HOSTILE: &str = r#"<!doctype html><title>hostile</title><h1>begun</h1><script>
+const said = [];
+const read = async (path) => { const answer = await fetch(path); return (await answer.text()).includes("worker"); };
+const streamed = (path) => new Promise((done) => {
+  const events = new EventSource(path);
+  events.onmessage = () => done(true);
+  events.onerror = () => done(false);
+});
+const framed = () => new Promise((done) => {
+  const frame = document.createElement("iframe");
+  frame.onload = frame.onerror = () => done(Boolean(frame.contentDocument?.body.textContent.includes("worker")));
+  frame.src = "/fleet";
+  document.body.append(frame);
+  setTimeout(() => done(false), 2000);
+});
+const tries = {
+  "its own": () => read("status"),
+  "the report": () => read("/fleet"),
+  "the stream": () => streamed("/events"),
+  "another node": () => read("/nodes/worker-2/status"),
+  "a longer name": () => read("/nodes/worker-10/status"),
+  "a window": async () => Boolean(window.open("/")),
+  "a frame": framed,
+};
+(async () => {
+  for (const [what, attempt] of Object.entries(tries)) if (await attempt().catch(() => false)) said.push(what);
+  document.querySelector("h1").textContent = `reached: ${said.join(", ")}.`;
+})();
+</script>"#;
+
+#[test]
+fn a_hostile_page_reads_from_its_own_node_only() -> Result<()> {
+    let cluster = Cluster::start()?;
+    let hostile = Page { html: HOSTILE.to_owned(), policy: "default-src * 'unsafe-inline'".into() };
+    cluster.add("worker-1", "a", Agent::Serves(hostile, healthy("worker-1")))?;
+    for node in ["worker-2", "worker-10"] {
+        cluster.add(node, "a", Agent::Answers(healthy(node)))?;
+    }
+    let server = Server::start(&cluster)?;
+    assert_eq!(server.report()?["summary"]["answered"], 3);
+    let mut browser = Driver::start(Command::new("node"))?;
+    browser.ask(&json!({"do": "open", "url": format!("{}nodes/worker-1/", server.url), "width": 1280}))?;
+    browser.wait("reached: ")?;
+    let look = browser.ask(&json!({"do": "look"}))?;
+    assert_eq!(look["headline"], "reached: its own.");
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use anyhow::{Context, ensure};
 use axum::{
     Router,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response, sse},
     routing::get,
@@ -206,13 +206,6 @@ async fn events(State(sources): State<Sources>) -> sse::Sse<impl Stream<Item = R
         Some((Ok(sse::Event::default().data(json)), (rounds, watching)))
     });
     sse::Sse::new(stream).keep_alive(sse::KeepAlive::default())
-}
-
-/// The headers of an agent's answer that a browser needs.
-fn kept(headers: &HeaderMap) -> HeaderMap {
-    const KEPT: [header::HeaderName; 4] =
-        [header::CONTENT_TYPE, header::CONTENT_SECURITY_POLICY, header::ETAG, header::CACHE_CONTROL];
-    KEPT.into_iter().filter_map(|name| headers.get(&name).cloned().map(|value| (name, value))).collect()
 }
 
 #[cfg(test)]
