@@ -14,7 +14,7 @@ use super::{
     args::{cluster_networks::ClusterNetworks, far_end::FarEnd},
     check::Section,
     far_end::{self, BigIps},
-    input,
+    input, json,
 };
 
 /// How the command prints.
@@ -117,7 +117,7 @@ fn wanted(args: &Args, spec: Spec, site: &SiteValues) -> anyhow::Result<ExitCode
             let commands = bigips.iter().flat_map(|bigip| &bigip.commands);
             commands.into_iter().try_for_each(|command| writeln!(out, "{}", for_shell(command)))?;
         }
-        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&bigips)?)?,
+        Output::Json => write!(out, "{}", json::pretty(&bigips)?)?,
     }
     Ok(ExitCode::SUCCESS)
 }

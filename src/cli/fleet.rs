@@ -22,7 +22,11 @@ use vtep_core::fleet::{
 };
 
 use self::{progress::Progress, scope::Scope};
-use super::{interruption::unless_interrupted, style::CLEAR};
+use super::{
+    interruption::unless_interrupted,
+    json,
+    style::{CLEAR, clean},
+};
 use crate::fleet::collect::{Fleet, FleetError, Found};
 
 /// The pause of `--watch` and of the page between two rounds.
@@ -156,7 +160,7 @@ fn status(report: &Report) -> ExitCode {
 }
 
 fn nobody(reason: &str) -> anyhow::Result<ExitCode> {
-    writeln!(io::stderr(), "error: {reason}")?;
+    writeln!(io::stderr(), "error: {}", clean(reason))?;
     Ok(ExitCode::from(2))
 }
 
@@ -168,7 +172,7 @@ fn print(args: &Args, report: &Report) -> io::Result<()> {
     let text = match args.output {
         Format::Text => text::render(report),
         Format::Wide => wide::render(report),
-        Format::Json => serde_json::to_string_pretty(report)? + "\n",
+        Format::Json => json::pretty(report)?,
         Format::Yaml => serde_saphyr::to_string(report).map_err(io::Error::other)?,
     };
     out.write_all(text.as_bytes())?;

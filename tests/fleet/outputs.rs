@@ -179,10 +179,14 @@ fn escape_sequences_of_a_value_are_not_printed() -> Result<()> {
     status["vteps"][0]["hint"] = json!("look \u{1b}[2J\u{1b}]0;owned\u{7} here");
     status["version"] = json!("\u{9b}31m");
     cluster.add("worker-1", "a", Agent::Answers(status))?;
-    for output in ["text", "wide"] {
+    let is_clean = |text: &str| text.chars().all(|c| c == '\n' || !c.is_control());
+    for output in ["text", "wide", "json", "yaml"] {
         let outcome = cluster.fleet(&["-o", output])?;
-        ensure!(outcome.out.chars().all(|c| c == '\n' || !c.is_control()), "{:?}", outcome.out);
+        ensure!(is_clean(&outcome.out), "{output}: {:?}", outcome.out);
     }
+    // An error has words of others, too.
+    let outcome = cluster.fleet(&["-l", "app=x\u{1b}[2J\u{9b}31m"])?;
+    ensure!(outcome.code == Some(2) && outcome.err.contains("[2J") && is_clean(&outcome.err), "{outcome:?}");
     Ok(())
 }
 

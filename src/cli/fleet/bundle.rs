@@ -39,6 +39,7 @@ use crate::{
         },
         destination::Destination,
         interruption::unless_interrupted,
+        style::clean,
     },
     fleet::{collect::Found, exec::Archive},
 };
@@ -157,7 +158,7 @@ fn unpacked(archive: &Archive, size: &mut usize) -> Result<NodeBundle, String> {
 fn say(bundles: &Bundles, choice: &Choice) -> anyhow::Result<()> {
     let mut out = io::stderr();
     for line in missing(bundles) {
-        writeln!(out, "missing: {}", line.trim_start_matches("- ")).context("failed to report")?;
+        writeln!(out, "missing: {}", clean(line.trim_start_matches("- "))).context("failed to report")?;
     }
     for (node, bundle) in bundles {
         if bundle.as_ref().is_ok_and(|bundle| bundle.extent != Extent::Complete) {

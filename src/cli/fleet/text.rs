@@ -16,7 +16,7 @@ use vtep_core::{
     },
 };
 
-use super::super::style::{BAD, BOLD, GOOD, SOFT, WARNING, fold, paint};
+use super::super::style::{BAD, BOLD, GOOD, SOFT, WARNING, clean, fold, paint};
 
 /// About five lines of names; `-o wide` has all.
 const MAX_NAMES: usize = 380;
@@ -207,9 +207,4 @@ fn indented(out: &mut String, indent: &str, text: &str) {
     let text = clean(text);
     let first = if text.starts_with(' ') { "" } else { indent };
     let _ = writeln!(out, "{}", fold(&format!("{first}{text}"), indent));
-}
-
-/// A value from the cluster: it must not control the terminal.
-pub(super) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
