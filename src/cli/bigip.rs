@@ -20,7 +20,7 @@ use super::{
     args::{cluster_networks::ClusterNetworks, far_end::FarEnd},
     check::Section,
     far_end::{self, BigIps},
-    input,
+    input, json,
 };
 
 /// How the command prints.
@@ -141,7 +141,7 @@ fn wanted(args: &Args, mut spec: Spec, site: &SiteValues) -> anyhow::Result<Exit
             ensure_one(bigips.iter().map(|bigip| bigip.local_address.to_string()).collect())?;
             bigips.iter().try_for_each(|bigip| print(&mut report, bigip, &args.tunnel, for_shell))?;
         }
-        Output::Json => writeln!(report, "{}", serde_json::to_string_pretty(&bigips)?)?,
+        Output::Json => write!(report, "{}", json::pretty(&bigips)?)?,
     }
     let _ = std::io::stdout().write_all(&report);
     Ok(ExitCode::SUCCESS)

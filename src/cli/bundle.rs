@@ -30,6 +30,7 @@ use super::{
     args::{run::probe_target, source},
     destination::Destination,
     interruption::unless_interrupted,
+    style::clean,
 };
 
 /// The exit status if there is no bundle.
@@ -78,7 +79,7 @@ pub(super) fn exit(ended: anyhow::Result<Option<anyhow::Result<Extent>>>) -> Exi
         Ok(Some(Err(error))) | Err(error) => format!("{error:#}"),
     };
     // If standard error is closed, the exit status still reports the failure.
-    let _ = writeln!(io::stderr(), "error: {words}");
+    let _ = writeln!(io::stderr(), "error: {}", clean(&words));
     ExitCode::from(NOTHING)
 }
 

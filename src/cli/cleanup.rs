@@ -17,6 +17,7 @@ use vtep_core::{
 use super::{
     Format,
     args::{node, state},
+    json,
 };
 use crate::{
     kernel::{ipcache::Ipcache, lock::NodeLock, maps::MapError, netlink, routes},
@@ -75,7 +76,7 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     match args.output {
         Format::Text => report.print(&mut out)?,
-        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
+        Format::Json => write!(out, "{}", json::pretty(&report)?)?,
     }
     let nothing_is_left = report.failed.is_empty() && report.left.is_empty();
     Ok(if nothing_is_left { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -16,10 +16,17 @@ use std::{
 };
 
 use jiff::Timestamp;
-use vtep_core::fleet::{report::Report, selection::Selection};
+use vtep_core::fleet::{
+    report::{Outcome, Report},
+    selection::Selection,
+};
 
 use self::{progress::Progress, scope::Scope};
-use super::{interruption::unless_interrupted, style::CLEAR};
+use super::{
+    interruption::unless_interrupted,
+    json,
+    style::{CLEAR, clean},
+};
 use crate::fleet::collect::{Fleet, FleetError, Found};
 
 /// The pause of `--watch` and of the page between two rounds.
@@ -49,7 +56,8 @@ Rights in the namespace of the agent: list pods, and get and create
 pods/portforward or pods/exec. The rights to list nodes, and the pods of Cilium,
 add zones, ages, and nodes without an agent.
 
-Exit status: 0 all nodes are healthy, 1 not, 2 nobody could be asked."
+Exit status: 0 all nodes are healthy, or none has the cause of --cause; 1 not;
+2 nobody could be asked."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -144,15 +152,15 @@ async fn ask(fleet: &Fleet, selection: &Selection) -> Result<(Found, Report), Fl
 }
 
 fn status(report: &Report) -> ExitCode {
-    match report.summary {
-        summary if summary.all_healthy() => ExitCode::SUCCESS,
-        summary if summary.answered == 0 => ExitCode::from(2),
-        _ => ExitCode::FAILURE,
+    match report.outcome() {
+        Outcome::Healthy => ExitCode::SUCCESS,
+        Outcome::Unhealthy => ExitCode::FAILURE,
+        Outcome::Nobody => ExitCode::from(2),
     }
 }
 
 fn nobody(reason: &str) -> anyhow::Result<ExitCode> {
-    writeln!(io::stderr(), "error: {reason}")?;
+    writeln!(io::stderr(), "error: {}", clean(reason))?;
     Ok(ExitCode::from(2))
 }
 
@@ -164,7 +172,7 @@ fn print(args: &Args, report: &Report) -> io::Result<()> {
     let text = match args.output {
         Format::Text => text::render(report),
         Format::Wide => wide::render(report),
-        Format::Json => serde_json::to_string_pretty(report)? + "\n",
+        Format::Json => json::pretty(report)?,
         Format::Yaml => serde_saphyr::to_string(report).map_err(io::Error::other)?,
     };
     out.write_all(text.as_bytes())?;

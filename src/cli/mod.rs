@@ -21,6 +21,7 @@ mod far_end;
 pub mod fleet;
 pub mod input;
 mod interruption;
+mod json;
 pub mod plan;
 mod plugin;
 pub mod preflight;

@@ -14,6 +14,7 @@ use vtep_core::{
 use super::{
     Format,
     args::source,
+    json,
     snapshot::{self, NO_CONFIGURATION, Snapshot},
 };
 use crate::tasks::reconcile::{maps, routes};
@@ -48,7 +49,7 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     match args.output {
         Format::Text => plan.print(&mut out)?,
-        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&plan)?)?,
+        Format::Json => write!(out, "{}", json::pretty(&plan)?)?,
     }
     Ok(snapshot::exit(&snapshot.view, plan.in_sync))
 }

@@ -15,7 +15,7 @@ use vtep_core::{
     types::error_chain::chain,
 };
 
-use super::{Format, args::node};
+use super::{Format, args::node, json};
 use crate::kernel::{
     devices::{self, CILIUM_HOST},
     maps, netlink,
@@ -49,7 +49,7 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     match args.output {
         Format::Text => report.print(&mut out)?,
-        Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
+        Format::Json => write!(out, "{}", json::pretty(&report)?)?,
     }
     Ok(if report.fit { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -30,6 +30,7 @@ use self::ladder::Ladder;
 use super::{
     Format,
     args::{run::probe_target, source},
+    json,
     snapshot::{self, NO_CONFIGURATION, Snapshot},
 };
 use crate::{
@@ -87,7 +88,7 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Format::Json => {
             let status = round(&args.source, &args.targets(), snapshot, |_| Ok(())).await?;
-            writeln!(out, "{}", serde_json::to_string_pretty(&status.vteps)?)?;
+            write!(out, "{}", json::pretty(&status.vteps)?)?;
             status
         }
     };

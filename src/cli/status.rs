@@ -25,7 +25,7 @@ use vtep_core::{
 };
 
 use super::{
-    Format,
+    Format, json,
     style::{BAD, BOLD, CLEAR, GOOD, SOFT, WARNING, fold, paint},
 };
 
@@ -96,7 +96,7 @@ fn print(args: &Args, fetched: anyhow::Result<Status>) -> anyhow::Result<()> {
         Ok(status) => {
             let text = match args.output {
                 Format::Text => table(&status)?,
-                Format::Json => serde_json::to_string_pretty(&status)? + "\n",
+                Format::Json => json::pretty(&status)?,
             };
             out.write_all(text.as_bytes())?;
         }

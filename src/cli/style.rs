@@ -28,6 +28,11 @@ pub(super) fn fold(text: &str, indent: &str) -> String {
     textwrap::fill(text, options.subsequent_indent(indent))
 }
 
+/// A value from the cluster: it must not control the terminal.
+pub(super) fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// Removes this module's colours, but no escape sequences that a value contains.
 #[cfg(test)]
 pub(crate) fn colourless(text: &str) -> String {

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -17,10 +17,15 @@ use tokio::time;
 use vtep_core::fleet::status::AgentStatus;
 
 use super::{
+    collect::AT_A_TIME,
     exec::{Archive, exec_bundle, exec_status},
     pods::{AgentPod, Listens},
     ways::{Connection, Failure, Way},
 };
+
+/// Nodes whose addresses do not answer, before any does, until the others are not tried: as many as are tried at a time, so that waiting for
+/// them costs nothing more.
+const LEAD_NOWHERE: usize = AT_A_TIME;
 
 /// Asks the agents of one namespace.
 pub struct Asker {
@@ -31,6 +36,8 @@ pub struct Asker {
     closed: Mutex<BTreeMap<Way, Failure>>,
     /// Some node's address accepts connections.
     reaches_nodes: AtomicBool,
+    /// Nodes whose addresses did not answer.
+    unreachable: AtomicUsize,
 }
 
 impl Asker {
@@ -42,6 +49,7 @@ impl Asker {
             deadline,
             closed: Mutex::default(),
             reaches_nodes: AtomicBool::new(false),
+            unreachable: AtomicUsize::new(0),
         }
     }
 
@@ -121,7 +129,7 @@ impl Asker {
         let mut failures = Vec::new();
         for &way in ways(pod.listens) {
             let closed = self.closed().get(&way).cloned();
-            let failure = match closed {
+            let failure = match closed.filter(|failure| self.is_of_all(failure)) {
                 Some(failure) => failure,
                 None => match self.try_way(way, pod).await {
                     Ok(json) => return Ok(json),
@@ -130,16 +138,32 @@ impl Asker {
             };
             match failure {
                 Failure::Answer(reason) => return Err(reason),
-                Failure::Refused(_) => drop(self.closed().insert(way, failure.clone())),
-                // If other nodes can be reached, it is only this one.
-                Failure::Unreachable(_) if !self.reaches_nodes.load(Ordering::Relaxed) => {
+                Failure::Unreachable(_) => {
+                    self.unreachable.fetch_add(1, Ordering::Relaxed);
                     self.closed().insert(way, failure.clone());
                 }
-                Failure::Unreachable(_) | Failure::Failed(_) => {}
+                Failure::Refused(_) => drop(self.closed().insert(way, failure.clone())),
+                Failure::Failed(_) => {}
             }
             failures.push((way, failure));
         }
         Err(self.reason(&failures))
+    }
+
+    /// Whether the way leads to no other agent, either. One node that cannot be reached may be only that one; none of many, and none at all
+    /// so far, is not.
+    fn is_of_all(&self, failure: &Failure) -> bool {
+        match failure {
+            Failure::Refused(_) => true,
+            Failure::Unreachable(_) => {
+                !self.reaches_nodes() && self.unreachable.load(Ordering::Relaxed) >= LEAD_NOWHERE
+            }
+            Failure::Failed(_) | Failure::Answer(_) => false,
+        }
+    }
+
+    fn reaches_nodes(&self) -> bool {
+        self.reaches_nodes.load(Ordering::Relaxed)
     }
 
     async fn try_way(&self, way: Way, pod: &AgentPod) -> Result<Bytes, Failure> {
@@ -157,7 +181,13 @@ impl Asker {
     /// One reason of several: what is wrong with this agent, or else the first missing right, because the first way needs the least, or else
     /// that no node can be reached.
     fn reason(&self, failures: &[(Way, Failure)]) -> String {
-        let own = failures.iter().find(|(_, failure)| matches!(failure, Failure::Failed(_)));
+        let is_own = |failure: &Failure| match failure {
+            Failure::Failed(_) => true,
+            // The others can be reached.
+            Failure::Unreachable(_) => self.reaches_nodes(),
+            Failure::Refused(_) | Failure::Answer(_) => false,
+        };
+        let own = failures.iter().find(|(_, failure)| is_own(failure));
         let right = || failures.iter().find(|(_, failure)| matches!(failure, Failure::Refused(_)));
         let Some((way, failure)) = own.or_else(right).or(failures.first()) else {
             return "it cannot be asked".to_owned();
@@ -165,7 +195,7 @@ impl Asker {
         match failure {
             // The API server names the pod, so that each agent would have a reason of its own.
             Failure::Refused(message) => missing_right(*way, message, &self.namespace),
-            Failure::Unreachable(reason) if self.reaches_nodes.load(Ordering::Relaxed) => reason.clone(),
+            Failure::Unreachable(reason) if self.reaches_nodes() => reason.clone(),
             Failure::Unreachable(_) => "the nodes' addresses cannot be reached from here".to_owned(),
             Failure::Failed(reason) | Failure::Answer(reason) => reason.clone(),
         }

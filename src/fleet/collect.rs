@@ -1,23 +1,34 @@
 //! Asks all agents, many at a time, each with a deadline: one that hangs costs only its own.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream};
 use kube::Client;
-use tokio::time;
-use vtep_core::fleet::{Member, names, report::Collected, selection::Selection};
+use tokio::{
+    sync::Mutex,
+    time::{self, Instant},
+};
+use vtep_core::fleet::{Member, NodeObject, names, report::Collected, selection::Selection};
 
 use super::{ask::Asker, exec::Archive, pods, pods::AgentPod, ways};
 use crate::k8s::words;
 
 /// Agents that are asked at a time: each is a connection to the API server.
-const AT_A_TIME: usize = 64;
+pub(super) const AT_A_TIME: usize = 64;
 
 /// Bundles that are made at a time. Each may have megabytes, and costs its node more than a status.
 const BUNDLES_AT_A_TIME: usize = 16;
 
 /// The timeout of a list: a person waits for it, and thousands of objects may take some seconds.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the lists of Nodes and of Cilium's pods are used again. They change rarely, and those of thousands of nodes have 100 MB and
+/// more: too much for each round of `--watch`.
+const LISTS_LAST: Duration = Duration::from_secs(60);
 
 /// Where the agents are.
 #[derive(Clone, Debug)]
@@ -44,6 +55,8 @@ pub enum FleetError {
 pub struct Fleet {
     client: Client,
     place: Place,
+    nodes: Kept<BTreeMap<String, NodeObject>>,
+    cilium_nodes: Kept<BTreeSet<String>>,
 }
 
 /// The agents that were found, before they are asked.
@@ -55,7 +68,7 @@ pub struct Found {
 impl Fleet {
     #[must_use]
     pub fn new(client: Client, place: Place) -> Self {
-        Self { client, place }
+        Self { client, place, nodes: Kept::default(), cilium_nodes: Kept::default() }
     }
 
     /// # Errors
@@ -101,21 +114,24 @@ impl Fleet {
                 asked(members.len(), selected.len());
             }
         };
-        let nodes = listed(pods::nodes(&self.client));
-        let cilium = listed(pods::cilium_nodes(&self.client, &self.place.namespace));
+        let nodes = self.nodes.get(pods::nodes(&self.client));
+        let cilium = self.cilium_nodes.get(pods::cilium_nodes(&self.client, &self.place.namespace));
         let ((), nodes, cilium) = tokio::join!(asking, nodes, cilium);
         let mut notes = Vec::new();
         let mut note = |what: &str, reason: String| notes.push(format!("{what} not known: {reason}"));
         let nodes = nodes.map_err(|reason| note("zones and ages of nodes are", reason));
         let cilium = cilium.map_err(|reason| note("nodes without an agent are", reason));
-        let mut nodes = nodes.unwrap_or_default();
+        let nodes = nodes.unwrap_or_default();
         members.sort_by(|one, other| names::order(&one.node).cmp(&names::order(&other.node)));
         for member in &mut members {
-            member.about = nodes.remove(&member.node);
+            member.about = nodes.get(&member.node).cloned();
         }
-        let cilium_nodes = cilium.ok().map(|all| all.into_iter().filter(|node| selection.has_node(node)).collect());
+        let of_selected =
+            |all: Arc<BTreeSet<String>>| all.iter().filter(|node| selection.has_node(node)).cloned().collect();
+        let cilium_nodes = cilium.ok().map(of_selected);
         let agent_nodes = found.pods.iter().map(|pod| pod.node.clone()).collect();
-        Collected { members: selection.apply(members), cilium_nodes, agent_nodes, notes }
+        let asked = selection.asked(&members);
+        Collected { members: selection.apply(members), asked, cilium_nodes, agent_nodes, notes }
     }
 }
 
@@ -145,6 +161,28 @@ impl Found {
     #[must_use]
     pub fn pod_of(&self, node: &str) -> Option<&AgentPod> {
         self.pods.iter().find(|pod| pod.node == node)
+    }
+}
+
+/// A list that is asked for again when it is old.
+struct Kept<T>(Mutex<Option<(Instant, Arc<T>)>>);
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Kept<T> {
+    /// What the list has, or in words why it is not known. A failure is not kept.
+    async fn get(&self, list: impl Future<Output = kube::Result<T>>) -> Result<Arc<T>, String> {
+        let mut kept = self.0.lock().await;
+        if let Some((_, list)) = kept.as_ref().filter(|(at, _)| at.elapsed() < LISTS_LAST) {
+            return Ok(Arc::clone(list));
+        }
+        let list = Arc::new(listed(list).await?);
+        *kept = Some((Instant::now(), Arc::clone(&list)));
+        Ok(list)
     }
 }
 

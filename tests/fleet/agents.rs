@@ -123,6 +123,30 @@ fn a_dead_agent_at_the_nodes_address_costs_only_itself() -> Result<()> {
     Ok(())
 }
 
+/// One node behind a filter of its own does not close the way to the others, not even if it is the first that is asked.
+#[test]
+fn an_unreachable_node_costs_only_itself() -> Result<()> {
+    let cluster = Cluster::start()?;
+    for number in 0..=100 {
+        let node = format!("worker-{number}");
+        let port = cluster.listen(&node, Agent::Answers(healthy(&node)))?.port();
+        let mut pod =
+            objects::pod(NAMESPACE, &pod_of(&node), &node, "vtep-agent", [("app.kubernetes.io/name", "vtep-agent")]);
+        pod["spec"]["containers"][0]["env"] =
+            json!([{ "name": "VTEP_AGENT_LISTEN", "value": format!("$(NODE_IP):{port}") }]);
+        if number == 0 {
+            // The kernel refuses a TCP connection to a group at once.
+            pod["status"]["hostIP"] = json!("224.0.0.1");
+        }
+        cluster.server.apply(Resource::Pods, pod)?;
+    }
+    cluster.server.misbehave(Matcher::all().resource("pods/exec"), Fault::Forbidden, Times::Always);
+    let report = cluster.report(&["--timeout", "20s"])?;
+    assert_eq!(report["summary"]["healthy"], 100, "{:#}", report["unanswered"]);
+    assert_eq!(report["unanswered"][0]["nodes"], json!(["worker-0"]));
+    Ok(())
+}
+
 /// From here, the nodes' addresses lead nowhere: the command in the pod knows where its agent listens.
 #[test]
 fn an_agent_at_an_address_that_cannot_be_reached_is_asked_by_exec() -> Result<()> {

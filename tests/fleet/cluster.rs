@@ -36,6 +36,15 @@ pub(crate) enum Agent {
     Dead,
     /// It answers with this text in place of a status.
     Says(&'static str),
+    /// It answers with this status, and has a page of its own.
+    Serves(Page, Value),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Page {
+    pub(crate) html: String,
+    /// Its Content-Security-Policy.
+    pub(crate) policy: String,
 }
 
 pub(crate) struct Cluster {
@@ -203,6 +212,16 @@ async fn serve(mut stream: TcpStream, node: String, agent: Agent) -> io::Result<
         }
     }
     let path = String::from_utf8_lossy(&request).split(' ').nth(1).unwrap_or_default().to_owned();
+    if let ("/events", Agent::Answers(status) | Agent::Serves(_, status)) = (path.as_str(), &agent) {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+        stream.write_all(format!("{head}data: {status}\n\n").as_bytes()).await?;
+        // The stream lasts as long as the client.
+        return stream.read(&mut buffer).await.map(drop);
+    }
+    let policy = match &agent {
+        Agent::Serves(page, _) if path == "/" => format!("Content-Security-Policy: {}\r\n", page.policy),
+        _ => String::new(),
+    };
     let body = match agent {
         Agent::Hangs | Agent::Dead => std::future::pending().await,
         Agent::Says(text) => text.to_owned(),
@@ -211,11 +230,13 @@ async fn serve(mut stream: TcpStream, node: String, agent: Agent) -> io::Result<
             status.to_string()
         }
         Agent::Answers(_) if path == "/" => format!("<!doctype html><title>{node}</title><h1>The page of {node}</h1>"),
-        Agent::Answers(status) => status.to_string(),
+        Agent::Serves(page, _) if path == "/" => page.html,
+        Agent::Serves(..) if path == "/history" => json!({ "vteps": [], "changes": [] }).to_string(),
+        Agent::Answers(status) | Agent::Serves(_, status) => status.to_string(),
     };
     let kind = if path == "/" { "text/html" } else { "application/json" };
     let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{policy}Content-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await?;

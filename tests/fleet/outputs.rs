@@ -145,6 +145,13 @@ fn filters_narrow_the_report_and_its_verdict() -> Result<()> {
     assert_eq!(sum(&["--node", "worker-1", "--node", "worker-2"])?, (Some(0), "2 of 2 nodes healthy".into()));
     assert_eq!(sum(&["--node", "worker-1*", "--vtep", "10.1.6.0/24"])?, (Some(0), "11 of 11 nodes healthy".into()));
     assert_eq!(sum(&["--cause", "tunnel-silent"])?, (Some(1), "0 of 9 nodes healthy, 9 with trouble".into()));
+    // That no node has the cause is good news, and that none has the VTEP is not; the one that hangs is not asked.
+    let asked = ["--node", "worker-1*"];
+    let no_cause = "no node has such a cause: 11 of 11 agents answered";
+    assert_eq!(sum(&[&asked[..], &["--cause", "wrong-vni"]].concat())?, (Some(0), no_cause.into()));
+    let no_vtep = "no node has such a VTEP: 11 of 11 agents answered";
+    assert_eq!(sum(&[&asked[..], &["--vtep", "10.9.9.0/24"]].concat())?, (Some(1), no_vtep.into()));
+    assert_eq!(sum(&["--node", "other"])?, (Some(2), "no node matches: 0 of 0 agents answered".into()));
     assert_eq!(sum(&["--node", "worker-3"])?, (Some(2), "0 of 0 nodes healthy, 1 without an answer".into()));
     // Agents that are not selected are not asked: the one that hangs costs nothing.
     cluster.server.clear_requests();
@@ -172,10 +179,14 @@ fn escape_sequences_of_a_value_are_not_printed() -> Result<()> {
     status["vteps"][0]["hint"] = json!("look \u{1b}[2J\u{1b}]0;owned\u{7} here");
     status["version"] = json!("\u{9b}31m");
     cluster.add("worker-1", "a", Agent::Answers(status))?;
-    for output in ["text", "wide"] {
+    let is_clean = |text: &str| text.chars().all(|c| c == '\n' || !c.is_control());
+    for output in ["text", "wide", "json", "yaml"] {
         let outcome = cluster.fleet(&["-o", output])?;
-        ensure!(outcome.out.chars().all(|c| c == '\n' || !c.is_control()), "{:?}", outcome.out);
+        ensure!(is_clean(&outcome.out), "{output}: {:?}", outcome.out);
     }
+    // An error has words of others, too.
+    let outcome = cluster.fleet(&["-l", "app=x\u{1b}[2J\u{9b}31m"])?;
+    ensure!(outcome.code == Some(2) && outcome.err.contains("[2J") && is_clean(&outcome.err), "{outcome:?}");
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use vtep_apiserver::Verb;
 
 use crate::cluster::{Agent, Cluster, healthy, silent};
 
@@ -45,5 +46,27 @@ fn five_hundred_agents_are_asked_in_little_time_and_memory() -> Result<()> {
     writeln!(io::stderr(), "{NODES} agents: {elapsed:.2?}, {} MB", peak >> 10)?;
     ensure!(peak <= MEMORY_KB, "{} MB", peak >> 10);
     ensure!(elapsed < WITHIN * 10, "{elapsed:?}");
+    Ok(())
+}
+
+/// Nodes, and Cilium's pods, are megabytes in a large cluster. The second round comes after five seconds.
+#[test]
+fn the_second_round_lists_the_agents_only() -> Result<()> {
+    let cluster = Cluster::start()?;
+    cluster.add("worker-1", "a", Agent::Answers(healthy("worker-1")))?;
+    let mut child = cluster.command(["--watch", "-o", "yaml"]).stdout(Stdio::piped()).spawn()?;
+    let lines = BufReader::new(child.stdout.take().context("a pipe")?).lines();
+    let rounds = lines.map_while(Result::ok).filter(|line| line.starts_with("at:")).take(2).count();
+    child.kill()?;
+    child.wait()?;
+    assert_eq!(rounds, 2);
+    let lists = |of: &str| {
+        let requests = cluster.server.requests();
+        let is_one = |path: &str, query: &str| format!("{path}?{query}").contains(of);
+        let all = requests.iter().filter(|request| request.verb == Verb::List);
+        all.filter(|request| is_one(&request.path, &request.query)).count()
+    };
+    assert_eq!((lists("/nodes?"), lists("cilium")), (1, 1));
+    ensure!(lists("component") >= 2);
     Ok(())
 }

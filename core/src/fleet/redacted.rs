@@ -14,9 +14,10 @@ impl Report {
     /// Every field is named here, so that a new one cannot keep its addresses by mistake.
     #[must_use]
     pub fn redacted(&self, redactor: &mut Redactor) -> Self {
-        let Self { at, summary, vteps, trouble, differences, without_agent, unanswered, nodes, notes } = self;
+        let Self { at, asked, summary, vteps, trouble, differences, without_agent, unanswered, nodes, notes } = self;
         Self {
             at: *at,
+            asked: *asked,
             summary: *summary,
             vteps: vteps.iter().map(|row| of_row(row, redactor)).collect(),
             trouble: trouble.iter().map(|group| of_group(group, redactor)).collect(),

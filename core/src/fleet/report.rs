@@ -10,6 +10,7 @@ use super::{
     differences::{Difference, differences},
     matrix::{Row, VtepKey, matrix},
     names,
+    selection::Asked,
     trouble::{Group, groups},
 };
 use crate::diagnosis::Verdict;
@@ -17,6 +18,7 @@ use crate::diagnosis::Verdict;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     pub at: Timestamp,
+    pub asked: Asked,
     pub summary: Summary,
     pub vteps: Vec<Row>,
     pub trouble: Vec<Group>,
@@ -76,7 +78,10 @@ pub struct NodeVtep {
 /// Everything that was collected.
 #[derive(Clone, Debug, Default)]
 pub struct Collected {
+    /// Those that are selected.
     pub members: Vec<Member>,
+    /// All that were asked.
+    pub asked: Asked,
     /// Nodes with a pod of Cilium's, if they are known.
     pub cilium_nodes: Option<BTreeSet<String>>,
     /// Nodes with a pod of the agent, also those that were not asked for.
@@ -87,10 +92,11 @@ pub struct Collected {
 impl Report {
     #[must_use]
     pub fn new(collected: &Collected, now: Timestamp) -> Self {
-        let Collected { members, cilium_nodes, agent_nodes, notes } = collected;
+        let Collected { members, asked, cilium_nodes, agent_nodes, notes } = collected;
         let without = |nodes: &BTreeSet<String>| nodes.difference(agent_nodes).cloned().collect();
         Self {
             at: now,
+            asked: *asked,
             summary: Summary::of(members),
             vteps: matrix(members),
             trouble: groups(members, now),
@@ -100,6 +106,52 @@ impl Report {
             nodes: members.iter().filter_map(NodeRow::of).collect(),
             notes: notes.clone(),
         }
+    }
+}
+
+/// What a report means in short, for a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every agent answered, and every node is healthy.
+    Healthy,
+    /// Some node is not healthy or did not answer, or no node has a VTEP that was selected.
+    Unhealthy,
+    /// There is no answer at all.
+    Nobody,
+}
+
+impl Report {
+    #[must_use]
+    pub const fn outcome(&self) -> Outcome {
+        let Self { asked, summary, .. } = self;
+        if asked.answered == 0 {
+            Outcome::Nobody
+        } else if summary.all_healthy() || (self.matches_nothing() && asked.excludes_causes()) {
+            Outcome::Healthy
+        } else {
+            Outcome::Unhealthy
+        }
+    }
+
+    /// No node is left of those that were asked.
+    const fn matches_nothing(&self) -> bool {
+        self.summary.nodes == 0
+    }
+
+    /// The first line.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        if !self.matches_nothing() {
+            return self.summary.to_string();
+        }
+        let Asked { agents, answered, with_vtep } = self.asked;
+        let noun = if agents == 1 { "agent" } else { "agents" };
+        let what = match (answered, with_vtep) {
+            (1.., 0) => "no node has such a VTEP",
+            (1.., _) => "no node has such a cause",
+            _ => "no node matches",
+        };
+        format!("{what}: {answered} of {agents} {noun} answered")
     }
 }
 

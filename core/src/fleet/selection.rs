@@ -1,5 +1,7 @@
 //! The part of a fleet that a person asked for: `--vtep`, `--node` and `--cause`.
 
+use serde::Serialize;
+
 use super::{Member, status::AgentVtep};
 
 /// Each list is a choice; an empty one means all.
@@ -13,11 +15,39 @@ pub struct Selection {
     pub causes: Vec<String>,
 }
 
+/// The agents that were asked, before the VTEPs and causes of a selection narrow the report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Asked {
+    pub agents: usize,
+    pub answered: usize,
+    /// Answered, and their nodes have a VTEP that was selected, with any cause or none.
+    pub with_vtep: usize,
+}
+
+impl Asked {
+    /// If no node is left: nobody has a cause that was selected, and everybody who could have it answered.
+    pub(super) const fn excludes_causes(self) -> bool {
+        self.with_vtep > 0 && self.answered == self.agents
+    }
+}
+
 impl Selection {
     /// Whether an agent on this node is asked at all.
     #[must_use]
     pub fn has_node(&self, node: &str) -> bool {
         self.nodes.is_empty() || self.nodes.iter().any(|pattern| matches(pattern, node))
+    }
+
+    /// The agents that were asked, from their answers.
+    #[must_use]
+    pub fn asked(&self, members: &[Member]) -> Asked {
+        let answers = || members.iter().filter_map(|member| member.answer.as_ref().ok());
+        let has_vtep = |vteps: &[AgentVtep]| self.vteps.is_empty() || vteps.iter().any(|vtep| self.is_named(vtep));
+        Asked {
+            agents: members.len(),
+            answered: answers().count(),
+            with_vtep: answers().filter(|status| has_vtep(&status.vteps)).count(),
+        }
     }
 
     /// Keeps the members that were asked for, and of each the VTEPs. A node without an answer stays unless causes are asked for: it may have
@@ -44,11 +74,13 @@ impl Selection {
     }
 
     fn has_vtep(&self, vtep: &AgentVtep) -> bool {
-        let AgentVtep { cidr, endpoint, name, cause, also, .. } = vtep;
-        let is_named = |wanted: &String| wanted == cidr || wanted == endpoint || Some(wanted) == name.as_ref();
+        let AgentVtep { cause, also, .. } = vtep;
         let has_cause = |wanted: &String| Some(wanted) == cause.as_ref() || also.contains(wanted);
-        (self.vteps.is_empty() || self.vteps.iter().any(is_named))
-            && (self.causes.is_empty() || self.causes.iter().any(has_cause))
+        (self.vteps.is_empty() || self.is_named(vtep)) && (self.causes.is_empty() || self.causes.iter().any(has_cause))
+    }
+
+    fn is_named(&self, AgentVtep { cidr, endpoint, name, .. }: &AgentVtep) -> bool {
+        self.vteps.iter().any(|wanted| wanted == cidr || wanted == endpoint || Some(wanted) == name.as_ref())
     }
 }
 

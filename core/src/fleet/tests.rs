@@ -9,7 +9,7 @@ use super::{
     Member, NodeObject,
     common::Attribute,
     differences::Property,
-    report::{Collected, Report, Summary},
+    report::{Collected, Outcome, Report, Summary},
     selection::Selection,
     status::AgentStatus,
 };
@@ -66,7 +66,12 @@ fn broken(number: usize) -> Member {
 }
 
 fn report(members: Vec<Member>) -> Report {
-    Report::new(&Collected { members, ..Collected::default() }, NOW)
+    selected(&Selection::default(), members)
+}
+
+fn selected(selection: &Selection, members: Vec<Member>) -> Report {
+    let asked = selection.asked(&members);
+    Report::new(&Collected { members: selection.apply(members), asked, ..Collected::default() }, NOW)
 }
 
 #[test]
@@ -204,7 +209,7 @@ fn a_selection_decides_about_nodes_vteps_and_causes() {
     let select = |nodes: &[&str], vteps: &[&str], causes: &[&str]| {
         let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
         let selection = Selection { nodes: owned(nodes), vteps: owned(vteps), causes: owned(causes) };
-        report(selection.apply(members())).summary.to_string()
+        selected(&selection, members()).headline()
     };
     assert_eq!(select(&[], &[], &[]), "1 of 2 nodes healthy, 1 with trouble, 1 without an answer");
     assert_eq!(select(&["worker-1"], &[], &[]), "1 of 1 node healthy");
@@ -213,7 +218,35 @@ fn a_selection_decides_about_nodes_vteps_and_causes() {
     assert_eq!(select(&[], &["10.169.72.34"], &[]), "1 of 2 nodes healthy, 1 with trouble, 1 without an answer");
     assert_eq!(select(&[], &[], &["tunnel-silent"]), "0 of 1 node healthy, 1 with trouble");
     assert_eq!(select(&[], &[], &["path-mtu"]), "0 of 1 node healthy, 1 with trouble", "also causes beside the first");
-    assert_eq!(select(&[], &[], &["wrong-vni"]), "0 of 0 nodes healthy");
+    assert_eq!(select(&[], &[], &["wrong-vni"]), "no node has such a cause: 2 of 3 agents answered");
+}
+
+/// That no node has a cause is good news, and that no node has a VTEP is none.
+#[test]
+fn what_matches_nothing_is_judged_by_those_that_answered() {
+    let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+    let outcome = |vteps: &[&str], causes: &[&str], answers: &[bool]| {
+        let selection = Selection { vteps: owned(vteps), causes: owned(causes), ..Selection::default() };
+        let member = |(number, answers): (usize, &bool)| {
+            let member = healthy(number);
+            if *answers { member } else { Member { answer: Err("no answer".into()), ..member } }
+        };
+        let report = selected(&selection, (1..).zip(answers).map(member).collect());
+        (report.outcome(), report.headline())
+    };
+    let said = |outcome, headline: &str| (outcome, headline.to_owned());
+    let silent = &["tunnel-silent"];
+    let no_cause = "no node has such a cause: 2 of 2 agents answered";
+    assert_eq!(outcome(&[], silent, &[true, true]), said(Outcome::Healthy, no_cause));
+    assert_eq!(outcome(&["10.1.6.0/24"], silent, &[true, true]), said(Outcome::Healthy, no_cause));
+    let one_did_not = "no node has such a cause: 1 of 2 agents answered";
+    assert_eq!(outcome(&[], silent, &[true, false]), said(Outcome::Unhealthy, one_did_not));
+    let no_vtep = "no node has such a VTEP: 2 of 2 agents answered";
+    assert_eq!(outcome(&["10.9.9.0/24"], &[], &[true, true]), said(Outcome::Unhealthy, no_vtep));
+    assert_eq!(outcome(&["10.9.9.0/24"], silent, &[true, true]), said(Outcome::Unhealthy, no_vtep));
+    let nobody = "no node matches: 0 of 2 agents answered";
+    assert_eq!(outcome(&[], silent, &[false, false]), said(Outcome::Nobody, nobody));
+    assert_eq!(outcome(&[], &[], &[true, true]), said(Outcome::Healthy, "2 of 2 nodes healthy"));
 }
 
 /// A page and scripts depend on the names.

@@ -10,7 +10,7 @@ use vtep_core::bigip::{
 };
 
 use super::{Output, ensure_one};
-use crate::cli::{check, far_end::BigIps};
+use crate::cli::{check, far_end::BigIps, json};
 
 /// Everything for a program.
 #[derive(Serialize)]
@@ -49,7 +49,7 @@ pub(super) fn print(
         Output::Json => {
             let differences = findings.iter().map(check::Found::of).collect();
             let report = Report { differences, plan: &plan, absent: &absent, notes: &comparison.notes };
-            writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+            write!(out, "{}", json::pretty(&report)?)?;
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ use vtep_core::config::{
 };
 
 use super::{Count, Report, section::Section};
-use crate::cli::input::Applied;
+use crate::cli::{input::Applied, json};
 
 #[derive(Serialize)]
 struct Printed<'r> {
@@ -97,7 +97,7 @@ pub(super) fn report(report: &Report) -> String {
         skipped_files: skipped.is_counted.then_some(skipped.files),
     };
     // The report has only strings, numbers and booleans under fixed names, so serialization cannot fail.
-    serde_json::to_string_pretty(&printed).unwrap_or_default() + "\n"
+    json::pretty(&printed).unwrap_or_default()
 }
 
 fn place(located: &Located) -> Option<Place<'_>> {

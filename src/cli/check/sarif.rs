@@ -9,6 +9,7 @@ use vtep_core::config::{
 };
 
 use super::Report;
+use crate::cli::json;
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
@@ -31,7 +32,7 @@ pub(super) fn report(report: &Report) -> String {
             "results": results,
         }],
     });
-    serde_json::to_string_pretty(&log).unwrap_or_default() + "\n"
+    json::pretty(&log).unwrap_or_default()
 }
 
 fn descriptor(rule: Rule) -> Value {

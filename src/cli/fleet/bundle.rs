@@ -39,6 +39,7 @@ use crate::{
         },
         destination::Destination,
         interruption::unless_interrupted,
+        style::clean,
     },
     fleet::{collect::Found, exec::Archive},
 };
@@ -104,7 +105,7 @@ async fn bundle(args: &Args) -> anyhow::Result<Extent> {
     let healthy = if args.scope.node.is_empty() { Healthy::Excluded } else { Healthy::Included };
     let choice = choose(&report, healthy, args.max_nodes.into());
     if choice.nodes.is_empty() {
-        bail!("{}: there is no trouble to bundle; --node NAME makes a bundle of a healthy node", report.summary);
+        bail!("{}: there is no trouble to bundle; --node NAME makes a bundle of a healthy node", report.headline());
     }
     let bundles = collect(args, &found, &choice).await;
     say(&bundles, &choice)?;
@@ -157,7 +158,7 @@ fn unpacked(archive: &Archive, size: &mut usize) -> Result<NodeBundle, String> {
 fn say(bundles: &Bundles, choice: &Choice) -> anyhow::Result<()> {
     let mut out = io::stderr();
     for line in missing(bundles) {
-        writeln!(out, "missing: {}", line.trim_start_matches("- ")).context("failed to report")?;
+        writeln!(out, "missing: {}", clean(line.trim_start_matches("- "))).context("failed to report")?;
     }
     for (node, bundle) in bundles {
         if bundle.as_ref().is_ok_and(|bundle| bundle.extent != Extent::Complete) {

@@ -18,14 +18,18 @@ use anyhow::{Context, ensure};
 use axum::{
     Router,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response, sse},
     routing::get,
 };
 use futures_util::{Stream, stream};
 use jiff::Timestamp;
-use tokio::{net::TcpListener, sync::watch, time};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    time,
+};
 use vtep_core::{
     fleet::{report::Report, selection::Selection},
     types::digest,
@@ -54,15 +58,31 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 struct Round {
     /// The report, or `{"error": …}`.
     json: Arc<str>,
-    /// The agents, if they were found.
+    /// The agents, once they were found.
     found: Option<Arc<Found>>,
 }
 
 #[derive(Clone)]
 struct Sources {
     rounds: watch::Receiver<Arc<Round>>,
-    /// Open pages. While there is none, nobody is asked.
-    watching: Arc<AtomicUsize>,
+    audience: Arc<Audience>,
+}
+
+/// Who looks at this page or at that of a node. While there is nobody, no agent is asked.
+#[derive(Default)]
+struct Audience {
+    open: AtomicUsize,
+    /// Somebody came.
+    arrival: Notify,
+}
+
+impl Audience {
+    /// Returns at once while somebody looks, or has looked since the last time.
+    async fn wait(&self) {
+        if self.open.load(Ordering::Relaxed) == 0 {
+            self.arrival.notified().await;
+        }
+    }
 }
 
 /// Serves until Ctrl-C.
@@ -79,12 +99,12 @@ pub(super) async fn serve(fleet: Fleet, selection: Selection, listen: SocketAddr
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen at {listen}"))?;
     writeln!(io::stdout(), "http://{}/", listener.local_addr()?)?;
     let (sender, rounds) = watch::channel(Arc::new(Round { json: "null".into(), found: None }));
-    let watching = Arc::new(AtomicUsize::new(0));
-    let sources = Sources { rounds, watching: Arc::clone(&watching) };
+    let audience = Arc::new(Audience::default());
+    let sources = Sources { rounds, audience: Arc::clone(&audience) };
     let server = axum::serve(listener, router(sources));
     tokio::select! {
         served = async { server.await } => served?,
-        () = ask_again_and_again(&fleet, &selection, &sender, &watching) => {}
+        () = ask_again_and_again(&fleet, &selection, &sender, &audience) => {}
         stopped = tokio::signal::ctrl_c() => stopped?,
     }
     Ok(ExitCode::SUCCESS)
@@ -95,22 +115,20 @@ async fn ask_again_and_again(
     fleet: &Fleet,
     selection: &Selection,
     sender: &watch::Sender<Arc<Round>>,
-    watching: &AtomicUsize,
+    audience: &Audience,
 ) {
-    let mut is_first = true;
-    while !sender.is_closed() {
-        if std::mem::take(&mut is_first) || watching.load(Ordering::Relaxed) > 0 {
-            sender.send_replace(Arc::new(round(fleet, selection).await));
-            time::sleep(PAUSE).await;
-        } else {
-            time::sleep(PAUSE / 10).await;
-        }
+    loop {
+        let before = sender.borrow().found.clone();
+        sender.send_replace(Arc::new(round(fleet, selection, before).await));
+        time::sleep(PAUSE).await;
+        audience.wait().await;
     }
 }
 
-async fn round(fleet: &Fleet, selection: &Selection) -> Round {
+/// If the agents are not found, they are where they were before: the page of a node may still be there.
+async fn round(fleet: &Fleet, selection: &Selection, before: Option<Arc<Found>>) -> Round {
     let (report, found) = match fleet.find().await {
-        Err(error) => (Err(error.to_string()), None),
+        Err(error) => (Err(error.to_string()), before),
         Ok(found) => {
             let collected = fleet.collect(&found, selection, |_, _| {}).await;
             (Ok(Report::new(&collected, Timestamp::now())), Some(Arc::new(found)))
@@ -161,19 +179,20 @@ async fn fleet(State(sources): State<Sources>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], json.to_string()).into_response()
 }
 
-/// Counts a page while its stream is open.
-struct Watching(Arc<AtomicUsize>);
+/// One of the audience, while its answer is open.
+struct Watching(Arc<Audience>);
 
 impl Watching {
-    fn begin(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
+    fn begin(audience: &Arc<Audience>) -> Self {
+        audience.open.fetch_add(1, Ordering::Relaxed);
+        audience.arrival.notify_one();
+        Self(Arc::clone(audience))
     }
 }
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -181,19 +200,12 @@ impl Drop for Watching {
 async fn events(State(sources): State<Sources>) -> sse::Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
     let mut rounds = sources.rounds;
     rounds.mark_changed();
-    let stream = stream::unfold((rounds, Watching::begin(&sources.watching)), |(mut rounds, watching)| async move {
+    let stream = stream::unfold((rounds, Watching::begin(&sources.audience)), |(mut rounds, watching)| async move {
         rounds.changed().await.ok()?;
         let json = Arc::clone(&rounds.borrow_and_update().json);
         Some((Ok(sse::Event::default().data(json)), (rounds, watching)))
     });
     sse::Sse::new(stream).keep_alive(sse::KeepAlive::default())
-}
-
-/// The headers of an agent's answer that a browser needs.
-fn kept(headers: &HeaderMap) -> HeaderMap {
-    const KEPT: [header::HeaderName; 4] =
-        [header::CONTENT_TYPE, header::CONTENT_SECURITY_POLICY, header::ETAG, header::CACHE_CONTROL];
-    KEPT.into_iter().filter_map(|name| headers.get(&name).cloned().map(|value| (name, value))).collect()
 }
 
 #[cfg(test)]

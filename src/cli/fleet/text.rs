@@ -11,12 +11,12 @@ use vtep_core::{
         differences::Difference,
         matrix::Row,
         names,
-        report::Report,
+        report::{Outcome, Report},
         trouble::Group,
     },
 };
 
-use super::super::style::{BAD, BOLD, GOOD, SOFT, WARNING, fold, paint};
+use super::super::style::{BAD, BOLD, GOOD, SOFT, WARNING, clean, fold, paint};
 
 /// About five lines of names; `-o wide` has all.
 const MAX_NAMES: usize = 380;
@@ -44,8 +44,8 @@ pub(super) fn render(report: &Report) -> String {
 /// All sections. Writing to a `String` never fails.
 pub(super) fn sections(report: &Report, length: Names) -> String {
     let mut out = String::new();
-    let style = if report.summary.all_healthy() { GOOD } else { BOLD };
-    let _ = writeln!(out, "{}", paint(style, report.summary));
+    let style = if report.outcome() == Outcome::Healthy { GOOD } else { BOLD };
+    let _ = writeln!(out, "{}", paint(style, report.headline()));
     matrix(&mut out, &report.vteps);
     report.trouble.iter().for_each(|group| trouble(&mut out, group, length));
     differences(&mut out, &report.differences, length);
@@ -207,9 +207,4 @@ fn indented(out: &mut String, indent: &str, text: &str) {
     let text = clean(text);
     let first = if text.starts_with(' ') { "" } else { indent };
     let _ = writeln!(out, "{}", fold(&format!("{first}{text}"), indent));
-}
-
-/// A value from the cluster: it must not control the terminal.
-pub(super) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

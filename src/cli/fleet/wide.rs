@@ -8,8 +8,8 @@ use vtep_core::{
 };
 
 use super::{
-    super::style::{SOFT, paint},
-    text::{self, Names, clean},
+    super::style::{SOFT, clean, paint},
+    text::{self, Names},
 };
 
 const HEADINGS: [&str; 8] = ["NODE", "VERDICT", "ZONE", "AGENT", "CILIUM", "KERNEL", "MODE", "CONFIG"];

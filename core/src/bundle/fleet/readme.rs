@@ -42,7 +42,7 @@ pub fn readme(contents: &Contents<'_>) -> String {
          | `{JSON}` | the same in full, as `vtep-agent fleet -o json` prints it |\n\
          | `nodes/NODE/` | the bundle of that node: begin with its `README.md`, which says what the other files have |\n\n\
          ## Nodes\n\n| node | why it is here | bundle |\n|---|---|---|\n",
-        report.summary
+        report.headline()
     );
     for (node, bundle) in *bundles {
         let of = match bundle {
@@ -116,7 +116,7 @@ mod tests {
         let contents = Contents { origin, report: &report, choice: &choice, bundles: &bundles };
         let text = readme(&contents);
         for words in [
-            "Made at 2026-11-27T12:00:00Z by `vtep-agent fleet bundle` 0.1.0: 0 of 0 nodes healthy. It is there in part",
+            "Made at 2026-11-27T12:00:00Z by `vtep-agent fleet bundle` 0.1.0: no node matches: 0 of 0 agents answered. It is there in part",
             "| worker-1 | a \\| b c | complete |\n",
             "| worker-2 |  | in part: its `README.md`",
             "## Missing\n\n- worker-[3-5]: no bundle within 2m\n",

@@ -22,7 +22,8 @@ const set = (id, text) => { if ($(id).textContent !== text) $(id).textContent = 
 /* A VTEP with a name may have any gateway at its far end. */
 const label = ({ cidr, endpoint }, name) => (name ? `${name} (${cidr} at ${endpoint})` : `BIG-IP ${endpoint} (${cidr})`);
 
-function sum({ answered, healthy, trouble, unanswered }) {
+function sum({ asked, summary: { nodes, answered, healthy, trouble, unanswered } }) {
+  if (!nodes) return `no node matches: ${asked.answered} of ${asked.agents} ${asked.agents === 1 ? "agent" : "agents"} answered`;
   return [`${healthy} of ${plural(answered)} healthy`, trouble ? `${trouble} with trouble` : null,
     unanswered ? `${unanswered} without an answer` : null].filter(Boolean).join(", ");
 }
@@ -73,8 +74,10 @@ function drawRest(report) {
 }
 
 function draw(report) {
-  set("sum", sum(report.summary));
-  document.title = `${report.summary.healthy === report.summary.nodes ? "✓" : "✕"} ${sum(report.summary)} – vtep-agent fleet`;
+  const { asked, summary } = report;
+  const isHealthy = summary.nodes ? summary.healthy === summary.nodes : asked.with_vtep && asked.answered === asked.agents;
+  set("sum", sum(report));
+  document.title = `${isHealthy ? "✓" : "✕"} ${sum(report)} – vtep-agent fleet`;
   const shown = JSON.stringify([report.trouble, report.vteps, report.nodes, report.differences, report.unanswered, report.without_agent]);
   if (shown !== drawn) {
     drawn = shown;
