@@ -220,7 +220,9 @@ async fn serve(mut stream: TcpStream, node: String, agent: Agent) -> io::Result<
     }
     let policy = match &agent {
         Agent::Serves(page, _) if path == "/" => format!("Content-Security-Policy: {}\r\n", page.policy),
-        _ => String::new(),
+        Agent::Answers(_) | Agent::Slow(..) | Agent::Hangs | Agent::Dead | Agent::Says(_) | Agent::Serves(..) => {
+            String::new()
+        }
     };
     let body = match agent {
         Agent::Hangs | Agent::Dead => std::future::pending().await,
