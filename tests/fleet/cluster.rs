@@ -218,11 +218,10 @@ async fn serve(mut stream: TcpStream, node: String, agent: Agent) -> io::Result<
         // The stream lasts as long as the client.
         return stream.read(&mut buffer).await.map(drop);
     }
-    let policy = match &agent {
-        Agent::Serves(page, _) if path == "/" => format!("Content-Security-Policy: {}\r\n", page.policy),
-        Agent::Answers(_) | Agent::Slow(..) | Agent::Hangs | Agent::Dead | Agent::Says(_) | Agent::Serves(..) => {
-            String::new()
-        }
+    let policy = if let ("/", Agent::Serves(page, _)) = (path.as_str(), &agent) {
+        format!("Content-Security-Policy: {}\r\n", page.policy)
+    } else {
+        String::new()
     };
     let body = match agent {
         Agent::Hangs | Agent::Dead => std::future::pending().await,

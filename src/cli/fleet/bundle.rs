@@ -24,7 +24,7 @@ use vtep_core::{
         },
         part::Extent,
         readme::Origin,
-        redact::Redactor,
+        redact::{Redactor, Secret},
     },
     fleet::{names, report::Report},
 };
@@ -35,7 +35,7 @@ use crate::{
         args::run::between,
         bundle::{
             archive::{Compression, File, archive},
-            exit,
+            exit, secret,
         },
         destination::Destination,
         interruption::unless_interrupted,
@@ -100,6 +100,7 @@ async fn bundle(args: &Args) -> anyhow::Result<Extent> {
     let destination =
         destination.unwrap_or_else(|| Destination::named("bundle", "fleet", now, compression.extension()));
     destination.check()?;
+    let secret = args.redact.then(secret).transpose()?;
     let fleet = args.scope.fleet().await?;
     let (found, report) = ask(&fleet, &args.scope.selection()).await?;
     let healthy = if args.scope.node.is_empty() { Healthy::Excluded } else { Healthy::Included };
@@ -116,8 +117,10 @@ async fn bundle(args: &Args) -> anyhow::Result<Extent> {
     let is_redacted = args.redact;
     // In a thread, so that a signal is heard meanwhile.
     let packed = tokio::task::spawn_blocking(move || {
-        let parts =
-            if is_redacted { replaced(&found, report, choice, bundles) } else { Parts { report, choice, bundles } };
+        let parts = match secret {
+            Some(secret) => replaced(secret, &found, report, choice, bundles),
+            None => Parts { report, choice, bundles },
+        };
         archive(&parts.files(now, is_redacted)?, now, compression)
     });
     destination.write(&packed.await.context("failed to pack the bundle")??)?;
@@ -180,14 +183,14 @@ struct Parts {
 }
 
 /// The same with other addresses and names, everywhere the same ones.
-fn replaced(found: &Found, report: Report, choice: Choice, bundles: Bundles) -> Parts {
+fn replaced(secret: Secret, found: &Found, report: Report, choice: Choice, bundles: Bundles) -> Parts {
     // In the order of the report, so that it still is one.
     let mut pods: Vec<_> = found.pods.iter().collect();
     pods.sort_by(|one, other| names::order(&one.node).cmp(&names::order(&other.node)));
     let nodes = pods.iter().map(|pod| &pod.node).chain(report.without_agent.iter().flatten());
     let nodes = (1..).zip(nodes).map(|(number, name)| (name.clone(), format!("node-{number}")));
     let agents = (1..).zip(&pods).map(|(number, pod)| (pod.name.clone(), format!("agent-{number}")));
-    let mut redactor = Redactor::of_names(fastrand::u64(..), nodes.chain(agents));
+    let mut redactor = Redactor::of_names(secret, nodes.chain(agents));
     let redactor = &mut redactor;
     let Choice { nodes, left_out } = choice;
     let nodes = nodes.iter().map(|(node, why)| (redactor.text(node), redactor.text(why))).collect();
