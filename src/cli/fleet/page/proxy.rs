@@ -91,8 +91,9 @@ fn policy(host: &Authority, node: &str) -> Option<HeaderValue> {
 /// The name and port under which the browser knows this page: behind an SSH tunnel, the port is another one than the server's.
 fn host(headers: &HeaderMap) -> Option<Authority> {
     let host: Authority = headers.get(header::HOST)?.to_str().ok()?.parse().ok()?;
-    let is_number = host.port().is_none() || host.port_u16().is_some();
-    Some(host).filter(|host| is_number && !host.as_str().contains('@'))
+    // Nothing but a name and a number: neither a user nor a port that is none.
+    let plain = host.port_u16().map_or_else(|| host.host().to_owned(), |port| format!("{}:{port}", host.host()));
+    Some(host).filter(|host| host.as_str() == plain)
 }
 
 fn no_host() -> Response {
