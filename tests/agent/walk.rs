@@ -1,5 +1,5 @@
 //! Takes the walk of docs/walk.md: runs its commands in the lab, compares what they do with what it says, takes a picture of the page after
-//! each step, and records the terminal. The pictures and the recording are in target/walk; `make docs` makes them.
+//! each step, and records the terminal. `make docs` makes the pictures and the recording in target/walk.
 
 mod cast;
 
@@ -33,9 +33,18 @@ struct Step {
     page: Option<&'static str>,
 }
 
-/// Twice, because two recordings must be the same. Each of them waits for three faults to be noticed, which takes half a minute.
+/// Waits for three faults to be noticed, which takes half a minute.
 #[test]
-fn the_document_says_what_happens_and_a_recording_is_reproducible() -> Result<()> {
+fn the_document_says_what_happens() -> Result<()> {
+    let steps = steps()?;
+    let shown = cast::play(&walk(&steps, false)?.file(TITLE))?;
+    has_all(&steps, &shown)
+}
+
+/// Twice, because two recordings must be the same. On a busy machine, something else may come between a fault and what the agent says.
+#[test]
+#[ignore = "make docs"]
+fn a_recording_is_reproducible() -> Result<()> {
     let steps = steps()?;
     let (first, second) = thread::scope(|scope| {
         let other = scope.spawn(|| walk(&steps, false));
@@ -46,10 +55,15 @@ fn the_document_says_what_happens_and_a_recording_is_reproducible() -> Result<()
     let file = first.file(TITLE);
     let shown = cast::play(&file)?;
     ensure!(first == second, "two recordings differ:\n{shown}\n{}", cast::play(&second.file(TITLE))?);
+    has_all(&steps, &shown)?;
+    fs::write(Path::new(ROOT).join(PICTURES).join("walk.cast"), file)?;
+    Ok(())
+}
+
+fn has_all(steps: &[Step], shown: &str) -> Result<()> {
     for text in steps.iter().flat_map(|step| step.command.iter().chain(&step.status)) {
         ensure!(shown.contains(text.as_str()), "{text:?} is not in the recording");
     }
-    fs::write(Path::new(ROOT).join(PICTURES).join("walk.cast"), file)?;
     Ok(())
 }
 
@@ -96,7 +110,7 @@ fn steps() -> Result<[Step; 6]> {
             name: "4-deleted-entry",
             remark: "Somebody deletes its entry from Cilium's VTEP map",
             command: Some(delete.to_owned()),
-            status: says(&["in sync, 1 repair"]),
+            status: says(&["datapath  in sync, 1 repair"]),
             page: Some("1 repair of the map entry"),
         },
         Step {
@@ -113,7 +127,7 @@ fn steps() -> Result<[Step; 6]> {
             name: "6-corrected",
             remark: "It is corrected",
             command: Some(correction.to_owned()),
-            status: says(&["config    valid"]),
+            status: says(&["config    valid", "datapath  in sync"]),
             page: None,
         },
     ])
