@@ -364,8 +364,10 @@ fn under_a_known_limit_a_few_losses_are_none() {
         let mut case = Case::healthy();
         let before = Instant::now() - Duration::from_secs(60);
         let counts = |answered, lost| Counts { answered, lost };
-        let rounds = [(counts(0, 0), 0), (counts(10, 10), 20), (counts(10, 10), 20), (counts(30, 10), 40)];
-        for (echoes, arp) in rounds.into_iter().filter(|_| is_limited) {
+        // Every other one is lost, until the pace is half.
+        let fast = (0..=10).map(|n| (counts(n, n), 2 * n));
+        let rounds = fast.chain([(counts(10, 10), 20), (counts(30, 10), 40)]);
+        for (echoes, arp) in rounds.filter(|_| is_limited) {
             case.probes.pace.on_round(echoes, counts(arp, 0), before);
         }
         for n in (1..6).rev() {
