@@ -157,7 +157,7 @@ async fn of_configuration(parts: &mut Parts, args: &Args, sighting: anyhow::Resu
 
 async fn of_node(parts: &mut Parts, args: &Args, snapshot: &Found) {
     let node = &args.source.node;
-    parts.add_json(Part::Preflight, within(DEADLINE, preflight::Report::read(node)).await);
+    parts.add_json(Part::Preflight, within(DEADLINE, preflight::Report::read(node, preflight::Trial::None)).await);
     let plan = async { Plan::read(&args.source, usable(snapshot)?).await };
     parts.add_json(Part::Plan, within(DEADLINE, plan).await);
     parts.add(Part::Cilium, within(DEADLINE, cilium::version(node)).await);
