@@ -10,6 +10,9 @@ pub const TARGETS_MAX: usize = 16;
 /// The size of the map `FLOWS`, which drops the streams that were silent for longest. It has room for several ports and VNIs of every
 /// endpoint; a sender that invents more displaces only streams of this map. The tap does not record other sources: between Cilium's nodes
 /// the VNI is the sender's identity, and a cluster has thousands of identities.
+///
+/// Of a flood, between 1 and 256 streams are left when it ends: before Linux 6.17 each CPU sets up to 128 places aside for streams to come
+/// (`LOCAL_FREE_TARGET`, kernel/bpf/bpf_lru_list.c). A stream that persists comes back with its next frame.
 pub const FLOWS_MAX: u32 = 256;
 
 /// The size of the map `UNEXPECTED`, which drops its oldest entries. It is separate so that it cannot displace the flows of endpoints.

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -164,7 +164,10 @@ impl Agent {
             last = self.status()?;
             Ok(last.clone().filter(&wanted))
         });
-        status.with_context(|| format!("last status: {last:#?}\nlog:\n{}", self.log().join("\n")))
+        // What did not happen comes first, because test-kernels prints one line of an error.
+        status.map_err(|error| {
+            anyhow!("last status: {last:#?}\nlog:\n{}", self.log().join("\n")).context(format!("{error:#}"))
+        })
     }
 
     pub(crate) fn pid(&self) -> Result<Pid> {

