@@ -47,7 +47,7 @@ pub struct Args {
     /// Where the agent of this node listens.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9808", env = "VTEP_AGENT_URL")]
     url: String,
-    /// The tunnel self IP behind a VTEP CIDR, repeatable; without it, it is learned from BIG-IP's own frames.
+    /// The tunnel self IP behind a VTEP CIDR, repeatable (the last one for a CIDR counts); without it, it is learned from BIG-IP's own frames.
     #[arg(long, value_name = "CIDR=IP", value_parser = probe_target, value_delimiter = ',', env = "VTEP_AGENT_PROBE_TARGET")]
     probe_target: Vec<(Ipv4Net, Ipv4Addr)>,
     /// How long to capture frames.

@@ -60,7 +60,7 @@ const TIMING: ProbeTiming = ProbeTiming {
 pub struct Args {
     #[command(flatten)]
     source: source::Source,
-    /// The tunnel self IP behind a VTEP CIDR, repeatable; without it, it is learned from BIG-IP's own frames.
+    /// The tunnel self IP behind a VTEP CIDR, repeatable (the last one for a CIDR counts); without it, it is learned from BIG-IP's own frames.
     #[arg(long, value_name = "CIDR=IP", value_parser = probe_target, value_delimiter = ',', env = "VTEP_AGENT_PROBE_TARGET")]
     probe_target: Vec<(Ipv4Net, Ipv4Addr)>,
     /// Text for people, or JSON for programs.

@@ -66,7 +66,7 @@ pub struct Args {
     #[arg(long, value_name = "COUNT", default_value_t = 3, env = "VTEP_AGENT_PROBE_SUCCESSES")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub probe_successes: u32,
-    /// The tunnel self IP behind a VTEP CIDR, repeatable; without it, it is learned from BIG-IP's own frames.
+    /// The tunnel self IP behind a VTEP CIDR, repeatable (the last one for a CIDR counts); without it, it is learned from BIG-IP's own frames.
     #[arg(long, value_name = "CIDR=IP", value_parser = probe_target, value_delimiter = ',', env = "VTEP_AGENT_PROBE_TARGET")]
     pub probe_target: Vec<(Ipv4Net, Ipv4Addr)>,
     /// A TCP port of the tunnel self IP behind a VTEP CIDR to send SYNs to, repeatable, one for each CIDR; no connection is completed, and silence alone is no verdict.
