@@ -40,6 +40,12 @@ pub enum ManifestError {
     Json(#[source] serde_json::Error),
     #[error("expected a ConfigMap or a map of keys, found {0}")]
     NoMap(String),
+    #[error(
+        "this is what `kubectl describe` prints: take `kubectl -n {DEFAULT_NAMESPACE} get configmap {NAME} -o yaml`"
+    )]
+    Described,
+    #[error("this is BIG-IP's configuration: give it with --bigip, beside Cilium's")]
+    BigIp,
     #[error("the value of `{key}` is {found}, and a ConfigMap holds text: {hint}")]
     NotText { key: String, found: &'static str, hint: &'static str },
     #[error(
@@ -110,7 +116,10 @@ fn contents(text: &Arc<Text>, expected: Expected) -> Result<(Contents, Option<Ma
             add_all(&mut contents, &documents, expected)
         }
         parsed => match add_parts(&mut contents, text, expected) {
-            None => add_all(&mut contents, &parsed?, expected),
+            None => match something_else(text.content()) {
+                Some(error) => return Err(error),
+                None => add_all(&mut contents, &parsed?, expected),
+            },
             Some((unread, problem)) => {
                 let is_about_vteps = unread && text.content().contains("vtep");
                 problem.or(parsed.err().filter(|_| is_about_vteps))
@@ -118,6 +127,19 @@ fn contents(text: &Arc<Text>, expected: Expected) -> Result<(Contents, Option<Ma
         },
     };
     Ok((contents, error))
+}
+
+/// What else is often at hand, and is no configuration of Cilium.
+fn something_else(text: &str) -> Option<ManifestError> {
+    let lines = || text.lines().map(str::trim_end);
+    if lines().zip(lines().skip(1)).any(|pair| pair == ("Data", "====")) {
+        return Some(ManifestError::Described);
+    }
+    let is_tmsh = |line: &str| {
+        let mut words = line.split_whitespace().skip_while(|word| matches!(*word, "tmsh" | "create" | "modify"));
+        words.next() == Some("net") && matches!(words.next(), Some("tunnels" | "fdb" | "self" | "route" | "vlan"))
+    };
+    lines().any(is_tmsh).then_some(ManifestError::BigIp)
 }
 
 /// Adds the documents; returns the first error.

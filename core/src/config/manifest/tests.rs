@@ -215,6 +215,12 @@ fn says_what_it_found_instead() {
         ("vtep-cidr: [10.1.6.0/24, 10.1.5.0/24]", "separated by blanks"),
         ("vtep-cidr: a\nvtep-cidr: b", "`vtep-cidr` is there twice"),
         ("a: b: c", "not YAML"),
+        (
+            "Name:         cilium-config\nLabels:       a/b=c\nAnnotations:  d: e\n\nData\n====\nvtep-mac:\n----\nx\n",
+            "take `kubectl -n kube-system get configmap cilium-config -o yaml`",
+        ),
+        ("create net tunnels tunnel t { key 2 profile p local-address 10.169.72.34 }\n", "give it with --bigip"),
+        ("net tunnels tunnel t {\n    key 2\n    profile p\n}\n", "give it with --bigip"),
         ("a: !own b", "not YAML"),
         ("? [a]\n: b", "a key is a list"),
         ("{\"a\": ", "not JSON"),

@@ -341,6 +341,7 @@ fn remedies_name_the_value_to_write() {
             "10.1.6.0/24;10.1.5.0/24",
             "contains a semicolon, which separates no values; separate them with blanks",
         ),
+        ("vtep-cidr", "10.1.6.0/24 # bigip1\n10.1.5.0/24", "\"#\" begins a comment, and Cilium reads each word of it"),
         ("vtep-mac", "005056a07dd8 00:50:56:86:6b:28", "write 00:50:56:a0:7d:d8, with colons"),
     ];
     for (key, value, words) in cases {

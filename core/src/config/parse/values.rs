@@ -255,6 +255,10 @@ fn is_ipv6(text: &str) -> bool {
 
 /// A value with signs that belong to none.
 fn disfigured(rule: Rule, value: &str) -> Option<Complaint> {
+    if value.starts_with('#') {
+        let problem = format!("{} begins a comment, and Cilium reads each word of it as a value", quote(value));
+        return Some(Complaint::new(rule, problem, "remove the comment"));
+    }
     let (sign, remedy) = if value.contains(is_quote) {
         ("a quotation mark that is part of the value", "remove the quotes inside the value")
     } else if value.contains(is_invisible) {
