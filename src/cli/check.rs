@@ -32,6 +32,7 @@ pub(super) use self::{
     section::Section,
     text::{render_located, render_notes},
 };
+pub use super::style::colourless;
 
 /// Lint Cilium's configuration: a cilium-config, Helm values, GitOps objects, or a directory of them.
 #[derive(Clone, Debug, clap::Args)]

@@ -33,9 +33,9 @@ pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Removes this module's colours, but no escape sequences that a value contains.
-#[cfg(test)]
-pub(crate) fn colourless(text: &str) -> String {
+/// Removes this module's colours, but no escape sequences that a value contains: for tests and the fuzz target `document`.
+#[must_use]
+pub fn colourless(text: &str) -> String {
     let ours = [GOOD, BAD, WARNING, BOLD, SOFT].map(|style| style.render().to_string());
     let reset = anstyle::Reset.render().to_string();
     ours.iter().chain([&reset]).fold(text.to_owned(), |text, code| text.replace(code, ""))
