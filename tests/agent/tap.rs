@@ -262,12 +262,14 @@ fn two_hosts_with_the_endpoints_address_are_named() -> Result<()> {
     let agent = Agent::healthy(&lab)?;
     let other = &lab.bigips[1].host;
     other.ip(&format!("address add {}/32 dev eth0", bigip(&lab).addresses.underlay_ip))?;
+    let mut last = None;
     let status = eventually("the conflict is named", HEALTHY_WITHIN, || {
         ask_for_node(&lab, other)?;
         thread::sleep(Duration::from_millis(700));
-        let status = agent.status()?;
-        Ok(status.filter(|status| status.vteps[0].cause == Some(Cause::SelfIpConflict)))
-    })?;
+        last = agent.status()?;
+        Ok(last.clone().filter(|status| status.vteps[0].cause == Some(Cause::SelfIpConflict)))
+    });
+    let status = status.with_context(|| format!("last status: {last:#?}"))?;
     let hint = status.vteps[0].hint.as_deref().unwrap_or_default();
     let macs = lab.bigips.iter().take(2).map(|bigip| Ok(bigip.host.link("eth0")?.mac.to_string().to_lowercase()));
     for mac in macs.collect::<Result<Vec<_>>>()? {

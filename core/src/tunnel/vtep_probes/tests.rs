@@ -275,6 +275,35 @@ fn another_mac_makes_the_probes_hurry_for_a_while() {
     assert_eq!(answer(&mut probes, 20_000, 2), 120);
 }
 
+/// BIG-IP itself is only seen when it answers a probe. The other host's frames look like its own, and must not make the probes rare.
+#[test]
+fn a_second_host_with_the_endpoints_address_makes_no_probe_rare() {
+    let start = Instant::now();
+    let self_ip = [10, 1, 6, 34];
+    let mut probes = VtepProbes::new(vtep(), Some(self_ip.into()), TIMING, start);
+    (probes.heard, probes.is_neighbour) = (true, true);
+    let (own, other) = (Mac::from([2, 0, 0, 0, 0, 1]), Mac::from([2, 0, 0, 0, 0, 2]));
+    let mut answered = start;
+    for second in 0..20_u64 {
+        let now = start + Duration::from_secs(second);
+        probes.on_time(now);
+        let mut frames = flow([10, 169, 72, 34], 2, None, Some(self_ip));
+        (frames.packets, frames.inner_mac, frames.last_seen) = (10 * second, vtep().mac, now);
+        see(&mut probes, frames);
+        probes.on_neighbours(&[(own, answered), (other, now)], now);
+        if !probes.suppress(Tunnel::default()) {
+            answered = now + Duration::from_millis(500);
+            probes.arp.on_sent(second as u16, now);
+            probes.icmp.on_sent(second as u16, now);
+            probes.on_arp_reply(&reply(2, self_ip, [10, 0, 0, 126], vtep().mac), [10, 0, 0, 126].into(), now);
+            probes.on_echo(second as u16, now);
+            probes.schedule(TIMING, now, 0.5);
+        }
+    }
+    let owners: Vec<_> = probes.endpoint_owners.in_conflict().iter().map(|owner| owner.mac).collect();
+    assert_eq!(owners, [own, other]);
+}
+
 /// BIG-IP answers one ping a second at most, which is just the rate of the pings at half the pace: whether the one beside the tunnel takes
 /// the answer of the one through it depends on the jitter, and must not look like a tunnel without a way back.
 #[test]

@@ -121,6 +121,7 @@ impl VtepProbes {
             && self.foreign_macs == 0
             && self.hurry == 0
             && self.self_ip_owners.is_one()
+            && self.endpoint_owners.is_one()
             && !self.shares_endpoint;
         self.suppressed = self.passive.skips(seen, self.answers, sound);
         self.suppressed
