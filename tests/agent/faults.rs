@@ -412,7 +412,8 @@ fn run(fault: &Fault, lab: &mut ConfiguredLab, agent: &Agent) -> Result<Row> {
     Ok(Row { named, cleared, sequence })
 }
 
-/// The changes of the first VTEP's verdict since then, oldest first. A repair or a move alone is none.
+/// The changes of the first VTEP's cause since then, oldest first. A repair or a move alone is none, and neither is another verdict with the
+/// same cause: packets that pass without a pin are lost while Cilium restarts.
 fn sequence(agent: &Agent, since: Timestamp) -> Result<Vec<String>> {
     let changes = history::changes_to_health(agent)?;
     let at = |change: &Value| change["at"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
@@ -423,7 +424,9 @@ fn sequence(agent: &Agent, since: Timestamp) -> Result<Vec<String>> {
     };
     let word = |state: &Value| state["cause"].as_str().or(state["verdict"].as_str()).unwrap_or_default().to_owned();
     let new = changes.iter().rev().filter(is_new).filter(is_verdict);
-    Ok(new.map(|change| word(&change["to"])).collect())
+    let mut words: Vec<_> = new.map(|change| word(&change["to"])).collect();
+    words.dedup();
+    Ok(words)
 }
 
 fn named(fault: &Fault, source: Source, agent: &Agent) -> Result<()> {
